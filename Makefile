@@ -1,0 +1,58 @@
+PYTHON ?= python3
+VENV ?= .venv
+python := $(VENV)/bin/python
+
+# What needs Django, Graphviz or a whole environment is not of the core.
+not_core := contrib django drawing test_examples.py test_readme.py
+
+.PHONY: help demo test test-core test-all lint check bench cover build clean
+.NOTPARALLEL:
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: $(VENV)/.has-drawing ## run the car purchase workflow and draw it
+	$(python) examples/car_purchase.py
+
+test: $(VENV)/.has-test ## run all tests
+	$(python) -m pytest
+
+test-core: $(VENV)/.has-test-core ## run the tests that need no extra, in a minute
+	$(python) -m pytest --session-timeout=60 $(not_core:%=--ignore=tests/%)
+
+test-all: ## run test-core on every CPython from 3.11 up that is here
+	.ci/test-all
+
+lint: $(VENV)/.has-dev ## flake8, isort, mypy, import-linter
+	$(python) -m flake8
+	$(python) -m isort --check .
+	$(python) -m mypy
+	$(VENV)/bin/lint-imports
+
+check: lint test ## lint and test
+
+bench: $(VENV)/.has-drawing ## measure the overhead against plain Python
+	$(python) benchmarks/overhead.py
+
+cover: $(VENV)/.has-test ## run all tests and report what they reach
+	$(python) -m coverage erase
+	$(python) -m coverage run -m pytest
+	$(python) -m coverage combine --quiet
+	$(python) -m coverage report
+
+build: $(VENV)/.has-dev ## make the sdist and the wheel
+	$(python) -m build
+
+clean: ## remove all that these targets made
+	rm -rf .venv* build dist *.egg-info .coverage* .hypothesis .*_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Stamps, so that a second run has nothing to install.
+$(VENV)/.has-%: $(VENV)/.made setup.cfg setup.py
+	$(python) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("stepfunction needs Python 3.11 or newer and $(PYTHON) is %d.%d: name another, as in make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@touch $@

@@ -1,0 +1,1 @@
+"""The engine: everything that a workflow needs to run, and nothing else."""

@@ -1,0 +1,66 @@
+"""Coroutines: how an ``async def`` step runs to its end in synchronous code."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Coroutine
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+# The loop that awaits aexecute(), which runs that execution's coroutines.
+callers_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
+    "stepfunction_callers_loop", default=None
+)
+# A coroutine may itself run a workflow and so block its loop: what that workflow
+# awaits needs a loop of its own, one level down.
+_level: ContextVar[int] = ContextVar("stepfunction_loop_level", default=0)
+_loops: dict[int, asyncio.AbstractEventLoop] = {}
+_starting = threading.Lock()
+
+
+def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine on an event loop in another thread and wait for its result.
+
+    The loop is that of whoever awaits ``aexecute()``, else a private one. Context
+    variables reach the coroutine. Interrupted, the coroutine is cancelled.
+    """
+    import asyncio
+
+    loop = callers_loop.get() or _private_loop(_level.get())
+    inside = copy_context()
+    inside.run(callers_loop.set, None)
+    inside.run(_level.set, _level.get() + 1)
+    future = inside.run(asyncio.run_coroutine_threadsafe, coroutine, loop)
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()
+        raise
+
+
+def _private_loop(level: int) -> asyncio.AbstractEventLoop:
+    import asyncio
+
+    with _starting:
+        if level not in _loops:
+            loop = asyncio.new_event_loop()
+            threading.Thread(
+                target=loop.run_forever, name=f"stepfunction-loop-{level}", daemon=True
+            ).start()
+            _loops[level] = loop
+        return _loops[level]
+
+
+def _forget_loops() -> None:
+    """Drop, in a forked child, the loops whose threads stayed with the parent."""
+    global _starting
+    _starting = threading.Lock()
+    _loops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_loops)

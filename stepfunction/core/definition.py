@@ -1,0 +1,296 @@
+"""Definition: what ``add_step`` is given, turned into a step or into problems.
+
+Every argument is looked at, so that one error names all that is wrong with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from math import floor, inf
+from typing import Any
+
+from stepfunction.core.calls import bind
+from stepfunction.core.errors import DefinitionError, did_you_mean
+from stepfunction.core.graph import Action, Branch, FanOut, Step
+from stepfunction.core.retry import is_retry
+
+EXECUTORS = ("inline", "thread", "process")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepArguments:
+    """The arguments of ``StepFunction.add_step``, as they were given."""
+
+    name: Any
+    func: Any
+    next_step: Any = None
+    on_failure: Any = None
+    branch: Any = None
+    parallel: Any = False
+    stop_on_failure: Any = False
+    params: Any = None
+    branch_targets: Any = None
+    executor: Any = None
+    max_workers: Any = None
+    tolerated_failures: Any = None
+    retry: Any = None
+    ends: Any = None
+    known: Iterable[str] = field(default=(), repr=False)
+
+    def step(self, is_workflow: Callable[[Any], bool]) -> Step:
+        """Give the step that they define.
+
+        Args:
+            is_workflow: Tells a nested workflow from a function.
+
+        Raises:
+            DefinitionError: If they do not define one, with every reason.
+        """
+        problems = [
+            *self._name_problems(),
+            *self._arrow_problems(),
+            *self._branch_problems(),
+            *self._place_problems(),
+            *self._parallel_problems(),
+        ]
+        action = self._action(is_workflow, problems)
+        if problems or action is None:
+            raise DefinitionError(f"step {self.name!r}", problems)
+        is_fan_out = isinstance(action, FanOut)
+        return Step(
+            self.name,
+            action,
+            next_step=self.next_step,
+            on_failure=self._frozen_on_failure(),
+            branch=self._frozen_branch(),
+            retry=self.retry,
+            executor=self.executor or ("thread" if is_fan_out else None),
+            ends=self.ends,
+        )
+
+    def _name_problems(self) -> Iterator[str]:
+        if not isinstance(self.name, str) or not self.name:
+            yield f"the name of a step is a text, not {self.name!r}"
+        elif self.name in self.known:
+            yield "there is a step of this name already; give each its own"
+
+    def _arrow_problems(self) -> Iterator[str]:
+        if self.next_step is not None and not isinstance(self.next_step, str):
+            yield f"next_step is the name of a step, not {self.next_step!r}"
+        if isinstance(self.on_failure, Mapping):
+            yield from _failure_problems(self.on_failure)
+        elif self.on_failure is not None and not isinstance(self.on_failure, str):
+            yield (
+                "on_failure is the name of a step or a mapping of exception class "
+                f"to name, not {self.on_failure!r}"
+            )
+        if self.ends not in (None, "completed", "failed"):
+            yield f"ends is 'completed' or 'failed', not {self.ends!r}"
+        if self.ends and (self.next_step is not None or self.branch is not None):
+            yield (
+                "ends says how an execution that ends here has ended, but next_step "
+                "or branch leads on from here; leave out one or the other"
+            )
+
+    def _branch_problems(self) -> Iterator[str]:
+        branch, targets = self.branch, self.branch_targets
+        if isinstance(branch, Mapping):
+            if not branch:
+                yield "branch is empty; leave it out, or say where results lead"
+            for result, target in branch.items():
+                if not isinstance(target, str):
+                    yield f"branch[{result!r}] is the name of a step, not {target!r}"
+            if self.parallel:
+                yield (
+                    "branch is a mapping, but the output of a parallel step, itself a "
+                    "mapping, can be no key of it; let branch be a callable of the "
+                    "output, with branch_targets"
+                )
+        elif callable(branch):
+            if not _are_names(targets):
+                yield (
+                    "branch is a callable, so give branch_targets=['…'], the names of "
+                    "the steps it may choose; checking and drawing cannot call it"
+                )
+            return
+        elif branch is not None:
+            yield (
+                "branch is a mapping of result to step, or a callable of the output "
+                f"that gives a step's name, not {branch!r}"
+            )
+        if targets is not None:
+            yield "branch_targets goes with a branch that is a callable"
+
+    def _place_problems(self) -> Iterator[str]:
+        executor = self.executor
+        if isinstance(executor, str):
+            if executor not in EXECUTORS:
+                yield _unknown_executor(executor)
+        elif executor is not None and not isinstance(executor, Executor):
+            yield _unknown_executor(executor)
+        if self.retry is not None and not is_retry(self.retry):
+            yield f"retry is a RetryPolicy or a tenacity.Retrying, not {self.retry!r}"
+        if self.params is not None and not (
+            isinstance(self.params, Mapping)
+            and all(isinstance(name, str) for name in self.params)
+        ):
+            yield f"params is a mapping of parameter name to value, not {self.params!r}"
+
+    def _parallel_problems(self) -> Iterator[str]:
+        if self.parallel:
+            yield from _tolerance_problems(self.tolerated_failures)
+            workers = self.max_workers
+            if workers is not None and not _is_count(workers, 1):
+                yield f"max_workers is a whole number from 1, not {workers!r}"
+            return
+        for argument in ("stop_on_failure", "max_workers", "tolerated_failures"):
+            if getattr(self, argument) not in (None, False):
+                yield f"{argument} goes with parallel=True"
+
+    def _action(
+        self, is_workflow: Callable[[Any], bool], problems: list[str]
+    ) -> Action | None:
+        func = self.func
+        if isinstance(func, Mapping):
+            if not self.parallel:
+                problems.append(
+                    "func is a mapping of tasks; add parallel=True to run them all"
+                )
+                return None
+            return self._fan_out(is_workflow, problems)
+        if self.parallel:
+            problems.append(
+                "parallel=True runs several tasks, but func is one; "
+                "give func={'task name': callable, …}"
+            )
+            return None
+        return self._call(func, is_workflow, problems)
+
+    def _call(
+        self, func: Any, is_workflow: Callable[[Any], bool], problems: list[str]
+    ) -> Action | None:
+        if is_workflow(func):
+            if self.params:
+                problems.append(
+                    "params binds arguments of a function, but func is a workflow, "
+                    "which is given its input alone"
+                )
+            action: Action = func
+            return action
+        params = self.params if isinstance(self.params, Mapping) else None
+        call = bind(func, params)
+        if isinstance(call, list):
+            problems += call
+            return None
+        return call
+
+    def _fan_out(
+        self, is_workflow: Callable[[Any], bool], problems: list[str]
+    ) -> FanOut | None:
+        if not self.func:
+            problems.append("func has no tasks; a parallel step needs one at least")
+        tasks: dict[str, Any] = {}
+        for name, func in self.func.items():
+            if not isinstance(name, str) or not name:
+                problems.append(f"the name of a task is a text, not {name!r}")
+                continue
+            found: list[str] = []
+            tasks[name] = self._call(func, is_workflow, found)
+            problems += (f"task {name!r}: {problem}" for problem in found)
+        if problems:
+            return None
+        return FanOut(
+            tasks, bool(self.stop_on_failure), self._tolerated(), self.max_workers
+        )
+
+    def _tolerated(self) -> float:
+        tolerated = self.tolerated_failures
+        if tolerated is None:
+            is_tolerant = not self.stop_on_failure and self.on_failure is None
+            return inf if is_tolerant else 0
+        if isinstance(tolerated, str):
+            # A share of 10% of 30 tasks is 3, whatever binary fractions say.
+            return floor(float(tolerated[:-1]) * len(self.func) / 100 + 1e-9)
+        return float(tolerated)
+
+    def _frozen_on_failure(self) -> Any:
+        if isinstance(self.on_failure, Mapping):
+            return tuple(self.on_failure.items())
+        return self.on_failure
+
+    def _frozen_branch(self) -> Branch | None:
+        if self.branch is None:
+            return None
+        if isinstance(self.branch, Mapping):
+            return Branch(dict(self.branch))
+        return Branch(tuple(self.branch_targets), self.branch)
+
+
+def check_executor(executor: Any) -> None:
+    """Refuse what cannot be an executor.
+
+    Raises:
+        DefinitionError: If it is none.
+    """
+    if executor is None or isinstance(executor, Executor) or executor in EXECUTORS:
+        return
+    raise DefinitionError("execute", [_unknown_executor(executor)])
+
+
+def _unknown_executor(executor: Any) -> str:
+    return (
+        "executor is 'inline', 'thread', 'process' or a concurrent.futures.Executor, "
+        f"not {executor!r}{did_you_mean(executor, EXECUTORS)}"
+    )
+
+
+def _failure_problems(on_failure: Mapping[Any, Any]) -> Iterator[str]:
+    if not on_failure:
+        yield "on_failure is empty; leave it out, or say where failures lead"
+    earlier: list[type[BaseException]] = []
+    for error_class, target in on_failure.items():
+        if not isinstance(error_class, type) or not issubclass(
+            error_class, BaseException
+        ):
+            yield f"on_failure has the key {error_class!r}, which is no exception class"
+            continue
+        base = next((base for base in earlier if issubclass(error_class, base)), None)
+        if base is not None:
+            yield (
+                f"on_failure asks for {error_class.__name__} after {base.__name__}, "
+                "which takes it already; put the narrower class first"
+            )
+        if not isinstance(target, str):
+            yield (
+                f"on_failure[{error_class.__name__}] is the name of a step, "
+                f"not {target!r}"
+            )
+        earlier.append(error_class)
+
+
+def _tolerance_problems(tolerated: Any) -> Iterator[str]:
+    if tolerated is None or _is_count(tolerated, 0):
+        return
+    if isinstance(tolerated, str) and re.fullmatch(r"\d+(\.\d+)?%", tolerated):
+        if float(tolerated[:-1]) <= 100:
+            return
+    yield (
+        "tolerated_failures is a count from 0, or a share of the tasks such as "
+        f"'10%', not {tolerated!r}"
+    )
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _are_names(names: Any) -> bool:
+    return (
+        isinstance(names, Sequence)
+        and not isinstance(names, str)
+        and bool(names)
+        and all(isinstance(name, str) for name in names)
+    )

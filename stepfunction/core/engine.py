@@ -1,0 +1,426 @@
+"""The engine: how a graph runs.
+
+One loop goes from step to step: it performs the step, asks the graph which is next,
+and notes what happened in the execution's journal. Everything else here is what
+"perform" means for the kinds of action, and what a failure leads to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from time import perf_counter
+from types import CoroutineType
+from typing import Any
+
+from stepfunction.core.calls import Call, stray_coroutine
+from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.context import Context
+from stepfunction.core.errors import (
+    ExecutionCancelledError,
+    StepExecutionError,
+    StepLimitError,
+    error_text,
+    users_traceback,
+)
+from stepfunction.core.execution import (
+    Execution,
+    Outcome,
+    Status,
+    StepRecord,
+    Visit,
+)
+from stepfunction.core.graph import FanOut, Graph, Step
+from stepfunction.core.places import Inline, Workers
+from stepfunction.core.results import TaskResults, parallel_failure
+from stepfunction.core.retry import judges_results
+from stepfunction.core.workers import Task, attempt, run_tasks
+
+_logger = logging.getLogger("stepfunction")
+
+
+class Run:
+    """One execution while it runs. Only the thread that runs it touches this.
+
+    Attributes:
+        graph: What runs.
+        execution: Where it is noted.
+        workers: Where its tasks run; shared with all that is nested in it.
+        first_failure: The step that led away from the main path, its error, and
+            whether that error names the step itself; None on the main path.
+        failed_place: Where in the journal the latest of these failures is noted.
+        is_unhandled: Whether no step took the latest failure.
+    """
+
+    __slots__ = (
+        "graph",
+        "execution",
+        "workers",
+        "first_failure",
+        "failed_place",
+        "is_unhandled",
+    )
+
+    def __init__(self, graph: Graph, execution: Execution, workers: Workers) -> None:
+        self.graph = graph
+        self.execution = execution
+        self.workers = workers
+        self.first_failure: tuple[str, BaseException, bool] | None = None
+        self.failed_place = 0
+        self.is_unhandled = False
+
+    def go_on_to(self, step: str) -> None:
+        """Forget the failure where a step on the main path follows."""
+        if step not in self.graph.failure_steps:
+            self.first_failure = None
+
+    def failure(self) -> StepRecord | None:
+        """Give the record of the failure that led to the present step, if one did."""
+        if self.first_failure is None:
+            return None
+        return self.execution.record_at(self.failed_place)
+
+
+def run_graph(run: Run) -> None:
+    """Run a graph to its end.
+
+    Raises:
+        BaseException: What interrupts this thread, once the run has been stopped.
+    """
+    execution = run.execution
+    execution.status = Status.RUNNING
+    execution._began = perf_counter()
+    try:
+        last = _walk(run)
+        _conclude(run, last)
+    except ExecutionCancelledError:
+        execution.status = Status.CANCELLED
+    except StepLimitError as error:
+        run.is_unhandled = True
+        execution.status, execution.error = Status.FAILED, error
+        execution._blame = (error.step, error, True)
+    except BaseException:
+        execution.status = Status.CANCELLED
+        execution.cancel()
+        raise
+    finally:
+        execution._ended = perf_counter()
+
+
+def _walk(run: Run) -> Step:
+    """Go from step to step and give the last; here a chain spends its time."""
+    graph, execution = run.graph, run.execution
+    cancellation, note = execution._cancellation, execution._journal.extend
+    table, steps_left = graph.table, graph.max_steps or -1
+    follower: str | None = graph.start
+    value = execution.input
+    while follower is not None:
+        if cancellation.requested or steps_left == 0:
+            raise _stop(run, follower)
+        steps_left -= 1
+        step = table[follower]
+        entry: str | Visit = step.name
+        error: BaseException | None = None
+        try:
+            if step.plain is not None:
+                output = step.plain(value)
+                if type(output) is CoroutineType:
+                    raise stray_coroutine(output, step.name)
+            else:
+                entry = _perform(step, value, run)
+                output, error = entry.output, entry.error
+            if error is None:
+                follower = step.next_step if step.branch is None else step.after(output)
+        except BaseException as raised:
+            error = raised.with_traceback(users_traceback(raised))
+            entry = _failed(entry, error)
+        if error is None:
+            note((entry, perf_counter(), output))
+            value = output
+            if run.first_failure is not None and follower is not None:
+                run.go_on_to(follower)
+        else:
+            follower = _after_failure(run, step, entry, error)
+            value = error
+    return step
+
+
+def _conclude(run: Run, last: Step) -> None:
+    """Say how a run ended that has come to its last step."""
+    execution, failure = run.execution, run.first_failure
+    is_failure_step = last.name in run.graph.failure_steps
+    if run.is_unhandled:
+        assert failure is not None
+        execution.status, execution.error = Status.FAILED, failure[1]
+        return
+    execution.output = execution.last_result
+    if last.ends == "completed" or (last.ends is None and not is_failure_step):
+        execution.status = Status.COMPLETED
+        return
+    if failure is None:
+        error = StepExecutionError(
+            f"step {last.name!r} of {run.graph.name!r} ends the workflow as failed",
+            last.name,
+        )
+        failure = (last.name, error, True)
+    execution.status, execution.error = Status.FAILED, failure[1]
+    execution._blame = failure
+
+
+def _after_failure(
+    run: Run, step: Step, visit: str | Visit, error: BaseException
+) -> str | None:
+    """Note a failed step, and give the step that takes the failure, if one does.
+
+    Raises:
+        BaseException: If it is no failure of the step, but an interrupt of the run.
+    """
+    execution = run.execution
+    place = len(execution._journal)
+    execution._journal.extend((visit, perf_counter(), error))
+    if not isinstance(error, Exception):
+        raise error
+    if execution._cancellation.requested:
+        raise ExecutionCancelledError("the execution was cancelled") from error
+    is_ours = isinstance(error, StepExecutionError) and not isinstance(
+        step.action, Call
+    )
+    failure = (step.name, error, is_ours)
+    if run.first_failure is None:
+        run.first_failure = failure
+    else:
+        _remember(run.first_failure[1], error)
+    run.failed_place = place
+    target = step.after_failure(error)
+    if target is None:
+        run.is_unhandled = True
+        execution._blame = failure
+        return None
+    _logger.warning(
+        "step %r of %r failed, going on with %r: %s",
+        step.name,
+        run.graph.name,
+        target,
+        error_text(error),
+        exc_info=error,
+    )
+    return target
+
+
+def _remember(first: BaseException, error: BaseException) -> None:
+    """Make the first failure the context of a failure in a failure step."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if seen is first:
+            return
+        last, seen = seen, seen.__context__
+    last.__context__ = first
+
+
+def _failed(entry: str | Visit, error: BaseException) -> Visit:
+    if isinstance(entry, str):
+        return Visit(entry, Outcome.FAILED, error=error)
+    # Its call succeeded, but the result leads nowhere.
+    return entry._replace(outcome=Outcome.FAILED, output=None, error=error)
+
+
+def _stop(run: Run, follower: str) -> Exception:
+    """Give the error that says why the run does not go on."""
+    if run.execution._cancellation.requested:
+        return ExecutionCancelledError("the execution was cancelled")
+    return StepLimitError(
+        f"{run.graph.name!r} has run {run.graph.max_steps} steps and would go on with "
+        f"{follower!r}; if that is no endless loop, raise max_steps",
+        follower,
+    )
+
+
+# --- what performing a step means -----------------------------------------------
+
+
+def _perform(step: Step, value: Any, run: Run) -> Visit:
+    """Perform a step that is more than a plain call."""
+    cancellation = run.execution._cancellation
+    if step.executor is None:
+        return _perform_here(step, value, run, cancellation)
+    with cancellation.dependent() as dependent:
+        if isinstance(step.action, FanOut):
+            visit = _fan_out(step, step.action, value, run, dependent)
+        else:
+            visit = _perform_elsewhere(step, value, run, dependent)
+    if cancellation.requested and visit.outcome is not Outcome.SUCCEEDED:
+        cancelled = ExecutionCancelledError("the execution was cancelled")
+        return visit._replace(outcome=Outcome.CANCELLED, error=cancelled)
+    return visit
+
+
+def _perform_here(
+    step: Step, value: Any, run: Run, cancellation: Cancellation
+) -> Visit:
+    """Make the first attempt in this thread; only its failure costs more."""
+    task = _task(step, None, step.action, run, cancellation)
+    make_context = _context_maker(step, run, cancellation)
+    task.settle(attempt(task, value, make_context, catch=Exception))
+    if step.retry is not None and (task.error or judges_results(step.retry)):
+        place = Inline(value, make_context, isolate=False)
+        run_tasks((task,), place, cancellation)
+    return task.visit(step.name)
+
+
+def _perform_elsewhere(
+    step: Step, value: Any, run: Run, cancellation: Cancellation
+) -> Visit:
+    """Perform a step that has an executor of its own: a fan-out of one."""
+    tasks = (_task(step, None, step.action, run, cancellation),)
+    make_context = _context_maker(step, run, cancellation)
+    place = run.workers.place(step.executor, step.name, tasks, value, make_context)
+    run_tasks(tasks, place, cancellation)
+    return tasks[0].visit(step.name)
+
+
+def _fan_out(
+    step: Step, action: FanOut, value: Any, run: Run, cancellation: Cancellation
+) -> Visit:
+    """Perform a parallel step."""
+    tasks = [
+        _task(step, name, call, run, cancellation)
+        for name, call in action.tasks.items()
+    ]
+    make_context = _context_maker(step, run, cancellation)
+    failed: list[Task] = []  # as they fail, which tells the first
+
+    def is_enough(task: Task) -> bool:
+        failed.append(task)
+        return action.stop_on_failure and len(failed) > action.tolerated
+
+    place = run.workers.place(
+        step.executor, step.name, tasks, value, make_context, action.max_workers
+    )
+    try:
+        run_tasks(tasks, place, cancellation, is_enough)
+    except BaseException as interrupt:
+        visits = [task.visit(str(task.key)) for task in tasks]
+        return Visit(
+            step.name, Outcome.CANCELLED, error=interrupt, tasks=tuple(visits)
+        )
+    return _gather(step, action, tasks, failed, run)
+
+
+def _gather(
+    step: Step, action: FanOut, tasks: list[Task], failed: list[Task], run: Run
+) -> Visit:
+    """Make one visit of the ends of all tasks."""
+    errors = {str(task.key): task.error for task in tasks if task.error is not None}
+    visits = tuple(task.visit(str(task.key)) for task in tasks)
+    if len(errors) > action.tolerated:
+        outcomes = {visit.name: visit.outcome for visit in visits}
+        results = {
+            visit.name: visit.output
+            for visit in visits
+            if visit.outcome is Outcome.SUCCEEDED
+        }
+        first = failed[0].error
+        assert first is not None
+        failure = parallel_failure(step.name, outcomes, results, errors, first)
+        return Visit(step.name, Outcome.FAILED, error=failure, tasks=visits)
+    for name, error in errors.items():
+        _logger.error(
+            "task %r of step %r of %r failed, which the step tolerates: %s",
+            name,
+            step.name,
+            run.graph.name,
+            error_text(error),
+            exc_info=error,
+        )
+    results = {visit.name: errors.get(visit.name, visit.output) for visit in visits}
+    output = TaskResults(results, errors, step.name)
+    return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
+
+
+def _task(
+    step: Step, name: str | None, action: Any, run: Run, cancellation: Cancellation
+) -> Task:
+    title = f"step {step.name!r}"
+    if name is not None:
+        title = f"task {name!r} of {title}"
+    if isinstance(action, Call):
+        wants_context = action.context_name is not None
+        return Task(name, title, action, wants_context, step.retry)
+    nested = NestedCall(action, run.workers, cancellation)
+
+    def open_child(task: Task, child: Execution) -> Any:
+        task.child = child
+        return _output_of_child(step, title, child)
+
+    return Task(name, title, nested, False, step.retry, open_child)
+
+
+def _context_maker(
+    step: Step, run: Run, cancellation: Cancellation
+) -> Callable[[Task], Context]:
+    execution = run.execution
+
+    def make_context(task: Task) -> Context:
+        return Context(
+            execution.id,
+            step.name,
+            task.key,
+            len(task.attempts) + 1,
+            run.failure(),
+            cancellation,
+            execution.results_so_far(),
+        )
+
+    return make_context
+
+
+class NestedCall:
+    """A nested workflow as a call: it gives its execution when that has ended.
+
+    In another process it runs with workers of its own, and cannot be cancelled but by
+    killing the process.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        workers: Workers | None = None,
+        cancellation: Cancellation | None = None,
+        override: str | None = None,
+    ) -> None:
+        self.graph = graph
+        self.workers = workers
+        self.cancellation = cancellation
+        self.override = override
+
+    def __call__(self, value: Any, context: Context | None = None) -> Execution:
+        child = Execution(self.graph.name, value, self.cancellation)
+        workers = self.workers or Workers(self.override)
+        try:
+            run_graph(Run(self.graph, child, workers))
+        finally:
+            if workers is not self.workers:
+                workers.close()
+        return child
+
+    def __reduce__(self) -> Any:
+        override = self.workers.override if self.workers else self.override
+        if not isinstance(override, str):
+            override = None
+        return NestedCall, (self.graph, None, None, override)
+
+
+def _output_of_child(step: Step, title: str, child: Execution) -> Any:
+    """Give what a nested workflow gave, or fail as it failed."""
+    if child.status is Status.CANCELLED:
+        raise ExecutionCancelledError(f"{title} was cancelled")
+    if child._blame is not None:
+        inner, error, _ = child._blame
+        failure = StepExecutionError(
+            f"{title}: nested workflow {child.workflow!r} failed at its step "
+            f"{inner!r}: {error_text(error)}",
+            step.name,
+        )
+        failure.execution = child
+        raise failure from child.error
+    return child.output

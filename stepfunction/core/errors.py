@@ -1,0 +1,238 @@
+"""Every exception of the library.
+
+::
+
+    StepFunctionError
+    ├── DefinitionError (ValueError)          the workflow is not sound
+    ├── StepExecutionError                    no step took a step's failure
+    │   ├── ParallelStepExecutionError        tasks of a parallel step failed
+    │   └── StepLimitError                    a loop ran past ``max_steps``
+    ├── NoBranchMatchedError (LookupError)    a result leads to no step
+    ├── ExecutionCancelledError               somebody cancelled the execution
+    ├── WorkerStartError (RuntimeError)       no worker process can start here
+    ├── WorkerCrashedError                    a worker process died with its task
+    │   └── WorkerKilledError                 it was killed because somebody asked
+    ├── TransferError (TypeError)             a value cannot cross between processes
+    ├── RemoteError                           an exception that could not come over
+    └── DrawingError                          a picture cannot be made here
+
+A step's own exception is never replaced: it is in the context, and the
+``__cause__`` of the error that ``execute()`` raises.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepfunction.core.execution import Execution, Outcome
+
+
+class StepFunctionError(Exception):
+    """The base of every error that this library raises.
+
+    The first argument is the message. The others are facts, kept as attributes
+    too; all of them are in ``args``, so that every error survives pickling.
+    """
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class DefinitionError(StepFunctionError, ValueError):
+    """A workflow, or a part of it, is not sound.
+
+    Attributes:
+        problems: Everything that is wrong, one sentence each.
+    """
+
+    def __init__(self, subject: str, problems: Sequence[str]) -> None:
+        super().__init__(subject, tuple(problems))
+        self.problems: tuple[str, ...] = tuple(problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.args[0]}: {self.problems[0]}"
+        listed = "\n".join(f"  - {problem}" for problem in self.problems)
+        return f"{self.args[0]}: {len(self.problems)} problems\n{listed}"
+
+
+class StepExecutionError(StepFunctionError):
+    """A step failed, and no ``on_failure`` took the failure.
+
+    The step's own exception is the ``__cause__``.
+
+    Attributes:
+        step: The name of the step that failed.
+        execution: The execution that ended with it; None until it has ended.
+    """
+
+    execution: Execution | None = None
+
+    def __init__(self, message: str, step: str) -> None:
+        super().__init__(message, step)
+        self.step = step
+
+    def __reduce__(self) -> Any:
+        # The execution stays where it ran: it may hold anything, this error included.
+        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
+        return type(self), self.args, facts
+
+
+class ParallelStepExecutionError(StepExecutionError):
+    """More tasks of a parallel step failed than the step tolerates.
+
+    The first failure in time is the ``__cause__``.
+
+    Attributes:
+        step: The name of the parallel step.
+        outcomes: Task name to ``Outcome``, for every task.
+        results: Task name to result, for the tasks that succeeded.
+        errors: Task name to exception, for the tasks that failed.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        step: str,
+        outcomes: Mapping[str, Outcome],
+        results: Mapping[str, Any],
+        errors: Mapping[str, BaseException],
+    ) -> None:
+        super().__init__(message, step)
+        self.args = (message, step, outcomes, results, errors)
+        self.outcomes = outcomes
+        self.results = results
+        self.errors = errors
+
+
+class NoBranchMatchedError(StepFunctionError, LookupError):
+    """A step's result leads to no step, and there is no ``next_step``.
+
+    Attributes:
+        step: The name of the step.
+        result: What it returned.
+        known: The results (or, for a callable, the steps) that would have led on.
+    """
+
+    def __init__(
+        self, message: str, step: str, result: Any, known: Sequence[Any]
+    ) -> None:
+        super().__init__(message, step, result, known)
+        self.step = step
+        self.result = result
+        self.known = known
+
+
+class StepLimitError(StepExecutionError):
+    """An execution would have gone on past the ``max_steps`` of its workflow.
+
+    Attributes:
+        step: The step that it would have gone on with.
+    """
+
+
+class ExecutionCancelledError(StepFunctionError):
+    """The execution was cancelled.
+
+    Attributes:
+        execution: The cancelled execution; None until it has ended.
+    """
+
+    execution: Execution | None = None
+
+
+class WorkerStartError(StepFunctionError, RuntimeError):
+    """A worker process cannot be started here; the message says what to change."""
+
+
+class WorkerCrashedError(StepFunctionError):
+    """A worker process died while it ran a task.
+
+    Attributes:
+        task: What it was running.
+        pid: The process that died.
+        exitcode: As ``multiprocessing.Process.exitcode``: negative for a signal.
+    """
+
+    def __init__(self, message: str, task: str, pid: int, exitcode: int | None) -> None:
+        super().__init__(message, task, pid, exitcode)
+        self.task = task
+        self.pid = pid
+        self.exitcode = exitcode
+
+
+class WorkerKilledError(WorkerCrashedError):
+    """A worker process was killed with its task because somebody asked for it."""
+
+
+class TransferError(StepFunctionError, TypeError):
+    """A function, an input or a result cannot cross between processes."""
+
+
+class RemoteError(StepFunctionError):
+    """An exception of a worker process whose own class could not come over.
+
+    Attributes:
+        type_name: The qualified name of the exception's class.
+        text: What ``str()`` of the exception was.
+    """
+
+    def __init__(self, message: str, type_name: str, text: str) -> None:
+        super().__init__(message, type_name, text)
+        self.type_name = type_name
+        self.text = text
+
+
+class RemoteTraceback(Exception):
+    """The traceback of a worker process, as text: the ``__cause__`` of its error."""
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.args[0]}"""' if self.args else ""
+
+
+class DrawingError(StepFunctionError):
+    """A picture cannot be made here; the message says what to install."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Give the error itself, then what our own wrappers hide behind it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ if isinstance(cause, StepExecutionError) else None
+
+
+def error_text(error: BaseException) -> str:
+    """Give an error's class and message in one line, as a traceback ends."""
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def users_traceback(error: BaseException) -> TracebackType | None:
+    """Give an error's traceback from the user's function on, without our frames.
+
+    What is raised by this library itself keeps the traceback that it has.
+    """
+    rest = error.__traceback__
+    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(_HERE):
+        rest = rest.tb_next
+    return rest or error.__traceback__
+
+
+_HERE = os.path.dirname(__file__) + os.sep
+
+
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """Give the known name that a mistyped one resembles most, if any does."""
+    return next(iter(get_close_matches(str(name), list(known), n=1)), None)
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Give the end of a message that offers the known name closest to this one."""
+    close = closest(name, known)
+    return "" if close is None else f" (did you mean {close!r}?)"

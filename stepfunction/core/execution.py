@@ -1,0 +1,382 @@
+"""Execution: what happened in one run of a workflow.
+
+The engine notes each step it has finished in the journal, a flat list of three
+items a step: what it was, when it ended, what came out. Everything that a person
+reads (history, context, failures, children) is made from the journal when it is
+looked at, so that a run pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from time import perf_counter, time
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.errors import (
+    ExecutionCancelledError,
+    StepExecutionError,
+    error_text,
+)
+
+
+class Status(StrEnum):
+    """Where an execution stands."""
+
+    INITIALIZED = "INITIALIZED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
+    PAUSED = "PAUSED"
+
+
+class Outcome(StrEnum):
+    """How a step, a task or an attempt ended; always exactly one."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    CANCELLED = "CANCELLED"  # before it began, or it gave up when told
+    KILLED = "KILLED"  # stopped because of another
+    CRASHED = "CRASHED"  # its worker process died
+    ABANDONED = "ABANDONED"  # it may go on, but nobody waits for it
+    SKIPPED = "SKIPPED"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call of an action.
+
+    Attributes:
+        number: Counted from 1.
+        outcome: How it ended.
+        started: When it began, in seconds since the epoch.
+        duration: How long it took, in seconds.
+        error: What it raised; None unless it failed.
+    """
+
+    number: int
+    outcome: Outcome
+    started: float
+    duration: float
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StepRecord:
+    """What one visit of a step, or one task of a parallel step, did.
+
+    Attributes:
+        step: The name of the step.
+        task: The name of the task; None for the step itself.
+        outcome: How it ended.
+        input: What it was given.
+        output: What it returned; None if it failed.
+        error: What it failed with; None if it did not.
+        started: When it began, in seconds since the epoch; None if it never did.
+        duration: Seconds from its beginning to its end, pauses included.
+        attempts: Each call that was made, in order.
+        next_step: The step that followed; None at the end, and for tasks.
+        child: The execution of a nested workflow; None for anything else.
+    """
+
+    step: str
+    task: str | None
+    outcome: Outcome
+    input: Any
+    output: Any
+    error: BaseException | None
+    started: float | None
+    duration: float
+    attempts: tuple[Attempt, ...]
+    next_step: str | None
+    child: Execution | None
+
+    def __repr__(self) -> str:
+        name = repr(self.step)
+        if self.task is not None:
+            name += f".{self.task!r}"
+        parts = [f"<StepRecord {name} {self.outcome} in {duration_text(self.duration)}"]
+        if len(self.attempts) > 1:
+            parts.append(f", {len(self.attempts)} attempts")
+        if self.error is not None:
+            parts.append(f": {self.error!r}")
+        return "".join(parts) + ">"
+
+
+class Visit(NamedTuple):
+    """A step or task as the engine notes it where its name alone will not do.
+
+    Times are readings of ``perf_counter``; an attempt is (outcome, start, end,
+    error).
+    """
+
+    name: str
+    outcome: Outcome
+    attempts: tuple[tuple[Outcome, float, float, BaseException | None], ...] = ()
+    output: Any = None
+    error: BaseException | None = None
+    tasks: tuple[Visit, ...] = ()
+    child: Execution | None = None
+
+
+class Execution:
+    """One run of a workflow.
+
+    Attributes:
+        id: 32 hexadecimal digits, different for every execution.
+        workflow: The name of the workflow.
+        status: Where it stands.
+        input: What the first step was given.
+        output: What the last step returned; None after an unhandled failure.
+        error: The first failure of an execution that failed, else None.
+    """
+
+    def __init__(
+        self,
+        workflow: str,
+        initial_input: Any = None,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        self.id = os.urandom(16).hex()
+        self.workflow = workflow
+        self.status = Status.INITIALIZED
+        self.input = initial_input
+        self.output: Any = None
+        self.error: BaseException | None = None
+        self._journal: list[Any] = []
+        self._began = self._ended = perf_counter()
+        self._epoch = time() - self._began
+        self._cancellation = cancellation or Cancellation()
+        # What raise_if_failed() names: the step, its error, and whether that is
+        # already the error of a parallel or nested step that says so.
+        self._blame: tuple[str, Any, bool] | None = None
+        self._results: dict[str, Any] = {}
+        self._results_end = 0
+
+    @property
+    def started(self) -> float:
+        """When it was started, in seconds since the epoch."""
+        return self._epoch + self._began
+
+    @property
+    def duration(self) -> float:
+        """Seconds from its start to its end, or to now while it runs."""
+        running = self.status in (Status.INITIALIZED, Status.RUNNING)
+        return (perf_counter() if running else self._ended) - self._began
+
+    @property
+    def last_result(self) -> Any:
+        """What the latest step gave: its output, or the exception it failed with."""
+        return self._journal[-1] if self._journal else None
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """Step name to the step's output or exception, of its latest visit."""
+        return MappingProxyType(dict(self.results_so_far()))
+
+    @property
+    def history(self) -> tuple[StepRecord, ...]:
+        """Everything that ran, in order; after a parallel step come its tasks."""
+        return tuple(self._records())
+
+    @property
+    def failures(self) -> tuple[StepRecord, ...]:
+        """The records of every step and task that failed, handled or not."""
+        return tuple(
+            record
+            for record in self._records()
+            if record.outcome in (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED)
+            or (record.outcome is Outcome.KILLED and record.error is not None)
+        )
+
+    @property
+    def children(self) -> Mapping[str | tuple[str, str], Execution]:
+        """The executions of nested workflows, the latest visit of each.
+
+        The key is the step's name; for a task of a parallel step it is
+        ``(step, task)``.
+        """
+        found: dict[str | tuple[str, str], Execution] = {}
+        for record in self._records():
+            if record.child is not None:
+                key = (record.step, record.task) if record.task else record.step
+                found[key] = record.child
+        return MappingProxyType(found)
+
+    def cancel(self) -> None:
+        """Ask the execution to stop; any thread may.
+
+        Tasks that have not begun never do, processes are killed, threads are told
+        through ``context.cancelled`` and waited for, pauses between retries end.
+        ``execute()`` then raises ``ExecutionCancelledError``.
+        """
+        self._cancellation.request()
+
+    def raise_if_failed(self) -> Execution:
+        """Raise what went wrong, if anything did.
+
+        Returns:
+            The execution itself, if it did not fail.
+
+        Raises:
+            StepExecutionError: If it FAILED, caused by the step's exception.
+            ExecutionCancelledError: If it was CANCELLED.
+        """
+        if self.status is Status.CANCELLED:
+            cancelled = ExecutionCancelledError(
+                f"execution of {self.workflow!r} was cancelled"
+            )
+            cancelled.execution = self
+            raise cancelled
+        if self._blame is not None:
+            raise self.failure()
+        return self
+
+    def failure(self) -> StepExecutionError:
+        """Give the error that says which step this execution failed at."""
+        assert self._blame is not None
+        step, error, says_so = self._blame
+        if says_so:
+            failure: StepExecutionError = error.with_traceback(None)
+        else:
+            failure = StepExecutionError(
+                f"step {step!r} of {self.workflow!r} failed: {error_text(error)}", step
+            )
+            failure.__cause__ = error
+        failure.execution = self
+        return failure
+
+    def results_so_far(self) -> Mapping[str, Any]:
+        """Step name to output, kept up with the journal in constant time a step."""
+        journal = self._journal
+        end = len(journal)
+        for place in range(self._results_end, end, 3):
+            entry = journal[place]
+            name = entry if type(entry) is str else entry.name
+            self._results[name] = journal[place + 2]
+        self._results_end = end
+        return self._results
+
+    def record_at(self, place: int) -> StepRecord:
+        """Give the record of the step that is noted at a place of the journal."""
+        entry, ended, output = self._journal[place : place + 3]
+        value = self._journal[place - 1] if place else self.input
+        began = self._journal[place - 2] if place else self._began
+        return self._record(entry, ended, output, value, began, None)
+
+    def _records(self) -> Iterator[StepRecord]:
+        journal = self._journal[:]
+        value, began = self.input, self._began
+        for place in range(0, len(journal), 3):
+            entry, ended, output = journal[place : place + 3]
+            follower = journal[place + 3] if place + 3 < len(journal) else None
+            if follower is not None and type(follower) is not str:
+                follower = follower.name
+            yield self._record(entry, ended, output, value, began, follower)
+            if type(entry) is not str:
+                for task in entry.tasks:
+                    yield self._visit_record(entry.name, task.name, task, value, None)
+            value, began = output, ended
+
+    def _record(
+        self,
+        entry: str | Visit,
+        ended: float,
+        output: Any,
+        value: Any,
+        began: float,
+        follower: str | None,
+    ) -> StepRecord:
+        if isinstance(entry, str):
+            entry = Visit(entry, Outcome.SUCCEEDED, output=output)
+        if not entry.attempts and entry.outcome is not Outcome.CANCELLED:
+            attempt = (entry.outcome, began, ended, entry.error)
+            entry = entry._replace(attempts=(attempt,))
+        return self._visit_record(entry.name, None, entry, value, follower)
+
+    def _visit_record(
+        self,
+        step: str,
+        task: str | None,
+        visit: Visit,
+        value: Any,
+        follower: str | None,
+    ) -> StepRecord:
+        attempts = visit.attempts
+        return StepRecord(
+            step,
+            task,
+            visit.outcome,
+            value,
+            visit.output,
+            visit.error,
+            self._epoch + attempts[0][1] if attempts else None,
+            attempts[-1][2] - attempts[0][1] if attempts else 0.0,
+            tuple(
+                Attempt(number, outcome, self._epoch + began, ended - began, error)
+                for number, (outcome, began, ended, error) in enumerate(attempts, 1)
+            ),
+            follower,
+            visit.child,
+        )
+
+    def __repr__(self) -> str:
+        text = f"<Execution of {self.workflow!r}: {self.status}"
+        if self._blame is not None:
+            text += f" at {self._blame[0]!r}, {self._blame[1]!r},"
+        steps = len(self._journal) // 3
+        plural = "" if steps == 1 else "s"
+        return f"{text} after {steps} step{plural} in {duration_text(self.duration)}>"
+
+    def __await__(self) -> Generator[None, None, Execution]:
+        """Give the execution itself, so that ``await workflow.execute()`` reads well."""
+        yield from ()
+        return self
+
+    def __reduce__(self) -> Any:
+        from stepfunction.core.envelope import pack, portable
+
+        state = dict(self.__dict__)
+        del state["_cancellation"], state["_results"], state["_results_end"]
+        try:
+            return _restore, (pack(state),)
+        except Exception:  # what cannot travel is left out, value by value
+            state["_journal"] = [portable_visit(item) for item in self._journal]
+            for name in ("input", "output"):
+                state[name] = portable(state[name])
+            return _restore, (pack(state),)
+
+
+def _restore(packed: bytes) -> Execution:
+    from stepfunction.core.envelope import unpack
+
+    execution = Execution.__new__(Execution)
+    execution.__dict__.update(unpack(packed))
+    execution._cancellation = Cancellation()
+    execution._results = {}
+    execution._results_end = 0
+    return execution
+
+
+def portable_visit(entry: Any) -> Any:
+    """Give an item of the journal without the values that cannot be pickled."""
+    from stepfunction.core.envelope import portable
+
+    if not isinstance(entry, Visit):
+        return portable(entry)
+    tasks = tuple(portable_visit(task) for task in entry.tasks)
+    return entry._replace(output=portable(entry.output), tasks=tasks)
+
+
+def duration_text(seconds: float) -> str:
+    """Give a duration as a person would say it."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s"

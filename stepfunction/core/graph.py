@@ -1,0 +1,393 @@
+"""Graph: what a workflow is, whether it is sound, and which step is next.
+
+Nothing here runs anything. A ``Step`` says what it does (its action) and where its
+arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from numbers import Number
+from reprlib import repr as short_repr
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from stepfunction.core.calls import Call
+from stepfunction.core.errors import (
+    DefinitionError,
+    NoBranchMatchedError,
+    causes,
+    closest,
+    did_you_mean,
+)
+from stepfunction.core.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import tenacity
+
+    from stepfunction.core.step_function import StepFunction
+
+Place: TypeAlias = 'Literal["inline", "thread", "process"] | Executor'
+
+
+class Arrow(NamedTuple):
+    """One arrow of the graph.
+
+    Attributes:
+        kind: ``"next"``, ``"branch"`` or ``"failure"``.
+        label: What it asks for: a result, an exception class, or nothing.
+        target: The name of the step that it leads to.
+    """
+
+    kind: Literal["next", "branch", "failure"]
+    label: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Where a result leads.
+
+    Attributes:
+        targets: Result to step's name, or, for a callable, the steps it may name.
+        chooser: A callable of the output that gives a step's name or None; None
+            where the targets are looked up.
+    """
+
+    targets: Mapping[Any, str] | tuple[str, ...]
+    chooser: Callable[[Any], str | None] | None = None
+    _keys: Mapping[Any, Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_keys", {key: key for key in self.targets})
+
+    def choose(self, result: Any) -> str | None:
+        """Give the step that a result leads to, or None."""
+        if self.chooser is not None:
+            return self.chooser(result)
+        assert isinstance(self.targets, Mapping)
+        if not _is_hashable(result) or result not in self._keys:
+            return None
+        key = self._keys[result]
+        # True == 1 in Python, but who asks for one does not mean the other.
+        if isinstance(key, bool) is not isinstance(result, bool) and (
+            isinstance(key, Number) and isinstance(result, Number)
+        ):
+            return None
+        return self.targets[key]
+
+    def arrows(self) -> Iterator[Arrow]:
+        """Give the arrows, in the order of the definition."""
+        for key in self.targets:
+            if isinstance(self.targets, Mapping):
+                yield Arrow("branch", _label(key), self.targets[key])
+            else:
+                yield Arrow("branch", "", key)
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _label(key: Any) -> str:
+    return key if type(key) is str else short_repr(key)
+
+
+@dataclass(frozen=True, slots=True)
+class FanOut:
+    """The action of a parallel step: tasks that run side by side.
+
+    Attributes:
+        tasks: Task name to what it does.
+        stop_on_failure: Whether a failure past the tolerated ones stops the others.
+        tolerated: How many tasks may fail without the step failing.
+        max_workers: How many tasks run at once; None for the executor's default.
+    """
+
+    tasks: Mapping[str, Call | StepFunction | Graph]
+    stop_on_failure: bool
+    tolerated: float
+    max_workers: int | None
+
+
+Action: TypeAlias = "Call | FanOut | StepFunction | Graph"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A named step: what it does and where it leads.
+
+    Attributes:
+        name: Its name, unique in its workflow.
+        action: What it does. In a frozen graph a nested workflow is a ``Graph``.
+        next_step: The step that follows; None ends the workflow.
+        on_failure: The step that follows a failure: a name, or pairs of exception
+            class and name, of which the first match counts; None for none.
+        branch: Where results lead; None for a step that always goes on.
+        retry: How failed calls are tried again; None for not at all.
+        executor: Where it runs; None for the caller's thread.
+        ends: What an execution that ends here is; None to go by the arrows.
+    """
+
+    name: str
+    action: Action
+    next_step: str | None = None
+    on_failure: str | tuple[tuple[type[BaseException], str], ...] | None = None
+    branch: Branch | None = None
+    retry: RetryPolicy | tenacity.Retrying | None = None
+    executor: Place | None = None
+    ends: Literal["completed", "failed"] | None = None
+    # Where performing the step is calling one thing with the input: that thing.
+    plain: Callable[[Any], Any] | None = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        call = self.action
+        plain: Callable[[Any], Any] | None = None
+        if isinstance(call, Call) and self.retry is None and self.executor is None:
+            if call.is_plain:
+                plain = call.function
+            elif call.context_name is None:
+                plain = call
+        object.__setattr__(self, "plain", plain)
+
+    def after(self, output: Any) -> str | None:
+        """Give the name of the step that follows an output; None at the end.
+
+        Raises:
+            NoBranchMatchedError: If the output leads to no step.
+        """
+        if self.branch is None:
+            return self.next_step
+        target = self.branch.choose(output)
+        if target is None:
+            target = self.next_step
+        if target is None or (
+            self.branch.chooser is not None
+            and target != self.next_step
+            and target not in self.branch.targets
+        ):
+            raise self._unmatched(output, target)
+        return target
+
+    def after_failure(self, error: BaseException) -> str | None:
+        """Give the name of the step that takes a failure; None if none does."""
+        if self.on_failure is None or isinstance(self.on_failure, str):
+            return self.on_failure
+        for cause in causes(error):
+            for error_class, target in self.on_failure:
+                if isinstance(cause, error_class):
+                    return target
+        return None
+
+    def arrows(self) -> Iterator[Arrow]:
+        """Give every arrow that leaves the step, in the order of the definition."""
+        if self.branch is not None:
+            yield from self.branch.arrows()
+        if self.next_step is not None:
+            label = "" if self.branch is None else "otherwise"
+            yield Arrow("next", label, self.next_step)
+        if isinstance(self.on_failure, str):
+            yield Arrow("failure", "", self.on_failure)
+        else:
+            for error_class, target in self.on_failure or ():
+                yield Arrow("failure", error_class.__name__, target)
+
+    def tasks(self) -> Iterator[tuple[str | None, Call | StepFunction | Graph]]:
+        """Give what the step calls, by task name; None where it is the step itself."""
+        if isinstance(self.action, FanOut):
+            yield from self.action.tasks.items()
+        else:
+            yield None, self.action
+
+    def _unmatched(self, output: Any, target: Any) -> NoBranchMatchedError:
+        assert self.branch is not None
+        known = tuple(self.branch.targets)
+        listed = ", ".join(map(short_repr, known))
+        if target is not None:
+            text = (
+                f"branch of step {self.name!r} chose {target!r} for "
+                f"{short_repr(output)}, but branch_targets has only {listed}"
+                f"{did_you_mean(target, known)}"
+            )
+        elif self.branch.chooser is not None:
+            text = (
+                f"branch of step {self.name!r} chose no step for "
+                f"{short_repr(output)}; let it return one of {listed}, "
+                "or give next_step as the default"
+            )
+        else:
+            hint = "" if _is_hashable(output) else (
+                f" (a {type(output).__name__} cannot be a key of a mapping: "
+                "return a string, or give branch a callable)"
+            )
+            text = (
+                f"step {self.name!r} returned {short_repr(output)}, but branch knows "
+                f"only {listed}{hint}; return one of these, "
+                "or give next_step as the default"
+            )
+        return NoBranchMatchedError(text, self.name, output, known)
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A workflow, checked and frozen.
+
+    Attributes:
+        name: The workflow's name.
+        start: The name of its first step.
+        table: Step name to step, for the engine; ``steps`` is the read-only view.
+        failure_steps: The steps that only an ``on_failure`` arrow leads to.
+        max_steps: How many steps one run may take; None where there are no loops.
+    """
+
+    name: str
+    start: str
+    table: dict[str, Step]
+    failure_steps: frozenset[str]
+    max_steps: int | None = None
+
+    @property
+    def steps(self) -> Mapping[str, Step]:
+        """Step name to step, in the order of the definition."""
+        return MappingProxyType(self.table)
+
+
+def freeze(
+    name: str,
+    start: str | None,
+    steps: Mapping[str, Step],
+    max_steps: int | None,
+    problems: list[str],
+) -> Graph:
+    """Check a workflow and freeze it.
+
+    Args:
+        name: The workflow's name.
+        start: The name of its first step; None if it has not been named.
+        steps: Step name to step, with graphs for nested workflows.
+        max_steps: How many steps one run may take; None where there are no loops.
+        problems: What has been found already.
+
+    Raises:
+        DefinitionError: If it is not sound, with every problem there is.
+    """
+    problems = list(problems)
+    if start is None:
+        problems.append("no start step; name the first step with set_start_step()")
+    elif start not in steps:
+        problems.append(f"start step {start!r} is no step{did_you_mean(start, steps)}")
+    for step in steps.values():
+        problems += (
+            f"step {step.name!r}: {_role(arrow)} leads to {arrow.target!r}, "
+            f"which is no step{did_you_mean(arrow.target, steps)}"
+            for arrow in step.arrows()
+            if arrow.target not in steps
+        )
+    if start is not None and start in steps:
+        reached = reachable(start, steps, ("next", "branch", "failure"))
+        problems += (
+            f"step {other!r} cannot be reached from {start!r}"
+            for other in steps
+            if other not in reached
+        )
+    if max_steps is None:
+        problems += (
+            f"steps run in a circle: {' → '.join(map(repr, cycle))}; "
+            "lead out of it, or allow loops with StepFunction(max_steps=…)"
+            for cycle in cycles(steps)
+        )
+    for step in steps.values():
+        if runs_in_processes(step.executor):
+            problems += _sending_problems(step)
+    if problems:
+        raise DefinitionError(f"workflow {name!r}", problems)
+    assert start is not None
+    main_path = reachable(start, steps, ("next", "branch"))
+    return Graph(
+        name, start, dict(steps), frozenset(steps.keys() - main_path), max_steps
+    )
+
+
+def runs_in_processes(executor: Any) -> bool:
+    """Tell an executor whose workers must import the functions they are sent."""
+    kind = f"{type(executor).__module__}.{type(executor).__qualname__}"
+    return executor == "process" or kind in (
+        "concurrent.futures.process.ProcessPoolExecutor",
+        "stepfunction.core.lanes.ProcessLanes",
+    )
+
+
+def _sending_problems(step: Step) -> Iterator[str]:
+    from stepfunction.core.envelope import obstacle
+
+    for task, call in calls(step):
+        reason = obstacle(call)
+        if reason is not None:
+            where = "" if task is None else f", task {task!r}"
+            yield f"step {step.name!r}{where}: {call.name} {reason}"
+
+
+def calls(step: Step) -> Iterator[tuple[str | None, Call]]:
+    """Give every call of a step and of what is nested in it, by task name."""
+    for task, action in step.tasks():
+        if isinstance(action, Call):
+            yield task, action
+        elif isinstance(action, Graph):
+            for inner in action.table.values():
+                for _, call in calls(inner):
+                    yield task, call
+
+
+def _role(arrow: Arrow) -> str:
+    role = {"next": "next_step", "branch": "branch", "failure": "on_failure"}
+    label = f" {arrow.label!r}" if arrow.label and arrow.kind == "branch" else ""
+    return role[arrow.kind] + label
+
+
+def reachable(
+    start: str, steps: Mapping[str, Step], kinds: Iterable[str]
+) -> set[str]:
+    """Give the names of the steps that arrows of some kinds lead to from a step.
+
+    A mistyped target counts as the step that it resembles, so that one typing
+    mistake is reported once.
+    """
+    found = {start}
+    waiting = [start]
+    while waiting:
+        for arrow in steps[waiting.pop()].arrows():
+            if arrow.kind not in kinds:
+                continue
+            known = arrow.target in steps
+            target = arrow.target if known else closest(arrow.target, steps)
+            if target is not None and target not in found:
+                found.add(target)
+                waiting.append(target)
+    return found
+
+
+def cycles(steps: Mapping[str, Step]) -> Iterator[list[str]]:
+    """Give the circles that a walk along all arrows closes, each as its steps."""
+    finished: set[str] = set()
+    for root in steps:
+        path: dict[str, Iterator[Arrow]] = {}
+        if root not in finished:
+            path[root] = steps[root].arrows()
+        while path:
+            name = next(reversed(path))
+            for arrow in path[name]:
+                if arrow.target in path:
+                    names = list(path)
+                    yield [*names[names.index(arrow.target) :], arrow.target]
+                elif arrow.target in steps and arrow.target not in finished:
+                    path[arrow.target] = steps[arrow.target].arrows()
+                    break
+            else:
+                finished.add(name)
+                del path[name]

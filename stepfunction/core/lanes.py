@@ -1,0 +1,426 @@
+"""ProcessLanes: worker processes that can be lost one at a time.
+
+::
+
+    submit() ──► queue ──► lane thread ══ pipe ══► worker process
+                   │       lane thread ══ pipe ══► worker process
+    future ◄───────┴──────────┘
+
+Each lane is a thread of this process and a worker process of its own, which is
+given one task at a time. So a worker that dies takes its own task with it and
+nothing else, it is known which task that was, and stopping a task is killing its
+worker. What crosses the pipe is packed by ``envelope``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from multiprocessing import connection as pipes
+from multiprocessing import process as processes
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import Any
+from weakref import WeakSet
+
+from stepfunction.core.envelope import open_answer, pack_call
+from stepfunction.core.errors import (
+    WorkerCrashedError,
+    WorkerKilledError,
+    WorkerStartError,
+)
+from stepfunction.core.lane_worker import HELLO, serve_lane
+
+_SECONDS_TO_LEAVE = 5.0
+
+
+class LaneFuture(Future[Any]):
+    """The future of a call on a lane.
+
+    Attributes:
+        label: What the call is, for messages.
+        began: When a worker was given the call, as ``perf_counter``; 0.0 before.
+        ended: When its result was there.
+    """
+
+    def __init__(self, label: str) -> None:
+        super().__init__()
+        self.label = label
+        self.began = 0.0
+        self.ended = 0.0
+
+
+class ProcessLanes(Executor):
+    """An executor whose worker processes each run one call at a time.
+
+    A worker that dies fails only the call that it was running, with
+    ``WorkerCrashedError``; the others go on and the worker is replaced. Workers are
+    started as they are needed and stay warm until ``shutdown()``. Any number of
+    threads may submit.
+
+    Args:
+        max_workers: How many processes run at most; None for one for each usable
+            CPU.
+        start_method: ``"forkserver"``, ``"spawn"`` or ``"fork"``; None for
+            forkserver where there is one, else spawn.
+
+    Raises:
+        ValueError: If ``max_workers`` is below 1 or the start method is unknown.
+
+    A long-running program keeps one open::
+
+        with ProcessLanes(max_workers=4) as lanes:
+            workflow.execute(order, executor=lanes)
+    """
+
+    def __init__(
+        self, max_workers: int | None = None, *, start_method: str | None = None
+    ) -> None:
+        if max_workers is not None and max_workers < 1:
+            raise ValueError(f"max_workers is {max_workers}; give 1 or more, or None")
+        if start_method is None:
+            methods = multiprocessing.get_all_start_methods()
+            start_method = "forkserver" if "forkserver" in methods else "spawn"
+        self.max_workers = max_workers or usable_cpus()
+        self._context: Any = multiprocessing.get_context(start_method)
+        self._begin_empty()
+        _open_lanes.add(self)
+
+    def _begin_empty(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._idle = threading.Semaphore(0)
+        self._lanes: list[_Lane] = []
+        self._is_shut = False
+
+    def submit(
+        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Future[Any]:
+        """Schedule a call in a worker process.
+
+        Args:
+            fn: A function that can be imported by its name, with its arguments.
+
+        Returns:
+            The future of its result.
+
+        Raises:
+            TransferError: If the function or an argument cannot be pickled.
+            WorkerStartError: If no worker process can be started here.
+            RuntimeError: After ``shutdown()``.
+        """
+        label = getattr(fn, "__qualname__", repr(fn))
+        head = pack_call(label, (fn, args, kwargs))
+        return self.send(label, head, b"")
+
+    def send(self, label: str, head: bytes, body: bytes) -> LaneFuture:
+        """Schedule a packed call ``(function, args, kwargs)``.
+
+        Args:
+            label: What the call is, for messages.
+            head: The packed call.
+            body: A packed value that goes before ``args``, packed once for many
+                calls; empty for none.
+        """
+        refuse_where_processes_cannot_start()
+        future = LaneFuture(label)
+        with self._lock:
+            if self._is_shut:
+                raise RuntimeError("cannot submit to ProcessLanes after shutdown()")
+            self._queue.put(_Work(future, head, body))
+            if len(self._lanes) < self.max_workers and not self._idle.acquire(False):
+                lane = _Lane(self._context, self._queue, self._idle)
+                self._lanes.append(lane)
+                lane.start()
+        return future
+
+    def kill(self, future: Future[Any]) -> bool:
+        """Stop a call: one that waits is cancelled, one that runs loses its worker.
+
+        The future of a killed call raises ``WorkerKilledError``.
+
+        Returns:
+            Whether there was anything to stop: False if the call has ended.
+        """
+        return future.cancel() or any(lane.kill(future) for lane in self._lanes)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the workers go once they have finished what was submitted.
+
+        Args:
+            wait: Whether to wait until they have gone.
+            cancel_futures: Whether calls that have not begun are cancelled.
+        """
+        with self._lock:
+            self._is_shut = True
+            if cancel_futures:
+                self._cancel_waiting()
+            for _ in self._lanes:
+                self._queue.put(None)
+        if wait:
+            for lane in self._lanes:
+                lane.join()
+
+    def _cancel_waiting(self) -> None:
+        try:
+            while True:
+                work = self._queue.get_nowait()
+                if work is not None:
+                    work.future.cancel()
+        except Empty:
+            return
+
+    def _kill_all(self) -> None:
+        for lane in self._lanes:
+            lane.kill(None)
+
+
+class _Work:
+    __slots__ = ("future", "head", "body")
+
+    def __init__(self, future: LaneFuture, head: bytes, body: bytes) -> None:
+        self.future = future
+        self.head = head
+        self.body = body
+
+
+class _Lane(threading.Thread):
+    """A thread and its worker process. Only the thread replaces the process."""
+
+    def __init__(
+        self,
+        context: Any,
+        queue: SimpleQueue[_Work | None],
+        idle: threading.Semaphore,
+    ) -> None:
+        super().__init__(name="stepfunction-lane", daemon=True)
+        self._context = context
+        self._queue = queue
+        self._idle = idle
+        self._lock = threading.Lock()
+        self._process: Any = None
+        self._pipe: Any = None
+        self._future: LaneFuture | None = None
+        self._is_killed = False
+
+    def run(self) -> None:
+        while (work := self._next_work()) is not None:
+            if work.future.set_running_or_notify_cancel():
+                self._serve(work)
+            del work  # an idle lane keeps nothing alive
+        self._let_go()
+
+    def _next_work(self) -> _Work | None:
+        try:
+            return self._queue.get_nowait()
+        except Empty:
+            self._idle.release()
+            return self._queue.get()
+
+    def _serve(self, work: _Work) -> None:
+        future = work.future
+        try:
+            self._be_ready()
+            with self._lock:
+                self._future = future
+            future.began = perf_counter()
+            reply = self._exchange(work)
+            future.ended = perf_counter()
+            is_result, payload, seconds = open_answer(future.label, reply)
+            future.began = future.ended - seconds
+        except BaseException as error:
+            future.ended = perf_counter()
+            is_result, payload = False, error
+        with self._lock:
+            self._future = None
+            if self._is_killed:
+                self._discard()
+        if is_result:
+            future.set_result(payload)
+        else:
+            future.set_exception(payload)
+        del payload  # its traceback would keep this frame, and so the work, alive
+
+    def _exchange(self, work: _Work) -> bytes:
+        try:
+            self._pipe.send_bytes(work.head)
+            self._pipe.send_bytes(work.body)
+            return self._receive()
+        except OSError:  # the pipe is broken: nobody is there any more
+            raise self._crash(work.future.label) from None
+
+    def _receive(self) -> bytes:
+        # The sentinel too, for a child of the worker may keep the pipe open.
+        ready = pipes.wait([self._pipe, self._process.sentinel])
+        if self._pipe not in ready and not self._pipe.poll():
+            raise EOFError
+        reply: bytes = self._pipe.recv_bytes()
+        return reply
+
+    def _crash(self, label: str) -> WorkerCrashedError:
+        process, is_killed = self._process, self._is_killed
+        process.join(_SECONDS_TO_LEAVE)
+        with self._lock:
+            self._discard()
+        describe = _killed if is_killed else _crashed
+        return describe(label, process.pid, process.exitcode)
+
+    def _be_ready(self) -> None:
+        if self._process is not None and self._pipe.poll():  # it died while idle
+            with self._lock:
+                self._discard()
+        if self._process is None:
+            self._start()
+
+    def _start(self) -> None:
+        pipe, far_end = self._context.Pipe()
+        process = self._context.Process(
+            target=serve_lane,
+            args=(far_end, dict(os.environ)),
+            name="stepfunction-worker",
+        )
+        process.start()
+        far_end.close()
+        with self._lock:
+            self._process, self._pipe, self._is_killed = process, pipe, False
+        try:
+            if self._receive() == HELLO:
+                return
+        except (EOFError, OSError):
+            process.join(_SECONDS_TO_LEAVE)
+        with self._lock:
+            self._discard()
+        raise WorkerStartError(
+            f"a worker process ended with exit code {process.exitcode} before it was "
+            "ready; its own message is above. Most often the script that starts the "
+            f"workflow lacks the guard that keeps workers from running it again:\n\n"
+            '    if __name__ == "__main__":\n'
+            "        main()"
+        )
+
+    def kill(self, future: Future[Any] | None) -> bool:
+        """Kill the worker if it runs the given call; None for whatever it does."""
+        with self._lock:
+            process = self._process
+            if process is None or (future is not None and self._future is not future):
+                return False
+            self._is_killed = True
+            _kill_group(process)
+            return True
+
+    def _discard(self) -> None:
+        process, pipe = self._process, self._pipe
+        self._process = self._pipe = None
+        if process is not None:
+            pipe.close()
+            _kill_group(process)
+            process.join(_SECONDS_TO_LEAVE)
+
+    def _let_go(self) -> None:
+        process = self._process
+        if process is not None:
+            self._pipe.close()  # an idle worker that can hear nothing more leaves
+            process.join(_SECONDS_TO_LEAVE)
+            if process.exitcode is None:
+                _kill_group(process)
+                process.join(_SECONDS_TO_LEAVE)
+
+
+def _kill_group(process: Any) -> None:
+    """Kill a worker and, once it has a process group of its own, its children."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except (AttributeError, ProcessLookupError, PermissionError):
+        process.kill()
+
+
+def _crashed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
+    reason = f"ended with exit code {exitcode}"
+    hint = ""
+    if exitcode is not None and exitcode < 0:
+        try:
+            name = signal.Signals(-exitcode).name
+        except ValueError:
+            name = f"signal {-exitcode}"
+        reason = f"was killed by {name}"
+        hint = _HINTS.get(name, "")
+    return WorkerCrashedError(
+        f"the worker process of {label} (pid {pid}) {reason}{hint}",
+        label,
+        pid,
+        exitcode,
+    )
+
+
+_HINTS = {
+    "SIGKILL": "; often that is the kernel, out of memory",
+    "SIGSEGV": "; that is a fault in native code that it called",
+    "SIGABRT": "; native code that it called gave up",
+    "SIGBUS": "; often a mapped file was cut short, or shared memory is full",
+}
+
+
+def _killed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
+    return WorkerKilledError(
+        f"the worker process of {label} (pid {pid}) was killed on request",
+        label,
+        pid,
+        exitcode,
+    )
+
+
+def usable_cpus() -> int:
+    """Give the number of CPUs that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def refuse_where_processes_cannot_start() -> None:
+    """Raise where starting a worker process would only break.
+
+    Raises:
+        WorkerStartError: In a worker that is still importing the main script, and
+            in a daemonic process.
+    """
+    current = processes.current_process()
+    if getattr(current, "_inheriting", False):
+        raise WorkerStartError(
+            "this script starts a workflow while a worker process is importing it; "
+            "put what runs the workflow under the guard\n\n"
+            '    if __name__ == "__main__":\n'
+            "        main()"
+        )
+    if current.daemon:
+        raise WorkerStartError(
+            "this process is daemonic (a worker of Celery or multiprocessing.Pool), so "
+            "it may not start others; use executor='thread', or a pool whose workers "
+            "are not daemonic (concurrent.futures, billiard's threads or solo pool)"
+        )
+
+
+# --- the ends of this process ---------------------------------------------------
+
+_open_lanes: WeakSet[ProcessLanes] = WeakSet()
+
+
+def _kill_at_exit() -> None:
+    """End every worker before multiprocessing would wait for the busy ones."""
+    for lanes in list(_open_lanes):
+        lanes._kill_all()
+
+
+def _forget_lanes() -> None:
+    """In a forked child, let every executor begin again with workers of its own."""
+    for lanes in list(_open_lanes):
+        lanes._begin_empty()
+
+
+atexit.register(_kill_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_lanes)

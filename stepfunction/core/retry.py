@@ -1,0 +1,191 @@
+"""RetryPolicy: how often, and how soon, a failed call is made again.
+
+tenacity decides; waiting is left to the caller, who can be woken. This is the only
+file that imports tenacity, and it does so when something has failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from stepfunction.core.errors import (
+    DefinitionError,
+    ExecutionCancelledError,
+    TransferError,
+    causes,
+)
+
+if TYPE_CHECKING:
+    import tenacity
+
+_NEVER_RETRIED = (DefinitionError, ExecutionCancelledError, TransferError)
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How a failed call is tried again, as AWS Step Functions' Retry field.
+
+    The pause before attempt ``n + 1`` is ``interval * backoff_rate ** (n - 1)``
+    seconds, at most ``max_delay``. With full jitter it is a random share of that.
+
+    Attributes:
+        max_attempts: How many calls are made at most, the first included (AWS's
+            MaxAttempts counts only the calls after the first).
+        interval: Seconds before the second attempt.
+        backoff_rate: What each further pause is multiplied with, 1 or more.
+        max_delay: The longest pause in seconds; None for no limit.
+        jitter: ``"full"`` draws each pause from zero to its full length, so that
+            many callers do not come back at once; None takes the full length.
+        retry_on: The exception class, or a tuple of classes, worth another attempt.
+
+    Raises:
+        DefinitionError: If a value is out of its range.
+
+    >>> RetryPolicy(max_attempts=5, interval=0.5, max_delay=10)
+    RetryPolicy(max_attempts=5, interval=0.5, backoff_rate=2, max_delay=10, \
+jitter='full', retry_on=<class 'Exception'>)
+    """
+
+    max_attempts: int = 3
+    interval: float = 1
+    backoff_rate: float = 2
+    max_delay: float | None = None
+    jitter: Literal["full"] | None = "full"
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+
+    def __post_init__(self) -> None:
+        problems = list(self._problems())
+        if problems:
+            raise DefinitionError("RetryPolicy", problems)
+
+    def _problems(self) -> list[str]:
+        found = []
+        attempts = self.max_attempts
+        if not _is_number(attempts, int) or attempts < 1:
+            found.append(
+                f"max_attempts is {attempts!r}; it counts all calls, "
+                "so give a whole number from 1"
+            )
+        if not _is_number(self.interval) or self.interval < 0:
+            found.append(f"interval is {self.interval!r}; give seconds from 0")
+        if not _is_number(self.backoff_rate) or self.backoff_rate < 1:
+            found.append(f"backoff_rate is {self.backoff_rate!r}; give 1 or more")
+        if self.max_delay is not None and (
+            not _is_number(self.max_delay) or self.max_delay < 0
+        ):
+            found.append(f"max_delay is {self.max_delay!r}; give seconds, or None")
+        if self.jitter not in ("full", None):
+            found.append(f"jitter is {self.jitter!r}; give 'full' or None")
+        classes = (
+            self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
+        )
+        if not classes or not all(_is_exception_class(item) for item in classes):
+            found.append(
+                f"retry_on is {self.retry_on!r}; "
+                "give an exception class or a tuple of them"
+            )
+        return found
+
+    def _retrying(self) -> tenacity.Retrying:
+        import tenacity
+
+        wait_class = (
+            tenacity.wait_random_exponential
+            if self.jitter == "full"
+            else tenacity.wait_exponential
+        )
+        longest = sys.maxsize if self.max_delay is None else self.max_delay
+        return tenacity.Retrying(
+            stop=tenacity.stop_after_attempt(self.max_attempts),
+            wait=wait_class(
+                multiplier=self.interval, exp_base=self.backoff_rate, max=longest
+            ),
+            retry=tenacity.retry_if_exception(self._is_worth_another),
+            reraise=True,
+        )
+
+    def _is_worth_another(self, error: BaseException) -> bool:
+        return not isinstance(error, _NEVER_RETRIED) and any(
+            isinstance(cause, self.retry_on) for cause in causes(error)
+        )
+
+
+def _is_number(value: object, kinds: Any = (int, float)) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool) and value == value
+
+
+def _is_exception_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def is_retry(value: object) -> bool:
+    """Tell whether a value can be a step's ``retry``."""
+    tenacity = sys.modules.get("tenacity")  # whoever has a Retrying has imported it
+    return isinstance(value, RetryPolicy) or (
+        tenacity is not None and isinstance(value, tenacity.Retrying)
+    )
+
+
+def judges_results(retry: object) -> bool:
+    """Tell whether successes are handed in too: a ``Retrying`` may retry on those."""
+    return not isinstance(retry, RetryPolicy | None)
+
+
+class Retries:
+    """The retries of one call: told how each attempt ended, says what comes next."""
+
+    __slots__ = ("_retrying", "_state", "judges_results")
+
+    def __init__(self, retry: RetryPolicy | tenacity.Retrying, name: str) -> None:
+        import tenacity
+
+        # A fresh one for each call: a Retrying keeps the state of its last call.
+        if isinstance(retry, RetryPolicy):
+            self._retrying = retry._retrying()
+        else:
+            self._retrying = retry.copy(reraise=True)
+        self.judges_results = judges_results(retry)
+        self._retrying.begin()
+        self._state = tenacity.RetryCallState(self._retrying, _named(name), (), {})
+        self._retrying.iter(self._state)
+
+    def after(
+        self, value: Any, error: BaseException | None
+    ) -> tuple[float | None, Any]:
+        """Say what follows an attempt.
+
+        Args:
+            value: What the attempt returned.
+            error: What it raised; None if it returned.
+
+        Returns:
+            The pause in seconds before the next attempt and None; or None and the
+            final value.
+
+        Raises:
+            BaseException: The final error, where there is to be no other attempt.
+        """
+        import tenacity
+
+        state = self._state
+        if error is None:
+            state.set_result(value)
+        else:
+            state.set_exception((type(error), error, error.__traceback__))
+        decision = self._retrying.iter(state)
+        if not isinstance(decision, tenacity.DoSleep):
+            return None, decision
+        state.prepare_for_next_attempt()
+        self._retrying.iter(state)
+        return float(decision), None
+
+
+def _named(name: str) -> Any:
+    """Give tenacity's own log lines something readable to call the call by."""
+
+    def call() -> None: ...
+
+    call.__qualname__ = call.__name__ = name
+    return call

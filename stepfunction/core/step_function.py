@@ -1,0 +1,470 @@
+"""StepFunction: where a workflow is built, checked, run and drawn."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextvars import copy_context
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal
+
+from stepfunction.core.coroutines import callers_loop
+from stepfunction.core.definition import StepArguments, check_executor
+from stepfunction.core.engine import Run, run_graph
+from stepfunction.core.errors import DefinitionError
+from stepfunction.core.execution import Execution, Status
+from stepfunction.core.graph import FanOut, Graph, Step, freeze
+from stepfunction.core.places import Workers
+from stepfunction.core.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import os
+
+    import tenacity
+
+Place = Literal["inline", "thread", "process"] | Executor
+
+
+class StepFunction:
+    """A workflow: a graph of named steps, each a call given the last one's result.
+
+    Add steps, name the first, and execute as often as you like, from as many threads
+    as you like: what happens in a run is kept in the ``Execution`` that it returns.
+
+    Args:
+        name: What it is called in messages, records and pictures.
+        max_steps: How many steps one run may take. Given, steps may lead back in a
+            loop; without it a workflow is a graph without circles.
+
+    Raises:
+        DefinitionError: If the name or ``max_steps`` is none.
+
+    >>> greet = StepFunction("Greet")
+    >>> _ = greet.add_step("Ask", str.strip, next_step="Shout")
+    >>> _ = greet.add_step("Shout", str.upper)
+    >>> greet.set_start_step("Ask").execute(" hello ").output
+    'HELLO'
+    """
+
+    def __init__(self, name: str, *, max_steps: int | None = None) -> None:
+        problems = []
+        if not isinstance(name, str) or not name:
+            problems.append(f"the name of a workflow is a text, not {name!r}")
+        if max_steps is not None and (
+            not isinstance(max_steps, int)
+            or isinstance(max_steps, bool)
+            or max_steps < 1
+        ):
+            problems.append(f"max_steps is a whole number from 1, not {max_steps!r}")
+        if problems:
+            raise DefinitionError("StepFunction", problems)
+        self._name = name
+        self._max_steps = max_steps
+        self._steps: dict[str, Step] = {}
+        self._start: str | None = None
+        self._compiled: tuple[Graph, tuple[tuple[StepFunction, Graph], ...]] | None
+        self._compiled = None
+        self._latest: Execution | None = None
+
+    @property
+    def name(self) -> str:
+        """The name of the workflow."""
+        return self._name
+
+    @property
+    def steps(self) -> Mapping[str, Step]:
+        """Step name to step, in the order of the definition; read-only."""
+        return MappingProxyType(self._steps)
+
+    @property
+    def status(self) -> Status:
+        """Where the most recently started execution stands."""
+        return Status.INITIALIZED if self._latest is None else self._latest.status
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        """Step name to output or exception, of the most recently started execution."""
+        return {} if self._latest is None else self._latest.context
+
+    @property
+    def last_result(self) -> Any:
+        """What the latest step of the most recently started execution gave.
+
+        That is its output, or the exception it failed with.
+        """
+        return None if self._latest is None else self._latest.last_result
+
+    def add_step(
+        self,
+        name: str,
+        func: Callable[..., Any] | StepFunction | Mapping[str, Any],
+        next_step: str | None = None,
+        on_failure: str | Mapping[type[BaseException], str] | None = None,
+        branch: Mapping[Any, str] | Callable[[Any], str | None] | None = None,
+        parallel: bool = False,
+        stop_on_failure: bool = False,
+        *,
+        params: Mapping[str, Any] | None = None,
+        branch_targets: Sequence[str] | None = None,
+        executor: Place | None = None,
+        max_workers: int | None = None,
+        tolerated_failures: int | str | None = None,
+        retry: RetryPolicy | tenacity.Retrying | None = None,
+        ends: Literal["completed", "failed"] | None = None,
+    ) -> StepFunction:
+        """Add a step.
+
+        Args:
+            name: Its name, unique in this workflow.
+            func: What it calls: a function, any other callable, or a StepFunction.
+                With ``parallel=True`` a mapping of task name to these.
+            next_step: The step that follows; without one the workflow ends here.
+                With ``branch`` it is the default.
+            on_failure: The step that follows a failure and is given the exception; or
+                exception class to step, of which the first match counts.
+            branch: Result to the step that it leads to; or a callable of the output
+                that gives a step's name, or None for ``next_step``.
+            parallel: Whether ``func`` is tasks that run side by side. The output is
+                then a mapping of task name to result, in the order of ``func``.
+            stop_on_failure: Whether the first failure past the tolerated ones stops
+                the other tasks: those that wait never begin, processes are killed,
+                threads see ``context.cancelled`` and are waited for.
+            params: Keyword arguments for the function, or for every task.
+            branch_targets: The names that a callable ``branch`` may give.
+            executor: Where it runs: ``"inline"``, ``"thread"`` (the default of a
+                parallel step), ``"process"``, or any ``concurrent.futures.Executor``.
+                A step that is not parallel runs in the caller's thread by default.
+            max_workers: How many tasks run at once; by default at most 32 threads, a
+                process for each usable CPU, and all on somebody else's executor.
+            tolerated_failures: How many tasks may fail, or their share as ``"10%"``,
+                without the step failing. By default a parallel step tolerates every
+                failure, but none with ``stop_on_failure`` or ``on_failure``.
+            retry: How failed calls are made again; for each task by itself.
+            ends: What an execution that ends here is, ``"completed"`` or
+                ``"failed"``. By default it has failed where only ``on_failure``
+                arrows lead here.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If the arguments are not sound, with every reason.
+        """
+        step = StepArguments(
+            name=name,
+            func=func,
+            next_step=next_step,
+            on_failure=on_failure,
+            branch=branch,
+            parallel=parallel,
+            stop_on_failure=stop_on_failure,
+            params=params,
+            branch_targets=branch_targets,
+            executor=executor,
+            max_workers=max_workers,
+            tolerated_failures=tolerated_failures,
+            retry=retry,
+            ends=ends,
+            known=self._steps,
+        ).step(lambda value: isinstance(value, StepFunction))
+        for nested in _nested(step):
+            if self in nested._with_all_nested():
+                raise DefinitionError(
+                    f"step {name!r}",
+                    [f"workflow {self._name!r} would run inside itself"],
+                )
+        self._steps[name] = step
+        self._compiled = None
+        return self
+
+    def add_sub_step_function(
+        self,
+        name: str,
+        sub_step_function: StepFunction,
+        next_step: str | None = None,
+        on_failure: str | Mapping[type[BaseException], str] | None = None,
+        branch: Mapping[Any, str] | Callable[[Any], str | None] | None = None,
+        *,
+        branch_targets: Sequence[str] | None = None,
+        executor: Place | None = None,
+        retry: RetryPolicy | tenacity.Retrying | None = None,
+        ends: Literal["completed", "failed"] | None = None,
+    ) -> StepFunction:
+        """Add a step that runs another workflow.
+
+        It is given the step's input and gives its last output. If it ends FAILED the
+        step has failed. Its own execution is ``execution.children[name]``.
+
+        Args:
+            name: The name of the step, unique in this workflow.
+            sub_step_function: The workflow to run. Steps that are added to it later
+                are seen by the next execution of this one.
+            next_step: As in ``add_step``.
+            on_failure: As in ``add_step``.
+            branch: As in ``add_step``.
+            branch_targets: As in ``add_step``.
+            executor: As in ``add_step``.
+            retry: How a failed run is made again, from its start.
+            ends: As in ``add_step``.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If the arguments are not sound, with every reason.
+        """
+        if not isinstance(sub_step_function, StepFunction):
+            raise DefinitionError(
+                f"step {name!r}",
+                [f"sub_step_function is a StepFunction, not {sub_step_function!r}"],
+            )
+        return self.add_step(
+            name,
+            sub_step_function,
+            next_step,
+            on_failure,
+            branch,
+            branch_targets=branch_targets,
+            executor=executor,
+            retry=retry,
+            ends=ends,
+        )
+
+    def set_start_step(self, name: str) -> StepFunction:
+        """Name the step that an execution begins with.
+
+        Args:
+            name: The name of a step, which may be added later.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If the name is no text.
+        """
+        if not isinstance(name, str) or not name:
+            raise DefinitionError(
+                f"workflow {self._name!r}",
+                [f"the start step is the name of a step, not {name!r}"],
+            )
+        self._start = name
+        self._compiled = None
+        return self
+
+    def validate(self) -> None:
+        """Check the workflow.
+
+        Raises:
+            DefinitionError: If it is not sound; ``problems`` has all there are.
+        """
+        self.compile()
+
+    def compile(self) -> Graph:
+        """Check the workflow and freeze it into a graph.
+
+        The graph shares nothing with this builder, and any number of threads may run
+        it at once.
+
+        Returns:
+            The frozen graph: the same one until a step is added, here or in a nested
+            workflow.
+
+        Raises:
+            DefinitionError: If it is not sound; ``problems`` has all there are.
+        """
+        if self._compiled is not None:
+            graph, nested = self._compiled
+            if all(builder.compile() is frozen for builder, frozen in nested):
+                return graph
+        problems: list[str] = []
+        frozen_nested: dict[StepFunction, Graph] = {}
+        for step in self._steps.values():
+            for workflow in _nested(step):
+                try:
+                    frozen_nested[workflow] = workflow.compile()
+                except DefinitionError as error:
+                    problems += (
+                        f"step {step.name!r}: nested workflow {workflow.name!r}: {text}"
+                        for text in error.problems
+                    )
+        frozen = {
+            name: _with_frozen(step, frozen_nested)
+            for name, step in self._steps.items()
+        }
+        graph = freeze(self._name, self._start, frozen, self._max_steps, problems)
+        self._compiled = graph, tuple(frozen_nested.items())
+        return graph
+
+    def execute(
+        self,
+        initial_input: Any = None,
+        *,
+        executor: Place | None = None,
+        check: bool = False,
+    ) -> Execution:
+        """Run the workflow to its end.
+
+        Args:
+            initial_input: The first step's input.
+            executor: Where every step that has an executor runs in this execution,
+                whatever it says itself: ``"inline"`` for tests and debuggers.
+            check: Whether to raise also where a failure step took the failure.
+
+        Returns:
+            What happened. It is COMPLETED, or FAILED where it ended on a failure
+            step.
+
+        Raises:
+            DefinitionError: If the workflow is not sound; nothing has then run.
+            StepExecutionError: If a step failed and no step took the failure, or,
+                with ``check``, if the execution FAILED. Its ``__cause__`` is the
+                step's exception, its ``execution`` what happened until then.
+            ExecutionCancelledError: If another thread cancelled the execution.
+        """
+        run = self._begin(initial_input, executor)
+        return _finish(run, check)
+
+    async def aexecute(
+        self,
+        initial_input: Any = None,
+        *,
+        executor: Place | None = None,
+        check: bool = False,
+    ) -> Execution:
+        """Run the workflow to its end without blocking the event loop.
+
+        The workflow runs in a thread of its own, with the caller's context variables;
+        its ``async def`` steps run on the caller's event loop. Cancelling the awaiting
+        task cancels the execution.
+
+        Args:
+            initial_input: As in ``execute``.
+            executor: As in ``execute``.
+            check: As in ``execute``.
+
+        Returns:
+            As ``execute``.
+
+        Raises:
+            StepFunctionError: As ``execute``.
+        """
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        run = self._begin(initial_input, executor)
+        done: asyncio.Future[Execution] = loop.create_future()
+        variables = copy_context()
+        variables.run(callers_loop.set, loop)
+
+        def settle(execution: Execution | None, error: BaseException | None) -> None:
+            if error is not None:
+                done.set_exception(error)
+            elif execution is not None:
+                done.set_result(execution)
+
+        def work() -> None:
+            execution, error = None, None
+            try:
+                execution = variables.run(_finish, run, check)
+            except BaseException as raised:
+                error = raised
+            loop.call_soon_threadsafe(settle, execution, error)
+
+        name = f"{self._name}-aexecute"
+        threading.Thread(target=work, name=name, daemon=True).start()
+        try:
+            return await asyncio.shield(done)
+        except asyncio.CancelledError:
+            run.execution.cancel()
+            await asyncio.wait([done])
+            done.exception()  # it has been seen: that it was cancelled says it all
+            raise
+
+    def visualize(
+        self, path: str | os.PathLike[str] | None = None, format: str | None = None
+    ) -> str:
+        """Draw the workflow into a file.
+
+        Args:
+            path: The file; by default the workflow's name, made safe, in the current
+                folder.
+            format: ``"svg"``, ``"png"``, ``"pdf"`` or ``"dot"``; by default what the
+                path ends in, else SVG, or DOT where no Graphviz is found.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            DefinitionError: If the workflow is not sound.
+            DrawingError: If the format is unknown, or needs Graphviz and none is
+                found; the message says what to install.
+        """
+        from stepfunction.drawing.dot import draw
+
+        return draw(self.compile(), path, format)
+
+    def to_dot(self) -> str:
+        """Give the drawing of the workflow as DOT text.
+
+        Raises:
+            DefinitionError: If the workflow is not sound.
+        """
+        from stepfunction.drawing.dot import to_dot
+
+        return to_dot(self.compile())
+
+    def __repr__(self) -> str:
+        count = len(self._steps)
+        return f"<StepFunction {self._name!r}: {count} step{'' if count == 1 else 's'}>"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy or a pickle is the definition; what ran is not part of it.
+        return {**self.__dict__, "_latest": None, "_compiled": None}
+
+    def _begin(self, initial_input: Any, executor: Place | None) -> Run:
+        check_executor(executor)
+        graph = self.compile()
+        execution = Execution(self._name, initial_input)
+        self._latest = execution
+        return Run(graph, execution, Workers(executor))
+
+    def _with_all_nested(self) -> Iterator[StepFunction]:
+        yield self
+        for step in self._steps.values():
+            for workflow in _nested(step):
+                yield from workflow._with_all_nested()
+
+
+def _finish(run: Run, check: bool) -> Execution:
+    execution = run.execution
+    try:
+        run_graph(run)
+    finally:
+        run.workers.close()
+    if run.is_unhandled:
+        raise execution.failure()
+    if check or execution.status is Status.CANCELLED:
+        execution.raise_if_failed()
+    return execution
+
+
+def _nested(step: Step) -> Iterator[StepFunction]:
+    for _, action in step.tasks():
+        if isinstance(action, StepFunction):
+            yield action
+
+
+def _with_frozen(step: Step, graphs: Mapping[StepFunction, Graph]) -> Step:
+    """Give the step with graphs in the place of nested builders."""
+    action = step.action
+    if isinstance(action, FanOut):
+        tasks: dict[str, Any] = {
+            name: graphs.get(task, task) if isinstance(task, StepFunction) else task
+            for name, task in action.tasks.items()
+        }
+        return replace(step, action=replace(action, tasks=tasks))
+    if isinstance(action, StepFunction):
+        return replace(step, action=graphs.get(action, action))
+    return step
