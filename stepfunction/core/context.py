@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
@@ -98,4 +97,4 @@ class Context(Mapping[str, Any]):
 def _portable_record(record: StepRecord) -> StepRecord:
     from stepfunction.core.envelope import portable
 
-    return replace(record, input=portable(record.input), child=None)
+    return record._replace(input=portable(record.input), child=None)

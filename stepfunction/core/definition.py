@@ -6,39 +6,25 @@ Every argument is looked at, so that one error names all that is wrong with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from math import floor, inf
+from types import SimpleNamespace
 from typing import Any
 
-from stepfunction.core.calls import bind
 from stepfunction.core.errors import DefinitionError, did_you_mean
-from stepfunction.core.graph import Action, Branch, FanOut, Step
+from stepfunction.core.graph import Action, Branch, FanOut, Step, plain_call
 from stepfunction.core.retry import is_retry
 
 EXECUTORS = ("inline", "thread", "process")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StepArguments:
-    """The arguments of ``StepFunction.add_step``, as they were given."""
+class StepArguments(SimpleNamespace):
+    """The arguments of ``StepFunction.add_step``, as they were given.
 
-    name: Any
-    func: Any
-    next_step: Any = None
-    on_failure: Any = None
-    branch: Any = None
-    parallel: Any = False
-    stop_on_failure: Any = False
-    params: Any = None
-    branch_targets: Any = None
-    executor: Any = None
-    max_workers: Any = None
-    tolerated_failures: Any = None
-    retry: Any = None
-    ends: Any = None
-    known: Iterable[str] = field(default=(), repr=False)
+    Attributes:
+        known: The names of the steps that there are already.
+    """
 
     def step(self, is_workflow: Callable[[Any], bool]) -> Step:
         """Give the step that they define.
@@ -59,15 +45,18 @@ class StepArguments:
         action = self._action(is_workflow, problems)
         if problems or action is None:
             raise DefinitionError(f"step {self.name!r}", problems)
-        is_fan_out = isinstance(action, FanOut)
+        executor = self.executor
+        if executor is None and isinstance(action, FanOut):
+            executor = "thread"
         return Step(
             self.name,
             action,
+            plain_call(action) if executor is None and self.retry is None else None,
             next_step=self.next_step,
             on_failure=self._frozen_on_failure(),
             branch=self._frozen_branch(),
             retry=self.retry,
-            executor=self.executor or ("thread" if is_fan_out else None),
+            executor=executor,
             ends=self.ends,
         )
 
@@ -180,6 +169,8 @@ class StepArguments:
                 )
             action: Action = func
             return action
+        from stepfunction.core.signatures import bind  # and with it inspect, dear
+
         params = self.params if isinstance(self.params, Mapping) else None
         call = bind(func, params)
         if isinstance(call, list):
@@ -225,8 +216,9 @@ class StepArguments:
         if self.branch is None:
             return None
         if isinstance(self.branch, Mapping):
-            return Branch(dict(self.branch))
-        return Branch(tuple(self.branch_targets), self.branch)
+            table = {result: (result, step) for result, step in self.branch.items()}
+            return Branch(table=table)
+        return Branch(chooser=self.branch, targets=tuple(self.branch_targets))
 
 
 def check_executor(executor: Any) -> None:

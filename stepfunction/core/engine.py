@@ -345,7 +345,7 @@ def _task(
         title = f"task {name!r} of {title}"
     if isinstance(action, Call):
         wants_context = action.context_name is not None
-        return Task(name, title, action, wants_context, step.retry)
+        return Task(name, title, action.__call__, wants_context, step.retry)
     nested = NestedCall(action, run.workers, cancellation)
 
     def open_child(task: Task, child: Execution) -> Any:

@@ -15,10 +15,9 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from stepfunction.core.errors import (
     RemoteError,
@@ -150,8 +149,7 @@ def pack_for(purpose: str, value: Any, way_out: str = "") -> bytes:
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class Omitted:
+class Omitted(NamedTuple):
     """Stands for a value that could not be pickled and so stayed in its process.
 
     Attributes:

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +40,9 @@ class StepFunctionError(Exception):
 
     def __str__(self) -> str:
         return str(self.args[0]) if self.args else ""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
 
 
 class DefinitionError(StepFunctionError, ValueError):
@@ -229,6 +231,8 @@ _HERE = os.path.dirname(__file__) + os.sep
 
 def closest(name: object, known: Iterable[str]) -> str | None:
     """Give the known name that a mistyped one resembles most, if any does."""
+    from difflib import get_close_matches
+
     return next(iter(get_close_matches(str(name), list(known), n=1)), None)
 
 

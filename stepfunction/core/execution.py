@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from time import perf_counter, time
 from types import MappingProxyType
@@ -49,8 +48,7 @@ class Outcome(StrEnum):
     SKIPPED = "SKIPPED"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One call of an action.
 
     Attributes:
@@ -68,8 +66,7 @@ class Attempt:
     error: BaseException | None = None
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class StepRecord:
+class StepRecord(NamedTuple):
     """What one visit of a step, or one task of a parallel step, did.
 
     Attributes:
@@ -336,7 +333,7 @@ class Execution:
         return f"{text} after {steps} step{plural} in {duration_text(self.duration)}>"
 
     def __await__(self) -> Generator[None, None, Execution]:
-        """Give the execution itself, so that ``await workflow.execute()`` reads well."""
+        """Give the execution itself: ``await workflow.execute()`` reads well."""
         yield from ()
         return self
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from numbers import Number
 from reprlib import repr as short_repr
 from types import MappingProxyType
@@ -46,45 +45,44 @@ class Arrow(NamedTuple):
     target: str
 
 
-@dataclass(frozen=True, slots=True)
-class Branch:
+class Branch(NamedTuple):
     """Where a result leads.
 
     Attributes:
-        targets: Result to step's name, or, for a callable, the steps it may name.
+        table: Result to itself and the step that it leads to.
         chooser: A callable of the output that gives a step's name or None; None
-            where the targets are looked up.
+            where the table is looked up.
+        targets: The steps that the callable may name.
     """
 
-    targets: Mapping[Any, str] | tuple[str, ...]
+    table: Mapping[Any, tuple[Any, str]] = {}
     chooser: Callable[[Any], str | None] | None = None
-    _keys: Mapping[Any, Any] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_keys", {key: key for key in self.targets})
+    targets: tuple[str, ...] = ()
 
     def choose(self, result: Any) -> str | None:
         """Give the step that a result leads to, or None."""
         if self.chooser is not None:
             return self.chooser(result)
-        assert isinstance(self.targets, Mapping)
-        if not _is_hashable(result) or result not in self._keys:
+        if not _is_hashable(result) or result not in self.table:
             return None
-        key = self._keys[result]
+        key, target = self.table[result]
         # True == 1 in Python, but who asks for one does not mean the other.
         if isinstance(key, bool) is not isinstance(result, bool) and (
             isinstance(key, Number) and isinstance(result, Number)
         ):
             return None
-        return self.targets[key]
+        return target
+
+    def known(self) -> tuple[Any, ...]:
+        """Give the results that lead on or, for a callable, the steps."""
+        return self.targets or tuple(self.table)
 
     def arrows(self) -> Iterator[Arrow]:
         """Give the arrows, in the order of the definition."""
-        for key in self.targets:
-            if isinstance(self.targets, Mapping):
-                yield Arrow("branch", _label(key), self.targets[key])
-            else:
-                yield Arrow("branch", "", key)
+        for key, target in self.table.values():
+            yield Arrow("branch", _label(key), target)
+        for target in self.targets:
+            yield Arrow("branch", "", target)
 
 
 def _is_hashable(value: Any) -> bool:
@@ -99,8 +97,7 @@ def _label(key: Any) -> str:
     return key if type(key) is str else short_repr(key)
 
 
-@dataclass(frozen=True, slots=True)
-class FanOut:
+class FanOut(NamedTuple):
     """The action of a parallel step: tasks that run side by side.
 
     Attributes:
@@ -119,13 +116,14 @@ class FanOut:
 Action: TypeAlias = "Call | FanOut | StepFunction | Graph"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """A named step: what it does and where it leads.
 
     Attributes:
         name: Its name, unique in its workflow.
         action: What it does. In a frozen graph a nested workflow is a ``Graph``.
+        plain: What to call with the input, where that is all there is to performing
+            the step; else None.
         next_step: The step that follows; None ends the workflow.
         on_failure: The step that follows a failure: a name, or pairs of exception
             class and name, of which the first match counts; None for none.
@@ -137,24 +135,13 @@ class Step:
 
     name: str
     action: Action
+    plain: Callable[[Any], Any] | None = None
     next_step: str | None = None
     on_failure: str | tuple[tuple[type[BaseException], str], ...] | None = None
     branch: Branch | None = None
     retry: RetryPolicy | tenacity.Retrying | None = None
     executor: Place | None = None
     ends: Literal["completed", "failed"] | None = None
-    # Where performing the step is calling one thing with the input: that thing.
-    plain: Callable[[Any], Any] | None = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        call = self.action
-        plain: Callable[[Any], Any] | None = None
-        if isinstance(call, Call) and self.retry is None and self.executor is None:
-            if call.is_plain:
-                plain = call.function
-            elif call.context_name is None:
-                plain = call
-        object.__setattr__(self, "plain", plain)
 
     def after(self, output: Any) -> str | None:
         """Give the name of the step that follows an output; None at the end.
@@ -207,7 +194,7 @@ class Step:
 
     def _unmatched(self, output: Any, target: Any) -> NoBranchMatchedError:
         assert self.branch is not None
-        known = tuple(self.branch.targets)
+        known = self.branch.known()
         listed = ", ".join(map(short_repr, known))
         if target is not None:
             text = (
@@ -234,8 +221,14 @@ class Step:
         return NoBranchMatchedError(text, self.name, output, known)
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+def plain_call(action: Action) -> Callable[[Any], Any] | None:
+    """Give what is called with a step's input alone, if that is all there is to it."""
+    if not isinstance(action, Call) or action.context_name is not None:
+        return None
+    return action.function if action.is_plain else action.__call__
+
+
+class Graph(NamedTuple):
     """A workflow, checked and frozen.
 
     Attributes:

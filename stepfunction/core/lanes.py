@@ -251,7 +251,7 @@ class _Lane(threading.Thread):
             self._pipe.send_bytes(work.head)
             self._pipe.send_bytes(work.body)
             return self._receive()
-        except OSError:  # the pipe is broken: nobody is there any more
+        except (EOFError, OSError):  # nobody is at the other end any more
             raise self._crash(work.future.label) from None
 
     def _receive(self) -> bytes:

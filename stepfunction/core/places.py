@@ -9,13 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import (
-    BrokenExecutor,
-    CancelledError,
-    Executor,
-    Future,
-    ThreadPoolExecutor,
-)
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -176,6 +170,8 @@ class Pool:
         make_context: MakeContext,
         limit: int | None,
     ) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
         self.limit = limit
         self._executor = executor
         self._value = value

@@ -1,4 +1,4 @@
-"""Results: what a parallel step gives, and the error when too many of its tasks fail."""
+"""Results: what a parallel step gives, or fails with."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def parallel_failure(
     errors: Mapping[str, BaseException],
     first: BaseException,
 ) -> ParallelStepExecutionError:
-    """Give the error of a parallel step more of whose tasks failed than it tolerates."""
+    """Give the error of a parallel step that tolerates fewer failures than it had."""
     named = "; ".join(f"{name!r}: {error_text(errors[name])}" for name in errors)
     failure = ParallelStepExecutionError(
         f"{len(errors)} of {len(outcomes)} tasks of step {step!r} failed: {named}",

@@ -7,8 +7,7 @@ file that imports tenacity, and it does so when something has failed.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from stepfunction.core.errors import (
     DefinitionError,
@@ -23,8 +22,16 @@ if TYPE_CHECKING:
 _NEVER_RETRIED = (DefinitionError, ExecutionCancelledError, TransferError)
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class _Fields(NamedTuple):
+    max_attempts: int = 3
+    interval: float = 1
+    backoff_rate: float = 2
+    max_delay: float | None = None
+    jitter: Literal["full"] | None = "full"
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+
+
+class RetryPolicy(_Fields):
     """How a failed call is tried again, as AWS Step Functions' Retry field.
 
     The pause before attempt ``n + 1`` is ``interval * backoff_rate ** (n - 1)``
@@ -48,17 +55,24 @@ class RetryPolicy:
 jitter='full', retry_on=<class 'Exception'>)
     """
 
-    max_attempts: int = 3
-    interval: float = 1
-    backoff_rate: float = 2
-    max_delay: float | None = None
-    jitter: Literal["full"] | None = "full"
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        problems = list(self._problems())
+    def __new__(
+        cls,
+        max_attempts: int = 3,
+        interval: float = 1,
+        backoff_rate: float = 2,
+        max_delay: float | None = None,
+        jitter: Literal["full"] | None = "full",
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+    ) -> RetryPolicy:
+        policy = super().__new__(
+            cls, max_attempts, interval, backoff_rate, max_delay, jitter, retry_on
+        )
+        problems = policy._problems()
         if problems:
             raise DefinitionError("RetryPolicy", problems)
+        return policy
 
     def _problems(self) -> list[str]:
         found = []

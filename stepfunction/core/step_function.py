@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -464,7 +463,7 @@ def _with_frozen(step: Step, graphs: Mapping[StepFunction, Graph]) -> Step:
             name: graphs.get(task, task) if isinstance(task, StepFunction) else task
             for name, task in action.tasks.items()
         }
-        return replace(step, action=replace(action, tasks=tasks))
+        return step._replace(action=action._replace(tasks=tasks))
     if isinstance(action, StepFunction):
-        return replace(step, action=graphs.get(action, action))
+        return step._replace(action=graphs.get(action, action))
     return step

@@ -13,7 +13,7 @@ import shutil
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from stepfunction.core.errors import DrawingError, did_you_mean
 from stepfunction.core.graph import Arrow, FanOut, Graph, Step
@@ -44,7 +44,7 @@ def draw(graph: Graph, path: str | os.PathLike[str] | None, format: str | None) 
     target, kind = _target(graph.name, path, format)
     dot = _Drawing(graph).dot
     if kind == "dot":
-        picture = str(dot.to_string()).encode()
+        picture: bytes = str(dot.to_string()).encode()
     elif shutil.which("dot") is not None:
         picture = _laid_out_by_program(dot, kind)
     else:
@@ -91,18 +91,16 @@ def safe_file_name(name: str) -> str:
 
 def _laid_out_by_program(dot: pydot.Dot, kind: str) -> bytes:
     try:
-        picture: bytes = dot.create(prog="dot", format=kind, encoding="utf-8")
+        return cast(bytes, dot.create(prog="dot", format=kind, encoding="utf-8"))
     except (AssertionError, OSError) as error:  # how pydot says that dot failed
         raise DrawingError(f"Graphviz's dot could not draw {kind}: {error}") from error
-    return picture
 
 
 def _laid_out_in_process(dot: pydot.Dot, kind: str) -> bytes:
     import pygraphviz
 
     drawing = pygraphviz.AGraph(string=dot.to_string())
-    picture: bytes = drawing.draw(format=kind, prog="dot")
-    return picture
+    return cast(bytes, drawing.draw(format=kind, prog="dot"))
 
 
 class _Ends(NamedTuple):
