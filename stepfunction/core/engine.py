@@ -209,12 +209,16 @@ def _after_failure(
 
 def _remember(first: BaseException, error: BaseException) -> None:
     """Make the first failure the context of a failure in a failure step."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if seen is first:
-            return
-        last, seen = seen, seen.__context__
-    last.__context__ = first
+    earlier, later = _contexts(first), _contexts(error)
+    if not any(one is other for one in earlier for other in later):
+        later[-1].__context__ = first
+
+
+def _contexts(error: BaseException) -> list[BaseException]:
+    chain = [error]
+    while (context := chain[-1].__context__) is not None and context not in chain:
+        chain.append(context)
+    return chain
 
 
 def _failed(entry: str | Visit, error: BaseException) -> Visit:
@@ -299,10 +303,8 @@ def _fan_out(
     try:
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:
-        visits = [task.visit(str(task.key)) for task in tasks]
-        return Visit(
-            step.name, Outcome.CANCELLED, error=interrupt, tasks=tuple(visits)
-        )
+        visits = tuple(task.visit(str(task.key)) for task in tasks)
+        return Visit(step.name, Outcome.CANCELLED, error=interrupt, tasks=visits)
     return _gather(step, action, tasks, failed, run)
 
 
@@ -310,18 +312,12 @@ def _gather(
     step: Step, action: FanOut, tasks: list[Task], failed: list[Task], run: Run
 ) -> Visit:
     """Make one visit of the ends of all tasks."""
-    errors = {str(task.key): task.error for task in tasks if task.error is not None}
     visits = tuple(task.visit(str(task.key)) for task in tasks)
-    if len(errors) > action.tolerated:
-        outcomes = {visit.name: visit.outcome for visit in visits}
-        results = {
-            visit.name: visit.output
-            for visit in visits
-            if visit.outcome is Outcome.SUCCEEDED
-        }
-        first = failed[0].error
-        assert first is not None
-        failure = parallel_failure(step.name, outcomes, results, errors, first)
+    in_time = set(failed)  # who failed after being told to stop is not in it
+    failed += (task for task in tasks if task.error and task not in in_time)
+    errors = {str(task.key): task.error for task in failed if task.error is not None}
+    failure = parallel_failure(step.name, visits, errors) if errors else None
+    if failure is not None and len(errors) > action.tolerated:
         return Visit(step.name, Outcome.FAILED, error=failure, tasks=visits)
     for name, error in errors.items():
         _logger.error(
@@ -333,7 +329,7 @@ def _gather(
             exc_info=error,
         )
     results = {visit.name: errors.get(visit.name, visit.output) for visit in visits}
-    output = TaskResults(results, errors, step.name)
+    output = TaskResults(results, failure)
     return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
 
 

@@ -94,7 +94,7 @@ def _is_hashable(value: Any) -> bool:
 
 
 def _label(key: Any) -> str:
-    return key if type(key) is str else short_repr(key)
+    return str(key) if isinstance(key, str) else short_repr(key)
 
 
 class FanOut(NamedTuple):
@@ -317,24 +317,30 @@ def runs_in_processes(executor: Any) -> bool:
 
 
 def _sending_problems(step: Step) -> Iterator[str]:
+    for task, action in step.tasks():
+        where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
+        if isinstance(action, Call | Graph):
+            yield from (f"{where}: {reason}" for reason in _obstacles(action))
+
+
+def _obstacles(action: Call | Graph) -> Iterator[str]:
+    """Say what keeps a function, or a part of a nested workflow, in this process."""
     from stepfunction.core.envelope import obstacle
 
-    for task, call in calls(step):
-        reason = obstacle(call)
-        if reason is not None:
-            where = "" if task is None else f", task {task!r}"
-            yield f"step {step.name!r}{where}: {call.name} {reason}"
-
-
-def calls(step: Step) -> Iterator[tuple[str | None, Call]]:
-    """Give every call of a step and of what is nested in it, by task name."""
-    for task, action in step.tasks():
-        if isinstance(action, Call):
-            yield task, action
-        elif isinstance(action, Graph):
-            for inner in action.table.values():
-                for _, call in calls(inner):
-                    yield task, call
+    inside: list[str] = []
+    if isinstance(action, Graph):
+        for step in action.table.values():
+            for _, part in step.tasks():
+                if isinstance(part, Call | Graph):
+                    inside += _obstacles(part)
+    if inside:
+        yield from inside
+        return
+    # With its functions a workflow sends its branches and retries.
+    reason = obstacle(action)
+    if reason is not None:
+        what = action.name if isinstance(action, Call) else f"workflow {action.name!r}"
+        yield f"{what} {reason}"
 
 
 def _role(arrow: Arrow) -> str:

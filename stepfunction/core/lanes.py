@@ -26,7 +26,7 @@ from multiprocessing import process as processes
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from stepfunction.core.envelope import open_answer, pack_call
 from stepfunction.core.errors import (
@@ -89,7 +89,7 @@ class ProcessLanes(Executor):
         self.max_workers = max_workers or usable_cpus()
         self._context: Any = multiprocessing.get_context(start_method)
         self._begin_empty()
-        _open_lanes.add(self)
+        _executors.add(self)
 
     def _begin_empty(self) -> None:
         self._lock = threading.Lock()
@@ -97,6 +97,9 @@ class ProcessLanes(Executor):
         self._idle = threading.Semaphore(0)
         self._lanes: list[_Lane] = []
         self._is_shut = False
+        # An executor that nobody holds any more lets its workers go.
+        self._dismissal = finalize(self, _dismiss, self._queue, self._lanes)
+        self._dismissal.atexit = False
 
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
@@ -160,8 +163,7 @@ class ProcessLanes(Executor):
             self._is_shut = True
             if cancel_futures:
                 self._cancel_waiting()
-            for _ in self._lanes:
-                self._queue.put(None)
+            self._dismissal()
         if wait:
             for lane in self._lanes:
                 lane.join()
@@ -175,9 +177,16 @@ class ProcessLanes(Executor):
         except Empty:
             return
 
-    def _kill_all(self) -> None:
+    def kill_all(self) -> None:
+        """Stop every call that runs, and cancel every call that waits."""
+        self._cancel_waiting()
         for lane in self._lanes:
             lane.kill(None)
+
+
+def _dismiss(queue: SimpleQueue[_Work | None], lanes: list[_Lane]) -> None:
+    for _ in lanes:
+        queue.put(None)
 
 
 class _Work:
@@ -199,6 +208,7 @@ class _Lane(threading.Thread):
         idle: threading.Semaphore,
     ) -> None:
         super().__init__(name="stepfunction-lane", daemon=True)
+        _lanes.add(self)
         self._context = context
         self._queue = queue
         self._idle = idle
@@ -224,21 +234,21 @@ class _Lane(threading.Thread):
 
     def _serve(self, work: _Work) -> None:
         future = work.future
+        with self._lock:
+            self._future, self._is_killed = future, False
         try:
-            self._be_ready()
-            with self._lock:
-                self._future = future
+            self._be_ready(future.label)
             future.began = perf_counter()
-            reply = self._exchange(work)
+            answer = self._exchange(work)
             future.ended = perf_counter()
-            is_result, payload, seconds = open_answer(future.label, reply)
+            is_result, payload, seconds = open_answer(future.label, answer)
             future.began = future.ended - seconds
         except BaseException as error:
             future.ended = perf_counter()
             is_result, payload = False, error
         with self._lock:
             self._future = None
-            if self._is_killed:
+            if self._is_killed:  # too late for this call, but not for its process
                 self._discard()
         if is_result:
             future.set_result(payload)
@@ -270,14 +280,14 @@ class _Lane(threading.Thread):
         describe = _killed if is_killed else _crashed
         return describe(label, process.pid, process.exitcode)
 
-    def _be_ready(self) -> None:
+    def _be_ready(self, label: str) -> None:
         if self._process is not None and self._pipe.poll():  # it died while idle
             with self._lock:
                 self._discard()
         if self._process is None:
-            self._start()
+            self._start(label)
 
-    def _start(self) -> None:
+    def _start(self, label: str) -> None:
         pipe, far_end = self._context.Pipe()
         process = self._context.Process(
             target=serve_lane,
@@ -287,18 +297,20 @@ class _Lane(threading.Thread):
         process.start()
         far_end.close()
         with self._lock:
-            self._process, self._pipe, self._is_killed = process, pipe, False
+            self._process, self._pipe = process, pipe
+            if self._is_killed:
+                _kill_group(process)
         try:
             if self._receive() == HELLO:
                 return
         except (EOFError, OSError):
-            process.join(_SECONDS_TO_LEAVE)
-        with self._lock:
-            self._discard()
+            crash = self._crash(label)
+        if isinstance(crash, WorkerKilledError):
+            raise crash
         raise WorkerStartError(
-            f"a worker process ended with exit code {process.exitcode} before it was "
+            f"a worker process ended with exit code {crash.exitcode} before it was "
             "ready; its own message is above. Most often the script that starts the "
-            f"workflow lacks the guard that keeps workers from running it again:\n\n"
+            "workflow lacks the guard that keeps workers from running it again:\n\n"
             '    if __name__ == "__main__":\n'
             "        main()"
         )
@@ -306,11 +318,11 @@ class _Lane(threading.Thread):
     def kill(self, future: Future[Any] | None) -> bool:
         """Kill the worker if it runs the given call; None for whatever it does."""
         with self._lock:
-            process = self._process
-            if process is None or (future is not None and self._future is not future):
+            if future is not None and self._future is not future:
                 return False
             self._is_killed = True
-            _kill_group(process)
+            if self._process is not None:
+                _kill_group(self._process)
             return True
 
     def _discard(self) -> None:
@@ -406,21 +418,24 @@ def refuse_where_processes_cannot_start() -> None:
 
 # --- the ends of this process ---------------------------------------------------
 
-_open_lanes: WeakSet[ProcessLanes] = WeakSet()
+_executors: WeakSet[ProcessLanes] = WeakSet()
+_lanes: WeakSet[_Lane] = WeakSet()
 
 
 def _kill_at_exit() -> None:
     """End every worker before multiprocessing would wait for the busy ones."""
-    for lanes in list(_open_lanes):
-        lanes._kill_all()
+    for lane in list(_lanes):
+        lane.kill(None)
 
 
-def _forget_lanes() -> None:
+def _begin_anew() -> None:
     """In a forked child, let every executor begin again with workers of its own."""
-    for lanes in list(_open_lanes):
-        lanes._begin_empty()
+    _lanes.clear()
+    for executor in list(_executors):
+        executor._dismissal.detach()
+        executor._begin_empty()
 
 
 atexit.register(_kill_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_lanes)
+    os.register_at_fork(after_in_child=_begin_anew)

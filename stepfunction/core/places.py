@@ -321,7 +321,9 @@ class Workers:
                 self._lanes = ProcessLanes(max_workers=_MOST_LANES)
             return self._lanes
 
-    def close(self) -> None:
-        """Let go of the worker processes."""
+    def close(self, kill: bool = False) -> None:
+        """Let go of the worker processes, or kill what they do."""
         if self._lanes is not None:
+            if kill:
+                self._lanes.kill_all()
             self._lanes.shutdown(wait=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from stepfunction.core.errors import ParallelStepExecutionError, error_text
-from stepfunction.core.execution import Outcome
+from stepfunction.core.execution import Outcome, Visit
+
+_MOST_NAMED = 5
 
 
 class TaskResults(dict[str, Any]):
@@ -16,18 +18,17 @@ class TaskResults(dict[str, Any]):
     Where the step tolerates failures, a failed task's place holds its exception.
 
     Attributes:
-        failed: Task name to exception, for the tasks that failed.
+        failed: Task name to exception, for the tasks that failed, as they failed.
     """
 
     def __init__(
         self,
         results: Mapping[str, Any] = MappingProxyType({}),
-        failed: Mapping[str, BaseException] = MappingProxyType({}),
-        step: str = "",
+        failure: ParallelStepExecutionError | None = None,
     ) -> None:
         super().__init__(results)
-        self.failed = dict(failed)
-        self._step = step
+        self._failure = failure
+        self.failed: Mapping[str, BaseException] = failure.errors if failure else {}
 
     def raise_if_failed(self) -> TaskResults:
         """Raise if any task failed.
@@ -36,40 +37,36 @@ class TaskResults(dict[str, Any]):
             The results themselves, if none did.
 
         Raises:
-            ParallelStepExecutionError: If any did, caused by the first of them.
+            ParallelStepExecutionError: If any did, caused by the first in time.
         """
-        if not self.failed:
-            return self
-        raise parallel_failure(
-            self._step,
-            {
-                name: Outcome.FAILED if name in self.failed else Outcome.SUCCEEDED
-                for name in self
-            },
-            {name: self[name] for name in self if name not in self.failed},
-            self.failed,
-            next(iter(self.failed.values())),
-        )
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        return self
 
     def __reduce__(self) -> Any:
-        return TaskResults, (dict(self), self.failed, self._step)
+        return TaskResults, (dict(self), self._failure)
 
 
 def parallel_failure(
-    step: str,
-    outcomes: Mapping[str, Outcome],
-    results: Mapping[str, Any],
-    errors: Mapping[str, BaseException],
-    first: BaseException,
+    step: str, tasks: Sequence[Visit], errors: Mapping[str, BaseException]
 ) -> ParallelStepExecutionError:
-    """Give the error of a parallel step that tolerates fewer failures than it had."""
-    named = "; ".join(f"{name!r}: {error_text(errors[name])}" for name in errors)
+    """Give the error of a parallel step.
+
+    Args:
+        step: The name of the step.
+        tasks: How its tasks ended.
+        errors: Task name to exception, for the tasks that failed, as they failed.
+    """
+    named = [f"{name!r}: {error_text(error)}" for name, error in errors.items()]
+    if len(named) > _MOST_NAMED:
+        named[_MOST_NAMED:] = [f"and {len(named) - _MOST_NAMED} more"]
     failure = ParallelStepExecutionError(
-        f"{len(errors)} of {len(outcomes)} tasks of step {step!r} failed: {named}",
+        f"{len(errors)} of {len(tasks)} tasks of step {step!r} failed: "
+        + "; ".join(named),
         step,
-        outcomes,
-        results,
+        {task.name: task.outcome for task in tasks},
+        {task.name: task.output for task in tasks if task.outcome is Outcome.SUCCEEDED},
         errors,
     )
-    failure.__cause__ = first
+    failure.__cause__ = next(iter(errors.values()))
     return failure

@@ -420,7 +420,8 @@ class StepFunction:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle is the definition; what ran is not part of it.
-        return {**self.__dict__, "_latest": None, "_compiled": None}
+        steps = dict(self._steps)
+        return {**self.__dict__, "_steps": steps, "_latest": None, "_compiled": None}
 
     def _begin(self, initial_input: Any, executor: Place | None) -> Run:
         check_executor(executor)
@@ -441,7 +442,7 @@ def _finish(run: Run, check: bool) -> Execution:
     try:
         run_graph(run)
     finally:
-        run.workers.close()
+        run.workers.close(kill=execution.status is Status.CANCELLED)
     if run.is_unhandled:
         raise execution.failure()
     if check or execution.status is Status.CANCELLED:

@@ -219,7 +219,12 @@ class _Loop:
         while self.waiting and (limit is None or len(self.under_way) < limit):
             task = self.waiting.popleft()
             self.under_way.add(task)
-            self.place.begin(task, self.inbox.put)
+            began = perf_counter()
+            try:
+                self.place.begin(task, self.inbox.put)
+            except Exception as error:  # an executor that is broken, or shut down
+                ended = perf_counter()
+                self.inbox.put(Report(task, Outcome.FAILED, error, began, ended))
 
     def take_report(self) -> None:
         seconds = self.pausing[0][0] - perf_counter() if self.pausing else None
