@@ -140,6 +140,7 @@ def _walk(run: Run) -> Step:
             if run.first_failure is not None and follower is not None:
                 run.go_on_to(follower)
         else:
+            assert isinstance(entry, Visit)
             follower = _after_failure(run, step, entry, error)
             value = error
     return step
@@ -168,7 +169,7 @@ def _conclude(run: Run, last: Step) -> None:
 
 
 def _after_failure(
-    run: Run, step: Step, visit: str | Visit, error: BaseException
+    run: Run, step: Step, visit: Visit, error: BaseException
 ) -> str | None:
     """Note a failed step, and give the step that takes the failure, if one does.
 
@@ -178,7 +179,7 @@ def _after_failure(
     execution = run.execution
     place = len(execution._journal)
     execution._journal.extend((visit, perf_counter(), error))
-    if not isinstance(error, Exception):
+    if visit.outcome is Outcome.CANCELLED and not isinstance(error, Exception):
         raise error
     if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was cancelled") from error
@@ -210,20 +211,23 @@ def _after_failure(
 def _remember(first: BaseException, error: BaseException) -> None:
     """Make the first failure the context of a failure in a failure step."""
     earlier, later = _contexts(first), _contexts(error)
-    if not any(one is other for one in earlier for other in later):
+    if not {id(one) for one in earlier} & {id(one) for one in later}:
         later[-1].__context__ = first
 
 
 def _contexts(error: BaseException) -> list[BaseException]:
-    chain = [error]
-    while (context := chain[-1].__context__) is not None and context not in chain:
-        chain.append(context)
-    return chain
+    chain = {id(error): error}
+    while (context := error.__context__) is not None and id(context) not in chain:
+        chain[id(context)] = error = context
+    return list(chain.values())
 
 
 def _failed(entry: str | Visit, error: BaseException) -> Visit:
     if isinstance(entry, str):
-        return Visit(entry, Outcome.FAILED, error=error)
+        # What is no Exception was raised in this very thread, and interrupts it.
+        is_failure = isinstance(error, Exception)
+        outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
+        return Visit(entry, outcome, error=error)
     # Its call succeeded, but the result leads nowhere.
     return entry._replace(outcome=Outcome.FAILED, output=None, error=error)
 
