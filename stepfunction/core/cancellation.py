@@ -8,24 +8,30 @@ from contextlib import contextmanager
 
 
 class Cancellation:
-    """A request to stop: of an execution, of the tasks of one step, of a nested run.
+    """A request to stop: of an execution, of the tasks of one step, of one attempt.
 
     Requests are made once and never taken back. What depends on another request
     is made by ``dependent()`` and is requested with it.
+
+    Attributes:
+        requested: Whether stopping has been requested.
+        is_overdue: Whether that was because time had run out.
     """
 
-    __slots__ = ("requested", "_lock", "_watchers")
+    __slots__ = ("requested", "is_overdue", "_lock", "_watchers")
 
     def __init__(self) -> None:
         self.requested = False
+        self.is_overdue = False
         self._lock = threading.Lock()
         self._watchers: dict[object, Callable[[], object]] = {}
 
-    def request(self) -> None:
+    def request(self, is_overdue: bool = False) -> None:
         """Ask to stop. A second request does nothing."""
         with self._lock:
             if self.requested:
                 return
+            self.is_overdue = is_overdue
             self.requested = True
             watchers = list(self._watchers.values())
         for watcher in watchers:
@@ -47,11 +53,31 @@ class Cancellation:
                 del self._watchers[key]
 
     @contextmanager
-    def dependent(self) -> Iterator[Cancellation]:
-        """Give a cancellation that is also requested when this one is."""
+    def dependent(self, seconds: float | None = None) -> Iterator[Cancellation]:
+        """Give a cancellation that is also requested when this one is.
+
+        Args:
+            seconds: When to request it anyway, as overdue; None for never.
+        """
         child = Cancellation()
-        with self.calling(child.request):
-            yield child
+        with self.calling(lambda: child.request(self.is_overdue)):
+            with child.expiring(seconds):
+                yield child
+
+    @contextmanager
+    def expiring(self, seconds: float | None) -> Iterator[None]:
+        """Request it as overdue after some seconds; None for never."""
+        if seconds is None:
+            yield
+            return
+        timer = threading.Timer(seconds, self.request, (True,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
     def sleep(self, seconds: float) -> bool:
         """Sleep, but wake when the request comes.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import TransferError
+from stepfunction.core.errors import ExecutionCancelledError, TransferError
 from stepfunction.core.execution import StepRecord
 
 
@@ -33,6 +34,7 @@ class Context(Mapping[str, Any]):
         "failure",
         "_cancellation",
         "_results",
+        "_beat",
     )
 
     def __init__(
@@ -44,6 +46,7 @@ class Context(Mapping[str, Any]):
         failure: StepRecord | None = None,
         cancellation: Cancellation | None = None,
         results: Mapping[str, Any] | None = None,
+        beat: Callable[[], object] | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.step = step
@@ -52,14 +55,53 @@ class Context(Mapping[str, Any]):
         self.failure = failure
         self._cancellation = cancellation
         self._results = results
+        self._beat = beat
 
     @property
     def cancelled(self) -> bool:
-        """Whether the step should stop: a sibling failed, or somebody cancelled.
+        """Whether to stop: a sibling failed, time ran out, or somebody cancelled.
 
         Always False in another process, which is killed instead.
         """
         return self._cancellation is not None and self._cancellation.requested
+
+    def check_cancelled(self) -> None:
+        """Raise if the step should stop; call it now and then in long work.
+
+        Raises:
+            ExecutionCancelledError: If ``cancelled``. Let it pass: the task is then
+                CANCELLED, and not FAILED.
+        """
+        if self.cancelled:
+            name = f"step {self.step!r}"
+            if self.task is not None:
+                name = f"task {self.task!r} of {name}"
+            raise ExecutionCancelledError(f"{name} was told to stop")
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, but wake at once when the step should stop.
+
+        Args:
+            seconds: How long to sleep.
+
+        Raises:
+            ExecutionCancelledError: If the step should stop.
+        """
+        if self._cancellation is None:
+            time.sleep(seconds)
+        else:
+            self._cancellation.sleep(seconds)
+            self.check_cancelled()
+
+    def heartbeat(self) -> None:
+        """Give a sign of life, which a step with ``heartbeat=`` must do in time.
+
+        Raises:
+            ExecutionCancelledError: If the step should stop.
+        """
+        self.check_cancelled()
+        if self._beat is not None:
+            self._beat()
 
     def __getitem__(self, step: str) -> Any:
         return self._here(step)[step]

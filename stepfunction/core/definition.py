@@ -12,6 +12,7 @@ from math import floor, inf
 from types import SimpleNamespace
 from typing import Any
 
+from stepfunction.core.calls import Call
 from stepfunction.core.errors import DefinitionError, did_you_mean
 from stepfunction.core.graph import Action, Branch, FanOut, Step, plain_call
 from stepfunction.core.retry import is_retry
@@ -43,6 +44,7 @@ class StepArguments(SimpleNamespace):
             *self._parallel_problems(),
         ]
         action = self._action(is_workflow, problems)
+        problems += self._limit_problems(action)
         if problems or action is None:
             raise DefinitionError(f"step {self.name!r}", problems)
         executor = self.executor
@@ -57,6 +59,8 @@ class StepArguments(SimpleNamespace):
             branch=self._frozen_branch(),
             retry=self.retry,
             executor=executor,
+            timeout=self.timeout,
+            heartbeat=self.heartbeat,
             ends=self.ends,
         )
 
@@ -127,6 +131,29 @@ class StepArguments(SimpleNamespace):
             and all(isinstance(name, str) for name in self.params)
         ):
             yield f"params is a mapping of parameter name to value, not {self.params!r}"
+
+    def _limit_problems(self, action: Action | None) -> Iterator[str]:
+        for name, limit in (("timeout", self.timeout), ("heartbeat", self.heartbeat)):
+            if limit is not None and not _is_duration(limit):
+                yield f"{name} is seconds above 0, not {limit!r}"
+        executor = self.executor or ("thread" if self.parallel else "inline")
+        if executor == "inline" and isinstance(action, Call | FanOut):
+            if self.timeout is not None:
+                yield (
+                    "timeout cannot be honoured in the calling thread, where nothing "
+                    "can stop a call; use executor='process', which is killed, or "
+                    "executor='thread', which is no longer waited for"
+                )
+        if self.heartbeat is None or action is None:
+            return
+        if executor not in ("thread", "process"):
+            yield "heartbeat goes with executor='thread' or executor='process'"
+        calls = action.tasks.values() if isinstance(action, FanOut) else [action]
+        if any(not isinstance(c, Call) or c.context_name is None for c in calls):
+            yield (
+                "heartbeat expects calls of context.heartbeat(), so every function of "
+                "the step must take a parameter annotated Context"
+            )
 
     def _parallel_problems(self) -> Iterator[str]:
         if self.parallel:
@@ -221,15 +248,21 @@ class StepArguments(SimpleNamespace):
         return Branch(chooser=self.branch, targets=tuple(self.branch_targets))
 
 
-def check_executor(executor: Any) -> None:
-    """Refuse what cannot be an executor.
+def check_limits(executor: Any, timeout: Any) -> None:
+    """Refuse what cannot be an executor or a timeout of an execution.
 
     Raises:
-        DefinitionError: If it is none.
+        DefinitionError: If one is none.
     """
-    if executor is None or isinstance(executor, Executor) or executor in EXECUTORS:
-        return
-    raise DefinitionError("execute", [_unknown_executor(executor)])
+    problems = []
+    if not (
+        executor is None or isinstance(executor, Executor) or executor in EXECUTORS
+    ):
+        problems.append(_unknown_executor(executor))
+    if timeout is not None and not _is_duration(timeout):
+        problems.append(f"timeout is seconds above 0, not {timeout!r}")
+    if problems:
+        raise DefinitionError("execute", problems)
 
 
 def _unknown_executor(executor: Any) -> str:
@@ -277,6 +310,10 @@ def _tolerance_problems(tolerated: Any) -> Iterator[str]:
 
 def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_duration(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _are_names(names: Any) -> bool:

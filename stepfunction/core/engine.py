@@ -20,6 +20,7 @@ from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
     StepLimitError,
+    StepTimeoutError,
     error_text,
     users_traceback,
 )
@@ -34,7 +35,7 @@ from stepfunction.core.graph import FanOut, Graph, Step
 from stepfunction.core.places import Inline, Workers
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
-from stepfunction.core.workers import Task, attempt, run_tasks
+from stepfunction.core.workers import LiveAttempt, Task, make_attempt, run_tasks
 
 _logger = logging.getLogger("stepfunction")
 
@@ -94,13 +95,14 @@ def run_graph(run: Run) -> None:
         last = _walk(run)
         _conclude(run, last)
     except ExecutionCancelledError:
-        execution.status = Status.CANCELLED
+        is_overdue = execution._cancellation.is_overdue
+        execution.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
     except StepLimitError as error:
         run.is_unhandled = True
         execution.status, execution.error = Status.FAILED, error
         execution._blame = (error.step, error, True)
-    except BaseException:
-        execution.status = Status.CANCELLED
+    except BaseException as interrupt:
+        execution.status, execution.error = Status.CANCELLED, interrupt
         execution.cancel()
         raise
     finally:
@@ -256,19 +258,24 @@ def _perform(step: Step, value: Any, run: Run) -> Visit:
             visit = _fan_out(step, step.action, value, run, dependent)
         else:
             visit = _perform_elsewhere(step, value, run, dependent)
-    if cancellation.requested and visit.outcome is not Outcome.SUCCEEDED:
+    if cancellation.requested and any(map(_is_cut_short, (visit, *visit.tasks))):
         cancelled = ExecutionCancelledError("the execution was cancelled")
-        return visit._replace(outcome=Outcome.CANCELLED, error=cancelled)
+        return visit._replace(outcome=Outcome.CANCELLED, output=None, error=cancelled)
     return visit
+
+
+def _is_cut_short(visit: Visit) -> bool:
+    return visit.outcome in (Outcome.CANCELLED, Outcome.KILLED, Outcome.ABANDONED)
 
 
 def _perform_here(
     step: Step, value: Any, run: Run, cancellation: Cancellation
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
-    task = _task(step, None, step.action, run, cancellation)
-    make_context = _context_maker(step, run, cancellation)
-    task.settle(attempt(task, value, make_context, catch=Exception))
+    task = _task(step, None, step.action, run)
+    make_context = _context_maker(step, run)
+    first = LiveAttempt(task, cancellation)
+    task.settle(make_attempt(first, value, make_context, catch=Exception))
     if step.retry is not None and (task.error or judges_results(step.retry)):
         place = Inline(value, make_context, isolate=False)
         run_tasks((task,), place, cancellation)
@@ -279,8 +286,8 @@ def _perform_elsewhere(
     step: Step, value: Any, run: Run, cancellation: Cancellation
 ) -> Visit:
     """Perform a step that has an executor of its own: a fan-out of one."""
-    tasks = (_task(step, None, step.action, run, cancellation),)
-    make_context = _context_maker(step, run, cancellation)
+    tasks = (_task(step, None, step.action, run),)
+    make_context = _context_maker(step, run)
     place = run.workers.place(step.executor, step.name, tasks, value, make_context)
     run_tasks(tasks, place, cancellation)
     return tasks[0].visit(step.name)
@@ -290,11 +297,8 @@ def _fan_out(
     step: Step, action: FanOut, value: Any, run: Run, cancellation: Cancellation
 ) -> Visit:
     """Perform a parallel step."""
-    tasks = [
-        _task(step, name, call, run, cancellation)
-        for name, call in action.tasks.items()
-    ]
-    make_context = _context_maker(step, run, cancellation)
+    tasks = [_task(step, name, call, run) for name, call in action.tasks.items()]
+    make_context = _context_maker(step, run)
     failed: list[Task] = []  # as they fail, which tells the first
 
     def is_enough(task: Task) -> bool:
@@ -337,38 +341,44 @@ def _gather(
     return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
 
 
-def _task(
-    step: Step, name: str | None, action: Any, run: Run, cancellation: Cancellation
-) -> Task:
+def _task(step: Step, name: str | None, action: Any, run: Run) -> Task:
     title = f"step {step.name!r}"
     if name is not None:
         title = f"task {name!r} of {title}"
     if isinstance(action, Call):
-        wants_context = action.context_name is not None
-        return Task(name, title, action.__call__, wants_context, step.retry)
-    nested = NestedCall(action, run.workers, cancellation)
+        call: Callable[[Any, Any], Any] = action.__call__
+        wants_context, open_result = action.context_name is not None, None
+        timeout = step.timeout
+    else:
+        # In the calling thread a nested workflow looks after its own time.
+        own_timeout = step.timeout if step.executor is None else None
+        timeout = None if step.executor is None else step.timeout
+        call = NestedCall(action, run.workers, title, own_timeout)
+        wants_context = True
 
-    def open_child(task: Task, child: Execution) -> Any:
-        task.child = child
-        return _output_of_child(step, title, child)
+        def open_result(task: Task, child: Execution) -> Any:
+            task.child = child
+            return _output_of_child(step, title, child)
 
-    return Task(name, title, nested, False, step.retry, open_child)
+    heartbeat = step.heartbeat
+    return Task(
+        name, title, call, wants_context, step.retry, timeout, heartbeat, open_result
+    )
 
 
-def _context_maker(
-    step: Step, run: Run, cancellation: Cancellation
-) -> Callable[[Task], Context]:
+def _context_maker(step: Step, run: Run) -> Callable[[LiveAttempt], Context]:
     execution = run.execution
 
-    def make_context(task: Task) -> Context:
+    def make_context(attempt: LiveAttempt) -> Context:
         return Context(
             execution.id,
             step.name,
-            task.key,
-            len(task.attempts) + 1,
+            attempt.task.key,
+            attempt.number,
             run.failure(),
-            cancellation,
+            attempt.cancellation,
             execution.results_so_far(),
+            attempt.live,
         )
 
     return make_context
@@ -384,35 +394,56 @@ class NestedCall:
     def __init__(
         self,
         graph: Graph,
-        workers: Workers | None = None,
-        cancellation: Cancellation | None = None,
+        workers: Workers | None,
+        title: str,
+        timeout: float | None = None,
         override: str | None = None,
     ) -> None:
         self.graph = graph
         self.workers = workers
-        self.cancellation = cancellation
+        self.title = title
+        self.timeout = timeout
         self.override = override
 
-    def __call__(self, value: Any, context: Context | None = None) -> Execution:
-        child = Execution(self.graph.name, value, self.cancellation)
+    def __call__(self, value: Any, context: Context) -> Execution:
         workers = self.workers or Workers(self.override)
+        outer = context._cancellation or Cancellation()
         try:
-            run_graph(Run(self.graph, child, workers))
+            if self.timeout is None:
+                return self._run(value, workers, outer)
+            with outer.dependent(self.timeout) as cancellation:
+                child = self._run(value, workers, cancellation)
         finally:
             if workers is not self.workers:
                 workers.close()
+        if child.status is Status.TIMED_OUT and not outer.requested:
+            # The limit of this attempt, which may be followed by another.
+            child.error = StepTimeoutError(
+                f"{self.title}: attempt {context.attempt} took longer than "
+                f"{self.timeout:g} s",
+                self.timeout,
+            )
+        return child
+
+    def _run(
+        self, value: Any, workers: Workers, cancellation: Cancellation
+    ) -> Execution:
+        child = Execution(self.graph.name, value, cancellation)
+        run_graph(Run(self.graph, child, workers))
         return child
 
     def __reduce__(self) -> Any:
         override = self.workers.override if self.workers else self.override
         if not isinstance(override, str):
             override = None
-        return NestedCall, (self.graph, None, None, override)
+        return NestedCall, (self.graph, None, self.title, self.timeout, override)
 
 
 def _output_of_child(step: Step, title: str, child: Execution) -> Any:
     """Give what a nested workflow gave, or fail as it failed."""
-    if child.status is Status.CANCELLED:
+    if isinstance(child.error, StepTimeoutError) and child._blame is None:
+        raise child.error
+    if child.status in (Status.CANCELLED, Status.TIMED_OUT):
         raise ExecutionCancelledError(f"{title} was cancelled")
     if child._blame is not None:
         inner, error, _ = child._blame

@@ -8,6 +8,9 @@
     │   ├── ParallelStepExecutionError        tasks of a parallel step failed
     │   └── StepLimitError                    a loop ran past ``max_steps``
     ├── NoBranchMatchedError (LookupError)    a result leads to no step
+    ├── StepTimeoutError (TimeoutError)       an attempt took longer than it may
+    │   └── HeartbeatTimeoutError             or gave no sign of life for too long
+    ├── ExecutionTimeoutError (TimeoutError)  the whole execution took too long
     ├── ExecutionCancelledError               somebody cancelled the execution
     ├── WorkerStartError (RuntimeError)       no worker process can start here
     ├── WorkerCrashedError                    a worker process died with its task
@@ -138,8 +141,34 @@ class StepLimitError(StepExecutionError):
     """
 
 
+class StepTimeoutError(StepFunctionError, TimeoutError):
+    """An attempt took longer than its step's ``timeout``.
+
+    Attributes:
+        timeout: The limit that passed, in seconds.
+    """
+
+    def __init__(self, message: str, timeout: float) -> None:
+        super().__init__(message, timeout)
+        self.timeout = timeout
+
+
+class HeartbeatTimeoutError(StepTimeoutError):
+    """An attempt gave no sign of life for longer than its step's ``heartbeat``."""
+
+
+class ExecutionTimeoutError(StepFunctionError, TimeoutError):
+    """The whole execution took longer than ``execute(timeout=…)`` allows.
+
+    Attributes:
+        execution: The execution; None until it has ended.
+    """
+
+    execution: Execution | None = None
+
+
 class ExecutionCancelledError(StepFunctionError):
-    """The execution was cancelled.
+    """The execution was cancelled, or, in a task, the task was told to stop.
 
     Attributes:
         execution: The cancelled execution; None until it has ended.

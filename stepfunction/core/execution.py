@@ -9,6 +9,7 @@ looked at, so that a run pays nothing for it.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Generator, Iterator, Mapping
 from enum import StrEnum
 from time import perf_counter, time
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import (
     ExecutionCancelledError,
+    ExecutionTimeoutError,
     StepExecutionError,
     error_text,
 )
@@ -156,6 +158,7 @@ class Execution:
         self._blame: tuple[str, Any, bool] | None = None
         self._results: dict[str, Any] = {}
         self._results_end = 0
+        self._done: threading.Event | None = None  # of one that start() began
 
     @property
     def started(self) -> float:
@@ -216,6 +219,17 @@ class Execution:
         """
         self._cancellation.request()
 
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until an execution that ``start()`` began has ended.
+
+        Args:
+            timeout: How many seconds to wait at most; None for as long as it takes.
+
+        Returns:
+            Whether it has ended.
+        """
+        return self._done is None or self._done.wait(timeout)
+
     def raise_if_failed(self) -> Execution:
         """Raise what went wrong, if anything did.
 
@@ -224,8 +238,15 @@ class Execution:
 
         Raises:
             StepExecutionError: If it FAILED, caused by the step's exception.
+            ExecutionTimeoutError: If it TIMED_OUT.
             ExecutionCancelledError: If it was CANCELLED.
         """
+        if self.status is Status.TIMED_OUT:
+            overdue = ExecutionTimeoutError(
+                f"execution of {self.workflow!r} took longer than it may"
+            )
+            overdue.execution = self
+            raise overdue
         if self.status is Status.CANCELLED:
             cancelled = ExecutionCancelledError(
                 f"execution of {self.workflow!r} was cancelled"
@@ -341,7 +362,8 @@ class Execution:
         from stepfunction.core.envelope import pack, portable
 
         state = dict(self.__dict__)
-        del state["_cancellation"], state["_results"], state["_results_end"]
+        for name in ("_cancellation", "_results", "_results_end", "_done"):
+            del state[name]
         try:
             return _restore, (pack(state),)
         except Exception:  # what cannot travel is left out, value by value
@@ -359,6 +381,7 @@ def _restore(packed: bytes) -> Execution:
     execution._cancellation = Cancellation()
     execution._results = {}
     execution._results_end = 0
+    execution._done = None
     return execution
 
 

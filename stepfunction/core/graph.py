@@ -130,6 +130,8 @@ class Step(NamedTuple):
         branch: Where results lead; None for a step that always goes on.
         retry: How failed calls are tried again; None for not at all.
         executor: Where it runs; None for the caller's thread.
+        timeout: How many seconds an attempt may take; None for no limit.
+        heartbeat: How many seconds an attempt may pass without a sign of life.
         ends: What an execution that ends here is; None to go by the arrows.
     """
 
@@ -141,6 +143,8 @@ class Step(NamedTuple):
     branch: Branch | None = None
     retry: RetryPolicy | tenacity.Retrying | None = None
     executor: Place | None = None
+    timeout: float | None = None
+    heartbeat: float | None = None
     ends: Literal["completed", "failed"] | None = None
 
     def after(self, output: Any) -> str | None:

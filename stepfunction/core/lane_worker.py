@@ -11,7 +11,21 @@ from typing import Any
 
 from stepfunction.core.envelope import perform_packed
 
-HELLO = b"stepfunction"
+HELLO = b"hello"
+BEAT = b"beat"
+
+_pipe: Any = None
+_speaking = threading.Lock()  # a function's own threads may give heartbeats too
+
+
+def beat() -> None:
+    """Give a sign of life to the lane, from any thread of its worker."""
+    _say(BEAT)
+
+
+def _say(message: bytes) -> None:
+    with _speaking:
+        _pipe.send_bytes(message)
 
 
 def serve_lane(pipe: Any, environment: dict[str, str]) -> None:
@@ -22,13 +36,15 @@ def serve_lane(pipe: Any, environment: dict[str, str]) -> None:
     _die_with_parent()
     os.environ.clear()
     os.environ.update(environment)
-    pipe.send_bytes(HELLO)
+    global _pipe
+    _pipe = pipe
+    _say(HELLO)
     while True:
         try:
             head, body = pipe.recv_bytes(), pipe.recv_bytes()
         except (EOFError, OSError):
             return
-        pipe.send_bytes(perform_packed(head, body))
+        _say(perform_packed(head, body))
 
 
 def _die_with_parent() -> None:

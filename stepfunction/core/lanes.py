@@ -25,7 +25,7 @@ from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet, finalize
 
 from stepfunction.core.envelope import open_answer, pack_call
@@ -34,9 +34,19 @@ from stepfunction.core.errors import (
     WorkerKilledError,
     WorkerStartError,
 )
-from stepfunction.core.lane_worker import HELLO, serve_lane
+from stepfunction.core.lane_worker import BEAT, HELLO, serve_lane
 
 _SECONDS_TO_LEAVE = 5.0
+
+
+class Watcher(Protocol):
+    """Who wants to know when a call begins, and each time it says that it lives."""
+
+    def start(self) -> None:
+        """Take note that the call begins now."""
+
+    def live(self) -> None:
+        """Take note of a sign of life."""
 
 
 class LaneFuture(Future[Any]):
@@ -48,9 +58,10 @@ class LaneFuture(Future[Any]):
         ended: When its result was there.
     """
 
-    def __init__(self, label: str) -> None:
+    def __init__(self, label: str, watcher: Watcher | None = None) -> None:
         super().__init__()
         self.label = label
+        self.watcher = watcher
         self.began = 0.0
         self.ended = 0.0
 
@@ -121,7 +132,9 @@ class ProcessLanes(Executor):
         head = pack_call(label, (fn, args, kwargs))
         return self.send(label, head, b"")
 
-    def send(self, label: str, head: bytes, body: bytes) -> LaneFuture:
+    def send(
+        self, label: str, head: bytes, body: bytes, watcher: Watcher | None = None
+    ) -> LaneFuture:
         """Schedule a packed call ``(function, args, kwargs)``.
 
         Args:
@@ -129,9 +142,10 @@ class ProcessLanes(Executor):
             head: The packed call.
             body: A packed value that goes before ``args``, packed once for many
                 calls; empty for none.
+            watcher: Who is told when a worker begins, and of its heartbeats.
         """
         refuse_where_processes_cannot_start()
-        future = LaneFuture(label)
+        future = LaneFuture(label, watcher)
         with self._lock:
             if self._is_shut:
                 raise RuntimeError("cannot submit to ProcessLanes after shutdown()")
@@ -239,6 +253,8 @@ class _Lane(threading.Thread):
         try:
             self._be_ready(future.label)
             future.began = perf_counter()
+            if future.watcher is not None:
+                future.watcher.start()
             answer = self._exchange(work)
             future.ended = perf_counter()
             is_result, payload, seconds = open_answer(future.label, answer)
@@ -260,7 +276,10 @@ class _Lane(threading.Thread):
         try:
             self._pipe.send_bytes(work.head)
             self._pipe.send_bytes(work.body)
-            return self._receive()
+            while (answer := self._receive()) == BEAT:
+                if work.future.watcher is not None:
+                    work.future.watcher.live()
+            return answer
         except (EOFError, OSError):  # nobody is at the other end any more
             raise self._crash(work.future.label) from None
 

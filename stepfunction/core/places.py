@@ -7,21 +7,31 @@ decides nothing.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextvars import copy_context
+from itertools import count
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.context import Context
 from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
 from stepfunction.core.execution import Outcome
-from stepfunction.core.workers import MakeContext, Place, Post, Report, Task, attempt
+from stepfunction.core.workers import (
+    LiveAttempt,
+    MakeContext,
+    Place,
+    Task,
+    make_attempt,
+)
 
 if TYPE_CHECKING:
     from stepfunction.core.lanes import LaneFuture, ProcessLanes
 
+_logger = logging.getLogger("stepfunction")
 _MOST_THREADS = 32
 _MOST_LANES = 1024
 
@@ -43,14 +53,18 @@ class Inline:
         self._make_context = make_context
         self._isolate = isolate
 
-    def begin(self, task: Task, post: Post) -> None:
+    def begin(self, attempt: LiveAttempt) -> None:
         if self._isolate:
-            task.variables = copy_context()
+            attempt.variables = copy_context()
         # What is no Exception interrupts this very thread.
-        post(attempt(task, self._value, self._make_context, catch=Exception))
+        report = make_attempt(attempt, self._value, self._make_context, Exception)
+        attempt.end(*report[1:])
 
-    def halt(self, tasks: Iterable[Task]) -> list[Task]:
-        return list(tasks)
+    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
+        return []
+
+    def give_up(self, attempt: LiveAttempt) -> bool:
+        return True  # here a limit is measured, and not enforced
 
     def close(self, wait: bool) -> None: ...
 
@@ -68,44 +82,61 @@ class Threads:
         self._value = value
         self._make_context = make_context
         self._most = most
-        self._queue: SimpleQueue[tuple[Task, Post] | None] = SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._numbers = count(1)
+        self._queue: SimpleQueue[LiveAttempt | None] = SimpleQueue()
+        self._threads: set[threading.Thread] = set()
+        self._working: dict[LiveAttempt, threading.Thread] = {}
         self._idle: list[None] = []  # one for each thread that waits; pop() is atomic
 
-    def begin(self, task: Task, post: Post) -> None:
-        task.variables = copy_context()  # one each: it cannot be entered twice at once
-        self._queue.put((task, post))
+    def begin(self, attempt: LiveAttempt) -> None:
+        # A copy for each: a context cannot be entered twice at once.
+        attempt.variables = copy_context()
+        self._queue.put(attempt)
         try:
             self._idle.pop()
         except IndexError:
             if len(self._threads) < self._most:
-                name = f"{self._name}-{len(self._threads) + 1}"
-                thread = threading.Thread(target=self._work, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                self._start_thread()
+
+    def _start_thread(self) -> None:
+        name = f"{self._name}-{next(self._numbers)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads.add(thread)
+        thread.start()
 
     def _work(self) -> None:
-        queue = self._queue
-        while True:
+        queue, thread = self._queue, threading.current_thread()
+        while thread in self._threads:
             try:
-                item = queue.get_nowait()
+                attempt = queue.get_nowait()
             except Empty:
                 self._idle.append(None)
-                item = queue.get()
-            if item is None:
+                attempt = queue.get()
+            if attempt is None:
                 return
-            task, post = item
-            post(attempt(task, self._value, self._make_context))
-            del task, post, item  # an idle thread keeps nothing alive
+            self._working[attempt] = thread
+            report = make_attempt(attempt, self._value, self._make_context)
+            self._working.pop(attempt, None)
+            attempt.end(*report[1:])
+            del attempt, report  # an idle thread keeps nothing alive
 
-    def halt(self, tasks: Iterable[Task]) -> list[Task]:
+    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         never_begun = []
         try:
-            while (item := self._queue.get_nowait()) is not None:
-                never_begun.append(item[0])
+            while (attempt := self._queue.get_nowait()) is not None:
+                never_begun.append(attempt)
         except Empty:
-            return never_begun
+            pass
         return never_begun
+
+    def give_up(self, attempt: LiveAttempt) -> bool:
+        thread = self._working.pop(attempt, None)
+        if thread is not None:
+            # It may go on, but takes no other attempt; one of its kind does.
+            self._threads.discard(thread)
+            if not self._queue.empty():
+                self._start_thread()
+        return False
 
     def close(self, wait: bool) -> None:
         for _ in self._threads:
@@ -137,22 +168,28 @@ class Lanes:
         # All is packed before anything starts, and the input once for all tasks.
         self._calls = {task: pack_call(task.name, task.call) for task in tasks}
         self._body = pack_for(f"the input of step {name!r}", value)
-        self._futures: dict[Task, LaneFuture] = {}
+        self._futures: dict[LiveAttempt, LaneFuture] = {}
 
-    def begin(self, task: Task, post: Post) -> None:
+    def begin(self, attempt: LiveAttempt) -> None:
         from stepfunction.core.envelope import pack
 
-        context = self._make_context(task) if task.wants_context else None
-        head = pack((_call, (self._calls[task], context), {}))
-        future = self._lanes.send(task.name, head, self._body)
-        self._futures[task] = future
-        future.add_done_callback(lambda _: post(_report(task, future, future.began)))
+        task = attempt.task
+        context = self._make_context(attempt) if task.wants_context else None
+        head = pack((_call_in_lane, (self._calls[task], context), {}))
+        future = self._lanes.send(task.name, head, self._body, attempt)
+        self._futures[attempt] = future
+        future.add_done_callback(
+            lambda _: attempt.end(*_result(future, future.began))
+        )
 
-    def halt(self, tasks: Iterable[Task]) -> list[Task]:
-        waiting = [task for task in tasks if self._futures[task].cancel()]
-        for task in tasks:
-            self._lanes.kill(self._futures[task])
+    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
+        waiting = [one for one in attempts if self._futures[one].cancel()]
+        for attempt in attempts:
+            self._lanes.kill(self._futures[attempt])
         return waiting
+
+    def give_up(self, attempt: LiveAttempt) -> bool:
+        return self._lanes.kill(self._futures[attempt])
 
     def close(self, wait: bool) -> None: ...
 
@@ -176,48 +213,55 @@ class Pool:
         self._executor = executor
         self._value = value
         self._make_context = make_context
-        self._futures: dict[Task, Future[Any]] = {}
+        self._futures: dict[LiveAttempt, Future[Any]] = {}
         self._is_remote = not isinstance(executor, ThreadPoolExecutor)
         if self._is_remote:
             from stepfunction.core.envelope import pack_for
 
             self._body = pack_for(f"the input of step {name!r}", value)
 
-    def begin(self, task: Task, post: Post) -> None:
-        began = perf_counter()
-        future = self._submit(task)
-        self._futures[task] = future
+    def begin(self, attempt: LiveAttempt) -> None:
+        if self._is_remote:
+            attempt.start()  # as near as can be known from here
+        future = self._submit(attempt)
+        self._futures[attempt] = future
 
         def done(future: Future[Any]) -> None:
-            report = _report(task, future, began)
-            if report.outcome is not Outcome.SUCCEEDED:
-                post(report)
-            elif not self._is_remote:
-                post(report.payload)
+            result = _result(future, attempt.began)
+            if result[0] is not Outcome.SUCCEEDED:
+                attempt.end(*result)
+            elif self._is_remote:
+                attempt.end(*_opened(attempt.task.name, *result))
             else:
-                post(_open_report(report))
+                attempt.end(*result[1][1:])
 
         future.add_done_callback(done)
 
-    def _submit(self, task: Task) -> Future[Any]:
+    def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         if not self._is_remote:
-            task.variables = copy_context()
+            attempt.variables = copy_context()
             return self._executor.submit(
-                attempt, task, self._value, self._make_context
+                make_attempt, attempt, self._value, self._make_context
             )
         from stepfunction.core.envelope import pack
 
         # Positional arguments alone, and a context whose ids make no two calls alike:
         # some executors swallow keywords, and some run equal calls once.
-        context = pack(self._make_context(task))
-        return self._executor.submit(_perform_elsewhere, task.call, self._body, context)
+        context = pack(self._make_context(attempt))
+        return self._executor.submit(
+            _perform_elsewhere, attempt.task.call, self._body, context
+        )
 
-    def halt(self, tasks: Iterable[Task]) -> list[Task]:
-        return [task for task in tasks if self._cancel(self._futures[task])]
+    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
+        return [attempt for attempt in attempts if self._cancel(attempt)]
 
-    def _cancel(self, future: Future[Any]) -> bool:
+    def give_up(self, attempt: LiveAttempt) -> bool:
+        self._cancel(attempt)
+        return False
+
+    def _cancel(self, attempt: LiveAttempt) -> bool:
         try:
-            return future.cancel()
+            return self._futures[attempt].cancel()
         except NotImplementedError:  # not every executor can
             return False
 
@@ -232,6 +276,14 @@ def _perform_elsewhere(
     return perform(_call, body, (call, context))
 
 
+def _call_in_lane(value: Any, call: bytes, context: Context | None) -> Any:
+    from stepfunction.core.lane_worker import beat
+
+    if context is not None:
+        context._beat = beat
+    return _call(value, call, context)
+
+
 def _call(value: Any, call: Any, context: Any) -> Any:
     """Make a call in a worker; what came packed is opened first."""
     from stepfunction.core.envelope import unpack
@@ -243,30 +295,37 @@ def _call(value: Any, call: Any, context: Any) -> Any:
     return call(value, context)
 
 
-def _report(task: Task, future: Future[Any], began: float) -> Report:
+Result = tuple[Outcome, Any, float, float]
+
+
+def _result(future: Future[Any], began: float) -> Result:
+    """Give the end of an attempt that a future stands for."""
     ended = perf_counter()
     if future.cancelled():
-        return Report(task, Outcome.CANCELLED, CancelledError(), ended, ended)
+        return Outcome.CANCELLED, CancelledError(), ended, ended
     error = future.exception()
     if error is None:
-        return Report(task, Outcome.SUCCEEDED, future.result(), began, ended)
+        return Outcome.SUCCEEDED, future.result(), began, ended
     outcome = Outcome.FAILED
     if isinstance(error, WorkerKilledError):
         outcome = Outcome.KILLED
     elif isinstance(error, WorkerCrashedError | BrokenExecutor):
         outcome = Outcome.CRASHED
-    return Report(task, outcome, error, began, ended)
+    return outcome, error, began, ended
 
 
-def _open_report(report: Report) -> Report:
+def _opened(
+    name: str, outcome: Outcome, answer: bytes, began: float, ended: float
+) -> Result:
+    """Open the packed answer of somebody else's worker."""
     from stepfunction.core.envelope import open_answer
 
     try:
-        is_result, payload, seconds = open_answer(report.task.name, report.payload)
+        is_result, payload, seconds = open_answer(name, answer)
     except Exception as error:
-        return report._replace(outcome=Outcome.FAILED, payload=error)
+        return Outcome.FAILED, error, began, ended
     outcome = Outcome.SUCCEEDED if is_result else Outcome.FAILED
-    return Report(report.task, outcome, payload, report.ended - seconds, report.ended)
+    return outcome, payload, ended - seconds, ended
 
 
 class Workers:
@@ -280,6 +339,7 @@ class Workers:
         self.override = override
         self._lock = threading.Lock()
         self._lanes: ProcessLanes | None = None
+        self._has_warned = False
 
     def place(
         self,
@@ -298,6 +358,8 @@ class Workers:
         if self.override is not None:
             executor = self.override
         if executor == "inline":
+            if any(task.is_timed for task in tasks):
+                self._warn_of_limits()
             return Inline(value, make_context)
         if executor == "thread":
             most = max_workers or min(len(tasks), _MOST_THREADS)
@@ -310,7 +372,16 @@ class Workers:
             return Lanes(executor, name, tasks, value, make_context, limit)
         if hasattr(executor, "send") and hasattr(executor, "kill"):
             return Lanes(executor, name, tasks, value, make_context, max_workers)
+        for task in tasks:
+            task.heartbeat = None  # nobody there could give one
         return Pool(executor, name, value, make_context, max_workers)
+
+    def _warn_of_limits(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            _logger.warning(
+                "timeouts are not enforced in this execution, for executor='inline'"
+            )
 
     def _open_lanes(self) -> ProcessLanes:
         from stepfunction.core.lanes import ProcessLanes

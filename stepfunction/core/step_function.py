@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -10,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from stepfunction.core.coroutines import callers_loop
-from stepfunction.core.definition import StepArguments, check_executor
+from stepfunction.core.definition import StepArguments, check_limits
 from stepfunction.core.engine import Run, run_graph
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.execution import Execution, Status
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     import os
 
     import tenacity
+
+_logger = logging.getLogger("stepfunction")
 
 Place = Literal["inline", "thread", "process"] | Executor
 
@@ -111,6 +115,8 @@ class StepFunction:
         max_workers: int | None = None,
         tolerated_failures: int | str | None = None,
         retry: RetryPolicy | tenacity.Retrying | None = None,
+        timeout: float | None = None,
+        heartbeat: float | None = None,
         ends: Literal["completed", "failed"] | None = None,
     ) -> StepFunction:
         """Add a step.
@@ -141,6 +147,12 @@ class StepFunction:
                 without the step failing. By default a parallel step tolerates every
                 failure, but none with ``stop_on_failure`` or ``on_failure``.
             retry: How failed calls are made again; for each task by itself.
+            timeout: How many seconds an attempt may take. A process is then killed; a
+                thread, or somebody else's executor, is no longer waited for and told
+                through ``context.cancelled``; a nested workflow stops before its next
+                step. A plain step in the caller's thread cannot have one.
+            heartbeat: How many seconds an attempt may go on without calling
+                ``context.heartbeat()``, on threads and processes of ours.
             ends: What an execution that ends here is, ``"completed"`` or
                 ``"failed"``. By default it has failed where only ``on_failure``
                 arrows lead here.
@@ -165,6 +177,8 @@ class StepFunction:
             max_workers=max_workers,
             tolerated_failures=tolerated_failures,
             retry=retry,
+            timeout=timeout,
+            heartbeat=heartbeat,
             ends=ends,
             known=self._steps,
         ).step(lambda value: isinstance(value, StepFunction))
@@ -189,6 +203,7 @@ class StepFunction:
         branch_targets: Sequence[str] | None = None,
         executor: Place | None = None,
         retry: RetryPolicy | tenacity.Retrying | None = None,
+        timeout: float | None = None,
         ends: Literal["completed", "failed"] | None = None,
     ) -> StepFunction:
         """Add a step that runs another workflow.
@@ -206,6 +221,7 @@ class StepFunction:
             branch_targets: As in ``add_step``.
             executor: As in ``add_step``.
             retry: How a failed run is made again, from its start.
+            timeout: How many seconds an attempt may take, as in ``add_step``.
             ends: As in ``add_step``.
 
         Returns:
@@ -228,6 +244,7 @@ class StepFunction:
             branch_targets=branch_targets,
             executor=executor,
             retry=retry,
+            timeout=timeout,
             ends=ends,
         )
 
@@ -301,6 +318,7 @@ class StepFunction:
         initial_input: Any = None,
         *,
         executor: Place | None = None,
+        timeout: float | None = None,
         check: bool = False,
     ) -> Execution:
         """Run the workflow to its end.
@@ -309,6 +327,9 @@ class StepFunction:
             initial_input: The first step's input.
             executor: Where every step that has an executor runs in this execution,
                 whatever it says itself: ``"inline"`` for tests and debuggers.
+            timeout: How many seconds the execution may take; None for no limit. When
+                they are over nothing more begins, processes are killed and threads
+                are no longer waited for; a plain step is waited for to its end.
             check: Whether to raise also where a failure step took the failure.
 
         Returns:
@@ -320,16 +341,60 @@ class StepFunction:
             StepExecutionError: If a step failed and no step took the failure, or,
                 with ``check``, if the execution FAILED. Its ``__cause__`` is the
                 step's exception, its ``execution`` what happened until then.
+            ExecutionTimeoutError: If it took longer than ``timeout``.
             ExecutionCancelledError: If another thread cancelled the execution.
         """
-        run = self._begin(initial_input, executor)
-        return _finish(run, check)
+        run = self._begin(initial_input, executor, timeout)
+        return _finish(run, timeout, check)
+
+    def start(
+        self,
+        initial_input: Any = None,
+        *,
+        executor: Place | None = None,
+        timeout: float | None = None,
+    ) -> Execution:
+        """Begin to run the workflow in a thread of its own.
+
+        The program does not wait for it: what still runs when the main thread ends is
+        cancelled.
+
+        Args:
+            initial_input: As in ``execute``.
+            executor: As in ``execute``.
+            timeout: As in ``execute``.
+
+        Returns:
+            The execution while it runs: look at its ``status`` and ``history``,
+            ``wait()`` for it, ``cancel()`` it, and ``raise_if_failed()`` in the end.
+
+        Raises:
+            DefinitionError: If the workflow is not sound; nothing has then begun.
+        """
+        run = self._begin(initial_input, executor, timeout)
+        execution = run.execution
+        execution._done = done = threading.Event()
+        variables = copy_context()
+
+        def work() -> None:
+            try:
+                variables.run(_finish, run, timeout, False)
+            except BaseException as error:  # it is the execution that tells
+                _logger.debug("the execution of %r ended", self._name, exc_info=error)
+            finally:
+                _started.discard(execution)
+                done.set()
+
+        _started.add(execution)
+        threading.Thread(target=work, name=self._name, daemon=True).start()
+        return execution
 
     async def aexecute(
         self,
         initial_input: Any = None,
         *,
         executor: Place | None = None,
+        timeout: float | None = None,
         check: bool = False,
     ) -> Execution:
         """Run the workflow to its end without blocking the event loop.
@@ -341,6 +406,7 @@ class StepFunction:
         Args:
             initial_input: As in ``execute``.
             executor: As in ``execute``.
+            timeout: As in ``execute``.
             check: As in ``execute``.
 
         Returns:
@@ -352,7 +418,7 @@ class StepFunction:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        run = self._begin(initial_input, executor)
+        run = self._begin(initial_input, executor, timeout)
         done: asyncio.Future[Execution] = loop.create_future()
         variables = copy_context()
         variables.run(callers_loop.set, loop)
@@ -366,7 +432,7 @@ class StepFunction:
         def work() -> None:
             execution, error = None, None
             try:
-                execution = variables.run(_finish, run, check)
+                execution = variables.run(_finish, run, timeout, check)
             except BaseException as raised:
                 error = raised
             loop.call_soon_threadsafe(settle, execution, error)
@@ -423,8 +489,10 @@ class StepFunction:
         steps = dict(self._steps)
         return {**self.__dict__, "_steps": steps, "_latest": None, "_compiled": None}
 
-    def _begin(self, initial_input: Any, executor: Place | None) -> Run:
-        check_executor(executor)
+    def _begin(
+        self, initial_input: Any, executor: Place | None, timeout: float | None
+    ) -> Run:
+        check_limits(executor, timeout)
         graph = self.compile()
         execution = Execution(self._name, initial_input)
         self._latest = execution
@@ -437,17 +505,27 @@ class StepFunction:
                 yield from workflow._with_all_nested()
 
 
-def _finish(run: Run, check: bool) -> Execution:
+def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
     execution = run.execution
     try:
-        run_graph(run)
+        with execution._cancellation.expiring(timeout):
+            run_graph(run)
     finally:
-        run.workers.close(kill=execution.status is Status.CANCELLED)
+        run.workers.close(kill=execution._cancellation.requested)
     if run.is_unhandled:
         raise execution.failure()
-    if check or execution.status is Status.CANCELLED:
+    if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
         execution.raise_if_failed()
     return execution
+
+
+_started: set[Execution] = set()  # what start() began and has not ended
+
+
+@atexit.register
+def _cancel_started() -> None:
+    for execution in list(_started):
+        execution.cancel()
 
 
 def _nested(step: Step) -> Iterator[StepFunction]:

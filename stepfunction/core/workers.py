@@ -1,9 +1,9 @@
 """Workers: how the tasks of a step all come to their ends.
 
 This module knows calls and nothing of workflows. ``run_tasks`` is the loop: it
-hands tasks to a place (``places`` has them), is told in its inbox how each attempt
-ended, has failed ones tried again, and stops the rest when it is enough. Workers
-compute; the loop, in the thread that called it, records.
+hands attempts to a place (``places`` has them), is told in its inbox how each ended,
+has failed tasks tried again, gives up what takes too long, and stops the rest when it
+is enough. Workers compute; the loop, in the thread that called it, records.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context as Variables
+from itertools import count
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -21,6 +22,8 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context
 from stepfunction.core.errors import (
     ExecutionCancelledError,
+    HeartbeatTimeoutError,
+    StepTimeoutError,
     error_text,
     users_traceback,
 )
@@ -41,7 +44,9 @@ class Task:
         name: What it is called in messages.
         call: What to call, with the step's input and a context or None.
         wants_context: Whether the call is to be given a context.
-        retry: How failed attempts are tried again; None for not at all.
+        retry: How failed attempts are made again; None for not at all.
+        timeout: How many seconds an attempt may take; None for no limit.
+        heartbeat: How many seconds may pass without a sign of life; None for no limit.
         open_result: Turns what the call returned into the output, or raises; None
             where that is the output.
         attempts: How each attempt ended, as a ``Visit`` notes it.
@@ -58,8 +63,9 @@ class Task:
         "wants_context",
         "retry",
         "retries",
+        "timeout",
+        "heartbeat",
         "open_result",
-        "variables",
         "attempts",
         "outcome",
         "output",
@@ -74,6 +80,8 @@ class Task:
         call: Callable[[Any, Context | None], Any],
         wants_context: bool,
         retry: RetryPolicy | tenacity.Retrying | None = None,
+        timeout: float | None = None,
+        heartbeat: float | None = None,
         open_result: Callable[[Task, Any], Any] | None = None,
     ) -> None:
         self.key = key
@@ -82,25 +90,33 @@ class Task:
         self.wants_context = wants_context
         self.retry = retry
         self.retries: Retries | None = None
+        self.timeout = timeout
+        self.heartbeat = heartbeat
         self.open_result = open_result
-        self.variables: Variables | None = None
         self.attempts: list[tuple[Outcome, float, float, BaseException | None]] = []
         self.outcome: Outcome | None = None
         self.output: Any = None
         self.error: BaseException | None = None
         self.child: Execution | None = None
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it matters when an attempt began, or was last heard of."""
+        return self.timeout is not None or self.heartbeat is not None
+
     def settle(self, report: Report, is_stopping: bool = False) -> None:
         """Take note of how an attempt ended, as the task's own end until retried."""
         outcome, payload = report.outcome, report.payload
         error = None if outcome is Outcome.SUCCEEDED else payload
-        if error is None and self.open_result is not None:
+        if outcome is Outcome.SUCCEEDED and self.open_result is not None:
             try:
                 payload = self.open_result(self, payload)
-            except ExecutionCancelledError as cancelled:
-                outcome, error = Outcome.CANCELLED, cancelled
+            except StepTimeoutError as overdue:
+                outcome, error = Outcome.TIMED_OUT, overdue
             except Exception as failure:
                 outcome, error = Outcome.FAILED, failure
+        if is_stopping and isinstance(error, ExecutionCancelledError):
+            outcome = Outcome.CANCELLED  # it gave up when told
         if is_stopping and outcome in (Outcome.KILLED, Outcome.CANCELLED):
             error = None  # it did not fail: it was stopped
         self.attempts.append((outcome, report.began, report.ended, error))
@@ -121,18 +137,72 @@ class Task:
         )
 
 
+class LiveAttempt:
+    """One attempt while it is under way, and the line by which its place reports.
+
+    Attributes:
+        task: What is attempted.
+        number: Counted from 1.
+        cancellation: What tells it to stop.
+        variables: The context variables that it runs with; None for its thread's own.
+        began: When it began, as ``perf_counter``.
+        heard: When it last gave a sign of life.
+        overdue: The error of the limit that has passed; None while none has.
+    """
+
+    __slots__ = (
+        "task",
+        "number",
+        "cancellation",
+        "variables",
+        "began",
+        "heard",
+        "overdue",
+        "_inbox",
+    )
+
+    def __init__(
+        self,
+        task: Task,
+        cancellation: Cancellation,
+        inbox: SimpleQueue[Report | LiveAttempt | None] | None = None,
+    ) -> None:
+        self.task = task
+        self.number = len(task.attempts) + 1
+        self.cancellation = cancellation
+        self.variables: Variables | None = None
+        self.began = self.heard = 0.0
+        self.overdue: StepTimeoutError | None = None
+        self._inbox = inbox
+
+    def start(self) -> None:
+        """Say that it begins now. Any thread may."""
+        self.began = perf_counter()
+        self.live()
+
+    def live(self) -> None:
+        """Say that it is alive. Any thread may."""
+        self.heard = perf_counter()
+        if self._inbox is not None and self.task.is_timed:
+            self._inbox.put(self)
+
+    def end(self, outcome: Outcome, payload: Any, began: float, ended: float) -> None:
+        """Report how it ended. Any thread may."""
+        assert self._inbox is not None
+        self._inbox.put(Report(self, outcome, payload, began, ended))
+
+
 class Report(NamedTuple):
     """How an attempt ended: the payload is what it returned, or what it raised."""
 
-    task: Task
+    attempt: LiveAttempt
     outcome: Outcome
     payload: Any
     began: float
     ended: float
 
 
-Post = Callable[[Report], None]
-MakeContext = Callable[[Task], Context]
+MakeContext = Callable[[LiveAttempt], Context]
 
 
 class Place(Protocol):
@@ -147,11 +217,17 @@ class Place(Protocol):
     limit: int | None
     left_behind: Outcome
 
-    def begin(self, task: Task, post: Post) -> None:
-        """Make an attempt, here or elsewhere, and post its report once."""
+    def begin(self, attempt: LiveAttempt) -> None:
+        """Make an attempt, here or elsewhere, and have it report its end once.
 
-    def halt(self, tasks: Iterable[Task]) -> list[Task]:
-        """Stop what can be stopped; give the tasks that will send no report."""
+        One that is timed also says when it begins.
+        """
+
+    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
+        """Stop what can be stopped; give the attempts that had not begun."""
+
+    def give_up(self, attempt: LiveAttempt) -> bool:
+        """Stop an attempt that took too long; say whether it will still report."""
 
     def close(self, wait: bool) -> None:
         """Let go of what was started for these tasks."""
@@ -188,12 +264,15 @@ class _Loop:
         is_enough: Callable[[Task], bool],
     ) -> None:
         self.waiting = deque(task for task in tasks if not task.attempts)
-        self.under_way: set[Task] = set()
-        self.pausing: list[tuple[float, int, Task]] = []  # a heap by time
+        self.under_way: set[LiveAttempt] = set()
+        # Heaps by time: who is to be tried again, and who is to be looked after.
+        self.pausing: list[tuple[float, int, Task]] = []
+        self.watched: list[tuple[float, int, LiveAttempt]] = []
+        self.numbers = count()
         self.place = place
         self.cancellation = cancellation
         self.is_enough = is_enough
-        self.inbox: SimpleQueue[Report | None] = SimpleQueue()
+        self.inbox: SimpleQueue[Report | LiveAttempt | None] = SimpleQueue()
         self.is_stopping = False
         for task in tasks:
             if task.attempts:
@@ -205,43 +284,78 @@ class _Loop:
             with self.cancellation.calling(lambda: self.inbox.put(None)):
                 while self.waiting or self.under_way or self.pausing:
                     self.begin_what_may()
-                    self.take_report()
+                    self.take_news()
             is_done = True
         finally:
             if not is_done:
                 self.stop()
-                for task in self.under_way:
-                    task.outcome = self.place.left_behind
+                self.leave_behind()
             self.place.close(wait=is_done)
 
     def begin_what_may(self) -> None:
         limit = self.place.limit
         while self.waiting and (limit is None or len(self.under_way) < limit):
             task = self.waiting.popleft()
-            self.under_way.add(task)
+            # What may be given up alone must be told alone.
+            cancellation = Cancellation() if task.is_timed else self.cancellation
+            attempt = LiveAttempt(task, cancellation, self.inbox)
+            self.under_way.add(attempt)
             began = perf_counter()
             try:
-                self.place.begin(task, self.inbox.put)
+                self.place.begin(attempt)
             except Exception as error:  # an executor that is broken, or shut down
-                ended = perf_counter()
-                self.inbox.put(Report(task, Outcome.FAILED, error, began, ended))
+                attempt.end(Outcome.FAILED, error, began, perf_counter())
 
-    def take_report(self) -> None:
-        seconds = self.pausing[0][0] - perf_counter() if self.pausing else None
-        if seconds is not None and seconds <= 0:
+    def take_news(self) -> None:
+        """Take one item from the inbox, or see to what has become due."""
+        now = perf_counter()
+        if self.pausing and self.pausing[0][0] <= now:
             self.waiting.append(heapq.heappop(self.pausing)[2])
             return
+        if self.watched and self.watched[0][0] <= now:
+            self.look_after(heapq.heappop(self.watched)[2], now)
+            return
+        due = [heap[0][0] for heap in (self.pausing, self.watched) if heap]
         try:
-            report = self.inbox.get(timeout=seconds)
+            news = self.inbox.get(timeout=min(due) - now if due else None)
         except Empty:
             return
-        if report is None:
+        if news is None:
             self.stop()
-        elif report.task in self.under_way:  # a cancelled future may report late
-            self.under_way.remove(report.task)
-            report.task.settle(report, self.is_stopping)
-            if not self.is_stopping:
-                self.follow_up(report.task)
+        elif isinstance(news, LiveAttempt):
+            self.watch(news)
+        elif news.attempt in self.under_way:  # one that was given up may report late
+            self.settle(news)
+
+    def settle(self, report: Report) -> None:
+        attempt, task = report.attempt, report.attempt.task
+        self.under_way.remove(attempt)
+        if attempt.overdue is not None and report.outcome is Outcome.KILLED:
+            report = report._replace(
+                outcome=Outcome.TIMED_OUT, payload=attempt.overdue
+            )
+        task.settle(report, self.is_stopping)
+        if not self.is_stopping:
+            self.follow_up(task)
+
+    def watch(self, attempt: LiveAttempt) -> None:
+        """Look after a timed attempt that has begun, when its time may be over."""
+        if attempt in self.under_way and attempt.overdue is None:
+            due = min(limit for limit, _ in _limits(attempt))
+            heapq.heappush(self.watched, (due, next(self.numbers), attempt))
+
+    def look_after(self, attempt: LiveAttempt, now: float) -> None:
+        if attempt not in self.under_way or attempt.overdue is not None:
+            return
+        passed = [error for limit, error in _limits(attempt) if limit <= now]
+        if not passed:
+            self.watch(attempt)  # it has been heard of since
+            return
+        attempt.overdue = passed[0]()
+        attempt.cancellation.request(is_overdue=True)
+        if not self.place.give_up(attempt):
+            outcome = self.place.left_behind
+            self.settle(Report(attempt, outcome, attempt.overdue, attempt.began, now))
 
     def follow_up(self, task: Task) -> None:
         """See to what an attempt's end asks for: another attempt, or stopping all."""
@@ -272,7 +386,7 @@ class _Loop:
             "its result asks for it" if task.error is None else error_text(task.error),
         )
         due = perf_counter() + seconds
-        heapq.heappush(self.pausing, (due, id(task), task))
+        heapq.heappush(self.pausing, (due, next(self.numbers), task))
 
     def stop(self) -> None:
         """Begin nothing more, stop what can be stopped, and tell the others."""
@@ -280,18 +394,49 @@ class _Loop:
             return
         self.is_stopping = True
         self.cancellation.request()
-        never_report = self.place.halt(self.under_way)
-        self.under_way.difference_update(never_report)
+        for attempt in self.under_way:
+            attempt.cancellation.request()
+        never_begun = self.place.halt(self.under_way)
+        self.under_way.difference_update(never_begun)
         # Who waits to be tried again keeps the end of the last attempt.
-        for task in (*self.waiting, *never_report):
+        for task in (*self.waiting, *(attempt.task for attempt in never_begun)):
             if not task.attempts:
                 task.outcome = Outcome.CANCELLED
         self.waiting.clear()
         self.pausing.clear()
+        if self.cancellation.is_overdue and self.place.left_behind is Outcome.ABANDONED:
+            self.leave_behind()
+
+    def leave_behind(self) -> None:
+        """Wait no longer for what is under way."""
+        now, outcome = perf_counter(), self.place.left_behind
+        for attempt in self.under_way:
+            self.place.give_up(attempt)
+            attempt.task.settle(Report(attempt, outcome, None, attempt.began, now))
+        self.under_way.clear()
 
 
-def attempt(
-    task: Task,
+def _limits(
+    attempt: LiveAttempt,
+) -> Iterable[tuple[float, Callable[[], StepTimeoutError]]]:
+    """Give when each limit of an attempt passes, and the error that says so."""
+    task = attempt.task
+    timeout, heartbeat = task.timeout, task.heartbeat
+    if timeout is not None:
+        text = f"{task.name}: attempt {attempt.number} took longer than {timeout:g} s"
+        yield attempt.began + timeout, lambda: StepTimeoutError(text, timeout)
+    if heartbeat is not None:
+        silence = (
+            f"{task.name}: attempt {attempt.number} gave no heartbeat "
+            f"for {heartbeat:g} s"
+        )
+        yield attempt.heard + heartbeat, lambda: HeartbeatTimeoutError(
+            silence, heartbeat
+        )
+
+
+def make_attempt(
+    attempt: LiveAttempt,
     value: Any,
     make_context: MakeContext,
     catch: type[BaseException] = BaseException,
@@ -299,19 +444,21 @@ def attempt(
     """Make an attempt in this thread.
 
     Args:
-        task: What to attempt.
+        attempt: What to attempt.
         value: Its input.
         make_context: Gives its context.
         catch: What counts as its failure; anything else is raised.
     """
-    began = perf_counter()
+    task = attempt.task
+    attempt.start()
+    began = attempt.began
     try:
-        context = make_context(task) if task.wants_context else None
-        if task.variables is None:
+        context = make_context(attempt) if task.wants_context else None
+        if attempt.variables is None:
             output = task.call(value, context)
         else:
-            output = task.variables.run(task.call, value, context)
+            output = attempt.variables.run(task.call, value, context)
     except catch as error:
         error.__traceback__ = users_traceback(error)
-        return Report(task, Outcome.FAILED, error, began, perf_counter())
-    return Report(task, Outcome.SUCCEEDED, output, began, perf_counter())
+        return Report(attempt, Outcome.FAILED, error, began, perf_counter())
+    return Report(attempt, Outcome.SUCCEEDED, output, began, perf_counter())
