@@ -314,7 +314,7 @@ class Execution:
     ) -> StepRecord:
         if isinstance(entry, str):
             entry = Visit(entry, Outcome.SUCCEEDED, output=output)
-        if not entry.attempts and entry.outcome is not Outcome.CANCELLED:
+        if not entry.attempts:
             attempt = (entry.outcome, began, ended, entry.error)
             entry = entry._replace(attempts=(attempt,))
         return self._visit_record(entry.name, None, entry, value, follower)
