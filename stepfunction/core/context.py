@@ -106,6 +106,9 @@ class Context(Mapping[str, Any]):
     def __getitem__(self, step: str) -> Any:
         return self._here(step)[step]
 
+    def __bool__(self) -> bool:
+        return True  # also where no step has ended yet
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._here("…"))
 

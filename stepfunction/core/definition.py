@@ -6,7 +6,7 @@ Every argument is looked at, so that one error names all that is wrong with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from math import floor, inf
 from types import SimpleNamespace
@@ -24,14 +24,31 @@ class StepArguments(SimpleNamespace):
     """The arguments of ``StepFunction.add_step``, as they were given.
 
     Attributes:
-        known: The names of the steps that there are already.
+        builder: The StepFunction that the step is for.
+        must_nest: Whether ``func`` must be a StepFunction.
     """
 
-    def step(self, is_workflow: Callable[[Any], bool]) -> Step:
-        """Give the step that they define.
+    builder: Any
+    must_nest: bool = False
+    name: Any
+    func: Any
+    next_step: Any = None
+    on_failure: Any = None
+    branch: Any = None
+    parallel: Any = False
+    stop_on_failure: Any = False
+    params: Any = None
+    branch_targets: Any = None
+    executor: Any = None
+    max_workers: Any = None
+    tolerated_failures: Any = None
+    retry: Any = None
+    timeout: Any = None
+    heartbeat: Any = None
+    ends: Any = None
 
-        Args:
-            is_workflow: Tells a nested workflow from a function.
+    def step(self) -> Step:
+        """Give the step that they define.
 
         Raises:
             DefinitionError: If they do not define one, with every reason.
@@ -43,7 +60,7 @@ class StepArguments(SimpleNamespace):
             *self._place_problems(),
             *self._parallel_problems(),
         ]
-        action = self._action(is_workflow, problems)
+        action = self._action(problems)
         problems += self._limit_problems(action)
         if problems or action is None:
             raise DefinitionError(f"step {self.name!r}", problems)
@@ -67,7 +84,7 @@ class StepArguments(SimpleNamespace):
     def _name_problems(self) -> Iterator[str]:
         if not isinstance(self.name, str) or not self.name:
             yield f"the name of a step is a text, not {self.name!r}"
-        elif self.name in self.known:
+        elif self.name in self.builder.steps:
             yield "there is a step of this name already; give each its own"
 
     def _arrow_problems(self) -> Iterator[str]:
@@ -126,6 +143,9 @@ class StepArguments(SimpleNamespace):
             yield _unknown_executor(executor)
         if self.retry is not None and not is_retry(self.retry):
             yield f"retry is a RetryPolicy or a tenacity.Retrying, not {self.retry!r}"
+        yield from self._params_problems()
+
+    def _params_problems(self) -> Iterator[str]:
         if self.params is not None and not (
             isinstance(self.params, Mapping)
             and all(isinstance(name, str) for name in self.params)
@@ -163,12 +183,11 @@ class StepArguments(SimpleNamespace):
                 yield f"max_workers is a whole number from 1, not {workers!r}"
             return
         for argument in ("stop_on_failure", "max_workers", "tolerated_failures"):
-            if getattr(self, argument) not in (None, False):
+            value = getattr(self, argument)
+            if value is not None and value is not False:
                 yield f"{argument} goes with parallel=True"
 
-    def _action(
-        self, is_workflow: Callable[[Any], bool], problems: list[str]
-    ) -> Action | None:
+    def _action(self, problems: list[str]) -> Action | None:
         func = self.func
         if isinstance(func, Mapping):
             if not self.parallel:
@@ -176,19 +195,21 @@ class StepArguments(SimpleNamespace):
                     "func is a mapping of tasks; add parallel=True to run them all"
                 )
                 return None
-            return self._fan_out(is_workflow, problems)
+            return self._fan_out(problems)
         if self.parallel:
             problems.append(
                 "parallel=True runs several tasks, but func is one; "
                 "give func={'task name': callable, …}"
             )
             return None
-        return self._call(func, is_workflow, problems)
+        return self._call(func, problems)
 
-    def _call(
-        self, func: Any, is_workflow: Callable[[Any], bool], problems: list[str]
-    ) -> Action | None:
-        if is_workflow(func):
+    def _call(self, func: Any, problems: list[str]) -> Action | None:
+        if isinstance(func, type(self.builder)):
+            if self.builder in func.with_all_nested():
+                problems.append(
+                    f"workflow {self.builder.name!r} would run inside itself"
+                )
             if self.params:
                 problems.append(
                     "params binds arguments of a function, but func is a workflow, "
@@ -196,18 +217,20 @@ class StepArguments(SimpleNamespace):
                 )
             action: Action = func
             return action
+        if self.must_nest:
+            problems.append(f"sub_step_function is a StepFunction, not {func!r}")
+            return None
+        if callable(func) and any(self._params_problems()):
+            return None  # what is said of the params says it all
         from stepfunction.core.signatures import bind  # and with it inspect, dear
 
-        params = self.params if isinstance(self.params, Mapping) else None
-        call = bind(func, params)
+        call = bind(func, self.params)
         if isinstance(call, list):
             problems += call
             return None
         return call
 
-    def _fan_out(
-        self, is_workflow: Callable[[Any], bool], problems: list[str]
-    ) -> FanOut | None:
+    def _fan_out(self, problems: list[str]) -> FanOut | None:
         if not self.func:
             problems.append("func has no tasks; a parallel step needs one at least")
         tasks: dict[str, Any] = {}
@@ -216,7 +239,7 @@ class StepArguments(SimpleNamespace):
                 problems.append(f"the name of a task is a text, not {name!r}")
                 continue
             found: list[str] = []
-            tasks[name] = self._call(func, is_workflow, found)
+            tasks[name] = self._call(func, found)
             problems += (f"task {name!r}: {problem}" for problem in found)
         if problems:
             return None

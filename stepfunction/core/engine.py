@@ -13,7 +13,7 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
-from stepfunction.core.calls import Call, stray_coroutine
+from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context
 from stepfunction.core.errors import (
@@ -127,7 +127,7 @@ def _walk(run: Run) -> Step:
             if step.plain is not None:
                 output = step.plain(value)
                 if type(output) is CoroutineType:
-                    raise stray_coroutine(output, step.name)
+                    raise stray_coroutine(output, name_of(step.plain))
             else:
                 entry = _perform(step, value, run)
                 output, error = entry.output, entry.error
@@ -258,14 +258,11 @@ def _perform(step: Step, value: Any, run: Run) -> Visit:
             visit = _fan_out(step, step.action, value, run, dependent)
         else:
             visit = _perform_elsewhere(step, value, run, dependent)
-    if cancellation.requested and any(map(_is_cut_short, (visit, *visit.tasks))):
+    outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
+    if cancellation.requested and outcomes != {Outcome.SUCCEEDED}:
         cancelled = ExecutionCancelledError("the execution was cancelled")
         return visit._replace(outcome=Outcome.CANCELLED, output=None, error=cancelled)
     return visit
-
-
-def _is_cut_short(visit: Visit) -> bool:
-    return visit.outcome in (Outcome.CANCELLED, Outcome.KILLED, Outcome.ABANDONED)
 
 
 def _perform_here(

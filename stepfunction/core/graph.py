@@ -299,9 +299,7 @@ def freeze(
             "lead out of it, or allow loops with StepFunction(max_steps=…)"
             for cycle in cycles(steps)
         )
-    for step in steps.values():
-        if runs_in_processes(step.executor):
-            problems += _sending_problems(step)
+    problems += sending_problems(steps)
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None
@@ -320,11 +318,23 @@ def runs_in_processes(executor: Any) -> bool:
     )
 
 
-def _sending_problems(step: Step) -> Iterator[str]:
-    for task, action in step.tasks():
-        where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
-        if isinstance(action, Call | Graph):
-            yield from (f"{where}: {reason}" for reason in _obstacles(action))
+def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterator[str]:
+    """Say what keeps steps that run in processes from being sent there.
+
+    Args:
+        steps: Step name to step.
+        override: The executor of every step that has one; None to leave it to them.
+    """
+    for step in steps.values():
+        executor = override if override and step.executor else step.executor
+        for task, action in step.tasks():
+            where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
+            found: Iterable[str] = ()
+            if runs_in_processes(executor) and isinstance(action, Call | Graph):
+                found = _obstacles(action)
+            elif override is not None and isinstance(action, Graph):
+                found = sending_problems(action.table, override)
+            yield from (f"{where}: {problem}" for problem in found)
 
 
 def _obstacles(action: Call | Graph) -> Iterator[str]:

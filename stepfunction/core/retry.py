@@ -7,11 +7,13 @@ file that imports tenacity, and it does so when something has failed.
 from __future__ import annotations
 
 import sys
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from stepfunction.core.errors import (
     DefinitionError,
     ExecutionCancelledError,
+    NoBranchMatchedError,
     TransferError,
     causes,
 )
@@ -19,7 +21,12 @@ from stepfunction.core.errors import (
 if TYPE_CHECKING:
     import tenacity
 
-_NEVER_RETRIED = (DefinitionError, ExecutionCancelledError, TransferError)
+_NEVER_RETRIED = (
+    DefinitionError,
+    ExecutionCancelledError,
+    NoBranchMatchedError,
+    TransferError,
+)
 
 
 class _Fields(NamedTuple):
@@ -121,13 +128,14 @@ jitter='full', retry_on=<class 'Exception'>)
         )
 
     def _is_worth_another(self, error: BaseException) -> bool:
-        return not isinstance(error, _NEVER_RETRIED) and any(
-            isinstance(cause, self.retry_on) for cause in causes(error)
+        chain = tuple(causes(error))
+        return not any(isinstance(cause, _NEVER_RETRIED) for cause in chain) and any(
+            isinstance(cause, self.retry_on) for cause in chain
         )
 
 
 def _is_number(value: object, kinds: Any = (int, float)) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool) and value == value
+    return isinstance(value, kinds) and not isinstance(value, bool) and isfinite(value)
 
 
 def _is_exception_class(value: object) -> bool:
@@ -152,7 +160,10 @@ class Retries:
 
     __slots__ = ("_retrying", "_state", "judges_results")
 
-    def __init__(self, retry: RetryPolicy | tenacity.Retrying, name: str) -> None:
+    def __init__(
+        self, retry: RetryPolicy | tenacity.Retrying, name: str, seconds: float
+    ) -> None:
+        """Begin with a first attempt that was made already, so many seconds ago."""
         import tenacity
 
         # A fresh one for each call: a Retrying keeps the state of its last call.
@@ -163,6 +174,7 @@ class Retries:
         self.judges_results = judges_results(retry)
         self._retrying.begin()
         self._state = tenacity.RetryCallState(self._retrying, _named(name), (), {})
+        self._state.start_time -= seconds
         self._retrying.iter(self._state)
 
     def after(

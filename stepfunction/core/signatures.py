@@ -7,15 +7,23 @@ to see what happens.
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from inspect import Parameter
-from typing import Any, get_args
+from types import FunctionType, MethodType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from stepfunction.core.calls import Call, name_of
 from stepfunction.core.context import Context
 from stepfunction.core.errors import did_you_mean
 
+_CONTEXT = r"(?:\w+\.)*Context"
+_CONTEXT_TEXT = re.compile(
+    rf"\s*(?:{_CONTEXT}|{_CONTEXT}\s*\|\s*None|None\s*\|\s*{_CONTEXT}"
+    rf"|(?:\w+\.)*Optional\[{_CONTEXT}\])\s*"
+)
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -33,7 +41,9 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
     params = dict(params or {})
     if not callable(function):
         return [f"func is {function!r}, which cannot be called"]
-    if inspect.isasyncgenfunction(_innermost(function)):
+    if _is_function(innermost := _innermost(function)) and inspect.isasyncgenfunction(
+        innermost
+    ):
         return [
             f"{name_of(function)} is an async generator; a step returns one result, "
             "so collect the items and return them"
@@ -42,7 +52,7 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
     if parameters is None:
         return Call(function, params=params)
 
-    free = [p for p in parameters if p.name not in params]
+    free = [p for p in parameters if p.name not in params or p.kind not in _BY_KEYWORD]
     annotated = [p for p in free if _means_context(p.annotation)]
     takes_input = next(
         (
@@ -56,8 +66,15 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
     named = [p for p in free if p.name == "context" and p is not takes_input]
     takes_context = next((p for p in annotated + named if p.kind in _BY_KEYWORD), None)
     given = (takes_input, takes_context)
+    out_of_reach = [p for p in annotated + named if p.kind not in _BY_KEYWORD]
     missing = [p for p in free if p not in given and _is_required(p)]
     problems = [
+        *(
+            f"{name_of(function)} takes the context as {p.name!r}, which is positional "
+            "only; remove the '/' after it"
+            for p in out_of_reach
+            if takes_context is None and not _is_required(p)
+        ),
         *_unusable(function, parameters, params),
         *(
             f"{name_of(function)} also requires {p.name!r}; {_way_out(p)}"
@@ -92,7 +109,7 @@ def _parameters(function: Any) -> list[Parameter] | None:
         parameters = list(inspect.signature(function).parameters.values())
     except (ValueError, TypeError):  # a builtin that does not tell
         return None
-    if any("Context" in p.annotation for p in parameters if type(p.annotation) is str):
+    if any(type(p.annotation) is str for p in parameters):
         try:
             evaluated = inspect.signature(function, eval_str=True)
         except Exception:  # a name that only the type checker knows: read the text
@@ -103,8 +120,11 @@ def _parameters(function: Any) -> list[Parameter] | None:
 
 def _means_context(annotation: Any) -> bool:
     if isinstance(annotation, str):
-        return annotation.rpartition(".")[2] == "Context"
-    return annotation is Context or Context in get_args(annotation)
+        return _CONTEXT_TEXT.fullmatch(annotation) is not None
+    origin = get_origin(annotation)
+    return annotation is Context or (
+        origin in (Union, UnionType, Annotated) and Context in get_args(annotation)
+    )
 
 
 def _is_required(parameter: Parameter) -> bool:
@@ -135,7 +155,21 @@ def _unusable(
 
 
 def _is_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(_innermost(function))
+    # A mock of an async function is no function, but says that it is awaited.
+    while isinstance(function, partial):
+        function = function.func
+    asyncio = sys.modules.get("asyncio")
+    tell = inspect.iscoroutinefunction
+    if asyncio is not None and sys.version_info < (3, 13):
+        tell = asyncio.iscoroutinefunction
+    try:
+        return tell(function) or tell(_innermost(function))
+    except TypeError:  # a mock that imitates a function badly
+        return False
+
+
+def _is_function(value: Any) -> bool:
+    return type(value) in (FunctionType, MethodType)  # a mock lies to isinstance
 
 
 def _innermost(function: Any) -> Any:

@@ -7,6 +7,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from contextvars import copy_context
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +17,14 @@ from stepfunction.core.definition import StepArguments, check_limits
 from stepfunction.core.engine import Run, run_graph
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.execution import Execution, Status
-from stepfunction.core.graph import FanOut, Graph, Step, freeze
+from stepfunction.core.graph import (
+    FanOut,
+    Graph,
+    Step,
+    freeze,
+    runs_in_processes,
+    sending_problems,
+)
 from stepfunction.core.places import Workers
 from stepfunction.core.retry import RetryPolicy
 
@@ -163,7 +171,7 @@ class StepFunction:
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        step = StepArguments(
+        return self._add(
             name=name,
             func=func,
             next_step=next_step,
@@ -180,17 +188,7 @@ class StepFunction:
             timeout=timeout,
             heartbeat=heartbeat,
             ends=ends,
-            known=self._steps,
-        ).step(lambda value: isinstance(value, StepFunction))
-        for nested in _nested(step):
-            if self in nested._with_all_nested():
-                raise DefinitionError(
-                    f"step {name!r}",
-                    [f"workflow {self._name!r} would run inside itself"],
-                )
-        self._steps[name] = step
-        self._compiled = None
-        return self
+        )
 
     def add_sub_step_function(
         self,
@@ -230,17 +228,13 @@ class StepFunction:
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        if not isinstance(sub_step_function, StepFunction):
-            raise DefinitionError(
-                f"step {name!r}",
-                [f"sub_step_function is a StepFunction, not {sub_step_function!r}"],
-            )
-        return self.add_step(
-            name,
-            sub_step_function,
-            next_step,
-            on_failure,
-            branch,
+        return self._add(
+            must_nest=True,
+            name=name,
+            func=sub_step_function,
+            next_step=next_step,
+            on_failure=on_failure,
+            branch=branch,
             branch_targets=branch_targets,
             executor=executor,
             retry=retry,
@@ -292,8 +286,9 @@ class StepFunction:
         """
         if self._compiled is not None:
             graph, nested = self._compiled
-            if all(builder.compile() is frozen for builder, frozen in nested):
-                return graph
+            with suppress(DefinitionError):  # below it is named with its place
+                if all(builder.compile() is frozen for builder, frozen in nested):
+                    return graph
         problems: list[str] = []
         frozen_nested: dict[StepFunction, Graph] = {}
         for step in self._steps.values():
@@ -489,20 +484,35 @@ class StepFunction:
         steps = dict(self._steps)
         return {**self.__dict__, "_steps": steps, "_latest": None, "_compiled": None}
 
+    def _add(self, **arguments: Any) -> StepFunction:
+        step = StepArguments(builder=self, **arguments).step()
+        self._steps[step.name] = step
+        self._compiled = None
+        return self
+
     def _begin(
         self, initial_input: Any, executor: Place | None, timeout: float | None
     ) -> Run:
         check_limits(executor, timeout)
         graph = self.compile()
+        if runs_in_processes(executor):
+            problems = list(sending_problems(graph.table, executor))
+            if problems:
+                raise DefinitionError(f"workflow {self._name!r}", problems)
         execution = Execution(self._name, initial_input)
         self._latest = execution
         return Run(graph, execution, Workers(executor))
 
-    def _with_all_nested(self) -> Iterator[StepFunction]:
-        yield self
-        for step in self._steps.values():
-            for workflow in _nested(step):
-                yield from workflow._with_all_nested()
+    def with_all_nested(self) -> set[StepFunction]:
+        """Give this workflow and all that are nested in it, however deep."""
+        found = {self}
+        waiting = [self]
+        while waiting:
+            for step in waiting.pop()._steps.values():
+                new = set(_nested(step)) - found
+                found |= new
+                waiting += new
+        return found
 
 
 def _finish(run: Run, timeout: float | None, check: bool) -> Execution:

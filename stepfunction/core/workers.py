@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import tenacity
 
 _logger = logging.getLogger("stepfunction")
+_LONGEST_WAIT = 3600.0  # there are waits that the system cannot count
 
 
 class Task:
@@ -315,9 +316,9 @@ class _Loop:
         if self.watched and self.watched[0][0] <= now:
             self.look_after(heapq.heappop(self.watched)[2], now)
             return
-        due = [heap[0][0] for heap in (self.pausing, self.watched) if heap]
+        due = [heap[0][0] - now for heap in (self.pausing, self.watched) if heap]
         try:
-            news = self.inbox.get(timeout=min(due) - now if due else None)
+            news = self.inbox.get(timeout=min(*due, _LONGEST_WAIT) if due else None)
         except Empty:
             return
         if news is None:
@@ -362,10 +363,13 @@ class _Loop:
         retry, error = task.retry, task.error
         if retry is not None and (error is not None or judges_results(retry)):
             if task.retries is None:
-                task.retries = Retries(retry, task.name)
+                since = perf_counter() - task.attempts[0][1]
+                task.retries = Retries(retry, task.name, since)
             try:
                 seconds, task.output = task.retries.after(task.output, error)
-            except Exception as final:
+            except BaseException as final:
+                if final is not error and not isinstance(final, Exception):
+                    raise  # it interrupts this very thread
                 task.error = final
                 if error is None:
                     task.outcome = Outcome.FAILED
