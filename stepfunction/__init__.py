@@ -79,6 +79,10 @@ __all__ = [
 logging.getLogger("stepfunction").addHandler(logging.NullHandler())
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # Process pools are dear to import, so only those who ask pay for them.
     if name == "ProcessLanes":

@@ -37,6 +37,11 @@ class Call(NamedTuple):
         return name_of(self.function)
 
     @property
+    def wants_context(self) -> bool:
+        """Whether it must be given the context: a coroutine is cancelled through it."""
+        return self.context_name is not None or self.is_async
+
+    @property
     def is_plain(self) -> bool:
         """Whether calling it is ``function(input)`` and nothing else."""
         return (
@@ -67,7 +72,7 @@ class Call(NamedTuple):
         if self.is_async:
             from stepfunction.core.coroutines import run_to_end
 
-            return run_to_end(output)
+            return run_to_end(output, None if context is None else context.cancellation)
         if type(output) is CoroutineType:
             raise stray_coroutine(output, self.name)
         return output

@@ -24,6 +24,7 @@ class Context(Mapping[str, Any]):
         attempt: Which call of the function this is, counted from 1.
         failure: The record of the failed step that led here by ``on_failure``, with
             its ``input``, ``attempts`` and ``error``; None on the main path.
+        cancellation: What ``cancelled`` asks, for the engine; None in a process.
     """
 
     __slots__ = (
@@ -32,7 +33,7 @@ class Context(Mapping[str, Any]):
         "task",
         "attempt",
         "failure",
-        "_cancellation",
+        "cancellation",
         "_results",
         "_beat",
     )
@@ -53,7 +54,7 @@ class Context(Mapping[str, Any]):
         self.task = task
         self.attempt = attempt
         self.failure = failure
-        self._cancellation = cancellation
+        self.cancellation = cancellation
         self._results = results
         self._beat = beat
 
@@ -63,7 +64,7 @@ class Context(Mapping[str, Any]):
 
         Always False in another process, which is killed instead.
         """
-        return self._cancellation is not None and self._cancellation.requested
+        return self.cancellation is not None and self.cancellation.requested
 
     def check_cancelled(self) -> None:
         """Raise if the step should stop; call it now and then in long work.
@@ -87,10 +88,10 @@ class Context(Mapping[str, Any]):
         Raises:
             ExecutionCancelledError: If the step should stop.
         """
-        if self._cancellation is None:
+        if self.cancellation is None:
             time.sleep(seconds)
         else:
-            self._cancellation.sleep(seconds)
+            self.cancellation.sleep(seconds)
             self.check_cancelled()
 
     def heartbeat(self) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
+
+from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.errors import ExecutionCancelledError
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,11 +26,21 @@ _loops: dict[int, asyncio.AbstractEventLoop] = {}
 _starting = threading.Lock()
 
 
-def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
+def run_to_end(
+    coroutine: Coroutine[Any, Any, Any], cancellation: Cancellation | None = None
+) -> Any:
     """Run a coroutine on an event loop in another thread and wait for its result.
 
     The loop is that of whoever awaits ``aexecute()``, else a private one. Context
-    variables reach the coroutine. Interrupted, the coroutine is cancelled.
+    variables reach the coroutine. It is cancelled when this thread is interrupted.
+
+    Args:
+        coroutine: What to run.
+        cancellation: Requested by whoever wants the coroutine cancelled.
+
+    Raises:
+        ExecutionCancelledError: If that was requested and the coroutine gave up.
+        BaseException: What the coroutine raises.
     """
     import asyncio
 
@@ -34,12 +48,28 @@ def run_to_end(coroutine: Coroutine[Any, Any, Any]) -> Any:
     inside = copy_context()
     inside.run(callers_loop.set, None)
     inside.run(_level.set, _level.get() + 1)
-    future = inside.run(asyncio.run_coroutine_threadsafe, coroutine, loop)
+    future = inside.run(asyncio.run_coroutine_threadsafe, _settled(coroutine), loop)
     try:
-        return future.result()
+        with (cancellation or Cancellation()).calling(future.cancel):
+            value, error = future.result()
+    except CancelledError:
+        raise ExecutionCancelledError("the coroutine was told to stop") from None
     except BaseException:
         future.cancel()
         raise
+    if error is not None:
+        raise error
+    return value
+
+
+async def _settled(
+    coroutine: Coroutine[Any, Any, Any],
+) -> tuple[Any, BaseException | None]:
+    """Await a coroutine without letting SystemExit and its like end the loop."""
+    try:
+        return await coroutine, None
+    except BaseException as error:
+        return None, error
 
 
 def _private_loop(level: int) -> asyncio.AbstractEventLoop:

@@ -16,11 +16,13 @@ from typing import Any
 from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context
+from stepfunction.core.envelope import Omitted
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
     StepLimitError,
     StepTimeoutError,
+    TransferError,
     error_text,
     users_traceback,
 )
@@ -101,6 +103,9 @@ def run_graph(run: Run) -> None:
         run.is_unhandled = True
         execution.status, execution.error = Status.FAILED, error
         execution._blame = (error.step, error, True)
+    except Exception as error:  # the engine could not go on, as at too deep a nesting
+        execution.status, execution.error = Status.FAILED, error
+        raise
     except BaseException as interrupt:
         execution.status, execution.error = Status.CANCELLED, interrupt
         execution.cancel()
@@ -145,6 +150,8 @@ def _walk(run: Run) -> Step:
             assert isinstance(entry, Visit)
             follower = _after_failure(run, step, entry, error)
             value = error
+    if cancellation.requested:
+        raise _stop(run, "")
     return step
 
 
@@ -344,7 +351,7 @@ def _task(step: Step, name: str | None, action: Any, run: Run) -> Task:
         title = f"task {name!r} of {title}"
     if isinstance(action, Call):
         call: Callable[[Any, Any], Any] = action.__call__
-        wants_context, open_result = action.context_name is not None, None
+        wants_context, open_result = action.wants_context, None
         timeout = step.timeout
     else:
         # In the calling thread a nested workflow looks after its own time.
@@ -404,7 +411,7 @@ class NestedCall:
 
     def __call__(self, value: Any, context: Context) -> Execution:
         workers = self.workers or Workers(self.override)
-        outer = context._cancellation or Cancellation()
+        outer = context.cancellation or Cancellation()
         try:
             if self.timeout is None:
                 return self._run(value, workers, outer)
@@ -451,4 +458,10 @@ def _output_of_child(step: Step, title: str, child: Execution) -> Any:
         )
         failure.execution = child
         raise failure from child.error
+    if isinstance(child.output, Omitted):
+        raise TransferError(
+            f"{title}: the result of nested workflow {child.workflow!r}, "
+            f"{child.output.text}, cannot be sent back from its process; "
+            "let its last step return what can be pickled"
+        )
     return child.output

@@ -397,6 +397,8 @@ def portable_visit(entry: Any) -> Any:
 
 def duration_text(seconds: float) -> str:
     """Give a duration as a person would say it."""
-    if seconds < 1:
+    if seconds < 0.000001:
+        return "0 ms"
+    if seconds < 0.9995:
         return f"{seconds * 1000:.3g} ms"
-    return f"{seconds:.3g} s"
+    return f"{seconds:.3g} s" if seconds < 99.95 else f"{seconds:.0f} s"

@@ -94,7 +94,7 @@ def _is_hashable(value: Any) -> bool:
 
 
 def _label(key: Any) -> str:
-    return str(key) if isinstance(key, str) else short_repr(key)
+    return str(key) if isinstance(key, str) and key.strip() else short_repr(key)
 
 
 class FanOut(NamedTuple):
@@ -150,6 +150,9 @@ class Step(NamedTuple):
     def after(self, output: Any) -> str | None:
         """Give the name of the step that follows an output; None at the end.
 
+        Args:
+            output: What the step returned.
+
         Raises:
             NoBranchMatchedError: If the output leads to no step.
         """
@@ -167,13 +170,18 @@ class Step(NamedTuple):
         return target
 
     def after_failure(self, error: BaseException) -> str | None:
-        """Give the name of the step that takes a failure; None if none does."""
+        """Give the name of the step that takes a failure; None if none does.
+
+        Args:
+            error: What the step failed with. Where that is an error of ours, what it
+                hides counts too.
+        """
         if self.on_failure is None or isinstance(self.on_failure, str):
             return self.on_failure
-        for cause in causes(error):
-            for error_class, target in self.on_failure:
-                if isinstance(cause, error_class):
-                    return target
+        chain = tuple(causes(error))
+        for error_class, target in self.on_failure:
+            if any(isinstance(cause, error_class) for cause in chain):
+                return target
         return None
 
     def arrows(self) -> Iterator[Arrow]:
@@ -227,7 +235,7 @@ class Step(NamedTuple):
 
 def plain_call(action: Action) -> Callable[[Any], Any] | None:
     """Give what is called with a step's input alone, if that is all there is to it."""
-    if not isinstance(action, Call) or action.context_name is not None:
+    if not isinstance(action, Call) or action.wants_context:
         return None
     return action.function if action.is_plain else action.__call__
 

@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import copy_context
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stepfunction.core.coroutines import callers_loop
 from stepfunction.core.definition import StepArguments, check_limits
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("stepfunction")
 
+Error = TypeVar("Error", bound=BaseException)
 Place = Literal["inline", "thread", "process"] | Executor
 
 
@@ -112,7 +113,7 @@ class StepFunction:
         name: str,
         func: Callable[..., Any] | StepFunction | Mapping[str, Any],
         next_step: str | None = None,
-        on_failure: str | Mapping[type[BaseException], str] | None = None,
+        on_failure: str | Mapping[type[Error], str] | None = None,
         branch: Mapping[Any, str] | Callable[[Any], str | None] | None = None,
         parallel: bool = False,
         stop_on_failure: bool = False,
@@ -195,7 +196,7 @@ class StepFunction:
         name: str,
         sub_step_function: StepFunction,
         next_step: str | None = None,
-        on_failure: str | Mapping[type[BaseException], str] | None = None,
+        on_failure: str | Mapping[type[Error], str] | None = None,
         branch: Mapping[Any, str] | Callable[[Any], str | None] | None = None,
         *,
         branch_targets: Sequence[str] | None = None,
@@ -451,7 +452,7 @@ class StepFunction:
             path: The file; by default the workflow's name, made safe, in the current
                 folder.
             format: ``"svg"``, ``"png"``, ``"pdf"`` or ``"dot"``; by default what the
-                path ends in, else SVG, or DOT where no Graphviz is found.
+                path ends in, else SVG; without a path DOT where no Graphviz is found.
 
         Returns:
             The path of the file.

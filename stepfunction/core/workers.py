@@ -365,10 +365,13 @@ class _Loop:
             if task.retries is None:
                 since = perf_counter() - task.attempts[0][1]
                 task.retries = Retries(retry, task.name, since)
+            traceback = None if error is None else error.__traceback__
             try:
                 seconds, task.output = task.retries.after(task.output, error)
             except BaseException as final:
-                if final is not error and not isinstance(final, Exception):
+                if final is error:
+                    final.__traceback__ = traceback  # without the way it went here
+                elif not isinstance(final, Exception):
                     raise  # it interrupts this very thread
                 task.error = final
                 if error is None:

@@ -10,6 +10,9 @@ import logging
 import os
 import re
 import shutil
+import subprocess
+import threading
+import unicodedata
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -58,17 +61,17 @@ def _target(
 ) -> tuple[Path, str]:
     """Say which file to write, in which format."""
     can_lay_out = shutil.which("dot") is not None or find_spec("pygraphviz") is not None
-    kind = format
+    kind = format.lower() if format is not None else None
     if kind is None and path is not None:
-        kind = Path(path).suffix[1:].lower() or None
-    if kind is None and path is None and not can_lay_out:
+        kind = Path(path).suffix[1:].lower() or "svg"
+    if kind is None and not can_lay_out:
         kind = "dot"
         _logger.warning(
             "no Graphviz found, so the drawing of %r is written as DOT; "
             "install Graphviz, or the Python package pygraphviz, for SVG",
             name,
         )
-    kind = kind or "svg"
+    kind = "svg" if kind is None else kind
     if kind not in FORMATS:
         raise DrawingError(
             f"cannot draw {kind!r}{did_you_mean(kind, FORMATS)}; "
@@ -86,21 +89,39 @@ def _target(
 def safe_file_name(name: str) -> str:
     """Give a name without what file systems object to."""
     safe = re.sub(r"[^\w.-]+", "_", name).strip("._")
-    return safe[:100] or "workflow"
+    return safe.encode()[:100].decode(errors="ignore") or "workflow"
 
 
 def _laid_out_by_program(dot: pydot.Dot, kind: str) -> bytes:
+    command = ["dot", f"-T{kind}"]
+    text = dot.to_string().encode()
     try:
-        return cast(bytes, dot.create(prog="dot", format=kind, encoding="utf-8"))
-    except (AssertionError, OSError) as error:  # how pydot says that dot failed
-        raise DrawingError(f"Graphviz's dot could not draw {kind}: {error}") from error
+        run = subprocess.run(command, input=text, capture_output=True, check=True)
+    except OSError as error:
+        raise DrawingError(f"Graphviz's dot cannot be run: {error}") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        raise DrawingError(
+            f"Graphviz's dot could not draw {kind} and ended with exit code "
+            f"{error.returncode}: {reason}"
+        ) from error
+    return run.stdout
+
+
+_in_graphviz = threading.Lock()  # its library is not made for two threads at once
 
 
 def _laid_out_in_process(dot: pydot.Dot, kind: str) -> bytes:
     import pygraphviz
 
-    drawing = pygraphviz.AGraph(string=dot.to_string())
-    return cast(bytes, drawing.draw(format=kind, prog="dot"))
+    with _in_graphviz:
+        drawing = pygraphviz.AGraph(string=dot.to_string())
+        try:
+            return cast(bytes, drawing.draw(format=kind, prog="dot"))
+        except (OSError, ValueError) as error:
+            raise DrawingError(f"pygraphviz could not draw {kind}: {error}") from error
+        finally:
+            drawing.close()
 
 
 class _Ends(NamedTuple):
@@ -108,11 +129,18 @@ class _Ends(NamedTuple):
 
     A step that is drawn as a cluster is touched at a node inside it, and the arrow is
     cut at the cluster's edge.
+
+    Attributes:
+        entry: The node that arrows lead to.
+        exit: The node that arrows come from.
+        cluster: The cluster; None for a step that is a node.
+        depth: About how many nodes it is high.
     """
 
     entry: str
     exit: str
     cluster: str | None
+    depth: int = 1
 
 
 class _Drawing:
@@ -152,21 +180,9 @@ class _Drawing:
             fontsize="11",
             arrowsize="0.8",
         )
-        start = self._new_id()
-        self.dot.add_node(
-            pydot.Node(
-                start,
-                shape="circle",
-                label=_quoted(""),
-                tooltip=_quoted("start"),
-                width="0.2",
-                style="filled",
-                fillcolor=_quoted(_LINE),
-                color=_quoted(_LINE),
-            )
-        )
+        start = self._add_mark("start", "circle", self.dot)
         ends = self._add_steps(graph, self.dot)
-        self._connect(start, None, ends[graph.start], {})
+        self._connect(start, ends[graph.start], {})
 
     def _new_id(self) -> str:
         return f"s{next(self._numbers)}"
@@ -179,10 +195,10 @@ class _Drawing:
         }
         for name, step in graph.table.items():
             for arrow in step.arrows():
-                source = ends[name]
-                self._connect(
-                    source.exit, source.cluster, ends[arrow.target], _arrow_look(arrow)
-                )
+                self._connect(ends[name], ends[arrow.target], _arrow_look(arrow))
+            if ends[name].cluster is not None and _may_end(step):
+                mark = self._add_mark("end", "doublecircle", container)
+                self._connect(ends[name], mark, {})
         return ends
 
     def _add_step(self, graph: Graph, step: Step, container: Any) -> _Ends:
@@ -193,17 +209,26 @@ class _Drawing:
             look = _step_look(step, is_failure_step)
             return self._add_node(step.name, container, look)
         cluster = self._new_cluster(step.name, is_failure_step)
+        look = {"shape": "octagon" if is_failure_step else "box", "style": "filled"}
         tasks = [
             (
-                self._add_nested(name, task, cluster, False)
+                self._add_nested(name, task, cluster, is_failure_step)
                 if isinstance(task, Graph)
-                else self._add_node(name, cluster, {"shape": "box", "style": "filled"})
+                else self._add_node(name, cluster, look)
             )
             for name, task in step.action.tasks.items()
         ]
+        # Many tasks stand in rows, which arrows that are not drawn keep apart.
+        columns = max(_MOST_IN_A_ROW, round(len(tasks) ** 0.5))
+        for above, below in zip(tasks, tasks[columns:]):
+            cluster.add_edge(
+                self._pydot.Edge(above.exit, below.entry, style=_quoted("invis"))
+            )
         container.add_subgraph(cluster)
-        middle = tasks[len(tasks) // 2]
-        return _Ends(middle.entry, middle.exit, cluster.get_name())
+        first, last = tasks[:columns], max(tasks[-columns:], key=_depth)
+        middle = first[len(first) // 2]
+        depth = max(map(_depth, tasks)) + (len(tasks) - 1) // columns
+        return _Ends(middle.entry, last.exit, cluster.get_name(), depth)
 
     def _add_nested(
         self, name: str, graph: Graph, container: Any, is_failure_step: bool
@@ -218,7 +243,8 @@ class _Drawing:
             if _may_end(step) and step.name not in graph.failure_steps
         ]
         start = ends[graph.start].entry
-        return _Ends(start, last[-1] if last else start, cluster.get_name())
+        depth = sum(_depth(end) for end in ends.values())
+        return _Ends(start, last[-1] if last else start, cluster.get_name(), depth)
 
     def _new_cluster(self, label: str, is_failure_step: bool) -> Any:
         color = _FAILURE if is_failure_step else _LINE
@@ -241,14 +267,27 @@ class _Drawing:
         container.add_node(self._pydot.Node(name, **texts, **look))
         return _Ends(name, name, None)
 
-    def _connect(
-        self, source: str, tail: str | None, target: _Ends, look: dict[str, Any]
-    ) -> None:
-        if tail is not None:
-            look = {**look, "ltail": tail}
-        if target.cluster is not None:
-            look = {**look, "lhead": target.cluster}
-        self.dot.add_edge(self._pydot.Edge(source, target.entry, **look))
+    def _add_mark(self, what: str, shape: str, container: Any) -> _Ends:
+        look: dict[str, Any] = {
+            "shape": shape,
+            "label": _quoted(""),
+            "tooltip": _quoted(what),
+            "width": "0.2",
+            "style": "filled",
+            "fillcolor": _quoted(_LINE),
+            "color": _quoted(_LINE),
+        }
+        name = self._new_id()
+        container.add_node(self._pydot.Node(name, **look))
+        return _Ends(name, name, None)
+
+    def _connect(self, source: _Ends, target: _Ends, look: dict[str, Any]) -> None:
+        if source.cluster != target.cluster:
+            if source.cluster is not None:
+                look = {**look, "ltail": source.cluster, "minlen": "2"}
+            if target.cluster is not None:
+                look = {**look, "lhead": target.cluster, "minlen": "2"}
+        self.dot.add_edge(self._pydot.Edge(source.exit, target.entry, **look))
 
 
 def _step_look(step: Step, is_failure_step: bool) -> dict[str, Any]:
@@ -275,10 +314,26 @@ def _arrow_look(arrow: Arrow) -> dict[str, Any]:
     return look
 
 
+def _depth(ends: _Ends) -> int:
+    return ends.depth
+
+
 def _quoted(text: str) -> str:
-    """Give a text as a DOT string that shows just that text."""
-    shown = "".join(_ESCAPES.get(c, c if c.isprintable() else "\ufffd") for c in text)
-    return f'"{shown}"'
+    """Give a text as a DOT string that shows just that text.
+
+    White space is shown as a space, and what is no character as U+FFFD.
+    """
+    return '"' + "".join(map(_shown, text)) + '"'
+
+
+def _shown(character: str) -> str:
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    if character.isspace():
+        return " "
+    return "\ufffd" if unicodedata.category(character) in _NO_SHAPE else character
 
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "&": "&amp;"}
+_NO_SHAPE = ("Cc", "Cs", "Cn")
+_MOST_IN_A_ROW = 8

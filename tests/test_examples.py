@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from contextlib import closing
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+import stepfunction
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PACKAGE_HOME = str(Path(stepfunction.__file__).parents[1])
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*arguments: str | Path) -> str:
+        path = os.pathsep.join((PACKAGE_HOME, str(EXAMPLES)))
+        done = subprocess.run(
+            [sys.executable, "-W", "error", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+            timeout=50,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def select(tmp_path):
+    def select(columns_and_table: str) -> list[tuple[object, ...]]:
+        with closing(sqlite3.connect(tmp_path / "car_purchase.db")) as connection:
+            return connection.execute(f"SELECT {columns_and_table}").fetchall()
+
+    return select
+
+
+def test_every_example_is_tested():
+    named = re.findall(r'"(\w+\.py)"', Path(__file__).read_text(encoding="utf-8"))
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(named)
+
+
+def test_car_purchase_gives_an_account_of_three_purchases(run):
+    assert run(EXAMPLES / "car_purchase.py") == dedent("""\
+        COMPLETED: Parse > Check > Update_Records > Update_Status > Notify
+        COMPLETED: Parse > Check > Notify
+        FAILED: Parse > Check > Update_Records > Handle_Failure
+          1 of 3 tasks of step 'Update_Records' failed: 'inventory': \
+LookupError: the car is sold out
+        shipping
+          (1, 'Bergen', 'go')
+        payment
+          (1, 42000)
+        inventory
+          ('Roadster', 0)
+        outbox
+          ('ada@example.org', 1, 'Your purchase is sold.')
+          ('ada@example.org', 2, 'Your purchase is invalid.')
+          ('ada@example.org', 3, 'Your purchase is cancelled.')
+        Picture: car_purchase.svg
+        """)
+
+
+def test_car_purchase_leaves_the_records_of_the_good_purchase_alone(run, select):
+    run(EXAMPLES / "car_purchase.py")
+    assert select("* FROM shipping") == [(1, "Bergen", "go")]
+    assert select("* FROM payment") == [(1, 42_000)]
+    assert select("* FROM inventory") == [("Roadster", 0)]
+
+
+def test_car_purchase_writes_to_every_customer(run, select):
+    run(EXAMPLES / "car_purchase.py")
+    assert select("number, message FROM outbox") == [
+        (1, "Your purchase is sold."),
+        (2, "Your purchase is invalid."),
+        (3, "Your purchase is cancelled."),
+    ]
+
+
+def test_car_purchase_draws_its_picture(run, tmp_path):
+    run(EXAMPLES / "car_purchase.py")
+    picture = ElementTree.parse(tmp_path / "car_purchase.svg")
+    texts = picture.iter("{http://www.w3.org/2000/svg}text")
+    drawn = {"".join(text.itertext()).strip() for text in texts}
+    assert drawn >= {"Car_Purchase", "Update_Records", "payment", "valid", "invalid"}
+
+
+def test_car_purchase_can_run_again(run):
+    assert run(EXAMPLES / "car_purchase.py") == run(EXAMPLES / "car_purchase.py")
+
+
+def test_cpu_bound_prints_the_speed_up_that_it_measured(run):
+    inline, pooled, speed_up = run(EXAMPLES / "cpu_bound.py").splitlines()
+    alone = re.fullmatch(r"inline: +63951 primes in ([\d.]+) s", inline)
+    together = re.fullmatch(r"in processes: +63951 primes in ([\d.]+) s", pooled)
+    ratio = re.fullmatch(r"([\d.]+) times as fast, on \d+ CPUs, start.*", speed_up)
+    assert alone and together and ratio
+    # The times are printed with two digits, so their ratio is a little off.
+    expected = pytest.approx(float(alone[1]) / float(together[1]), rel=0.1, abs=0.1)
+    assert float(ratio[1]) == expected
+
+
+def test_retry_calls_again_only_what_is_worth_it(run):
+    assert run(EXAMPLES / "retry.py") == dedent("""\
+        Bergen: COMPLETED, 'It rains in Bergen.'
+          attempt 1: the line is dead
+          attempt 2: the line is dead
+          attempt 3: an answer
+        Atlantis: FAILED, 'No forecast: there is no Atlantis.'
+          attempt 1: there is no Atlantis
+        """)
+
+
+def test_nested_shows_the_executions_inside_executions(run):
+    assert run(EXAMPLES / "nested.py") == dedent("""\
+        Dinner: COMPLETED, 'half cut washed apple and cut washed apple'
+          Salad: COMPLETED, 'half cut washed apple'
+            Prepare: COMPLETED, 'cut washed apple'
+          Prepare: COMPLETED, 'cut washed apple'
+        Salad: FAILED, 'no salad: nobody can cut a washed stone'
+          Prepare: FAILED, None
+        """)
+
+
+# Settings are made once in a process, so each of these tests has a process of its own.
+DJANGO_CLIENT = """\
+import django_view as project
+from django.test import Client
+
+def post(**order):
+    response = client.post("/", order)
+    print(response.status_code, response.json())
+
+def in_stock():
+    print(project.Car.objects.get().in_stock, "in stock")
+
+client = Client()
+project.prepare_database()
+"""
+
+
+def test_django_view_sells_a_car(run):
+    printed = run("-c", DJANGO_CLIENT + 'post(car="Roadster", card="4242")')
+    assert printed == "201 {'sold': 'Roadster', 'left': 1}\n"
+
+
+def test_django_view_answers_a_failed_order_with_a_conflict(run):
+    printed = run("-c", DJANGO_CLIENT + 'post(car="Flivver", card="4242")')
+    assert printed == """409 {'refused': "no 'Flivver' is left"}\n"""
+
+
+def test_django_view_rolls_a_failed_order_back(run):
+    script = 'post(car="Roadster", card="1"); in_stock()'
+    assert run("-c", DJANGO_CLIENT + script) == (
+        "409 {'refused': 'the card was declined'}\n2 in stock\n"
+    )
+
+
+def test_django_view_serves_one_order_after_the_other(run):
+    script = 'for _ in range(3): post(car="Roadster", card="4242")'
+    assert run("-c", DJANGO_CLIENT + script) == (
+        "201 {'sold': 'Roadster', 'left': 1}\n"
+        "201 {'sold': 'Roadster', 'left': 0}\n"
+        """409 {'refused': "no 'Roadster' is left"}\n"""
+    )
+
+
+def test_django_view_takes_orders_by_post_alone(run):
+    assert run("-c", DJANGO_CLIENT + 'print(client.get("/").status_code)') == "405\n"
+
+
+def test_django_view_is_a_sound_project(run):
+    printed = run(EXAMPLES / "django_view.py", "check")
+    assert printed == "System check identified no issues (0 silenced).\n"

@@ -1,0 +1,246 @@
+"""What mypy --strict must accept of the public API. It is read, and never run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, assert_type
+
+import tenacity
+
+from stepfunction import (
+    Attempt,
+    Context,
+    DefinitionError,
+    DrawingError,
+    Execution,
+    ExecutionCancelledError,
+    Graph,
+    NoBranchMatchedError,
+    Outcome,
+    ParallelStepExecutionError,
+    ProcessLanes,
+    RemoteError,
+    RetryPolicy,
+    Status,
+    Step,
+    StepExecutionError,
+    StepFunction,
+    StepFunctionError,
+    StepLimitError,
+    StepRecord,
+    TaskResults,
+    TransferError,
+    WorkerCrashedError,
+    WorkerKilledError,
+    WorkerStartError,
+)
+from stepfunction.core.step_function import StepFunction as StepFunctionAtHome
+
+
+def plain(value: int) -> str:
+    return str(value)
+
+
+def without_input() -> None: ...
+
+
+def with_context(value: int, context: Context) -> int:
+    assert_type(context["Earlier"], Any)
+    assert_type(context.execution_id, str)
+    assert_type(context.step, str)
+    assert_type(context.task, str | None)
+    assert_type(context.attempt, int)
+    assert_type(context.failure, StepRecord | None)
+    assert_type(context.cancelled, bool)
+    return value
+
+
+async def asynchronous(value: int) -> int:
+    return value
+
+
+class Caller:
+    def __call__(self, value: int) -> int:
+        return value
+
+    def method(self, value: int) -> int:
+        return value
+
+
+def choose(output: str) -> str | None:
+    return output or None
+
+
+def building(nested: StepFunction, pool: ThreadPoolExecutor) -> StepFunction:
+    workflow = StepFunction("Typed", max_steps=10)
+    workflow.add_step("A", plain)
+    workflow.add_step("B", without_input, "C", "F")
+    workflow.add_step("C", with_context, next_step="D", on_failure="F")
+    workflow.add_step("D", asynchronous, on_failure={ValueError: "F", OSError: "G"})
+    workflow.add_step("E", Caller(), branch={"yes": "F", "no": "G"})
+    workflow.add_step("F", Caller().method, branch={404: "G", True: "H", None: "I"})
+    workflow.add_step("G", plain, branch=choose, branch_targets=["H", "I"])
+    workflow.add_step("H", partial(plain, 3), params={"scale": 2}, ends="failed")
+    workflow.add_step("I", lambda: 3, retry=RetryPolicy(max_attempts=3))
+    workflow.add_step("J", nested, retry=tenacity.Retrying(reraise=True))
+    workflow.add_step("K", int, executor="process")
+    tasks = {"plain": plain, "context": with_context}
+    workflow.add_step("L", tasks, "M", "F", None, True, True)
+    mixed = {"function": plain, "workflow": nested, "class": int}
+    workflow.add_step("M", mixed, parallel=True, tolerated_failures="10%")
+    workflow.add_step("N", tasks, parallel=True, executor=pool, max_workers=4)
+    workflow.add_step("O", tasks, parallel=True, executor=ProcessLanes(max_workers=2))
+    workflow.add_sub_step_function(
+        "P", nested, "A", "F", {"yes": "A"}, ends="completed"
+    )
+    workflow.validate()
+    assert_type(workflow.set_start_step("A"), StepFunction)
+    assert_type(workflow.add_step("Q", plain).add_step("R", plain), StepFunction)
+    assert_type(workflow.name, str)
+    assert_type(workflow.steps, Mapping[str, Step])
+    assert_type(workflow.status, Status)
+    assert_type(workflow.context, Mapping[str, Any])
+    assert_type(workflow.last_result, Any)
+    assert_type(workflow.compile(), Graph)
+    return workflow
+
+
+def failing_by_names_from_elsewhere(
+    workflow: StepFunction,
+    arrows: dict[str, str],
+    handlers: dict[type[Exception], str],
+    tasks: dict[str, StepFunction],
+) -> None:
+    workflow.add_step("A", plain, branch=arrows, on_failure=handlers)
+    workflow.add_step("B", tasks, parallel=True)
+
+
+def executing(workflow: StepFunction, pool: Executor) -> None:
+    assert_type(workflow.execute(), Execution)
+    assert_type(workflow.execute({"order": 17}, executor="inline"), Execution)
+    assert_type(workflow.execute(executor=pool, check=True), Execution)
+
+
+async def awaiting(workflow: StepFunction) -> None:
+    assert_type(await workflow.execute(), Execution)
+    assert_type(await workflow.aexecute(3, executor="thread", check=True), Execution)
+    await asyncio.gather(workflow.aexecute(1), workflow.aexecute(2))
+
+
+def drawing(workflow: StepFunction, path: os.PathLike[str]) -> None:
+    assert_type(workflow.visualize(), str)
+    assert_type(workflow.visualize("a.svg"), str)
+    assert_type(workflow.visualize(Path("a"), format="png"), str)
+    assert_type(workflow.visualize(path, "dot"), str)
+    assert_type(workflow.to_dot(), str)
+
+
+def looking_at(execution: Execution) -> None:
+    assert_type(execution.id, str)
+    assert_type(execution.workflow, str)
+    assert_type(execution.status, Status)
+    assert_type(execution.input, Any)
+    assert_type(execution.output, Any)
+    assert_type(execution.last_result, Any)
+    assert_type(execution.error, BaseException | None)
+    assert_type(execution.context, Mapping[str, Any])
+    assert_type(execution.history, tuple[StepRecord, ...])
+    assert_type(execution.failures, tuple[StepRecord, ...])
+    assert_type(execution.children["Nested"], Execution)
+    assert_type(execution.children["Parallel", "task"], Execution)
+    assert_type(execution.started, float)
+    assert_type(execution.duration, float)
+    assert_type(execution.raise_if_failed(), Execution)
+    execution.cancel()
+
+
+def looking_at_records(record: StepRecord, attempt: Attempt) -> None:
+    assert_type(record.step, str)
+    assert_type(record.task, str | None)
+    assert_type(record.outcome, Outcome)
+    assert_type(record.error, BaseException | None)
+    assert_type(record.started, float | None)
+    assert_type(record.duration, float)
+    assert_type(record.attempts, tuple[Attempt, ...])
+    assert_type(record.next_step, str | None)
+    assert_type(record.child, Execution | None)
+    assert_type(attempt.number, int)
+    assert_type(attempt.outcome, Outcome)
+    assert_type(attempt.error, BaseException | None)
+
+
+def looking_at_results(results: TaskResults) -> None:
+    assert_type(results["task"], Any)
+    assert_type(results.failed, Mapping[str, BaseException])
+    assert_type(results.raise_if_failed(), TaskResults)
+
+
+def catching(workflow: StepFunction) -> None:
+    try:
+        workflow.execute()
+    except ParallelStepExecutionError as error:
+        assert_type(error.step, str)
+        assert_type(error.outcomes, Mapping[str, Outcome])
+        assert_type(error.results, Mapping[str, Any])
+        assert_type(error.errors, Mapping[str, BaseException])
+    except StepExecutionError as error:
+        assert_type(error.execution, Execution | None)
+    except DefinitionError as error:
+        assert_type(error.problems, tuple[str, ...])
+    except ExecutionCancelledError as error:
+        assert_type(error.execution, Execution | None)
+    except StepFunctionError:
+        raise
+
+
+def every_error_is_one_of_ours() -> Sequence[type[StepFunctionError]]:
+    return (
+        DefinitionError,
+        DrawingError,
+        ExecutionCancelledError,
+        NoBranchMatchedError,
+        ParallelStepExecutionError,
+        RemoteError,
+        StepExecutionError,
+        StepLimitError,
+        TransferError,
+        WorkerCrashedError,
+        WorkerKilledError,
+        WorkerStartError,
+    )
+
+
+def errors_that_are_of_a_known_kind() -> Sequence[type[Exception]]:
+    value: type[ValueError] = DefinitionError
+    lookup: type[LookupError] = NoBranchMatchedError
+    runtime: type[RuntimeError] = WorkerStartError
+    kind: type[TypeError] = TransferError
+    return value, lookup, runtime, kind
+
+
+def lanes() -> None:
+    with ProcessLanes(max_workers=2) as executor:
+        future: Future[Any] = executor.submit(plain, 3)
+        assert_type(future.result(), Any)
+        StepFunction("W").execute(executor=executor)
+
+
+def what_is_refused(workflow: StepFunction) -> None:
+    workflow.add_step("A")  # type: ignore[call-arg]
+    workflow.add_step("A", 3)  # type: ignore[arg-type]
+    workflow.add_step("A", plain, executor="threads")  # type: ignore[arg-type]
+    workflow.add_step("A", plain, ends="success")  # type: ignore[arg-type]
+    workflow.add_step("A", plain, retry=3)  # type: ignore[arg-type]
+    workflow.add_sub_step_function("A", plain)  # type: ignore[arg-type]
+    workflow.name = "Other"  # type: ignore[misc]
+    workflow.steps["A"] = plain  # type: ignore[index]
+    RetryPolicy(jitter="half")  # type: ignore[arg-type]
+
+
+def one_class_by_two_paths(workflow: StepFunctionAtHome) -> StepFunction:
+    return workflow
