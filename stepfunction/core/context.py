@@ -8,7 +8,7 @@ from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import ExecutionCancelledError, TransferError
-from stepfunction.core.execution import StepRecord
+from stepfunction.core.execution import StepRecord, portable
 
 
 class Context(Mapping[str, Any]):
@@ -141,6 +141,4 @@ class Context(Mapping[str, Any]):
 
 
 def _portable_record(record: StepRecord) -> StepRecord:
-    from stepfunction.core.envelope import portable
-
     return record._replace(input=portable(record.input), child=None)

@@ -68,10 +68,10 @@ class StepArguments(SimpleNamespace):
         if executor is None and isinstance(action, FanOut):
             executor = "thread"
         return Step(
-            self.name,
+            plain_text(self.name),
             action,
             plain_call(action) if executor is None and self.retry is None else None,
-            next_step=self.next_step,
+            next_step=None if self.next_step is None else plain_text(self.next_step),
             on_failure=self._frozen_on_failure(),
             branch=self._frozen_branch(),
             retry=self.retry,
@@ -239,7 +239,7 @@ class StepArguments(SimpleNamespace):
                 problems.append(f"the name of a task is a text, not {name!r}")
                 continue
             found: list[str] = []
-            tasks[name] = self._call(func, found)
+            tasks[plain_text(name)] = self._call(func, found)
             problems += (f"task {name!r}: {problem}" for problem in found)
         if problems:
             return None
@@ -259,16 +259,24 @@ class StepArguments(SimpleNamespace):
 
     def _frozen_on_failure(self) -> Any:
         if isinstance(self.on_failure, Mapping):
-            return tuple(self.on_failure.items())
-        return self.on_failure
+            items = self.on_failure.items()
+            return tuple((cause, plain_text(step)) for cause, step in items)
+        return None if self.on_failure is None else plain_text(self.on_failure)
 
     def _frozen_branch(self) -> Branch | None:
         if self.branch is None:
             return None
         if isinstance(self.branch, Mapping):
-            table = {result: (result, step) for result, step in self.branch.items()}
-            return Branch(table=table)
-        return Branch(chooser=self.branch, targets=tuple(self.branch_targets))
+            items = self.branch.items()
+            return Branch({key: (key, plain_text(step)) for key, step in items})
+        return Branch(
+            chooser=self.branch, targets=tuple(map(plain_text, self.branch_targets))
+        )
+
+
+def plain_text(name: str) -> str:
+    """Give the text of a name, which may be a member of an enum of texts."""
+    return str.__str__(name)
 
 
 def check_limits(executor: Any, timeout: Any) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context
-from stepfunction.core.envelope import Omitted
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
@@ -28,6 +27,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.execution import (
     Execution,
+    Omitted,
     Outcome,
     Status,
     StepRecord,

@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from stepfunction.core.errors import (
     RemoteError,
@@ -147,25 +147,6 @@ def pack_for(purpose: str, value: Any, way_out: str = "") -> bytes:
             f"{purpose} cannot be sent to another process: {error}. "
             + (way_out or _SEND_DATA)
         ) from error
-
-
-class Omitted(NamedTuple):
-    """Stands for a value that could not be pickled and so stayed in its process.
-
-    Attributes:
-        text: The value's ``repr``.
-    """
-
-    text: str
-
-
-def portable(value: Any) -> Any:
-    """Give the value if it can be pickled, else what stands for it."""
-    try:
-        pack(value)
-    except Exception:
-        return Omitted(repr(value))
-    return value
 
 
 _SEND_DATA = (

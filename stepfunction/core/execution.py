@@ -359,7 +359,7 @@ class Execution:
         return self
 
     def __reduce__(self) -> Any:
-        from stepfunction.core.envelope import pack, portable
+        from stepfunction.core.envelope import pack
 
         state = dict(self.__dict__)
         for name in ("_cancellation", "_results", "_results_end", "_done"):
@@ -385,10 +385,29 @@ def _restore(packed: bytes) -> Execution:
     return execution
 
 
+class Omitted(NamedTuple):
+    """Stands for a value that could not be pickled and so stayed in its process.
+
+    Attributes:
+        text: The value's ``repr``.
+    """
+
+    text: str
+
+
+def portable(value: Any) -> Any:
+    """Give the value if it can be pickled, else what stands for it."""
+    from stepfunction.core.envelope import pack
+
+    try:
+        pack(value)
+    except Exception:
+        return Omitted(repr(value))
+    return value
+
+
 def portable_visit(entry: Any) -> Any:
     """Give an item of the journal without the values that cannot be pickled."""
-    from stepfunction.core.envelope import portable
-
     if not isinstance(entry, Visit):
         return portable(entry)
     tasks = tuple(portable_visit(task) for task in entry.tasks)

@@ -60,6 +60,8 @@ class Inline:
         report = make_attempt(attempt, self._value, self._make_context, Exception)
         attempt.end(*report[1:])
 
+    def staff(self) -> None: ...
+
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         return []
 
@@ -86,32 +88,24 @@ class Threads:
         self._queue: SimpleQueue[LiveAttempt | None] = SimpleQueue()
         self._threads: set[threading.Thread] = set()
         self._working: dict[LiveAttempt, threading.Thread] = {}
-        self._idle: list[None] = []  # one for each thread that waits; pop() is atomic
 
     def begin(self, attempt: LiveAttempt) -> None:
         # A copy for each: a context cannot be entered twice at once.
         attempt.variables = copy_context()
         self._queue.put(attempt)
-        try:
-            self._idle.pop()
-        except IndexError:
-            if len(self._threads) < self._most:
-                self._start_thread()
 
-    def _start_thread(self) -> None:
-        name = f"{self._name}-{next(self._numbers)}"
-        thread = threading.Thread(target=self._work, name=name, daemon=True)
-        self._threads.add(thread)
-        thread.start()
+    def staff(self) -> None:
+        # Short tasks are done before a second thread has started.
+        while len(self._threads) < self._most and not self._queue.empty():
+            name = f"{self._name}-{next(self._numbers)}"
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.add(thread)
+            thread.start()
 
     def _work(self) -> None:
         queue, thread = self._queue, threading.current_thread()
         while thread in self._threads:
-            try:
-                attempt = queue.get_nowait()
-            except Empty:
-                self._idle.append(None)
-                attempt = queue.get()
+            attempt = queue.get()
             if attempt is None:
                 return
             self._working[attempt] = thread
@@ -134,8 +128,7 @@ class Threads:
         if thread is not None:
             # It may go on, but takes no other attempt; one of its kind does.
             self._threads.discard(thread)
-            if not self._queue.empty():
-                self._start_thread()
+            self.staff()
         return False
 
     def close(self, wait: bool) -> None:
@@ -181,6 +174,8 @@ class Lanes:
         future.add_done_callback(
             lambda _: attempt.end(*_result(future, future.began))
         )
+
+    def staff(self) -> None: ...
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         waiting = [one for one in attempts if self._futures[one].cancel()]
@@ -251,6 +246,8 @@ class Pool:
         return self._executor.submit(
             _perform_elsewhere, attempt.task.call, self._body, context
         )
+
+    def staff(self) -> None: ...
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         return [attempt for attempt in attempts if self._cancel(attempt)]

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from stepfunction.core.coroutines import callers_loop
-from stepfunction.core.definition import StepArguments, check_limits
+from stepfunction.core.definition import StepArguments, check_limits, plain_text
 from stepfunction.core.engine import Run, run_graph
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.execution import Execution, Status
@@ -72,7 +72,7 @@ class StepFunction:
             problems.append(f"max_steps is a whole number from 1, not {max_steps!r}")
         if problems:
             raise DefinitionError("StepFunction", problems)
-        self._name = name
+        self._name = plain_text(name)
         self._max_steps = max_steps
         self._steps: dict[str, Step] = {}
         self._start: str | None = None
@@ -260,7 +260,7 @@ class StepFunction:
                 f"workflow {self._name!r}",
                 [f"the start step is the name of a step, not {name!r}"],
             )
-        self._start = name
+        self._start = plain_text(name)
         self._compiled = None
         return self
 

@@ -224,6 +224,9 @@ class Place(Protocol):
         One that is timed also says when it begins.
         """
 
+    def staff(self) -> None:
+        """See to it that somebody makes the attempts that were begun."""
+
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         """Stop what can be stopped; give the attempts that had not begun."""
 
@@ -306,6 +309,7 @@ class _Loop:
                 self.place.begin(attempt)
             except Exception as error:  # an executor that is broken, or shut down
                 attempt.end(Outcome.FAILED, error, began, perf_counter())
+        self.place.staff()
 
     def take_news(self) -> None:
         """Take one item from the inbox, or see to what has become due."""
