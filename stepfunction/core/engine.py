@@ -81,7 +81,7 @@ class Run:
         """Give the record of the failure that led to the present step, if one did."""
         if self.first_failure is None:
             return None
-        return self.execution.record_at(self.failed_place)
+        return self.execution._record_at(self.failed_place)
 
 
 def run_graph(run: Run) -> None:
@@ -381,7 +381,7 @@ def _context_maker(step: Step, run: Run) -> Callable[[LiveAttempt], Context]:
             attempt.number,
             run.failure(),
             attempt.cancellation,
-            execution.results_so_far(),
+            execution._results_so_far(),
             attempt.live,
         )
 

@@ -179,7 +179,7 @@ class Execution:
     @property
     def context(self) -> Mapping[str, Any]:
         """Step name to the step's output or exception, of its latest visit."""
-        return MappingProxyType(dict(self.results_so_far()))
+        return MappingProxyType(dict(self._results_so_far()))
 
     @property
     def history(self) -> tuple[StepRecord, ...]:
@@ -254,10 +254,10 @@ class Execution:
             cancelled.execution = self
             raise cancelled
         if self._blame is not None:
-            raise self.failure()
+            raise self._failure()
         return self
 
-    def failure(self) -> StepExecutionError:
+    def _failure(self) -> StepExecutionError:
         """Give the error that says which step this execution failed at."""
         assert self._blame is not None
         step, error, says_so = self._blame
@@ -271,7 +271,7 @@ class Execution:
         failure.execution = self
         return failure
 
-    def results_so_far(self) -> Mapping[str, Any]:
+    def _results_so_far(self) -> Mapping[str, Any]:
         """Step name to output, kept up with the journal in constant time a step."""
         journal = self._journal
         end = len(journal)
@@ -282,7 +282,7 @@ class Execution:
         self._results_end = end
         return self._results
 
-    def record_at(self, place: int) -> StepRecord:
+    def _record_at(self, place: int) -> StepRecord:
         """Give the record of the step that is noted at a place of the journal."""
         entry, ended, output = self._journal[place : place + 3]
         value = self._journal[place - 1] if place else self.input

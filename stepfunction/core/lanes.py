@@ -143,6 +143,13 @@ class ProcessLanes(Executor):
             body: A packed value that goes before ``args``, packed once for many
                 calls; empty for none.
             watcher: Who is told when a worker begins, and of its heartbeats.
+
+        Returns:
+            The future of its result.
+
+        Raises:
+            WorkerStartError: If no worker process can be started here.
+            RuntimeError: After ``shutdown()``.
         """
         refuse_where_processes_cannot_start()
         future = LaneFuture(label, watcher)
@@ -160,6 +167,9 @@ class ProcessLanes(Executor):
         """Stop a call: one that waits is cancelled, one that runs loses its worker.
 
         The future of a killed call raises ``WorkerKilledError``.
+
+        Args:
+            future: What ``submit()`` gave.
 
         Returns:
             Whether there was anything to stop: False if the call has ended.

@@ -524,7 +524,7 @@ def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
     finally:
         run.workers.close(kill=execution._cancellation.requested)
     if run.is_unhandled:
-        raise execution.failure()
+        raise execution._failure()
     if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
         execution.raise_if_failed()
     return execution

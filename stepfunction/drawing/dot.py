@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import threading
 import unicodedata
+from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -225,10 +226,14 @@ class _Drawing:
                 self._pydot.Edge(above.exit, below.entry, style=_quoted("invis"))
             )
         container.add_subgraph(cluster)
-        first, last = tasks[:columns], max(tasks[-columns:], key=_depth)
-        middle = first[len(first) // 2]
-        depth = max(map(_depth, tasks)) + (len(tasks) - 1) // columns
-        return _Ends(middle.entry, last.exit, cluster.get_name(), depth)
+        deepest = max(task.depth for task in tasks)
+        last = [task for task in tasks[-columns:] if task.depth == deepest] or tasks
+        return _Ends(
+            _middle(tasks[:columns]).entry,
+            _middle(last).exit,
+            cluster.get_name(),
+            deepest + (len(tasks) - 1) // columns,
+        )
 
     def _add_nested(
         self, name: str, graph: Graph, container: Any, is_failure_step: bool
@@ -243,7 +248,7 @@ class _Drawing:
             if _may_end(step) and step.name not in graph.failure_steps
         ]
         start = ends[graph.start].entry
-        depth = sum(_depth(end) for end in ends.values())
+        depth = sum(end.depth for end in ends.values())
         return _Ends(start, last[-1] if last else start, cluster.get_name(), depth)
 
     def _new_cluster(self, label: str, is_failure_step: bool) -> Any:
@@ -314,8 +319,8 @@ def _arrow_look(arrow: Arrow) -> dict[str, Any]:
     return look
 
 
-def _depth(ends: _Ends) -> int:
-    return ends.depth
+def _middle(row: Sequence[_Ends]) -> _Ends:
+    return row[len(row) // 2]
 
 
 def _quoted(text: str) -> str:
