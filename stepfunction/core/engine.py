@@ -310,7 +310,13 @@ def _fan_out(
         return action.stop_on_failure and len(failed) > action.tolerated
 
     place = run.workers.place(
-        step.executor, step.name, tasks, value, make_context, action.max_workers
+        step.executor,
+        step.name,
+        tasks,
+        value,
+        make_context,
+        action.max_workers,
+        ahead=not action.stop_on_failure,
     )
     try:
         run_tasks(tasks, place, cancellation, is_enough)

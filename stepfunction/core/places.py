@@ -74,12 +74,17 @@ class Inline:
 class Threads:
     """Daemon threads made for one step, so that no other step can wait for them."""
 
-    limit: int | None = None
     left_behind = Outcome.ABANDONED
 
     def __init__(
-        self, name: str, value: Any, make_context: MakeContext, most: int
+        self,
+        name: str,
+        value: Any,
+        make_context: MakeContext,
+        most: int,
+        limit: int | None = None,
     ) -> None:
+        self.limit = limit
         self._name = name
         self._value = value
         self._make_context = make_context
@@ -108,6 +113,9 @@ class Threads:
             attempt = queue.get()
             if attempt is None:
                 return
+            if attempt.of_step.requested:
+                attempt.skip()
+                continue
             self._working[attempt] = thread
             report = make_attempt(attempt, self._value, self._make_context)
             self._working.pop(attempt, None)
@@ -178,9 +186,11 @@ class Lanes:
     def staff(self) -> None: ...
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
-        waiting = [one for one in attempts if self._futures[one].cancel()]
-        for attempt in attempts:
-            self._lanes.kill(self._futures[attempt])
+        # An interrupt may have come before there was a future.
+        futures = {one: self._futures.get(one) for one in attempts}
+        waiting = [one for one, it in futures.items() if it is None or it.cancel()]
+        for future in filter(None, futures.values()):
+            self._lanes.kill(future)
         return waiting
 
     def give_up(self, attempt: LiveAttempt) -> bool:
@@ -257,8 +267,11 @@ class Pool:
         return False
 
     def _cancel(self, attempt: LiveAttempt) -> bool:
+        future = self._futures.get(attempt)
+        if future is None:  # an interrupt came before there was one
+            return True
         try:
-            return self._futures[attempt].cancel()
+            return future.cancel()
         except NotImplementedError:  # not every executor can
             return False
 
@@ -346,8 +359,19 @@ class Workers:
         value: Any,
         make_context: MakeContext,
         max_workers: int | None = None,
+        ahead: bool = True,
     ) -> Place:
         """Give the place where a step's tasks are to run.
+
+        Args:
+            executor: The step's own executor.
+            name: The name of the step.
+            tasks: Its tasks.
+            value: Its input.
+            make_context: Gives the context of an attempt.
+            max_workers: How many tasks may run at once; None for the default.
+            ahead: Whether attempts may be handed out before a worker is free, which
+                is faster, but lets one begin although another has just failed.
 
         Raises:
             TransferError: If they must go to another process and cannot.
@@ -360,7 +384,8 @@ class Workers:
             return Inline(value, make_context)
         if executor == "thread":
             most = max_workers or min(len(tasks), _MOST_THREADS)
-            return Threads(name, value, make_context, most)
+            limit = None if ahead else most
+            return Threads(name, value, make_context, most, limit)
         if executor == "process":
             from stepfunction.core.lanes import usable_cpus
 
@@ -368,7 +393,8 @@ class Workers:
             executor = self._open_lanes()
             return Lanes(executor, name, tasks, value, make_context, limit)
         if hasattr(executor, "send") and hasattr(executor, "kill"):
-            return Lanes(executor, name, tasks, value, make_context, max_workers)
+            limit = max_workers or (None if ahead else executor.max_workers)
+            return Lanes(executor, name, tasks, value, make_context, limit)
         for task in tasks:
             task.heartbeat = None  # nobody there could give one
         return Pool(executor, name, value, make_context, max_workers)

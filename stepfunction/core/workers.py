@@ -144,7 +144,8 @@ class LiveAttempt:
     Attributes:
         task: What is attempted.
         number: Counted from 1.
-        cancellation: What tells it to stop.
+        cancellation: What tells it to stop: its own if it is timed.
+        of_step: What tells all attempts of the step to stop.
         variables: The context variables that it runs with; None for its thread's own.
         began: When it began, as ``perf_counter``.
         heard: When it last gave a sign of life.
@@ -155,6 +156,7 @@ class LiveAttempt:
         "task",
         "number",
         "cancellation",
+        "of_step",
         "variables",
         "began",
         "heard",
@@ -170,7 +172,9 @@ class LiveAttempt:
     ) -> None:
         self.task = task
         self.number = len(task.attempts) + 1
-        self.cancellation = cancellation
+        # What may be given up alone must be told alone.
+        self.cancellation = Cancellation() if task.is_timed else cancellation
+        self.of_step = cancellation
         self.variables: Variables | None = None
         self.began = self.heard = 0.0
         self.overdue: StepTimeoutError | None = None
@@ -186,6 +190,10 @@ class LiveAttempt:
         self.heard = perf_counter()
         if self._inbox is not None and self.task.is_timed:
             self._inbox.put(self)
+
+    def skip(self) -> None:
+        """Report that it never began, for it was cancelled before."""
+        self.end(Outcome.SKIPPED, None, 0.0, 0.0)
 
     def end(self, outcome: Outcome, payload: Any, began: float, ended: float) -> None:
         """Report how it ended. Any thread may."""
@@ -300,9 +308,7 @@ class _Loop:
         limit = self.place.limit
         while self.waiting and (limit is None or len(self.under_way) < limit):
             task = self.waiting.popleft()
-            # What may be given up alone must be told alone.
-            cancellation = Cancellation() if task.is_timed else self.cancellation
-            attempt = LiveAttempt(task, cancellation, self.inbox)
+            attempt = LiveAttempt(task, self.cancellation, self.inbox)
             self.under_way.add(attempt)
             began = perf_counter()
             try:
@@ -335,6 +341,10 @@ class _Loop:
     def settle(self, report: Report) -> None:
         attempt, task = report.attempt, report.attempt.task
         self.under_way.remove(attempt)
+        if report.outcome is Outcome.SKIPPED:
+            self.stop()
+            self.leave_out(task)
+            return
         if attempt.overdue is not None and report.outcome is Outcome.KILLED:
             report = report._replace(
                 outcome=Outcome.TIMED_OUT, payload=attempt.overdue
@@ -409,14 +419,17 @@ class _Loop:
             attempt.cancellation.request()
         never_begun = self.place.halt(self.under_way)
         self.under_way.difference_update(never_begun)
-        # Who waits to be tried again keeps the end of the last attempt.
         for task in (*self.waiting, *(attempt.task for attempt in never_begun)):
-            if not task.attempts:
-                task.outcome = Outcome.CANCELLED
+            self.leave_out(task)
         self.waiting.clear()
         self.pausing.clear()
         if self.cancellation.is_overdue and self.place.left_behind is Outcome.ABANDONED:
             self.leave_behind()
+
+    def leave_out(self, task: Task) -> None:
+        """Let a task end before its next attempt: with how the last ended, if any."""
+        if not task.attempts:
+            task.outcome = Outcome.CANCELLED
 
     def leave_behind(self) -> None:
         """Wait no longer for what is under way."""
