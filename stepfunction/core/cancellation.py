@@ -23,7 +23,8 @@ class Cancellation:
     def __init__(self) -> None:
         self.requested = False
         self.is_overdue = False
-        self._lock = threading.Lock()
+        # A signal handler may make the request while this thread holds the lock.
+        self._lock = threading.RLock()
         self._watchers: dict[object, Callable[[], object]] = {}
 
     def request(self, is_overdue: bool = False) -> None:

@@ -22,6 +22,8 @@ from stepfunction.core.errors import (
     StepLimitError,
     StepTimeoutError,
     TransferError,
+    WorkerStartError,
+    causes,
     error_text,
     users_traceback,
 )
@@ -88,7 +90,7 @@ def run_graph(run: Run) -> None:
     """Run a graph to its end.
 
     Raises:
-        BaseException: What interrupts this thread, once the run has been stopped.
+        BaseException: What interrupts this thread.
     """
     execution = run.execution
     execution.status = Status.RUNNING
@@ -108,7 +110,6 @@ def run_graph(run: Run) -> None:
         raise
     except BaseException as interrupt:
         execution.status, execution.error = Status.CANCELLED, interrupt
-        execution.cancel()
         raise
     finally:
         execution._ended = perf_counter()
@@ -202,6 +203,8 @@ def _after_failure(
         _remember(run.first_failure[1], error)
     run.failed_place = place
     target = step.after_failure(error)
+    if any(isinstance(cause, WorkerStartError) for cause in causes(error)):
+        target = None  # the program is at fault, and not the step
     if target is None:
         run.is_unhandled = True
         execution._blame = failure
@@ -322,7 +325,9 @@ def _fan_out(
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:
         visits = tuple(task.visit(str(task.key)) for task in tasks)
-        return Visit(step.name, Outcome.CANCELLED, error=interrupt, tasks=visits)
+        is_failure = isinstance(interrupt, Exception)
+        outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
+        return Visit(step.name, outcome, error=interrupt, tasks=visits)
     return _gather(step, action, tasks, failed, run)
 
 

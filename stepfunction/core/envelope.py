@@ -30,10 +30,29 @@ from stepfunction.core.errors import (
 
 
 class _Pickler(pickle.Pickler):
+    """Pickles any value, and the exceptions in it by the rules above.
+
+    Args:
+        buffer: Where to write.
+        packed: The exceptions that have been packed already, by ``id``, for those
+            that hold each other; None stands for one that is being packed.
+        itself: An exception to pickle by its own rules.
+    """
+
+    def __init__(
+        self,
+        buffer: io.BytesIO,
+        packed: dict[int, PackedError | None],
+        itself: BaseException | None = None,
+    ) -> None:
+        super().__init__(buffer, pickle.HIGHEST_PROTOCOL)
+        self._packed = packed
+        self._itself = itself
+
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, BaseException):
-            return unpack_error, pack_error(value)
-        return NotImplemented
+        if not isinstance(value, BaseException) or value is self._itself:
+            return NotImplemented
+        return unpack_error, _pack_error(value, self._packed)
 
 
 def pack(value: Any) -> bytes:
@@ -42,8 +61,16 @@ def pack(value: Any) -> bytes:
     Raises:
         Exception: What pickle, or a ``__reduce__`` of the value, raises.
     """
+    return _pack(value, {})
+
+
+def _pack(
+    value: Any,
+    packed: dict[int, PackedError | None],
+    itself: BaseException | None = None,
+) -> bytes:
     buffer = io.BytesIO()
-    _Pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(value)
+    _Pickler(buffer, packed, itself).dump(value)
     return buffer.getvalue()
 
 
@@ -187,11 +214,22 @@ def pack_call(purpose: str, call: Any) -> bytes:
 PackedError = tuple[bytes, str | None, "PackedError | None"]
 
 
-def pack_error(error: BaseException) -> PackedError:
+def _pack_error(
+    error: BaseException, packed: dict[int, PackedError | None]
+) -> PackedError:
     """Pack an exception so that it is certain to come back."""
-    if isinstance(error, StepExecutionError) and error.__cause__ is not None:
-        return _pack_alone(error), None, pack_error(error.__cause__)
-    return _pack_alone(error), "".join(traceback.format_exception(error)), None
+    known = packed.get(id(error))
+    if known is not None:
+        return known
+    if id(error) in packed:  # it is inside itself
+        return _as_record(error), None, None
+    packed[id(error)] = None
+    cause = error.__cause__ if isinstance(error, StepExecutionError) else None
+    text = "".join(traceback.format_exception(error)) if cause is None else None
+    hidden = None if cause is None else _pack_error(cause, packed)
+    done: PackedError = (_pack_alone(error, packed), text, hidden)
+    packed[id(error)] = done
+    return done
 
 
 def unpack_error(
@@ -206,34 +244,42 @@ def unpack_error(
     return error
 
 
-def _pack_alone(error: BaseException) -> bytes:
+def _pack_alone(error: BaseException, packed: dict[int, PackedError | None]) -> bytes:
     for reduce in (_as_itself, _without_init):
         try:
-            data = reduce(error)
+            data = reduce(error, packed)
             copy = pickle.loads(data)
             if type(copy) is type(error) and str(copy) == str(error):
                 return data
         except Exception:  # any class may do anything here: the next way is tried
             continue
-    name = f"{type(error).__module__}.{type(error).__qualname__}"
-    text = _text_of(error)
-    return pickle.dumps(RemoteError(f"{name}: {text}", name, text))
+    return _as_record(error)
 
 
-def _as_itself(error: BaseException) -> bytes:
-    buffer = io.BytesIO()
-    _OneErrorPickler(buffer, error).dump(error)
-    return buffer.getvalue()
+def _as_itself(error: BaseException, packed: dict[int, PackedError | None]) -> bytes:
+    return _pack(error, packed, itself=error)
 
 
-def _without_init(error: BaseException) -> bytes:
+def _without_init(error: BaseException, packed: dict[int, PackedError | None]) -> bytes:
     attributes = {}
     for name, value in getattr(error, "__dict__", {}).items():
         try:
-            attributes[name] = pack(value)
+            attributes[name] = _pack(value, packed)
         except Exception:  # an attribute such as a lock stays behind
             continue
-    return pickle.dumps(_Rebuilt(type(error), pack(error.args), attributes))
+    args = _builtin_base(error).__reduce__(error)[1]
+    return pickle.dumps(_Rebuilt(type(error), _pack(args, packed), attributes))
+
+
+def _as_record(error: BaseException) -> bytes:
+    name = f"{type(error).__module__}.{type(error).__qualname__}"
+    text = error_text(error).removeprefix(type(error).__name__).removeprefix(": ")
+    return pickle.dumps(RemoteError(f"{name}: {text}", name, text))
+
+
+def _builtin_base(error: BaseException) -> Any:
+    """Give the class of Python's own that an exception's class comes from."""
+    return next(base for base in type(error).__mro__ if base.__module__ == "builtins")
 
 
 class _Rebuilt:
@@ -251,27 +297,7 @@ def _rebuild(
 ) -> BaseException:
     values = unpack(args)
     error = error_type.__new__(error_type, *values)
-    error.args = values
+    _builtin_base(error).__init__(error, *values)
     for name, value in attributes.items():
         error.__dict__[name] = unpack(value)
     return error
-
-
-class _OneErrorPickler(_Pickler):
-    """Pickles one exception by its own rules, and those inside it by ours."""
-
-    def __init__(self, buffer: io.BytesIO, error: BaseException) -> None:
-        super().__init__(buffer, pickle.HIGHEST_PROTOCOL)
-        self._error = error
-
-    def reducer_override(self, value: Any) -> Any:
-        if value is self._error:
-            return NotImplemented
-        return super().reducer_override(value)
-
-
-def _text_of(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as unprintable:
-        return f"(its text cannot be had: {unprintable!r})"

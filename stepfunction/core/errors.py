@@ -240,7 +240,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def error_text(error: BaseException) -> str:
     """Give an error's class and message in one line, as a traceback ends."""
-    text = str(error)
+    try:
+        text = str(error)
+    except Exception as unprintable:
+        text = f"(its text cannot be had: {unprintable!r})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

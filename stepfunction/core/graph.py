@@ -249,6 +249,7 @@ class Graph(NamedTuple):
         table: Step name to step, for the engine; ``steps`` is the read-only view.
         failure_steps: The steps that only an ``on_failure`` arrow leads to.
         max_steps: How many steps one run may take; None where there are no loops.
+        uses_processes: Whether any step, here or nested, runs in processes.
     """
 
     name: str
@@ -256,6 +257,7 @@ class Graph(NamedTuple):
     table: dict[str, Step]
     failure_steps: frozenset[str]
     max_steps: int | None = None
+    uses_processes: bool = False
 
     @property
     def steps(self) -> Mapping[str, Step]:
@@ -313,7 +315,19 @@ def freeze(
     assert start is not None
     main_path = reachable(start, steps, ("next", "branch"))
     return Graph(
-        name, start, dict(steps), frozenset(steps.keys() - main_path), max_steps
+        name,
+        start,
+        dict(steps),
+        failure_steps=frozenset(steps.keys() - main_path),
+        max_steps=max_steps,
+        uses_processes=any(map(_uses_processes, steps.values())),
+    )
+
+
+def _uses_processes(step: Step) -> bool:
+    return runs_in_processes(step.executor) or any(
+        isinstance(action, Graph) and action.uses_processes
+        for _, action in step.tasks()
     )
 
 

@@ -38,6 +38,9 @@ def serve_lane(pipe: Any, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     global _pipe
     _pipe = pipe
+    if hasattr(os, "register_at_fork"):
+        # A child that outlives this worker must not keep its lane waiting.
+        os.register_at_fork(after_in_child=pipe.close)
     _say(HELLO)
     while True:
         try:

@@ -21,6 +21,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
+from contextlib import suppress
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from queue import Empty, SimpleQueue
@@ -37,6 +38,14 @@ from stepfunction.core.errors import (
 from stepfunction.core.lane_worker import BEAT, HELLO, serve_lane
 
 _SECONDS_TO_LEAVE = 5.0
+_WORKER_NAME = "stepfunction-worker"
+NO_GUARD = 77
+_NO_GUARD_TEXT = (
+    "a worker process imports the script that started it, and this script then starts "
+    "its workflow again; put what runs the workflow under the guard\n\n"
+    '    if __name__ == "__main__":\n'
+    "        main()"
+)
 
 
 class Watcher(Protocol):
@@ -104,12 +113,11 @@ class ProcessLanes(Executor):
 
     def _begin_empty(self) -> None:
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
-        self._idle = threading.Semaphore(0)
+        self._calls = _Calls()
         self._lanes: list[_Lane] = []
         self._is_shut = False
         # An executor that nobody holds any more lets its workers go.
-        self._dismissal = finalize(self, _dismiss, self._queue, self._lanes)
+        self._dismissal = finalize(self, _dismiss, self._calls, self._lanes)
         self._dismissal.atexit = False
 
     def submit(
@@ -156,9 +164,9 @@ class ProcessLanes(Executor):
         with self._lock:
             if self._is_shut:
                 raise RuntimeError("cannot submit to ProcessLanes after shutdown()")
-            self._queue.put(_Work(future, head, body))
-            if len(self._lanes) < self.max_workers and not self._idle.acquire(False):
-                lane = _Lane(self._context, self._queue, self._idle)
+            unfinished = self._calls.put(_Work(future, head, body))
+            if len(self._lanes) < min(self.max_workers, unfinished):
+                lane = _Lane(self._context, self._calls)
                 self._lanes.append(lane)
                 lane.start()
         return future
@@ -185,32 +193,66 @@ class ProcessLanes(Executor):
         """
         with self._lock:
             self._is_shut = True
-            if cancel_futures:
-                self._cancel_waiting()
+            waiting = self._calls.take_all() if cancel_futures else []
             self._dismissal()
+        for work in waiting:  # not under the lock, for callbacks may do anything
+            work.future.cancel()
         if wait:
             for lane in self._lanes:
                 lane.join()
 
-    def _cancel_waiting(self) -> None:
-        try:
-            while True:
-                work = self._queue.get_nowait()
-                if work is not None:
-                    work.future.cancel()
-        except Empty:
-            return
-
     def kill_all(self) -> None:
         """Stop every call that runs, and cancel every call that waits."""
-        self._cancel_waiting()
+        for work in self._calls.take_all():
+            work.future.cancel()
         for lane in self._lanes:
             lane.kill(None)
 
 
-def _dismiss(queue: SimpleQueue[_Work | None], lanes: list[_Lane]) -> None:
-    for _ in lanes:
-        queue.put(None)
+class _Calls:
+    """The calls of one executor: those that wait, and how many are not finished."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[_Work | None] = SimpleQueue()
+        self._unfinished = 0
+
+    def put(self, work: _Work) -> int:
+        """Add a call, and give how many are not finished."""
+        with self._lock:
+            self._unfinished += 1
+            self._queue.put(work)
+            return self._unfinished
+
+    def take(self) -> _Work | None:
+        """Wait for a call; None says that there will be no more."""
+        return self._queue.get()
+
+    def finish(self) -> None:
+        """Count a call as finished, before its result is known to anybody."""
+        with self._lock:
+            self._unfinished -= 1
+
+    def end(self, lanes: int) -> None:
+        """Say that there will be no more, to so many lanes."""
+        for _ in range(lanes):
+            self._queue.put(None)
+
+    def take_all(self) -> list[_Work]:
+        """Take all the calls that wait."""
+        found = []
+        try:
+            while (work := self._queue.get_nowait()) is not None:
+                found.append(work)
+                self.finish()
+            self._queue.put(None)  # it was for a lane
+        except Empty:
+            pass
+        return found
+
+
+def _dismiss(calls: _Calls, lanes: list[_Lane]) -> None:
+    calls.end(len(lanes))
 
 
 class _Work:
@@ -225,17 +267,11 @@ class _Work:
 class _Lane(threading.Thread):
     """A thread and its worker process. Only the thread replaces the process."""
 
-    def __init__(
-        self,
-        context: Any,
-        queue: SimpleQueue[_Work | None],
-        idle: threading.Semaphore,
-    ) -> None:
+    def __init__(self, context: Any, calls: _Calls) -> None:
         super().__init__(name="stepfunction-lane", daemon=True)
         _lanes.add(self)
         self._context = context
-        self._queue = queue
-        self._idle = idle
+        self._calls = calls
         self._lock = threading.Lock()
         self._process: Any = None
         self._pipe: Any = None
@@ -243,18 +279,13 @@ class _Lane(threading.Thread):
         self._is_killed = False
 
     def run(self) -> None:
-        while (work := self._next_work()) is not None:
+        while not _is_ending and (work := self._calls.take()) is not None:
             if work.future.set_running_or_notify_cancel():
                 self._serve(work)
+            else:
+                self._calls.finish()
             del work  # an idle lane keeps nothing alive
         self._let_go()
-
-    def _next_work(self) -> _Work | None:
-        try:
-            return self._queue.get_nowait()
-        except Empty:
-            self._idle.release()
-            return self._queue.get()
 
     def _serve(self, work: _Work) -> None:
         future = work.future
@@ -276,6 +307,9 @@ class _Lane(threading.Thread):
             self._future = None
             if self._is_killed:  # too late for this call, but not for its process
                 self._discard()
+        self._calls.finish()
+        if _is_ending:
+            return  # whoever waits for it ends too, and need not hear of it
         if is_result:
             future.set_result(payload)
         else:
@@ -310,7 +344,8 @@ class _Lane(threading.Thread):
         return describe(label, process.pid, process.exitcode)
 
     def _be_ready(self, label: str) -> None:
-        if self._process is not None and self._pipe.poll():  # it died while idle
+        process = self._process
+        if process is not None and process.exitcode is not None:  # it died while idle
             with self._lock:
                 self._discard()
         if self._process is None:
@@ -321,13 +356,13 @@ class _Lane(threading.Thread):
         process = self._context.Process(
             target=serve_lane,
             args=(far_end, dict(os.environ)),
-            name="stepfunction-worker",
+            name=_WORKER_NAME,
         )
         process.start()
         far_end.close()
         with self._lock:
             self._process, self._pipe = process, pipe
-            if self._is_killed:
+            if self._is_killed or _is_ending:
                 _kill_group(process)
         try:
             if self._receive() == HELLO:
@@ -336,12 +371,11 @@ class _Lane(threading.Thread):
             crash = self._crash(label)
         if isinstance(crash, WorkerKilledError):
             raise crash
+        if crash.exitcode == NO_GUARD:
+            raise WorkerStartError(_NO_GUARD_TEXT)
         raise WorkerStartError(
             f"a worker process ended with exit code {crash.exitcode} before it was "
-            "ready; its own message is above. Most often the script that starts the "
-            "workflow lacks the guard that keeps workers from running it again:\n\n"
-            '    if __name__ == "__main__":\n'
-            "        main()"
+            "ready; what it said of that is above"
         )
 
     def kill(self, future: Future[Any] | None) -> bool:
@@ -353,6 +387,15 @@ class _Lane(threading.Thread):
             if self._process is not None:
                 _kill_group(self._process)
             return True
+
+    def forget(self) -> None:
+        """In a forked child, close what would keep the parent's worker alive."""
+        if self._process is not None:
+            self._pipe.close()
+            finalizer = getattr(self._process._popen, "finalizer", None)
+            for end in getattr(finalizer, "_args", ()):
+                with suppress(OSError):
+                    os.close(end)
 
     def _discard(self) -> None:
         process, pipe = self._process, self._pipe
@@ -431,12 +474,9 @@ def refuse_where_processes_cannot_start() -> None:
     """
     current = processes.current_process()
     if getattr(current, "_inheriting", False):
-        raise WorkerStartError(
-            "this script starts a workflow while a worker process is importing it; "
-            "put what runs the workflow under the guard\n\n"
-            '    if __name__ == "__main__":\n'
-            "        main()"
-        )
+        if current.name == _WORKER_NAME:
+            os._exit(NO_GUARD)  # whoever started this worker will say it
+        raise WorkerStartError(_NO_GUARD_TEXT)
     if current.daemon:
         raise WorkerStartError(
             "this process is daemonic (a worker of Celery or multiprocessing.Pool), so "
@@ -449,22 +489,34 @@ def refuse_where_processes_cannot_start() -> None:
 
 _executors: WeakSet[ProcessLanes] = WeakSet()
 _lanes: WeakSet[_Lane] = WeakSet()
+_is_ending = False
 
 
 def _kill_at_exit() -> None:
     """End every worker before multiprocessing would wait for the busy ones."""
+    global _is_ending
+    _is_ending = True
     for lane in list(_lanes):
         lane.kill(None)
 
 
 def _begin_anew() -> None:
     """In a forked child, let every executor begin again with workers of its own."""
+    for lane in list(_lanes):
+        lane.forget()
     _lanes.clear()
     for executor in list(_executors):
         executor._dismissal.detach()
         executor._begin_empty()
+    server: Any = getattr(forkserver, "_forkserver", None)
+    if getattr(server, "_forkserver_pid", None) is not None:
+        # It is the parent's: multiprocessing would wait for it as for a child of ours.
+        os.close(server._forkserver_alive_fd)
+        server.__init__()
 
 
 atexit.register(_kill_at_exit)
 if hasattr(os, "register_at_fork"):
+    from multiprocessing import forkserver
+
     os.register_at_fork(after_in_child=_begin_anew)

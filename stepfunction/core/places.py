@@ -11,7 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from itertools import count
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -31,6 +31,10 @@ from stepfunction.core.workers import (
 if TYPE_CHECKING:
     from stepfunction.core.lanes import LaneFuture, ProcessLanes
 
+# The executors of others in one of whose threads this runs: a task that waited there
+# for other tasks of the same executor could wait for ever.
+_around: ContextVar[tuple[Executor, ...]]
+_around = ContextVar("stepfunction_around", default=())
 _logger = logging.getLogger("stepfunction")
 _MOST_THREADS = 32
 _MOST_LANES = 1024
@@ -245,6 +249,7 @@ class Pool:
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         if not self._is_remote:
             attempt.variables = copy_context()
+            attempt.variables.run(_around.set, (*_around.get(), self._executor))
             return self._executor.submit(
                 make_attempt, attempt, self._value, self._make_context
             )
@@ -378,6 +383,8 @@ class Workers:
         """
         if self.override is not None:
             executor = self.override
+        if executor in _around.get():
+            executor = "inline"
         if executor == "inline":
             if any(task.is_timed for task in tasks):
                 self._warn_of_limits()

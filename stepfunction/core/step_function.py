@@ -496,6 +496,10 @@ class StepFunction:
     ) -> Run:
         check_limits(executor, timeout)
         graph = self.compile()
+        if graph.uses_processes or runs_in_processes(executor):
+            from stepfunction.core.lanes import refuse_where_processes_cannot_start
+
+            refuse_where_processes_cannot_start()
         if runs_in_processes(executor):
             problems = list(sending_problems(graph.table, executor))
             if problems:
@@ -521,6 +525,9 @@ def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
     try:
         with execution._cancellation.expiring(timeout):
             run_graph(run)
+    except BaseException:
+        execution.cancel()
+        raise
     finally:
         run.workers.close(kill=execution._cancellation.requested)
     if run.is_unhandled:

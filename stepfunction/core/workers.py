@@ -24,6 +24,7 @@ from stepfunction.core.errors import (
     ExecutionCancelledError,
     HeartbeatTimeoutError,
     StepTimeoutError,
+    WorkerStartError,
     error_text,
     users_traceback,
 )
@@ -345,6 +346,9 @@ class _Loop:
             self.stop()
             self.leave_out(task)
             return
+        if isinstance(report.payload, WorkerStartError):
+            task.settle(report, self.is_stopping)
+            raise report.payload  # no task has failed: none can run here
         if attempt.overdue is not None and report.outcome is Outcome.KILLED:
             report = report._replace(
                 outcome=Outcome.TIMED_OUT, payload=attempt.overdue
