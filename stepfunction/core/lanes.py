@@ -344,12 +344,16 @@ class _Lane(threading.Thread):
         return describe(label, process.pid, process.exitcode)
 
     def _be_ready(self, label: str) -> None:
-        process = self._process
-        if process is not None and process.exitcode is not None:  # it died while idle
+        if self._process is not None and self._has_left():
             with self._lock:
                 self._discard()
         if self._process is None:
             self._start(label)
+
+    def _has_left(self) -> bool:
+        """Tell whether the worker died while it was idle."""
+        # The end of the pipe is seen first, but a child of the worker may hold it.
+        return self._pipe.poll() or self._process.exitcode is not None
 
     def _start(self, label: str) -> None:
         pipe, far_end = self._context.Pipe()
