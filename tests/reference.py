@@ -139,12 +139,12 @@ def choose(branch, result):
 
 
 def taker(on_failure, error):
-    """Give where a failure leads: asked for itself first, then for what it wraps."""
-    while error is not None:
-        for asked, target in on_failure.items():
-            if asked in error[0]:
-                return target
-        error = error[-1] if error[0] in (STEP, PARALLEL) else None
+    """Give where a failure leads: the first class that it, or what it wraps, is of."""
+    classes = set(error[0])
+    while error[0] in (STEP, PARALLEL) and error[-1] is not None:
+        error = error[-1]
+        classes |= {*error[0]}
+    return next((on_failure[name] for name in on_failure if name in classes), None)
 
 
 def tolerance(step):

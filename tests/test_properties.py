@@ -158,7 +158,7 @@ def workflows(draw: Any, races: bool, steady: bool = False, depth: int = 3) -> A
     max_steps = draw(st.integers(1, 12)) if may_loop or draw(ONE_IN[6]) else None
     workflow = {"name": "w", "start": "a", "max_steps": max_steps, "steps": steps}
     found = reference.reachable(workflow, ["next", "branch", "failure"])
-    order = draw(st.permutations(sorted(found)))
+    order = sorted(found, reverse=draw(ONE_IN[2]))
     return {**workflow, "steps": {name: steps[name] for name in order}}
 
 
@@ -196,9 +196,9 @@ def drawn_steps(
         step["ends"] = draw(st.sampled_from([None, None, "completed", "failed"]))
     # A fan-out with retries always races: which task ends first is nobody's promise.
     if draw(ONE_IN[2]) and (races or "do" in step):
-        names = WRAPPERS if is_racy else [*CLASSES]
+        narrow = [] if is_racy else ["Oops", "Oops", "LookupError"]
         step["attempts"] = draw(st.integers(2, 3))
-        step["retry_on"] = draw(st.sampled_from(["Exception"] * 5 + names))
+        step["retry_on"] = draw(st.sampled_from(["Exception", *narrow, *WRAPPERS]))
     if races and step["stop"]:
         step["tasks"] = without_races(step)
     return step
@@ -212,14 +212,19 @@ def scripts(races: bool, steady: bool) -> Any:
 TOLERATED = st.sampled_from([None, None, 0, 1, 2, 9, "0%", "25%", "33.4%", "50%"])
 
 
-@st.composite
-def takers(draw: Any, targets: list[str], is_racy: bool) -> Any:
-    taken: dict[str, str] = {}
-    for name in draw(st.permutations(WRAPPERS if is_racy else [*CLASSES])):
-        is_free = not any(issubclass(CLASSES[name], CLASSES[base]) for base in taken)
-        if is_free and draw(ONE_IN[2]):
-            taken[name] = draw(st.sampled_from(targets))
-    return taken or {"Exception": draw(st.sampled_from(targets))}
+def takers(targets: list[str], is_racy: bool) -> Any:
+    """Draw what on_failure maps; a class behind one of its bases is left out."""
+
+    def in_order(pairs: list[tuple[str, str]]) -> dict[str, str]:
+        taken: dict[str, str] = {}
+        for name, target in pairs:
+            if not any(issubclass(CLASSES[name], CLASSES[base]) for base in taken):
+                taken[name] = target
+        return taken
+
+    names = st.sampled_from(WRAPPERS if is_racy else [*CLASSES])
+    pairs = st.tuples(names, st.sampled_from(targets))
+    return st.lists(pairs, min_size=1, max_size=4).map(in_order)
 
 
 def without_races(step: Any) -> Any:
@@ -390,7 +395,7 @@ def facts_of(error: BaseException) -> Any:
 # --- executions ---------------------------------------------------------------------
 
 
-@examples(250)
+@examples(200)
 @given(workflows(races=False), VALUES)
 def test_an_inline_execution_comes_to_what_the_reference_says(workflow, value):
     check(workflow, value, races=False, executor="inline")
@@ -657,16 +662,18 @@ def test_compile_lets_circles_be_where_max_steps_bounds_a_run(definition):
 
 # --- drawings -----------------------------------------------------------------------
 
-HOSTILE = ["node", "a:b", '"', "\\", "\\n", "<b>", "&amp;", "a\nb", "\\N", "->", "]"]
+HOSTILE = st.text(min_size=1, max_size=4) | st.sampled_from(
+    ["node", "a:b", '"', "\\", "\\n", "\\N", "<b>", "&", "&amp;", "\n", "->", "{|}"]
+)
 
 
 # pydot's own parser uses names that pyparsing has since changed.
 @pytest.mark.filterwarnings("ignore:.* deprecated - use:DeprecationWarning")
-@examples(30)
+@examples(20)
 @given(
     workflows(races=False, depth=2),
     st.lists(
-        st.text(min_size=1, max_size=8) | st.sampled_from(HOSTILE),
+        st.lists(HOSTILE, min_size=1, max_size=3).map("".join),
         min_size=7,
         max_size=7,
         unique=True,
