@@ -45,6 +45,7 @@ build: $(VENV)/.has-dev ## make the sdist and the wheel
 
 clean: ## remove all that these targets made
 	rm -rf .venv* build dist *.egg-info .coverage* .hypothesis .*_cache
+	rm -f car_purchase.db car_purchase.svg
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Stamps, so that a second run has nothing to install.

@@ -460,6 +460,11 @@ class ByKeyword(Exception):
         return self.text
 
 
+class Coded(OSError):
+    def __init__(self, code: int, *, reason: str) -> None:
+        super().__init__(code, reason)
+
+
 class Locked(Exception):
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -497,6 +502,7 @@ ERRORS = st.one_of(
     st.builds(lambda text: UnicodeDecodeError("utf-8", b"!", 0, 1, text), st.text()),
     st.builds(TwoIn, st.text(), st.integers()),
     st.builds(lambda text: ByKeyword(text=text), st.text()),
+    st.builds(lambda code, text: Coded(code, reason=text), st.integers(), st.text()),
     st.builds(Locked, st.text()),
     st.builds(Unwilling, st.text()),
     st.builds(Changing, st.text()),

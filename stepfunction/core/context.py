@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import ExecutionCancelledError, TransferError
+from stepfunction.core.errors import (
+    ExecutionCancelledError,
+    TransferError,
+    did_you_mean,
+)
 from stepfunction.core.execution import StepRecord, portable
 
 
@@ -105,7 +109,12 @@ class Context(Mapping[str, Any]):
             self._beat()
 
     def __getitem__(self, step: str) -> Any:
-        return self._here(step)[step]
+        results = self._here(step)
+        try:
+            return results[step]
+        except KeyError:
+            hint = did_you_mean(step, results)
+            raise KeyError(f"no step {step!r} has ended yet{hint}") from None
 
     def __bool__(self) -> bool:
         return True  # also where no step has ended yet

@@ -120,7 +120,9 @@ class StepArguments(SimpleNamespace):
                     "output, with branch_targets"
                 )
         elif callable(branch):
-            if not _are_names(targets):
+            if isinstance(targets, str):
+                yield f"branch_targets is a list of names, not the text {targets!r}"
+            elif not _are_names(targets):
                 yield (
                     "branch is a callable, so give branch_targets=['…'], the names of "
                     "the steps it may choose; checking and drawing cannot call it"
@@ -297,10 +299,10 @@ def check_limits(executor: Any, timeout: Any) -> None:
 
 
 def _unknown_executor(executor: Any) -> str:
-    return (
-        "executor is 'inline', 'thread', 'process' or a concurrent.futures.Executor, "
-        f"not {executor!r}{did_you_mean(executor, EXECUTORS)}"
-    )
+    text = "executor is 'inline', 'thread', 'process' or a concurrent.futures.Executor"
+    if isinstance(executor, type):
+        return f"{text}, not the class {executor.__name__}; make one of it"
+    return f"{text}, not {executor!r}{did_you_mean(executor, EXECUTORS)}"
 
 
 def _failure_problems(on_failure: Mapping[Any, Any]) -> Iterator[str]:

@@ -187,12 +187,15 @@ def _after_failure(
         BaseException: If it is no failure of the step, but an interrupt of the run.
     """
     execution = run.execution
+    is_stopping = execution._cancellation.requested
+    if is_stopping and isinstance(error, ExecutionCancelledError):
+        visit = visit._replace(outcome=Outcome.CANCELLED)  # it gave up when told
     place = len(execution._journal)
     execution._journal.extend((visit, perf_counter(), error))
     if visit.outcome is Outcome.CANCELLED and not isinstance(error, Exception):
         raise error
-    if execution._cancellation.requested:
-        raise ExecutionCancelledError("the execution was cancelled") from error
+    if is_stopping:
+        raise ExecutionCancelledError("the execution was stopped") from error
     is_ours = isinstance(error, StepExecutionError) and not isinstance(
         step.action, Call
     )
@@ -247,7 +250,7 @@ def _failed(entry: str | Visit, error: BaseException) -> Visit:
 def _stop(run: Run, follower: str) -> Exception:
     """Give the error that says why the run does not go on."""
     if run.execution._cancellation.requested:
-        return ExecutionCancelledError("the execution was cancelled")
+        return ExecutionCancelledError("the execution was stopped")
     return StepLimitError(
         f"{run.graph.name!r} has run {run.graph.max_steps} steps and would go on with "
         f"{follower!r}; if that is no endless loop, raise max_steps",
@@ -270,7 +273,7 @@ def _perform(step: Step, value: Any, run: Run) -> Visit:
             visit = _perform_elsewhere(step, value, run, dependent)
     outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
     if cancellation.requested and outcomes != {Outcome.SUCCEEDED}:
-        cancelled = ExecutionCancelledError("the execution was cancelled")
+        cancelled = ExecutionCancelledError("the execution was stopped")
         return visit._replace(outcome=Outcome.CANCELLED, output=None, error=cancelled)
     return visit
 

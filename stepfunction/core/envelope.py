@@ -194,8 +194,8 @@ def obstacle(call: Any) -> str | None:
         getattr(main, "__file__", None) or ""
     ):
         return (
-            "cannot be sent to a process: it was defined in a console, a notebook or "
-            "standard input; put it into a file that can be imported, "
+            "cannot be sent to a process: it was defined in a console, a notebook, by "
+            "python -c or on standard input; put it into a file that can be imported, "
             "or use executor='thread'"
         )
     try:

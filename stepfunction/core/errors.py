@@ -265,7 +265,9 @@ def closest(name: object, known: Iterable[str]) -> str | None:
     """Give the known name that a mistyped one resembles most, if any does."""
     from difflib import get_close_matches
 
-    return next(iter(get_close_matches(str(name), list(known), n=1)), None)
+    by_lower = {text.lower(): text for text in known}
+    close = get_close_matches(str(name).lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else None
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ looked at, so that a run pays nothing for it.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Generator, Iterator, Mapping
@@ -21,6 +22,7 @@ from stepfunction.core.errors import (
     ExecutionCancelledError,
     ExecutionTimeoutError,
     StepExecutionError,
+    StepFunctionError,
     error_text,
 )
 
@@ -66,6 +68,11 @@ class Attempt(NamedTuple):
     started: float
     duration: float
     error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        took = duration_text(self.duration)
+        what = "" if self.error is None else f": {self.error!r}"
+        return f"<Attempt {self.number} {self.outcome} in {took}{what}>"
 
 
 class StepRecord(NamedTuple):
@@ -159,6 +166,7 @@ class Execution:
         self._results: dict[str, Any] = {}
         self._results_end = 0
         self._done: threading.Event | None = None  # of one that start() began
+        self._timeout = math.inf
 
     @property
     def started(self) -> float:
@@ -237,13 +245,18 @@ class Execution:
             The execution itself, if it did not fail.
 
         Raises:
+            StepFunctionError: If it still runs.
             StepExecutionError: If it FAILED, caused by the step's exception.
             ExecutionTimeoutError: If it TIMED_OUT.
             ExecutionCancelledError: If it was CANCELLED.
         """
+        if self.status is Status.RUNNING:
+            raise StepFunctionError(
+                f"execution of {self.workflow!r} is still running; wait() for it first"
+            )
         if self.status is Status.TIMED_OUT:
             overdue = ExecutionTimeoutError(
-                f"execution of {self.workflow!r} took longer than it may"
+                f"execution of {self.workflow!r} took longer than {self._timeout:g} s"
             )
             overdue.execution = self
             raise overdue
@@ -354,8 +367,9 @@ class Execution:
         return f"{text} after {steps} step{plural} in {duration_text(self.duration)}>"
 
     def __await__(self) -> Generator[None, None, Execution]:
-        """Give the execution itself: ``await workflow.execute()`` reads well."""
+        """Give the execution itself, once it has ended."""
         yield from ()
+        self.wait()
         return self
 
     def __reduce__(self) -> Any:

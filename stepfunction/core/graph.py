@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 Place: TypeAlias = 'Literal["inline", "thread", "process"] | Executor'
 
 
+_MOST_LISTED = 10
+
+
 class Arrow(NamedTuple):
     """One arrow of the graph.
 
@@ -62,7 +65,11 @@ class Branch(NamedTuple):
     def choose(self, result: Any) -> str | None:
         """Give the step that a result leads to, or None."""
         if self.chooser is not None:
-            return self.chooser(result)
+            try:
+                return self.chooser(result)
+            except Exception as error:
+                error.add_note("raised by the branch of the step")
+                raise
         if not _is_hashable(result) or result not in self.table:
             return None
         key, target = self.table[result]
@@ -207,7 +214,9 @@ class Step(NamedTuple):
     def _unmatched(self, output: Any, target: Any) -> NoBranchMatchedError:
         assert self.branch is not None
         known = self.branch.known()
-        listed = ", ".join(map(short_repr, known))
+        listed = ", ".join(map(short_repr, known[:_MOST_LISTED]))
+        if len(known) > _MOST_LISTED:
+            listed += f" and {len(known) - _MOST_LISTED} more"
         if target is not None:
             text = (
                 f"branch of step {self.name!r} chose {target!r} for "
@@ -299,7 +308,8 @@ def freeze(
     if start is not None and start in steps:
         reached = reachable(start, steps, ("next", "branch", "failure"))
         problems += (
-            f"step {other!r} cannot be reached from {start!r}"
+            f"step {other!r} cannot be reached from {start!r}; lead to it with "
+            "next_step, branch or on_failure, or leave it out"
             for other in steps
             if other not in reached
         )

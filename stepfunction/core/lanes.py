@@ -31,6 +31,7 @@ from weakref import WeakSet, finalize
 
 from stepfunction.core.envelope import open_answer, pack_call
 from stepfunction.core.errors import (
+    StepFunctionError,
     WorkerCrashedError,
     WorkerKilledError,
     WorkerStartError,
@@ -120,6 +121,10 @@ class ProcessLanes(Executor):
         self._dismissal = finalize(self, _dismiss, self._calls, self._lanes)
         self._dismissal.atexit = False
 
+    def __repr__(self) -> str:
+        state = ", shut down" if self._is_shut else ""
+        return f"<ProcessLanes: {len(self._lanes)} of {self.max_workers} lanes{state}>"
+
     def submit(
         self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Future[Any]:
@@ -163,7 +168,10 @@ class ProcessLanes(Executor):
         future = LaneFuture(label, watcher)
         with self._lock:
             if self._is_shut:
-                raise RuntimeError("cannot submit to ProcessLanes after shutdown()")
+                raise RuntimeError(
+                    "cannot submit to ProcessLanes after shutdown(); "
+                    "keep it open as long as it is used"
+                )
             unfinished = self._calls.put(_Work(future, head, body))
             if len(self._lanes) < min(self.max_workers, unfinished):
                 lane = _Lane(self._context, self._calls)
@@ -302,6 +310,8 @@ class _Lane(threading.Thread):
             future.began = future.ended - seconds
         except BaseException as error:
             future.ended = perf_counter()
+            if isinstance(error, StepFunctionError):
+                error.__traceback__ = None  # the way it went here tells nobody anything
             is_result, payload = False, error
         with self._lock:
             self._future = None

@@ -137,7 +137,10 @@ def _is_required(parameter: Parameter) -> bool:
 def _way_out(parameter: Parameter) -> str:
     if parameter.kind is Parameter.POSITIONAL_ONLY:
         return "it is positional only, so wrap the function in one that gives it"
-    return f"fix it with params={{{parameter.name!r}: …}}"
+    hint = f"give it with params={{{parameter.name!r}: …}}"
+    if parameter.name == "ctx":
+        hint += ", or annotate it Context to be given the context"
+    return hint
 
 
 def _unusable(

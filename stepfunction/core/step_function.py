@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -522,6 +523,7 @@ class StepFunction:
 
 def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
     execution = run.execution
+    execution._timeout = math.inf if timeout is None else timeout
     try:
         with execution._cancellation.expiring(timeout):
             run_graph(run)

@@ -12,6 +12,7 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import BrokenExecutor
 from contextvars import Context as Variables
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -314,8 +315,8 @@ class _Loop:
             began = perf_counter()
             try:
                 self.place.begin(attempt)
-            except Exception as error:  # an executor that is broken, or shut down
-                attempt.end(Outcome.FAILED, error, began, perf_counter())
+            except BrokenExecutor as error:  # by a task that was there before
+                attempt.end(Outcome.CRASHED, error, began, perf_counter())
         self.place.staff()
 
     def take_news(self) -> None:

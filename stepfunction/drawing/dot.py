@@ -80,9 +80,9 @@ def _target(
         )
     if kind != "dot" and not can_lay_out:
         raise DrawingError(
-            f"drawing {kind.upper()} needs Graphviz, and there is none: install it "
-            "(apt install graphviz, brew install graphviz, …) or the Python package "
-            "pygraphviz, which brings it along; format='dot' needs neither"
+            f"drawing {kind.upper()} needs Graphviz, and there is none: "
+            "'pip install pygraphviz' brings it along, or install your system's "
+            "graphviz; format='dot' needs neither"
         )
     return Path(path if path is not None else f"{safe_file_name(name)}.{kind}"), kind
 

@@ -126,7 +126,10 @@ REFUSED_STEPS = {
         ),
         ({"branch": choose}, NEEDS_TARGETS),
         ({"branch": choose, "branch_targets": []}, NEEDS_TARGETS),
-        ({"branch": choose, "branch_targets": "Next"}, NEEDS_TARGETS),
+        (
+            {"branch": choose, "branch_targets": "Next"},
+            "branch_targets is a list of names, not the text 'Next'",
+        ),
         ({"branch": choose, "branch_targets": ["Next", 3]}, NEEDS_TARGETS),
         ({"branch_targets": ["B"]}, NEEDS_CHOOSER),
         ({"branch": {"yes": "B"}, "branch_targets": ["B"]}, NEEDS_CHOOSER),
@@ -151,7 +154,7 @@ REFUSED_STEPS = {
         ({"executor": Named("pool")}, f"{NEITHER}not <pool>"),
         (
             {"executor": ThreadPoolExecutor},
-            f"{NEITHER}not <class 'concurrent.futures.thread.ThreadPoolExecutor'>",
+            f"{NEITHER}not the class ThreadPoolExecutor; make one of it",
         ),
     ],
     "retry": [
@@ -184,7 +187,7 @@ REFUSED_STEPS = {
         ({"func": "work"}, "func is 'work', which cannot be called"),
         (
             {"func": work_with},
-            "work_with also requires 'rate'; fix it with params={'rate': …}",
+            "work_with also requires 'rate'; give it with params={'rate': …}",
         ),
         (
             {"func": stream},
@@ -222,7 +225,7 @@ REFUSED_STEPS = {
         ),
         (
             {"func": {"One": work_with, "Two": work}, "parallel": True},
-            "task 'One': work_with also requires 'rate'; fix it with "
+            "task 'One': work_with also requires 'rate'; give it with "
             "params={'rate': …}",
         ),
         (
@@ -346,7 +349,7 @@ def test_add_step_names_every_mistake_of_a_call_at_once():
         "tolerated_failures goes with parallel=True",
         "params has 'prize', but work_with has no parameter of that name to give by "
         "keyword",
-        "work_with also requires 'rate'; fix it with params={'rate': …}",
+        "work_with also requires 'rate'; give it with params={'rate': …}",
     )
 
 
@@ -372,7 +375,7 @@ def test_every_mistake_of_every_task_is_named():
 
     assert error.problems == (
         "task 'One': func is 1, which cannot be called",
-        "task 'Two': work_with also requires 'rate'; fix it with params={'rate': …}",
+        "task 'Two': work_with also requires 'rate'; give it with params={'rate': …}",
         "the name of a task is a text, not ''",
     )
 

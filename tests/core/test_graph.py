@@ -23,6 +23,10 @@ WAY_OUT = (
     "use executor='thread'"
 )
 
+UNREACHED = (
+    "; lead to it with next_step, branch or on_failure, or leave it out"
+)
+
 
 def work(value):
     return value
@@ -107,8 +111,8 @@ def test_a_step_that_no_arrow_leads_to_is_refused():
     workflow = workflow_of({"A": {}, "B": {"next_step": "C"}, "C": {}})
 
     assert problems_of(workflow) == (
-        "step 'B' cannot be reached from 'A'",
-        "step 'C' cannot be reached from 'A'",
+        f"step 'B' cannot be reached from 'A'{UNREACHED}",
+        f"step 'C' cannot be reached from 'A'{UNREACHED}",
     )
 
 
@@ -222,7 +226,7 @@ def test_all_problems_are_named_at_once():
         "(did you mean 'Apologise'?)",
         "step 'Pay': branch 'paid' leads to 'Ship', which is no step "
         "(did you mean 'Shop'?)",
-        "step 'Lost' cannot be reached from 'Check'",
+        f"step 'Lost' cannot be reached from 'Check'{UNREACHED}",
         "steps run in a circle: 'Check' → 'Pay' → 'Check'; lead out of it, or allow "
         "loops with StepFunction(max_steps=…)",
     ]
@@ -263,7 +267,7 @@ def test_the_problems_of_a_nested_workflow_are_named_with_the_others():
         "step 'B': nested workflow 'Inner': step 'In': next_step leads to 'Out', which "
         "is no step",
         "step 'A': next_step leads to 'Zzz', which is no step",
-        "step 'B' cannot be reached from 'A'",
+        f"step 'B' cannot be reached from 'A'{UNREACHED}",
     )
 
 
@@ -491,8 +495,8 @@ def test_a_function_of_a_console_is_refused(arguments, stdin):
 
     assert done.stdout.strip() == ascii(
         "workflow 'Orders': step 'A': work cannot be sent to a process: it was defined "
-        "in a console, a notebook or standard input; put it into a file that can be "
-        "imported, or use executor='thread'"
+        "in a console, a notebook, by python -c or on standard input; put it into a "
+        "file that can be imported, or use executor='thread'"
     )
 
 
@@ -651,7 +655,7 @@ def test_a_nested_builder_that_has_become_unsound_is_named_with_its_way(is_paral
 
     assert problems_of(outer) == (
         "step 'A': nested workflow 'Inner': step 'B': nested workflow 'Innermost': "
-        "step 'Lost' cannot be reached from 'In'",
+        f"step 'Lost' cannot be reached from 'In'{UNREACHED}",
     )
 
 

@@ -250,7 +250,10 @@ def test_submit_after_shutdown_is_refused():
     lanes.shutdown()
     with pytest.raises(RuntimeError) as caught:
         lanes.submit(pid)
-    assert str(caught.value) == "cannot submit to ProcessLanes after shutdown()"
+    assert str(caught.value) == (
+        "cannot submit to ProcessLanes after shutdown(); "
+        "keep it open as long as it is used"
+    )
 
 
 @pytest.mark.parametrize("count", [0, -1])

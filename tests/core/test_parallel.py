@@ -568,9 +568,16 @@ def test_an_executor_that_was_shut_down_fails_the_step(make):
     pool.shutdown()
     workflow = fan_out({"a": double, "b": double}, executor=pool, on_failure="Caught")
     error = workflow.execute(4).output
-    assert type(error) is ParallelStepExecutionError
-    assert type(error.__cause__) is RuntimeError
-    assert "after shutdown" in str(error.__cause__)
+    assert type(error) is RuntimeError
+    assert "after shutdown" in str(error)
+
+
+@pytest.mark.parametrize("make", [ProcessLanes, ThreadPoolExecutor])
+def test_no_step_tolerates_an_executor_that_was_shut_down(make):
+    pool = make(1)
+    pool.shutdown()
+    with pytest.raises(StepExecutionError, match="after shutdown"):
+        fan_out({"a": double, "b": double}, executor=pool).execute(4)
 
 
 # --- stop_on_failure ------------------------------------------------------------

@@ -394,18 +394,18 @@ class Pricer:
 )
 def test_a_required_parameter_that_nothing_fills_is_refused(function, name):
     assert problems_of(function) == (
-        f"{name} also requires 'rate'; fix it with params={{'rate': …}}",
+        f"{name} also requires 'rate'; give it with params={{'rate': …}}",
     )
 
 
 def test_every_required_parameter_that_nothing_fills_is_named():
     assert problems_of(lambda value, rate, tax, *, day: value) == (
         "test_every_required_parameter_that_nothing_fills_is_named.<lambda> also "
-        "requires 'rate'; fix it with params={'rate': …}",
+        "requires 'rate'; give it with params={'rate': …}",
         "test_every_required_parameter_that_nothing_fills_is_named.<lambda> also "
-        "requires 'tax'; fix it with params={'tax': …}",
+        "requires 'tax'; give it with params={'tax': …}",
         "test_every_required_parameter_that_nothing_fills_is_named.<lambda> also "
-        "requires 'day'; fix it with params={'day': …}",
+        "requires 'day'; give it with params={'day': …}",
     )
 
 
@@ -586,7 +586,7 @@ def test_an_annotation_beside_one_that_cannot_be_resolved_asks_too():
 def test_another_annotation_does_not_ask_for_the_context(annotation):
     (problem,) = problems_of(function_with(annotation, Context=Context))
 
-    assert problem == "function also requires 'asked'; fix it with params={'asked': …}"
+    assert problem == "function also requires 'asked'; give it with params={'asked': …}"
 
 
 @pytest.mark.parametrize(

@@ -352,9 +352,9 @@ def test_without_graphviz_an_asked_for_format_is_an_error(folder, kind, by):
     with pytest.raises(DrawingError) as caught:
         chain("A").visualize(**chosen)
     assert str(caught.value) == (
-        f"drawing {kind.upper()} needs Graphviz, and there is none: install it "
-        "(apt install graphviz, brew install graphviz, …) or the Python package "
-        "pygraphviz, which brings it along; format='dot' needs neither"
+        f"drawing {kind.upper()} needs Graphviz, and there is none: "
+        "'pip install pygraphviz' brings it along, or install your system's "
+        "graphviz; format='dot' needs neither"
     )
     assert os.listdir(folder) == []
 
