@@ -175,8 +175,6 @@ def test_a_definition_that_is_not_sound_is_refused_at_once():
 
 
 def test_the_executor_of_a_start_overrides_those_of_the_steps():
-    workflow = one(lambda value: threading.current_thread(), executor="thread")
-    workflow.add_step("Next", double)
     workflow = StepFunction("Shop").set_start_step("A")
     workflow.add_step("A", lambda value: threading.get_ident(), "B")
     workflow.add_step(
@@ -502,19 +500,18 @@ if __name__ == "__main__":
 def test_an_execution_does_not_outlive_the_main_thread(kind, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(PROGRAM)
-    program = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, script, kind],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        worker = int(program.stdout.readline())
-        out, err = program.communicate("end\n", timeout=4)  # 2 s, and slack
-    finally:
-        program.kill()
-        program.wait()
+    ) as program:
+        try:
+            worker = int(program.stdout.readline())
+            out, err = program.communicate("end\n", timeout=4)  # 2 s, and slack
+        finally:
+            program.kill()
     assert program.returncode == 0
     assert (out, err) == ("", "")
     assert is_gone(worker)

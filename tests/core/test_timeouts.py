@@ -1043,16 +1043,16 @@ except Exception as error:
     ],
 )
 def test_an_abandoned_thread_does_not_keep_the_interpreter(func, limit, error):
-    program = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", PROGRAM, func, limit],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
-    try:
-        assert program.stdout.readline() == f"{error}\n"
-        _, err = program.communicate(timeout=4)  # 2 s, and slack
-    finally:
-        program.kill()
+    ) as program:
+        try:
+            assert program.stdout.readline() == f"{error}\n"
+            _, err = program.communicate(timeout=4)  # 2 s, and slack
+        finally:
+            program.kill()
     assert program.returncode == 0
     assert err == ""
