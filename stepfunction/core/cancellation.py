@@ -28,9 +28,9 @@ class Cancellation:
         self._watchers: dict[object, Callable[[], object]] = {}
 
     def request(self, is_overdue: bool = False) -> None:
-        """Ask to stop. A second request does nothing."""
+        """Ask to stop. Only a first request, and a first as overdue, is told."""
         with self._lock:
-            if self.requested:
+            if self.requested and (self.is_overdue or not is_overdue):
                 return
             self.is_overdue = is_overdue
             self.requested = True
@@ -68,7 +68,7 @@ class Cancellation:
     @contextmanager
     def expiring(self, seconds: float | None) -> Iterator[None]:
         """Request it as overdue after some seconds; None for never."""
-        if seconds is None:
+        if seconds is None or seconds > threading.TIMEOUT_MAX:
             yield
             return
         timer = threading.Timer(seconds, self.request, (True,))

@@ -273,8 +273,11 @@ def _perform(step: Step, value: Any, run: Run) -> Visit:
             visit = _perform_elsewhere(step, value, run, dependent)
     outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
     if cancellation.requested and outcomes != {Outcome.SUCCEEDED}:
-        cancelled = ExecutionCancelledError("the execution was stopped")
-        return visit._replace(outcome=Outcome.CANCELLED, output=None, error=cancelled)
+        stopped = ExecutionCancelledError("the execution was stopped")
+        outcome = visit.outcome
+        if outcome not in (Outcome.KILLED, Outcome.ABANDONED):
+            outcome = Outcome.CANCELLED
+        return visit._replace(outcome=outcome, output=None, error=stopped)
     return visit
 
 
@@ -369,8 +372,9 @@ def _task(step: Step, name: str | None, action: Any, run: Run) -> Task:
         timeout = step.timeout
     else:
         # In the calling thread a nested workflow looks after its own time.
-        own_timeout = step.timeout if step.executor is None else None
-        timeout = None if step.executor is None else step.timeout
+        is_here = step.executor in (None, "inline")
+        own_timeout = step.timeout if is_here else None
+        timeout = None if is_here else step.timeout
         call = NestedCall(action, run.workers, title, own_timeout)
         wants_context = True
 

@@ -200,8 +200,7 @@ class Execution:
         return tuple(
             record
             for record in self._records()
-            if record.outcome in (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.CRASHED)
-            or (record.outcome is Outcome.KILLED and record.error is not None)
+            if record.error is not None and record.outcome is not Outcome.CANCELLED
         )
 
     @property

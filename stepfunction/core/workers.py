@@ -416,8 +416,12 @@ class _Loop:
 
     def stop(self) -> None:
         """Begin nothing more, stop what can be stopped, and tell the others."""
-        if self.is_stopping:
-            return
+        if not self.is_stopping:
+            self.halt()
+        if self.cancellation.is_overdue and self.place.left_behind is Outcome.ABANDONED:
+            self.leave_behind()
+
+    def halt(self) -> None:
         self.is_stopping = True
         self.cancellation.request()
         for attempt in self.under_way:
@@ -428,8 +432,6 @@ class _Loop:
             self.leave_out(task)
         self.waiting.clear()
         self.pausing.clear()
-        if self.cancellation.is_overdue and self.place.left_behind is Outcome.ABANDONED:
-            self.leave_behind()
 
     def leave_out(self, task: Task) -> None:
         """Let a task end before its next attempt: with how the last ended, if any."""

@@ -20,6 +20,7 @@ from stepfunction import (
     Status,
     StepExecutionError,
     StepFunction,
+    StepFunctionError,
 )
 
 LONG = 600  # no test waits for that
@@ -251,6 +252,35 @@ def test_raise_if_failed_gives_an_execution_that_did_not_fail():
     assert execution.raise_if_failed() is execution
 
 
+def test_raise_if_failed_cannot_tell_while_the_execution_runs(gate):
+    execution = one(gate).start(4)
+    assert gate.reached.wait(SECONDS)
+    with pytest.raises(StepFunctionError) as caught:
+        execution.raise_if_failed()
+    assert str(caught.value) == (
+        "execution of 'Shop' is still running; wait() for it first"
+    )
+
+
+def test_raise_if_failed_cannot_tell_before_the_execution_runs():
+    go_on = threading.Event()
+
+    def hold(frame, event, argument):
+        sys.setprofile(None)
+        go_on.wait(SECONDS)
+
+    threading.setprofile(hold)  # calls it in the new thread before all else
+    execution = one(fail).start()
+    threading.setprofile(None)
+    try:
+        assert execution.status is Status.INITIALIZED
+        with pytest.raises(StepFunctionError, match="wait"):
+            execution.raise_if_failed()
+    finally:
+        go_on.set()
+    assert execution.wait(SECONDS)
+
+
 def test_raise_if_failed_raises_the_failure_of_the_step():
     execution = one(fail).start(17)
     assert execution.wait(SECONDS)
@@ -420,7 +450,7 @@ def test_a_started_execution_may_have_a_timeout():
     assert execution.history[0].attempts[0].outcome is Outcome.ABANDONED
     with pytest.raises(ExecutionTimeoutError) as caught:
         execution.raise_if_failed()
-    assert str(caught.value) == "execution of 'Shop' took longer than it may"
+    assert str(caught.value) == "execution of 'Shop' took longer than 0.05 s"
     assert caught.value.execution is execution
 
 

@@ -824,7 +824,7 @@ def test_an_execution_that_takes_too_long_raises():
         workflow.execute(17, timeout=LIMIT)
     error = caught.value
     assert isinstance(error, TimeoutError)
-    assert str(error) == "execution of 'Shop' took longer than it may"
+    assert str(error) == "execution of 'Shop' took longer than 0.05 s"
     execution = error.execution
     assert execution.status is workflow.status is Status.TIMED_OUT
     assert execution.input == 17
