@@ -9,9 +9,9 @@ It is plain, slow, and knows nothing of the package. A workflow is plain data::
 
 A script says what each call of a function does; its last line is for every further
 call too: ("give", value), ("fail", class names, text), ("echo",), or ("raise",),
-which raises an input that is a failure. A parallel step branches on its first task's
-result. A failure is a tuple: the names of its class
-and of that class's bases, then facts. One that wraps another ends with that one.
+which raises an input that is a failure. A parallel step branches on the result of its
+first task. A failure is a tuple: the names of its class and of that class's bases,
+then facts; one that wraps another ends with that one.
 """
 
 from __future__ import annotations

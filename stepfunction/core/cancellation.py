@@ -91,4 +91,4 @@ class Cancellation:
         """
         woken = threading.Event()
         with self.calling(woken.set):
-            return woken.wait(seconds)
+            return woken.wait(min(seconds, threading.TIMEOUT_MAX))

@@ -120,7 +120,7 @@ class Context(Mapping[str, Any]):
         return True  # also where no step has ended yet
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._here("…"))
+        return iter(tuple(self._here("…")))
 
     def __len__(self) -> int:
         return len(self._here("…"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -48,28 +48,42 @@ def run_to_end(
     inside = copy_context()
     inside.run(callers_loop.set, None)
     inside.run(_level.set, _level.get() + 1)
-    future = inside.run(asyncio.run_coroutine_threadsafe, _settled(coroutine), loop)
+    done: Future[tuple[Any, BaseException | None]] = Future()
+    tasks: list[asyncio.Task[None]] = []
+
+    def start() -> None:
+        tasks.append(loop.create_task(_settle(coroutine, done)))
+
+    def stop() -> None:
+        # In the loop's thread, and after start(): a task is cancelled nowhere else.
+        loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+
+    inside.run(loop.call_soon_threadsafe, start)
+    cancellation = cancellation or Cancellation()
     try:
-        with (cancellation or Cancellation()).calling(future.cancel):
-            value, error = future.result()
-    except CancelledError:
-        raise ExecutionCancelledError("the coroutine was told to stop") from None
+        with cancellation.calling(stop):
+            value, error = done.result()
     except BaseException:
-        future.cancel()
+        stop()
         raise
+    if isinstance(error, asyncio.CancelledError):
+        if cancellation.requested:
+            raise ExecutionCancelledError("the coroutine was told to stop")
+        raise CancelledError("the coroutine was cancelled by its own code") from error
     if error is not None:
         raise error
     return value
 
 
-async def _settled(
+async def _settle(
     coroutine: Coroutine[Any, Any, Any],
-) -> tuple[Any, BaseException | None]:
-    """Await a coroutine without letting SystemExit and its like end the loop."""
+    done: Future[tuple[Any, BaseException | None]],
+) -> None:
+    """Await a coroutine, and let not even SystemExit end the loop."""
     try:
-        return await coroutine, None
+        done.set_result((await coroutine, None))
     except BaseException as error:
-        return None, error
+        done.set_result((None, error))
 
 
 def _private_loop(level: int) -> asyncio.AbstractEventLoop:

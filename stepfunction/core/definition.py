@@ -14,10 +14,15 @@ from typing import Any
 
 from stepfunction.core.calls import Call
 from stepfunction.core.errors import DefinitionError, did_you_mean
-from stepfunction.core.graph import Action, Branch, FanOut, Step, plain_call
+from stepfunction.core.executors import NAMES, is_lanes
+from stepfunction.core.graph import (
+    Action,
+    Branch,
+    FanOut,
+    Step,
+    plain_call,
+)
 from stepfunction.core.retry import is_retry
-
-EXECUTORS = ("inline", "thread", "process")
 
 
 class StepArguments(SimpleNamespace):
@@ -139,7 +144,7 @@ class StepArguments(SimpleNamespace):
     def _place_problems(self) -> Iterator[str]:
         executor = self.executor
         if isinstance(executor, str):
-            if executor not in EXECUTORS:
+            if executor not in NAMES:
                 yield _unknown_executor(executor)
         elif executor is not None and not isinstance(executor, Executor):
             yield _unknown_executor(executor)
@@ -168,8 +173,11 @@ class StepArguments(SimpleNamespace):
                 )
         if self.heartbeat is None or action is None:
             return
-        if executor not in ("thread", "process"):
-            yield "heartbeat goes with executor='thread' or executor='process'"
+        if executor not in ("thread", "process") and not is_lanes(executor):
+            yield (
+                "heartbeat goes with executor='thread' or executor='process', "
+                "or with ProcessLanes"
+            )
         calls = action.tasks.values() if isinstance(action, FanOut) else [action]
         if any(not isinstance(c, Call) or c.context_name is None for c in calls):
             yield (
@@ -289,7 +297,7 @@ def check_limits(executor: Any, timeout: Any) -> None:
     """
     problems = []
     if not (
-        executor is None or isinstance(executor, Executor) or executor in EXECUTORS
+        executor is None or isinstance(executor, Executor) or executor in NAMES
     ):
         problems.append(_unknown_executor(executor))
     if timeout is not None and not _is_duration(timeout):
@@ -302,7 +310,7 @@ def _unknown_executor(executor: Any) -> str:
     text = "executor is 'inline', 'thread', 'process' or a concurrent.futures.Executor"
     if isinstance(executor, type):
         return f"{text}, not the class {executor.__name__}; make one of it"
-    return f"{text}, not {executor!r}{did_you_mean(executor, EXECUTORS)}"
+    return f"{text}, not {executor!r}{did_you_mean(executor, NAMES)}"
 
 
 def _failure_problems(on_failure: Mapping[Any, Any]) -> Iterator[str]:

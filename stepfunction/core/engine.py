@@ -188,8 +188,6 @@ def _after_failure(
     """
     execution = run.execution
     is_stopping = execution._cancellation.requested
-    if is_stopping and isinstance(error, ExecutionCancelledError):
-        visit = visit._replace(outcome=Outcome.CANCELLED)  # it gave up when told
     place = len(execution._journal)
     execution._journal.extend((visit, perf_counter(), error))
     if visit.outcome is Outcome.CANCELLED and not isinstance(error, Exception):
@@ -227,7 +225,7 @@ def _remember(first: BaseException, error: BaseException) -> None:
     """Make the first failure the context of a failure in a failure step."""
     earlier, later = _contexts(first), _contexts(error)
     if not {id(one) for one in earlier} & {id(one) for one in later}:
-        later[-1].__context__ = first
+        BaseException.__setattr__(later[-1], "__context__", first)
 
 
 def _contexts(error: BaseException) -> list[BaseException]:
@@ -264,10 +262,10 @@ def _stop(run: Run, follower: str) -> Exception:
 def _perform(step: Step, value: Any, run: Run) -> Visit:
     """Perform a step that is more than a plain call."""
     cancellation = run.execution._cancellation
-    if step.executor is None:
-        return _perform_here(step, value, run, cancellation)
     with cancellation.dependent() as dependent:
-        if isinstance(step.action, FanOut):
+        if step.executor is None:
+            visit = _perform_here(step, value, run, dependent)
+        elif isinstance(step.action, FanOut):
             visit = _fan_out(step, step.action, value, run, dependent)
         else:
             visit = _perform_elsewhere(step, value, run, dependent)
@@ -288,7 +286,8 @@ def _perform_here(
     task = _task(step, None, step.action, run)
     make_context = _context_maker(step, run)
     first = LiveAttempt(task, cancellation)
-    task.settle(make_attempt(first, value, make_context, catch=Exception))
+    report = make_attempt(first, value, make_context, catch=Exception)
+    task.settle(report, cancellation.requested)
     if step.retry is not None and (task.error or judges_results(step.retry)):
         place = Inline(value, make_context, isolate=False)
         run_tasks((task,), place, cancellation)

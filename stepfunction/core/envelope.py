@@ -108,7 +108,7 @@ def perform(
         began = perf_counter()
         output = function(*args, **kwargs)
     except BaseException as error:
-        error.__traceback__ = users_traceback(error)
+        error.with_traceback(users_traceback(error))
         return pack((False, error, perf_counter() - began))
     seconds = perf_counter() - began
     try:
@@ -238,9 +238,9 @@ def unpack_error(
     """Give back a packed exception, with its traceback as its ``__cause__``."""
     error: BaseException = pickle.loads(data)
     if cause is not None:
-        error.__cause__ = unpack_error(*cause)
+        BaseException.__setattr__(error, "__cause__", unpack_error(*cause))
     else:
-        error.__cause__ = RemoteTraceback(traceback_text)
+        BaseException.__setattr__(error, "__cause__", RemoteTraceback(traceback_text))
     return error
 
 

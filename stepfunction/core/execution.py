@@ -249,7 +249,7 @@ class Execution:
             ExecutionTimeoutError: If it TIMED_OUT.
             ExecutionCancelledError: If it was CANCELLED.
         """
-        if self.status is Status.RUNNING:
+        if self.status in (Status.INITIALIZED, Status.RUNNING):
             raise StepFunctionError(
                 f"execution of {self.workflow!r} is still running; wait() for it first"
             )
@@ -264,9 +264,13 @@ class Execution:
                 f"execution of {self.workflow!r} was cancelled"
             )
             cancelled.execution = self
-            raise cancelled
+            raise cancelled from self.error
         if self._blame is not None:
             raise self._failure()
+        if self.status is Status.FAILED:  # the engine itself could not go on
+            raise StepFunctionError(
+                f"execution of {self.workflow!r} failed: {self.error!r}"
+            ) from self.error
         return self
 
     def _failure(self) -> StepExecutionError:

@@ -21,6 +21,7 @@ from stepfunction.core.errors import (
     closest,
     did_you_mean,
 )
+from stepfunction.core.executors import runs_in_processes
 from stepfunction.core.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -338,15 +339,6 @@ def _uses_processes(step: Step) -> bool:
     return runs_in_processes(step.executor) or any(
         isinstance(action, Graph) and action.uses_processes
         for _, action in step.tasks()
-    )
-
-
-def runs_in_processes(executor: Any) -> bool:
-    """Tell an executor whose workers must import the functions they are sent."""
-    kind = f"{type(executor).__module__}.{type(executor).__qualname__}"
-    return executor == "process" or kind in (
-        "concurrent.futures.process.ProcessPoolExecutor",
-        "stepfunction.core.lanes.ProcessLanes",
     )
 
 

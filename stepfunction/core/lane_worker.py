@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Callable
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from typing import Any
@@ -15,16 +16,26 @@ HELLO = b"hello"
 BEAT = b"beat"
 
 _pipe: Any = None
+_call = 0  # counts the calls, so that none is kept alive by another's threads
 _speaking = threading.Lock()  # a function's own threads may give heartbeats too
 
 
-def beat() -> None:
-    """Give a sign of life to the lane, from any thread of its worker."""
-    _say(BEAT)
+def heart() -> Callable[[], None]:
+    """Give what gives signs of life for the present call, from any thread."""
+    mine = _call
+
+    def beat() -> None:
+        with _speaking:
+            if _call == mine:
+                _pipe.send_bytes(BEAT)
+
+    return beat
 
 
-def _say(message: bytes) -> None:
+def _answer(message: bytes) -> None:
+    global _call
     with _speaking:
+        _call += 1
         _pipe.send_bytes(message)
 
 
@@ -41,13 +52,13 @@ def serve_lane(pipe: Any, environment: dict[str, str]) -> None:
     if hasattr(os, "register_at_fork"):
         # A child that outlives this worker must not keep its lane waiting.
         os.register_at_fork(after_in_child=pipe.close)
-    _say(HELLO)
+    _answer(HELLO)
     while True:
         try:
             head, body = pipe.recv_bytes(), pipe.recv_bytes()
         except (EOFError, OSError):
             return
-        _say(perform_packed(head, body))
+        _answer(perform_packed(head, body))
 
 
 def _die_with_parent() -> None:

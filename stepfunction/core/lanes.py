@@ -31,7 +31,6 @@ from weakref import WeakSet, finalize
 
 from stepfunction.core.envelope import open_answer, pack_call
 from stepfunction.core.errors import (
-    StepFunctionError,
     WorkerCrashedError,
     WorkerKilledError,
     WorkerStartError,
@@ -175,8 +174,8 @@ class ProcessLanes(Executor):
             unfinished = self._calls.put(_Work(future, head, body))
             if len(self._lanes) < min(self.max_workers, unfinished):
                 lane = _Lane(self._context, self._calls)
-                self._lanes.append(lane)
                 lane.start()
+                self._lanes.append(lane)
         return future
 
     def kill(self, future: Future[Any]) -> bool:
@@ -288,17 +287,24 @@ class _Lane(threading.Thread):
 
     def run(self) -> None:
         while not _is_ending and (work := self._calls.take()) is not None:
-            if work.future.set_running_or_notify_cancel():
+            if self._take_on(work.future):
                 self._serve(work)
             else:
                 self._calls.finish()
             del work  # an idle lane keeps nothing alive
         self._let_go()
 
+    def _take_on(self, future: LaneFuture) -> bool:
+        with self._lock:  # from here on kill() finds it
+            if not future.set_running_or_notify_cancel():
+                return False
+            if self._is_killed:
+                self._discard()
+            self._future, self._is_killed = future, False
+            return True
+
     def _serve(self, work: _Work) -> None:
         future = work.future
-        with self._lock:
-            self._future, self._is_killed = future, False
         try:
             self._be_ready(future.label)
             future.began = perf_counter()
@@ -310,9 +316,7 @@ class _Lane(threading.Thread):
             future.began = future.ended - seconds
         except BaseException as error:
             future.ended = perf_counter()
-            if isinstance(error, StepFunctionError):
-                error.__traceback__ = None  # the way it went here tells nobody anything
-            is_result, payload = False, error
+            is_result, payload = False, error.with_traceback(None)
         with self._lock:
             self._future = None
             if self._is_killed:  # too late for this call, but not for its process
@@ -494,8 +498,8 @@ def refuse_where_processes_cannot_start() -> None:
     if current.daemon:
         raise WorkerStartError(
             "this process is daemonic (a worker of Celery or multiprocessing.Pool), so "
-            "it may not start others; use executor='thread', or a pool whose workers "
-            "are not daemonic (concurrent.futures, billiard's threads or solo pool)"
+            "it may not start others; use executor='thread', or workers that are not "
+            "daemonic (concurrent.futures, Celery with --pool threads or solo)"
         )
 
 

@@ -15,11 +15,12 @@ from contextvars import ContextVar, copy_context
 from itertools import count
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from stepfunction.core.context import Context
 from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
 from stepfunction.core.execution import Outcome
+from stepfunction.core.executors import is_lanes
 from stepfunction.core.workers import (
     LiveAttempt,
     MakeContext,
@@ -117,10 +118,11 @@ class Threads:
             attempt = queue.get()
             if attempt is None:
                 return
+            self._working[attempt] = thread
             if attempt.of_step.requested:
+                self._working.pop(attempt, None)
                 attempt.skip()
                 continue
-            self._working[attempt] = thread
             report = make_attempt(attempt, self._value, self._make_context)
             self._working.pop(attempt, None)
             attempt.end(*report[1:])
@@ -184,7 +186,7 @@ class Lanes:
         future = self._lanes.send(task.name, head, self._body, attempt)
         self._futures[attempt] = future
         future.add_done_callback(
-            lambda _: attempt.end(*_result(future, future.began))
+            lambda it: attempt.end(*_result(it, cast("LaneFuture", it).began))
         )
 
     def staff(self) -> None: ...
@@ -236,6 +238,7 @@ class Pool:
         self._futures[attempt] = future
 
         def done(future: Future[Any]) -> None:
+            self._futures.pop(attempt, None)
             result = _result(future, attempt.began)
             if result[0] is not Outcome.SUCCEEDED:
                 attempt.end(*result)
@@ -292,10 +295,10 @@ def _perform_elsewhere(
 
 
 def _call_in_lane(value: Any, call: bytes, context: Context | None) -> Any:
-    from stepfunction.core.lane_worker import beat
+    from stepfunction.core.lane_worker import heart
 
     if context is not None:
-        context._beat = beat
+        context._beat = heart()
     return _call(value, call, context)
 
 
@@ -388,6 +391,8 @@ class Workers:
         if executor == "inline":
             if any(task.is_timed for task in tasks):
                 self._warn_of_limits()
+            for task in tasks:
+                task.timeout = task.heartbeat = None
             return Inline(value, make_context)
         if executor == "thread":
             most = max_workers or min(len(tasks), _MOST_THREADS)
@@ -399,7 +404,7 @@ class Workers:
             limit = max_workers or min(len(tasks), usable_cpus())
             executor = self._open_lanes()
             return Lanes(executor, name, tasks, value, make_context, limit)
-        if hasattr(executor, "send") and hasattr(executor, "kill"):
+        if is_lanes(executor):
             limit = max_workers or (None if ahead else executor.max_workers)
             return Lanes(executor, name, tasks, value, make_context, limit)
         for task in tasks:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import copy_context
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -18,12 +19,12 @@ from stepfunction.core.definition import StepArguments, check_limits, plain_text
 from stepfunction.core.engine import Run, run_graph
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.execution import Execution, Status
+from stepfunction.core.executors import runs_in_processes
 from stepfunction.core.graph import (
     FanOut,
     Graph,
     Step,
     freeze,
-    runs_in_processes,
     sending_problems,
 )
 from stepfunction.core.places import Workers
@@ -99,7 +100,7 @@ class StepFunction:
     @property
     def context(self) -> Mapping[str, Any]:
         """Step name to output or exception, of the most recently started execution."""
-        return {} if self._latest is None else self._latest.context
+        return MappingProxyType({}) if self._latest is None else self._latest.context
 
     @property
     def last_result(self) -> Any:
@@ -372,6 +373,7 @@ class StepFunction:
         execution = run.execution
         execution._done = done = threading.Event()
         variables = copy_context()
+        variables.run(callers_loop.set, None)  # it may be closed before this has ended
 
         def work() -> None:
             try:
@@ -382,6 +384,7 @@ class StepFunction:
                 _started.discard(execution)
                 done.set()
 
+        _see_to_the_end()
         _started.add(execution)
         threading.Thread(target=work, name=self._name, daemon=True).start()
         return execution
@@ -417,6 +420,7 @@ class StepFunction:
         loop = asyncio.get_running_loop()
         run = self._begin(initial_input, executor, timeout)
         done: asyncio.Future[Execution] = loop.create_future()
+        done.add_done_callback(lambda it: it.cancelled() or it.exception())
         variables = copy_context()
         variables.run(callers_loop.set, loop)
 
@@ -441,7 +445,6 @@ class StepFunction:
         except asyncio.CancelledError:
             run.execution.cancel()
             await asyncio.wait([done])
-            done.exception()  # it has been seen: that it was cancelled says it all
             raise
 
     def visualize(
@@ -542,7 +545,14 @@ def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
 _started: set[Execution] = set()  # what start() began and has not ended
 
 
-@atexit.register
+@cache
+def _see_to_the_end() -> None:
+    """Have what was started cancelled when the main thread ends."""
+    # Before other threads are waited for, where Python offers that; concurrent.futures
+    # does the same. Else when the interpreter exits.
+    getattr(threading, "_register_atexit", atexit.register)(_cancel_started)
+
+
 def _cancel_started() -> None:
     for execution in list(_started):
         execution.cancel()

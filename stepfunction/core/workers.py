@@ -128,10 +128,9 @@ class Task:
 
     def visit(self, name: str, tasks: Iterable[Visit] = ()) -> Visit:
         """Give what the journal is to say of it."""
-        assert self.outcome is not None
         return Visit(
             name,
-            self.outcome,
+            self.outcome or Outcome.CANCELLED,
             tuple(self.attempts),
             self.output,
             self.error,
@@ -184,14 +183,13 @@ class LiveAttempt:
 
     def start(self) -> None:
         """Say that it begins now. Any thread may."""
-        self.began = perf_counter()
-        self.live()
+        self.began = self.heard = perf_counter()
+        if self._inbox is not None and self.task.is_timed:
+            self._inbox.put(self)
 
     def live(self) -> None:
         """Say that it is alive. Any thread may."""
         self.heard = perf_counter()
-        if self._inbox is not None and self.task.is_timed:
-            self._inbox.put(self)
 
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""
@@ -321,6 +319,9 @@ class _Loop:
 
     def take_news(self) -> None:
         """Take one item from the inbox, or see to what has become due."""
+        if not self.inbox.empty():
+            self.read(self.inbox.get())
+            return
         now = perf_counter()
         if self.pausing and self.pausing[0][0] <= now:
             self.waiting.append(heapq.heappop(self.pausing)[2])
@@ -333,6 +334,9 @@ class _Loop:
             news = self.inbox.get(timeout=min(*due, _LONGEST_WAIT) if due else None)
         except Empty:
             return
+        self.read(news)
+
+    def read(self, news: Report | LiveAttempt | None) -> None:
         if news is None:
             self.stop()
         elif isinstance(news, LiveAttempt):
@@ -354,7 +358,7 @@ class _Loop:
             report = report._replace(
                 outcome=Outcome.TIMED_OUT, payload=attempt.overdue
             )
-        task.settle(report, self.is_stopping)
+        task.settle(report, self.is_stopping or attempt.cancellation.requested)
         if not self.is_stopping:
             self.follow_up(task)
 
@@ -389,7 +393,7 @@ class _Loop:
                 seconds, task.output = task.retries.after(task.output, error)
             except BaseException as final:
                 if final is error:
-                    final.__traceback__ = traceback  # without the way it went here
+                    final.with_traceback(traceback)  # without the way it went here
                 elif not isinstance(final, Exception):
                     raise  # it interrupts this very thread
                 task.error = final
@@ -425,7 +429,7 @@ class _Loop:
         self.is_stopping = True
         self.cancellation.request()
         for attempt in self.under_way:
-            attempt.cancellation.request()
+            attempt.cancellation.request(self.cancellation.is_overdue)
         never_begun = self.place.halt(self.under_way)
         self.under_way.difference_update(never_begun)
         for task in (*self.waiting, *(attempt.task for attempt in never_begun)):
@@ -442,6 +446,7 @@ class _Loop:
         """Wait no longer for what is under way."""
         now, outcome = perf_counter(), self.place.left_behind
         for attempt in self.under_way:
+            attempt.cancellation.request(is_overdue=True)
             self.place.give_up(attempt)
             attempt.task.settle(Report(attempt, outcome, None, attempt.began, now))
         self.under_way.clear()
@@ -490,6 +495,6 @@ def make_attempt(
         else:
             output = attempt.variables.run(task.call, value, context)
     except catch as error:
-        error.__traceback__ = users_traceback(error)
+        error.with_traceback(users_traceback(error))
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())
     return Report(attempt, Outcome.SUCCEEDED, output, began, perf_counter())

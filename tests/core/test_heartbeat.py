@@ -22,7 +22,9 @@ from stepfunction import (
 SHORT = 0.1
 BEAT = 0.5  # a busy machine may take a part of it between two
 LONG = 600  # no test waits for that
-ELSEWHERE = "heartbeat goes with executor='thread' or executor='process'"
+ELSEWHERE = (
+    "heartbeat goes with executor='thread' or executor='process', or with ProcessLanes"
+)
 NO_CONTEXT = (
     "heartbeat expects calls of context.heartbeat(), so every function of the step "
     "must take a parameter annotated Context"

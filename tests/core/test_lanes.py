@@ -650,8 +650,8 @@ if __name__ == "__main__":
         0,
         "WorkerStartError this process is daemonic (a worker of Celery or "
         "multiprocessing.Pool), so it may not start others; use executor='thread', or "
-        "a pool whose workers are not daemonic (concurrent.futures, billiard's threads "
-        "or solo pool)\n",
+        "workers that are not daemonic (concurrent.futures, Celery with --pool threads "
+        "or solo)\n",
         "",
     )
 
