@@ -28,6 +28,7 @@ from stepfunction.core.errors import (
     users_traceback,
 )
 from stepfunction.core.execution import (
+    Blame,
     Execution,
     Omitted,
     Outcome,
@@ -36,7 +37,7 @@ from stepfunction.core.execution import (
     Visit,
 )
 from stepfunction.core.graph import FanOut, Graph, Step
-from stepfunction.core.places import Inline, Workers
+from stepfunction.core.places import Inline, Places
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
 from stepfunction.core.workers import LiveAttempt, Task, make_attempt, run_tasks
@@ -50,28 +51,27 @@ class Run:
     Attributes:
         graph: What runs.
         execution: Where it is noted.
-        workers: Where its tasks run; shared with all that is nested in it.
-        first_failure: The step that led away from the main path, its error, and
-            whether that error names the step itself; None on the main path.
-        failed_place: Where in the journal the latest of these failures is noted.
+        places: Where its tasks run; shared with all that is nested in it.
+        first_failure: What led away from the main path; None on the main path.
+        failed_index: Where in the journal the latest of these failures is noted.
         is_unhandled: Whether no step took the latest failure.
     """
 
     __slots__ = (
         "graph",
         "execution",
-        "workers",
+        "places",
         "first_failure",
-        "failed_place",
+        "failed_index",
         "is_unhandled",
     )
 
-    def __init__(self, graph: Graph, execution: Execution, workers: Workers) -> None:
+    def __init__(self, graph: Graph, execution: Execution, places: Places) -> None:
         self.graph = graph
         self.execution = execution
-        self.workers = workers
-        self.first_failure: tuple[str, BaseException, bool] | None = None
-        self.failed_place = 0
+        self.places = places
+        self.first_failure: Blame | None = None
+        self.failed_index = 0
         self.is_unhandled = False
 
     def go_on_to(self, step: str) -> None:
@@ -83,7 +83,7 @@ class Run:
         """Give the record of the failure that led to the present step, if one did."""
         if self.first_failure is None:
             return None
-        return self.execution._record_at(self.failed_place)
+        return self.execution._record_at(self.failed_index)
 
 
 def run_graph(run: Run) -> None:
@@ -104,7 +104,7 @@ def run_graph(run: Run) -> None:
     except StepLimitError as error:
         run.is_unhandled = True
         execution.status, execution.error = Status.FAILED, error
-        execution._blame = (error.step, error, True)
+        execution._blame = Blame(error.step, error, True)
     except Exception as error:  # the engine could not go on, as at too deep a nesting
         execution.status, execution.error = Status.FAILED, error
         raise
@@ -162,7 +162,7 @@ def _conclude(run: Run, last: Step) -> None:
     is_failure_step = last.name in run.graph.failure_steps
     if run.is_unhandled:
         assert failure is not None
-        execution.status, execution.error = Status.FAILED, failure[1]
+        execution.status, execution.error = Status.FAILED, failure.error
         return
     execution.output = execution.last_result
     if last.ends == "completed" or (last.ends is None and not is_failure_step):
@@ -173,8 +173,8 @@ def _conclude(run: Run, last: Step) -> None:
             f"step {last.name!r} of {run.graph.name!r} ends the workflow as failed",
             last.name,
         )
-        failure = (last.name, error, True)
-    execution.status, execution.error = Status.FAILED, failure[1]
+        failure = Blame(last.name, error, True)
+    execution.status, execution.error = Status.FAILED, failure.error
     execution._blame = failure
 
 
@@ -188,7 +188,7 @@ def _after_failure(
     """
     execution = run.execution
     is_stopping = execution._cancellation.requested
-    place = len(execution._journal)
+    index = len(execution._journal)
     execution._journal.extend((visit, perf_counter(), error))
     if visit.outcome is Outcome.CANCELLED and not isinstance(error, Exception):
         raise error
@@ -197,12 +197,12 @@ def _after_failure(
     is_ours = isinstance(error, StepExecutionError) and not isinstance(
         step.action, Call
     )
-    failure = (step.name, error, is_ours)
+    failure = Blame(step.name, error, is_ours)
     if run.first_failure is None:
         run.first_failure = failure
     else:
-        _remember(run.first_failure[1], error)
-    run.failed_place = place
+        _remember(run.first_failure.error, error)
+    run.failed_index = index
     target = step.after_failure(error)
     if any(isinstance(cause, WorkerStartError) for cause in causes(error)):
         target = None  # the program is at fault, and not the step
@@ -300,7 +300,7 @@ def _perform_elsewhere(
     """Perform a step that has an executor of its own: a fan-out of one."""
     tasks = (_task(step, None, step.action, run),)
     make_context = _context_maker(step, run)
-    place = run.workers.place(step.executor, step.name, tasks, value, make_context)
+    place = run.places.place(step.executor, step.name, tasks, value, make_context)
     run_tasks(tasks, place, cancellation)
     return tasks[0].visit(step.name)
 
@@ -317,7 +317,7 @@ def _fan_out(
         failed.append(task)
         return action.stop_on_failure and len(failed) > action.tolerated
 
-    place = run.workers.place(
+    place = run.places.place(
         step.executor,
         step.name,
         tasks,
@@ -374,7 +374,7 @@ def _task(step: Step, name: str | None, action: Any, run: Run) -> Task:
         is_here = step.executor in (None, "inline")
         own_timeout = step.timeout if is_here else None
         timeout = None if is_here else step.timeout
-        call = NestedCall(action, run.workers, title, own_timeout)
+        call = NestedCall(action, run.places, title, own_timeout)
         wants_context = True
 
         def open_result(task: Task, child: Execution) -> Any:
@@ -415,28 +415,28 @@ class NestedCall:
     def __init__(
         self,
         graph: Graph,
-        workers: Workers | None,
+        places: Places | None,
         title: str,
         timeout: float | None = None,
         override: str | None = None,
     ) -> None:
         self.graph = graph
-        self.workers = workers
+        self.places = places
         self.title = title
         self.timeout = timeout
         self.override = override
 
     def __call__(self, value: Any, context: Context) -> Execution:
-        workers = self.workers or Workers(self.override)
+        places = self.places or Places(self.override)
         outer = context.cancellation or Cancellation()
         try:
             if self.timeout is None:
-                return self._run(value, workers, outer)
+                return self._run(value, places, outer)
             with outer.dependent(self.timeout) as cancellation:
-                child = self._run(value, workers, cancellation)
+                child = self._run(value, places, cancellation)
         finally:
-            if workers is not self.workers:
-                workers.close()
+            if places is not self.places:
+                places.close()
         if child.status is Status.TIMED_OUT and not outer.requested:
             # The limit of this attempt, which may be followed by another.
             child.error = StepTimeoutError(
@@ -447,14 +447,14 @@ class NestedCall:
         return child
 
     def _run(
-        self, value: Any, workers: Workers, cancellation: Cancellation
+        self, value: Any, places: Places, cancellation: Cancellation
     ) -> Execution:
         child = Execution(self.graph.name, value, cancellation)
-        run_graph(Run(self.graph, child, workers))
+        run_graph(Run(self.graph, child, places))
         return child
 
     def __reduce__(self) -> Any:
-        override = self.workers.override if self.workers else self.override
+        override = self.places.override if self.places else self.override
         if not isinstance(override, str):
             override = None
         return NestedCall, (self.graph, None, self.title, self.timeout, override)

@@ -116,6 +116,21 @@ class StepRecord(NamedTuple):
         return "".join(parts) + ">"
 
 
+class Blame(NamedTuple):
+    """The step at which an execution failed.
+
+    Attributes:
+        step: The name of the step.
+        error: What it failed with.
+        names_step: Whether that is already the error of a parallel or nested step,
+            which says so itself.
+    """
+
+    step: str
+    error: Any
+    names_step: bool
+
+
 class Visit(NamedTuple):
     """A step or task as the engine notes it where its name alone will not do.
 
@@ -160,9 +175,7 @@ class Execution:
         self._began = self._ended = perf_counter()
         self._epoch = time() - self._began
         self._cancellation = cancellation or Cancellation()
-        # What raise_if_failed() names: the step, its error, and whether that is
-        # already the error of a parallel or nested step that says so.
-        self._blame: tuple[str, Any, bool] | None = None
+        self._blame: Blame | None = None  # what raise_if_failed() names
         self._results: dict[str, Any] = {}
         self._results_end = 0
         self._done: threading.Event | None = None  # of one that start() began
@@ -276,8 +289,8 @@ class Execution:
     def _failure(self) -> StepExecutionError:
         """Give the error that says which step this execution failed at."""
         assert self._blame is not None
-        step, error, says_so = self._blame
-        if says_so:
+        step, error, names_step = self._blame
+        if names_step:
             failure: StepExecutionError = error.with_traceback(None)
         else:
             failure = StepExecutionError(
@@ -291,26 +304,26 @@ class Execution:
         """Step name to output, kept up with the journal in constant time a step."""
         journal = self._journal
         end = len(journal)
-        for place in range(self._results_end, end, 3):
-            entry = journal[place]
+        for index in range(self._results_end, end, 3):
+            entry = journal[index]
             name = entry if type(entry) is str else entry.name
-            self._results[name] = journal[place + 2]
+            self._results[name] = journal[index + 2]
         self._results_end = end
         return self._results
 
-    def _record_at(self, place: int) -> StepRecord:
-        """Give the record of the step that is noted at a place of the journal."""
-        entry, ended, output = self._journal[place : place + 3]
-        value = self._journal[place - 1] if place else self.input
-        began = self._journal[place - 2] if place else self._began
+    def _record_at(self, index: int) -> StepRecord:
+        """Give the record of the step that is noted at a index of the journal."""
+        entry, ended, output = self._journal[index : index + 3]
+        value = self._journal[index - 1] if index else self.input
+        began = self._journal[index - 2] if index else self._began
         return self._record(entry, ended, output, value, began, None)
 
     def _records(self) -> Iterator[StepRecord]:
         journal = self._journal[:]
         value, began = self.input, self._began
-        for place in range(0, len(journal), 3):
-            entry, ended, output = journal[place : place + 3]
-            follower = journal[place + 3] if place + 3 < len(journal) else None
+        for index in range(0, len(journal), 3):
+            entry, ended, output = journal[index : index + 3]
+            follower = journal[index + 3] if index + 3 < len(journal) else None
             if follower is not None and type(follower) is not str:
                 follower = follower.name
             yield self._record(entry, ended, output, value, began, follower)
@@ -364,7 +377,7 @@ class Execution:
     def __repr__(self) -> str:
         text = f"<Execution of {self.workflow!r}: {self.status}"
         if self._blame is not None:
-            text += f" at {self._blame[0]!r}, {self._blame[1]!r},"
+            text += f" at {self._blame.step!r}, {self._blame.error!r},"
         steps = len(self._journal) // 3
         plural = "" if steps == 1 else "s"
         return f"{text} after {steps} step{plural} in {duration_text(self.duration)}>"

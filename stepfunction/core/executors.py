@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from concurrent.futures import Executor
+from typing import Any, Literal, TypeAlias
 
+ExecutorChoice: TypeAlias = Literal["inline", "thread", "process"] | Executor
 NAMES = ("inline", "thread", "process")
 
 

@@ -7,7 +7,6 @@ arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from numbers import Number
 from reprlib import repr as short_repr
 from types import MappingProxyType
@@ -21,15 +20,13 @@ from stepfunction.core.errors import (
     closest,
     did_you_mean,
 )
-from stepfunction.core.executors import runs_in_processes
+from stepfunction.core.executors import ExecutorChoice, runs_in_processes
 from stepfunction.core.retry import RetryPolicy
 
 if TYPE_CHECKING:
     import tenacity
 
     from stepfunction.core.step_function import StepFunction
-
-Place: TypeAlias = 'Literal["inline", "thread", "process"] | Executor'
 
 
 _MOST_LISTED = 10
@@ -150,7 +147,7 @@ class Step(NamedTuple):
     on_failure: str | tuple[tuple[type[BaseException], str], ...] | None = None
     branch: Branch | None = None
     retry: RetryPolicy | tenacity.Retrying | None = None
-    executor: Place | None = None
+    executor: ExecutorChoice | None = None
     timeout: float | None = None
     heartbeat: float | None = None
     ends: Literal["completed", "failed"] | None = None

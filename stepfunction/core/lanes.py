@@ -64,7 +64,6 @@ class LaneFuture(Future[Any]):
     Attributes:
         label: What the call is, for messages.
         began: When a worker was given the call, as ``perf_counter``; 0.0 before.
-        ended: When its result was there.
     """
 
     def __init__(self, label: str, watcher: Watcher | None = None) -> None:
@@ -72,7 +71,6 @@ class LaneFuture(Future[Any]):
         self.label = label
         self.watcher = watcher
         self.began = 0.0
-        self.ended = 0.0
 
 
 class ProcessLanes(Executor):
@@ -311,11 +309,10 @@ class _Lane(threading.Thread):
             if future.watcher is not None:
                 future.watcher.start()
             answer = self._exchange(work)
-            future.ended = perf_counter()
+            ended = perf_counter()
             is_result, payload, seconds = open_answer(future.label, answer)
-            future.began = future.ended - seconds
+            future.began = ended - seconds
         except BaseException as error:
-            future.ended = perf_counter()
             is_result, payload = False, error.with_traceback(None)
         with self._lock:
             self._future = None

@@ -262,7 +262,7 @@ class Pool:
         # some executors swallow keywords, and some run equal calls once.
         context = pack(self._make_context(attempt))
         return self._executor.submit(
-            _perform_elsewhere, attempt.task.call, self._body, context
+            _perform_remotely, attempt.task.call, self._body, context
         )
 
     def staff(self) -> None: ...
@@ -286,31 +286,21 @@ class Pool:
     def close(self, wait: bool) -> None: ...
 
 
-def _perform_elsewhere(
+def _perform_remotely(
     call: Callable[[Any, Any], Any], body: bytes, context: bytes
 ) -> bytes:
-    from stepfunction.core.envelope import perform
+    from stepfunction.core.envelope import perform, unpack
 
-    return perform(_call, body, (call, context))
+    return perform(call, body, (unpack(context),))
 
 
 def _call_in_lane(value: Any, call: bytes, context: Context | None) -> Any:
+    from stepfunction.core.envelope import unpack
     from stepfunction.core.lane_worker import heart
 
     if context is not None:
         context._beat = heart()
-    return _call(value, call, context)
-
-
-def _call(value: Any, call: Any, context: Any) -> Any:
-    """Make a call in a worker; what came packed is opened first."""
-    from stepfunction.core.envelope import unpack
-
-    if isinstance(context, bytes):
-        context = unpack(context)
-    if isinstance(call, bytes):
-        call = unpack(call)
-    return call(value, context)
+    return unpack(call)(value, context)
 
 
 Result = tuple[Outcome, Any, float, float]
@@ -346,7 +336,7 @@ def _opened(
     return outcome, payload, ended - seconds, ended
 
 
-class Workers:
+class Places:
     """Where the tasks of one execution, and of all that is nested in it, run.
 
     Args:

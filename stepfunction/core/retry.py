@@ -158,7 +158,7 @@ def judges_results(retry: object) -> bool:
 class Retries:
     """The retries of one call: told how each attempt ended, says what comes next."""
 
-    __slots__ = ("_retrying", "_state", "judges_results")
+    __slots__ = ("_retrying", "_state")
 
     def __init__(
         self, retry: RetryPolicy | tenacity.Retrying, name: str, seconds: float
@@ -171,7 +171,6 @@ class Retries:
             self._retrying = retry._retrying()
         else:
             self._retrying = retry.copy(reraise=True)
-        self.judges_results = judges_results(retry)
         self._retrying.begin()
         self._state = tenacity.RetryCallState(self._retrying, _named(name), (), {})
         self._state.start_time -= seconds

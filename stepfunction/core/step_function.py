@@ -7,7 +7,6 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
@@ -19,7 +18,7 @@ from stepfunction.core.definition import StepArguments, check_limits, plain_text
 from stepfunction.core.engine import Run, run_graph
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.execution import Execution, Status
-from stepfunction.core.executors import runs_in_processes
+from stepfunction.core.executors import ExecutorChoice, runs_in_processes
 from stepfunction.core.graph import (
     FanOut,
     Graph,
@@ -27,7 +26,7 @@ from stepfunction.core.graph import (
     freeze,
     sending_problems,
 )
-from stepfunction.core.places import Workers
+from stepfunction.core.places import Places
 from stepfunction.core.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("stepfunction")
 
 Error = TypeVar("Error", bound=BaseException)
-Place = Literal["inline", "thread", "process"] | Executor
 
 
 class StepFunction:
@@ -122,7 +120,7 @@ class StepFunction:
         *,
         params: Mapping[str, Any] | None = None,
         branch_targets: Sequence[str] | None = None,
-        executor: Place | None = None,
+        executor: ExecutorChoice | None = None,
         max_workers: int | None = None,
         tolerated_failures: int | str | None = None,
         retry: RetryPolicy | tenacity.Retrying | None = None,
@@ -202,7 +200,7 @@ class StepFunction:
         branch: Mapping[Any, str] | Callable[[Any], str | None] | None = None,
         *,
         branch_targets: Sequence[str] | None = None,
-        executor: Place | None = None,
+        executor: ExecutorChoice | None = None,
         retry: RetryPolicy | tenacity.Retrying | None = None,
         timeout: float | None = None,
         ends: Literal["completed", "failed"] | None = None,
@@ -315,7 +313,7 @@ class StepFunction:
         self,
         initial_input: Any = None,
         *,
-        executor: Place | None = None,
+        executor: ExecutorChoice | None = None,
         timeout: float | None = None,
         check: bool = False,
     ) -> Execution:
@@ -349,7 +347,7 @@ class StepFunction:
         self,
         initial_input: Any = None,
         *,
-        executor: Place | None = None,
+        executor: ExecutorChoice | None = None,
         timeout: float | None = None,
     ) -> Execution:
         """Begin to run the workflow in a thread of its own.
@@ -393,7 +391,7 @@ class StepFunction:
         self,
         initial_input: Any = None,
         *,
-        executor: Place | None = None,
+        executor: ExecutorChoice | None = None,
         timeout: float | None = None,
         check: bool = False,
     ) -> Execution:
@@ -496,7 +494,7 @@ class StepFunction:
         return self
 
     def _begin(
-        self, initial_input: Any, executor: Place | None, timeout: float | None
+        self, initial_input: Any, executor: ExecutorChoice | None, timeout: float | None
     ) -> Run:
         check_limits(executor, timeout)
         graph = self.compile()
@@ -510,7 +508,7 @@ class StepFunction:
                 raise DefinitionError(f"workflow {self._name!r}", problems)
         execution = Execution(self._name, initial_input)
         self._latest = execution
-        return Run(graph, execution, Workers(executor))
+        return Run(graph, execution, Places(executor))
 
     def with_all_nested(self) -> set[StepFunction]:
         """Give this workflow and all that are nested in it, however deep."""
@@ -534,7 +532,7 @@ def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
         execution.cancel()
         raise
     finally:
-        run.workers.close(kill=execution._cancellation.requested)
+        run.places.close(kill=execution._cancellation.requested)
     if run.is_unhandled:
         raise execution._failure()
     if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
