@@ -2,8 +2,9 @@ PYTHON ?= python3
 VENV ?= .venv
 python := $(VENV)/bin/python
 
-# What needs Django, Graphviz or a whole environment is not of the core.
-not_core := contrib django drawing test_examples.py test_readme.py
+# What needs Django, Graphviz or a whole environment is not of the core, and what takes
+# long without depending on the version need not run on each.
+not_core := contrib django drawing test_examples.py test_properties.py test_readme.py
 
 .PHONY: help demo test test-core test-all lint check bench cover build clean
 .NOTPARALLEL:
@@ -18,7 +19,7 @@ test: $(VENV)/.has-test ## run all tests
 	$(python) -m pytest
 
 test-core: $(VENV)/.has-test-core ## run the tests that need no extra, in a minute
-	$(python) -m pytest --session-timeout=60 $(not_core:%=--ignore=tests/%)
+	$(python) -m pytest --session-timeout=240 $(not_core:%=--ignore=tests/%)
 
 test-all: ## run test-core on every CPython from 3.11 up that is here
 	.ci/test-all

@@ -224,7 +224,7 @@ class Pool:
         self._executor = executor
         self._value = value
         self._make_context = make_context
-        self._futures: dict[LiveAttempt, Future[Any]] = {}
+        self._futures: dict[LiveAttempt, Future[Any] | None] = {}
         self._is_remote = not isinstance(executor, ThreadPoolExecutor)
         if self._is_remote:
             from stepfunction.core.envelope import pack_for
@@ -234,8 +234,6 @@ class Pool:
     def begin(self, attempt: LiveAttempt) -> None:
         if self._is_remote:
             attempt.start()  # as near as can be known from here
-        future = self._submit(attempt)
-        self._futures[attempt] = future
 
         def done(future: Future[Any]) -> None:
             self._futures.pop(attempt, None)
@@ -247,6 +245,8 @@ class Pool:
             else:
                 attempt.end(*result[1][1:])
 
+        self._futures[attempt] = None
+        self._futures[attempt] = future = self._submit(attempt)
         future.add_done_callback(done)
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
@@ -275,11 +275,12 @@ class Pool:
         return False
 
     def _cancel(self, attempt: LiveAttempt) -> bool:
-        future = self._futures.get(attempt)
-        if future is None:  # an interrupt came before there was one
-            return True
+        if attempt not in self._futures:
+            return False  # it has ended, and its report is on its way
+        future = self._futures[attempt]
         try:
-            return future.cancel()
+            # There is none yet where an interrupt came first.
+            return future is None or future.cancel()
         except NotImplementedError:  # not every executor can
             return False
 
