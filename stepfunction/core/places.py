@@ -406,7 +406,8 @@ class Places:
         if not self._has_warned:
             self._has_warned = True
             _logger.warning(
-                "timeouts are not enforced in this execution, for executor='inline'"
+                "timeouts are not enforced in this execution: a step runs in the "
+                "thread that waits for it, as with executor='inline'"
             )
 
     def _open_lanes(self) -> ProcessLanes:

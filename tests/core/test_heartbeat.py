@@ -381,5 +381,6 @@ def test_an_inline_override_ignores_heartbeats(caplog):
     workflow = one(be_silent, 0.05, executor="thread")
     assert workflow.execute(executor="inline").output == "not heard of"
     assert [record.getMessage() for record in caplog.records] == [
-        "timeouts are not enforced in this execution, for executor='inline'"
+        "timeouts are not enforced in this execution: a step runs in the thread "
+        "that waits for it, as with executor='inline'"
     ]

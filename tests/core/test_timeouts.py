@@ -35,7 +35,10 @@ NOT_INLINE = (
     "use executor='process', which is killed, or executor='thread', which is no longer "
     "waited for"
 )
-NOT_ENFORCED = "timeouts are not enforced in this execution, for executor='inline'"
+NOT_ENFORCED = (
+    "timeouts are not enforced in this execution: a step runs in the thread "
+    "that waits for it, as with executor='inline'"
+)
 
 released = threading.Event()  # never set in a worker process
 
