@@ -31,6 +31,9 @@ class Call(NamedTuple):
     params: Mapping[str, Any] = {}
     is_async: bool = False
 
+    def __reduce__(self) -> Any:
+        return Call, (*self[:4], dict(self.params), self.is_async)
+
     @property
     def name(self) -> str:
         """The function's own name, for pictures and messages."""

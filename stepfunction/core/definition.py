@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from math import floor, inf
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from stepfunction.core.calls import Call
@@ -254,7 +254,10 @@ class StepArguments(SimpleNamespace):
         if problems:
             return None
         return FanOut(
-            tasks, bool(self.stop_on_failure), self._tolerated(), self.max_workers
+            MappingProxyType(tasks),
+            bool(self.stop_on_failure),
+            self._tolerated(),
+            self.max_workers,
         )
 
     def _tolerated(self) -> float:
@@ -278,7 +281,8 @@ class StepArguments(SimpleNamespace):
             return None
         if isinstance(self.branch, Mapping):
             items = self.branch.items()
-            return Branch({key: (key, plain_text(step)) for key, step in items})
+            table = {key: (key, plain_text(step)) for key, step in items}
+            return Branch(MappingProxyType(table))
         return Branch(
             chooser=self.branch, targets=tuple(map(plain_text, self.branch_targets))
         )

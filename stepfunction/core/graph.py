@@ -60,6 +60,9 @@ class Branch(NamedTuple):
     chooser: Callable[[Any], str | None] | None = None
     targets: tuple[str, ...] = ()
 
+    def __reduce__(self) -> Any:
+        return Branch, (dict(self.table), self.chooser, self.targets)
+
     def choose(self, result: Any) -> str | None:
         """Give the step that a result leads to, or None."""
         if self.chooser is not None:
@@ -116,6 +119,9 @@ class FanOut(NamedTuple):
     stop_on_failure: bool
     tolerated: float
     max_workers: int | None
+
+    def __reduce__(self) -> Any:
+        return FanOut, (dict(self.tasks), *self[1:])
 
 
 Action: TypeAlias = "Call | FanOut | StepFunction | Graph"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from functools import partial
 from inspect import Parameter
-from types import FunctionType, MethodType, UnionType
+from types import FunctionType, MappingProxyType, MethodType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from stepfunction.core.calls import Call, name_of
@@ -38,7 +38,7 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
     Returns:
         The call; or what stands against it, one sentence each.
     """
-    params = dict(params or {})
+    params = MappingProxyType(dict(params or {}))
     if not callable(function):
         return [f"func is {function!r}, which cannot be called"]
     if _is_function(innermost := _innermost(function)) and inspect.isasyncgenfunction(

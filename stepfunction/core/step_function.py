@@ -570,7 +570,7 @@ def _with_frozen(step: Step, graphs: Mapping[StepFunction, Graph]) -> Step:
             name: graphs.get(task, task) if isinstance(task, StepFunction) else task
             for name, task in action.tasks.items()
         }
-        return step._replace(action=action._replace(tasks=tasks))
+        return step._replace(action=action._replace(tasks=MappingProxyType(tasks)))
     if isinstance(action, StepFunction):
         return step._replace(action=graphs.get(action, action))
     return step

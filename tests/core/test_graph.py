@@ -721,3 +721,16 @@ def test_a_step_added_to_a_copy_is_not_added_to_the_original(copied):
     copied(workflow).add_step("B", work)
 
     assert list(workflow.steps) == ["A"]
+
+
+def test_what_a_step_holds_cannot_be_changed():
+    workflow = StepFunction("Orders")
+    workflow.add_step("A", {"one": str}, "B", parallel=True, params={"object": 1})
+    workflow.add_step("B", str, branch={"1": "C"}).add_step("C", str)
+    fan_out = workflow.steps["A"].action
+    with pytest.raises(TypeError):
+        fan_out.tasks["two"] = str
+    with pytest.raises(TypeError):
+        fan_out.tasks["one"].params["object"] = 2
+    with pytest.raises(TypeError):
+        workflow.steps["B"].branch.table["2"] = ("2", "C")
