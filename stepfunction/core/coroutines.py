@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,9 @@ def run_to_end(
     cancellation = cancellation or Cancellation()
     try:
         with cancellation.calling(stop):
+            while not done.done():
+                # Not one long wait, which a signal just before it would not end.
+                wait((done,), timeout=0.5)
             value, error = done.result()
     except BaseException:
         stop()

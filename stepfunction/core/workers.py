@@ -36,7 +36,9 @@ if TYPE_CHECKING:
     import tenacity
 
 _logger = logging.getLogger("stepfunction")
-_LONGEST_WAIT = 3600.0  # there are waits that the system cannot count
+# A signal that comes just before a wait begins does not end it: Ctrl-C would be heard
+# only with the next report.
+_LONGEST_WAIT = 0.5
 
 
 class Task:
@@ -331,7 +333,7 @@ class _Loop:
             return
         due = [heap[0][0] - now for heap in (self.pausing, self.watched) if heap]
         try:
-            news = self.inbox.get(timeout=min(*due, _LONGEST_WAIT) if due else None)
+            news = self.inbox.get(timeout=min([*due, _LONGEST_WAIT]))
         except Empty:
             return
         self.read(news)
