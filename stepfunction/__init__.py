@@ -6,44 +6,44 @@
 6
 """
 
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.context import Context
-from stepfunction.core.errors import (
-    DefinitionError,
-    DrawingError,
-    ExecutionCancelledError,
-    ExecutionTimeoutError,
-    HeartbeatTimeoutError,
-    NoBranchMatchedError,
-    ParallelStepExecutionError,
-    RemoteError,
-    RemoteTraceback,
-    StepExecutionError,
-    StepFunctionError,
-    StepLimitError,
-    StepTimeoutError,
-    TransferError,
-    WorkerCrashedError,
-    WorkerKilledError,
-    WorkerStartError,
-)
-from stepfunction.core.execution import (
-    Attempt,
-    Execution,
-    Omitted,
-    Outcome,
-    Status,
-    StepRecord,
-)
-from stepfunction.core.graph import Graph, Step
-from stepfunction.core.results import TaskResults
-from stepfunction.core.retry import RetryPolicy
-from stepfunction.core.step_function import StepFunction
-
 if TYPE_CHECKING:
+    from stepfunction.core.context import Context
+    from stepfunction.core.errors import (
+        DefinitionError,
+        DrawingError,
+        ExecutionCancelledError,
+        ExecutionTimeoutError,
+        HeartbeatTimeoutError,
+        NoBranchMatchedError,
+        ParallelStepExecutionError,
+        RemoteError,
+        RemoteTraceback,
+        StepExecutionError,
+        StepFunctionError,
+        StepLimitError,
+        StepTimeoutError,
+        TransferError,
+        WorkerCrashedError,
+        WorkerKilledError,
+        WorkerStartError,
+    )
+    from stepfunction.core.execution import (
+        Attempt,
+        Execution,
+        Omitted,
+        Outcome,
+        Status,
+        StepRecord,
+    )
+    from stepfunction.core.graph import Graph, Step
     from stepfunction.core.lanes import ProcessLanes
+    from stepfunction.core.results import TaskResults
+    from stepfunction.core.retry import RetryPolicy
+    from stepfunction.core.step_function import StepFunction
 
 __version__ = "0.1.0"
 
@@ -80,6 +80,24 @@ __all__ = [
     "WorkerStartError",
 ]
 
+# Where a name that is not an error lives. A worker process needs few of them, and
+# process pools are dear to import, so each is loaded when somebody asks for it.
+_HOMES = {
+    "Attempt": "execution",
+    "Context": "context",
+    "Execution": "execution",
+    "Graph": "graph",
+    "Omitted": "execution",
+    "Outcome": "execution",
+    "ProcessLanes": "lanes",
+    "RetryPolicy": "retry",
+    "Status": "execution",
+    "Step": "graph",
+    "StepFunction": "step_function",
+    "StepRecord": "execution",
+    "TaskResults": "results",
+}
+
 logging.getLogger("stepfunction").addHandler(logging.NullHandler())
 
 
@@ -88,9 +106,8 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    # Process pools are dear to import, so only those who ask pay for them.
-    if name == "ProcessLanes":
-        from stepfunction.core.lanes import ProcessLanes
-
-        return ProcessLanes
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = importlib.import_module(f"stepfunction.core.{_HOMES.get(name, 'errors')}")
+    value = globals()[name] = getattr(home, name)
+    return value

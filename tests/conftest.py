@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["pytester"]
+_WITHOUT_CLOUDPICKLE = str(Path(__file__).parent / "data" / "without_cloudpickle")
+
+
+@pytest.fixture(autouse=True)
+def plain_pickle(request, monkeypatch):
+    """Hide cloudpickle, here and in new processes, from tests not marked for it."""
+    if request.node.get_closest_marker("cloudpickle"):
+        pytest.importorskip("cloudpickle")
+        return
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "cloudpickle" or name.endswith(".by_value"):
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(_WITHOUT_CLOUDPICKLE)
+    paths = filter(None, (_WITHOUT_CLOUDPICKLE, os.environ.get("PYTHONPATH")))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
 
 
 def pytest_configure(config: pytest.Config) -> None:

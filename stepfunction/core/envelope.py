@@ -10,15 +10,14 @@ type's name and its text. The traceback always comes along, as text.
 from __future__ import annotations
 
 import io
-import os
 import pickle
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from time import perf_counter
-from types import MappingProxyType
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeAlias, TypeVar
 
+from stepfunction.core import main_module
 from stepfunction.core.errors import (
     RemoteError,
     RemoteTraceback,
@@ -27,32 +26,35 @@ from stepfunction.core.errors import (
     error_text,
     users_traceback,
 )
+from stepfunction.core.parcel import Contents, Parcel, Sink
+from stepfunction.core.whereabouts import locate
+
+_Sink = TypeVar("_Sink", io.BytesIO, Sink)
+_Packed = TypeVar("_Packed", bound=Parcel)
 
 
 class _Pickler(pickle.Pickler):
-    """Pickles any value, and the exceptions in it by the rules above.
+    """Pickles any value by what can be imported, and its exceptions as ``reduce`` says.
 
     Args:
-        buffer: Where to write.
-        packed: The exceptions that have been packed already, by ``id``, for those
-            that hold each other; None stands for one that is being packed.
-        itself: An exception to pickle by its own rules.
+        sink: Where to write.
+        reduce: Asked first how a value is to be pickled, or gives NotImplemented.
     """
 
-    def __init__(
-        self,
-        buffer: io.BytesIO,
-        packed: dict[int, PackedError | None],
-        itself: BaseException | None = None,
-    ) -> None:
-        super().__init__(buffer, pickle.HIGHEST_PROTOCOL)
-        self._packed = packed
-        self._itself = itself
+    def __init__(self, sink: Any, reduce: Callable[[Any], Any]) -> None:
+        super().__init__(sink, pickle.HIGHEST_PROTOCOL)
+        self._reduce = reduce
 
     def reducer_override(self, value: Any) -> Any:
-        if not isinstance(value, BaseException) or value is self._itself:
-            return NotImplemented
-        return unpack_error, _pack_error(value, self._packed)
+        if isinstance(value, type | FunctionType):
+            if value.__module__ == "__main__" and not main_module.is_importable():
+                raise pickle.PicklingError(
+                    f"{value.__qualname__} was defined in a console, a notebook, by "
+                    "python -c or on standard input"
+                )
+        elif isinstance(value, BaseException):
+            return self._reduce(value)
+        return NotImplemented
 
 
 def pack(value: Any) -> bytes:
@@ -64,17 +66,61 @@ def pack(value: Any) -> bytes:
     return _pack(value, {})
 
 
-def _pack(
+def pack_parcel(value: Any) -> Parcel:
+    """Pickle a value as ``pack`` does, large ones into a file.
+
+    Raises:
+        Exception: What pickle, or a ``__reduce__`` of the value, raises.
+    """
+    return _dump(value, Sink, {}).parcel()
+
+
+# The exceptions that have been packed already, by id, for those that hold each other;
+# None stands for one that is being packed.
+_Memo: TypeAlias = "dict[int, PackedError | None]"
+
+
+def _pack(value: Any, packed: _Memo, itself: BaseException | None = None) -> bytes:
+    return _dump(value, io.BytesIO, packed, itself).getvalue()
+
+
+def _dump(
     value: Any,
-    packed: dict[int, PackedError | None],
+    open_sink: Callable[[], _Sink],
+    packed: _Memo,
     itself: BaseException | None = None,
-) -> bytes:
-    buffer = io.BytesIO()
-    _Pickler(buffer, packed, itself).dump(value)
-    return buffer.getvalue()
+) -> _Sink:
+    """Pickle a value, with cloudpickle where pickle cannot and it is installed.
+
+    Args:
+        value: What to pickle.
+        open_sink: Gives where to write.
+        packed: The exceptions that have been packed.
+        itself: An exception to pickle by its own rules.
+    """
+
+    def reduce(part: Any) -> Any:
+        if not isinstance(part, BaseException) or part is itself:
+            return NotImplemented
+        return unpack_error, _pack_error(part, packed)
+
+    sink = open_sink()
+    try:
+        _Pickler(sink, reduce).dump(value)
+    except Exception as error:
+        sink.close()
+        sink = open_sink()
+        try:
+            from stepfunction.core.by_value import ByValuePickler
+
+            ByValuePickler(sink, reduce).dump(value)
+        except Exception:  # not installed, or no better at it
+            sink.close()
+            raise error from None
+    return sink
 
 
-def unpack(data: bytes) -> Any:
+def unpack(data: Contents) -> Any:
     """Give back a packed value.
 
     Raises:
@@ -85,10 +131,11 @@ def unpack(data: bytes) -> Any:
 
 def perform(
     function: Callable[..., Any],
-    body: bytes,
-    args: tuple[Any, ...] = (),
-    kwargs: Mapping[str, Any] = MappingProxyType({}),
-) -> bytes:
+    body: Contents,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    pack_answer: Callable[[Any], _Packed],
+) -> _Packed:
     """Make a call in a worker and pack its answer.
 
     Args:
@@ -96,6 +143,7 @@ def perform(
         body: A packed value that goes before ``args``; empty for none.
         args: Its other arguments.
         kwargs: Its keyword arguments.
+        pack_answer: ``pack``, or ``pack_parcel`` for a process of this machine.
 
     Returns:
         The packed answer: whether it returned, what it returned or raised, and how
@@ -109,29 +157,44 @@ def perform(
         output = function(*args, **kwargs)
     except BaseException as error:
         error.with_traceback(users_traceback(error))
-        return pack((False, error, perf_counter() - began))
+        return pack_answer((False, error, perf_counter() - began))
     seconds = perf_counter() - began
     try:
-        return pack((True, output, seconds))
+        return pack_answer((True, output, seconds))
     except Exception as error:
         unsent = TransferError(
             f"the result, a {type(output).__name__}, cannot be sent back from its "
-            f"process: {error}. Return what can be pickled (plain data, an id, a path)"
+            f"process: {_reason(error, output, 'result')}. "
+            "Return what can be pickled (plain data, an id, a path)"
         )
         unsent.__cause__ = error
-        return pack((False, unsent, seconds))
+        return pack_answer((False, unsent, seconds))
 
 
-def perform_packed(head: bytes, body: bytes) -> bytes:
+def perform_packed(head: bytes, body: Contents) -> Parcel:
     """Make a packed call ``(function, args, kwargs)`` as ``perform`` does."""
     try:
         function, args, kwargs = _unpack_in_worker("the function", head)
     except TransferError as error:
         return pack((False, error, 0.0))
-    return perform(function, body, args, kwargs)
+    return perform(function, body, args, kwargs, pack_parcel)
 
 
-def _unpack_in_worker(what: str, data: bytes) -> Any:
+def call_packed(value: Any, call: bytes, context: Any) -> Any:
+    """Make a step's packed call in a worker.
+
+    Raises:
+        TransferError: If the function cannot be unpickled.
+    """
+    return _unpack_in_worker("the function", call)(value, context)
+
+
+def _unpack_in_worker(what: str, data: Contents) -> Any:
+    """Give back a packed value, or say what it was that could not be.
+
+    Raises:
+        TransferError: If it cannot be unpickled.
+    """
     try:
         return unpack(data)
     except Exception as error:
@@ -140,7 +203,7 @@ def _unpack_in_worker(what: str, data: bytes) -> Any:
         ) from error
 
 
-def open_answer(label: str, answer: bytes) -> tuple[bool, Any, float]:
+def open_answer(label: str, answer: Contents) -> tuple[bool, Any, float]:
     """Give back what ``perform`` packed.
 
     Raises:
@@ -156,58 +219,65 @@ def open_answer(label: str, answer: bytes) -> tuple[bool, Any, float]:
     return is_result, payload, seconds
 
 
-def pack_for(purpose: str, value: Any, way_out: str = "") -> bytes:
-    """Pickle a value, or say for whom it could not be done.
+def pack_input(step: str, value: Any, pack: Callable[[Any], _Packed]) -> _Packed:
+    """Pack the input of a step, or say why it cannot be sent.
 
     Args:
-        purpose: What the value is, for the message: "the input of step 'Pay'".
-        value: Anything.
-        way_out: What to do if it cannot be pickled.
+        step: The name of the step.
+        value: Its input.
+        pack: ``pack``, or ``pack_parcel`` for a process of this machine.
 
     Raises:
-        TransferError: If the value cannot be pickled.
+        TransferError: If it cannot be pickled.
     """
     try:
         return pack(value)
     except Exception as error:
         raise TransferError(
-            f"{purpose} cannot be sent to another process: {error}. "
-            + (way_out or _SEND_DATA)
+            f"the input of step {step!r} cannot be sent to another process: "
+            f"{_reason(error, value, 'input')}. Pass on what can be pickled (plain "
+            "data, an id, a path) and open the rest in the step, or use "
+            "executor='thread'"
         ) from error
 
 
-_SEND_DATA = (
-    "Pass on what can be pickled (plain data, an id, a path) and open the rest in the "
-    "step, or use executor='thread'"
-)
-_SEND_BY_NAME = (
-    "a process imports functions by name: define it at the top level of a module, "
-    "or use executor='thread'"
-)
+def pack_call(label: str, call: Any) -> bytes:
+    """Pickle a function with what it is to be given, or say why it cannot be sent.
+
+    Raises:
+        TransferError: If it cannot be pickled.
+    """
+    try:
+        return pack(call)
+    except Exception as error:
+        raise TransferError(
+            f"the function of {label} cannot be sent to another process: "
+            f"{_reason(error, call, 'call')}. {_SEND_BY_NAME.capitalize()}"
+        ) from error
 
 
 def obstacle(call: Any) -> str | None:
     """Say why a function cannot be sent to another process; None if it can."""
-    function = getattr(call, "function", call)
-    main = sys.modules.get("__main__")
-    if getattr(function, "__module__", None) == "__main__" and not os.path.exists(
-        getattr(main, "__file__", None) or ""
-    ):
-        return (
-            "cannot be sent to a process: it was defined in a console, a notebook, by "
-            "python -c or on standard input; put it into a file that can be imported, "
-            "or use executor='thread'"
-        )
     try:
         pack(call)
     except Exception as error:
-        return f"cannot be sent to a process ({error}); {_SEND_BY_NAME}"
+        reason = _reason(error, call, "call")
+        return f"cannot be sent to a process ({reason}); {_SEND_BY_NAME}"
     return None
 
 
-def pack_call(purpose: str, call: Any) -> bytes:
-    """Pickle a function with what it is to be given, or say why it cannot be sent."""
-    return pack_for(f"the function of {purpose}", call, _SEND_BY_NAME.capitalize())
+_SEND_BY_NAME = (
+    "a process imports functions by name: define it at the top level of a module, "
+    "install stepfunction[cloudpickle], or use executor='thread'"
+)
+
+
+def _reason(error: Exception, value: Any, root: str) -> str:
+    """Give pickle's own reason, and which part of the value it is about."""
+    way = locate(value, root, pack)
+    if way in (root, "call.function"):
+        return str(error)
+    return f"{way.removeprefix('call.')}: {error}"
 
 
 # An exception's way across: the pickled exception, its traceback, its packed cause.
@@ -215,7 +285,7 @@ PackedError = tuple[bytes, str | None, "PackedError | None"]
 
 
 def _pack_error(
-    error: BaseException, packed: dict[int, PackedError | None]
+    error: BaseException, packed: _Memo
 ) -> PackedError:
     """Pack an exception so that it is certain to come back."""
     known = packed.get(id(error))
@@ -244,7 +314,7 @@ def unpack_error(
     return error
 
 
-def _pack_alone(error: BaseException, packed: dict[int, PackedError | None]) -> bytes:
+def _pack_alone(error: BaseException, packed: _Memo) -> bytes:
     for reduce in (_as_itself, _without_init):
         try:
             data = reduce(error, packed)
@@ -256,11 +326,11 @@ def _pack_alone(error: BaseException, packed: dict[int, PackedError | None]) -> 
     return _as_record(error)
 
 
-def _as_itself(error: BaseException, packed: dict[int, PackedError | None]) -> bytes:
+def _as_itself(error: BaseException, packed: _Memo) -> bytes:
     return _pack(error, packed, itself=error)
 
 
-def _without_init(error: BaseException, packed: dict[int, PackedError | None]) -> bytes:
+def _without_init(error: BaseException, packed: _Memo) -> bytes:
     attributes = {}
     for name, value in getattr(error, "__dict__", {}).items():
         try:
@@ -268,7 +338,8 @@ def _without_init(error: BaseException, packed: dict[int, PackedError | None]) -
         except Exception:  # an attribute such as a lock stays behind
             continue
     args = _builtin_base(error).__reduce__(error)[1]
-    return pickle.dumps(_Rebuilt(type(error), _pack(args, packed), attributes))
+    rebuilt = _Rebuilt(type(error), _pack(args, packed), attributes)
+    return _pack(rebuilt, packed)
 
 
 def _as_record(error: BaseException) -> bytes:

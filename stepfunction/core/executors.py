@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Iterable
 from concurrent.futures import Executor
+from threading import Thread
 from typing import Any, Literal, TypeAlias
 
 ExecutorChoice: TypeAlias = Literal["inline", "thread", "process"] | Executor
@@ -22,3 +25,19 @@ def is_lanes(executor: Any) -> bool:
     """Tell our own process executor from everybody else's."""
     lanes = sys.modules.get("stepfunction.core.lanes")
     return lanes is not None and isinstance(executor, lanes.ProcessLanes)
+
+
+def was_left_by_fork(executor: Executor) -> bool:
+    """Tell an executor whose workers belong to the process that this one came from.
+
+    What is submitted to it would wait for ever.
+    """
+    # Nothing public says so. Another's executor may have none of these.
+    threads: Iterable[Thread] = getattr(executor, "_threads", None) or ()
+    processes = getattr(executor, "_processes", None) or {}
+    if isinstance(threads, set) and threads and not getattr(executor, "_shutdown", 0):
+        return not any(thread.is_alive() for thread in threads)
+    return isinstance(processes, dict) and any(
+        getattr(process, "_parent_pid", os.getpid()) != os.getpid()
+        for process in processes.values()
+    )

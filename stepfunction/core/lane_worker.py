@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 from collections.abc import Callable
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.envelope import perform_packed
+from stepfunction.core.envelope import call_packed, perform_packed, unpack
+from stepfunction.core.logs import Levels, Sender, adopt
+from stepfunction.core.parcel import Parcel, receive, send
 
+if TYPE_CHECKING:
+    from stepfunction.core.context import Context
+
+# What goes through the pipe beside packed calls and answers, which never begin so.
 HELLO = b"hello"
 BEAT = b"beat"
+LOG = b"log:"  # and a packed record
+LEVELS = b"levels:"  # and the packed levels of the parent's loggers
 
 _pipe: Any = None
 _call = 0  # counts the calls, so that none is kept alive by another's threads
@@ -32,15 +41,33 @@ def heart() -> Callable[[], None]:
     return beat
 
 
-def _answer(message: bytes) -> None:
+def call_in_lane(value: Any, call: bytes, context: Context | None) -> Any:
+    """Make a step's packed call, with a context whose heartbeats are heard."""
+    if context is not None:
+        context._beat = heart()
+    return call_packed(value, call, context)
+
+
+def _answer(message: Parcel) -> None:
     global _call
     with _speaking:
         _call += 1
-        _pipe.send_bytes(message)
+        send(_pipe, message)
 
 
-def serve_lane(pipe: Any, environment: dict[str, str]) -> None:
-    """Serve one lane until its other end is closed."""
+def _send_record(record: bytes) -> None:
+    with _speaking:
+        _pipe.send_bytes(LOG + record)
+
+
+def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
+    """Serve one lane until its other end is closed.
+
+    Args:
+        pipe: The worker's end of it.
+        environment: The parent's environment variables.
+        levels: The levels of the parent's loggers.
+    """
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -49,16 +76,32 @@ def serve_lane(pipe: Any, environment: dict[str, str]) -> None:
     os.environ.update(environment)
     global _pipe
     _pipe = pipe
-    if hasattr(os, "register_at_fork"):
+    sender = Sender(_send_record)
+    logging.root.handlers[:] = [sender]  # a main script may have set up others
+    adopt(levels, None)
+
+    def become_another() -> None:
         # A child that outlives this worker must not keep its lane waiting.
-        os.register_at_fork(after_in_child=pipe.close)
+        pipe.close()
+        logging.root.removeHandler(sender)
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=become_another)
     _answer(HELLO)
     while True:
         try:
-            head, body = pipe.recv_bytes(), pipe.recv_bytes()
+            head = pipe.recv_bytes()
+            if head.startswith(LEVELS):
+                known, levels = levels, unpack(head.removeprefix(LEVELS))
+                adopt(levels, known)
+                continue
+            call = head, receive(pipe)
         except (EOFError, OSError):
             return
-        _answer(perform_packed(head, body))
+        answer = perform_packed(*call)
+        del call  # an idle worker keeps no large input
+        _answer(answer)
+        del answer
 
 
 def _die_with_parent() -> None:

@@ -21,7 +21,7 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from queue import Empty, SimpleQueue
@@ -29,13 +29,16 @@ from time import perf_counter
 from typing import Any, Protocol
 from weakref import WeakSet, finalize
 
-from stepfunction.core.envelope import open_answer, pack_call
+from stepfunction.core import main_module
+from stepfunction.core.envelope import open_answer, pack, pack_call
 from stepfunction.core.errors import (
     WorkerCrashedError,
     WorkerKilledError,
     WorkerStartError,
 )
-from stepfunction.core.lane_worker import BEAT, HELLO, serve_lane
+from stepfunction.core.lane_worker import BEAT, HELLO, LEVELS, LOG, serve_lane
+from stepfunction.core.logs import Levels, current_levels, replay
+from stepfunction.core.parcel import Contents, Parcel, receive, send
 
 _SECONDS_TO_LEAVE = 5.0
 _WORKER_NAME = "stepfunction-worker"
@@ -84,8 +87,8 @@ class ProcessLanes(Executor):
     Args:
         max_workers: How many processes run at most; None for one for each usable
             CPU.
-        start_method: ``"forkserver"``, ``"spawn"`` or ``"fork"``; None for
-            forkserver where there is one, else spawn.
+        start_method: ``"forkserver"`` or ``"spawn"``, or ``"fork"`` where no other
+            threads run; None for forkserver where there is one, else spawn.
 
     Raises:
         ValueError: If ``max_workers`` is below 1 or the start method is unknown.
@@ -106,6 +109,7 @@ class ProcessLanes(Executor):
             start_method = "forkserver" if "forkserver" in methods else "spawn"
         self.max_workers = max_workers or usable_cpus()
         self._context: Any = multiprocessing.get_context(start_method)
+        self._forks = start_method == "fork"
         self._begin_empty()
         _executors.add(self)
 
@@ -143,7 +147,7 @@ class ProcessLanes(Executor):
         return self.send(label, head, b"")
 
     def send(
-        self, label: str, head: bytes, body: bytes, watcher: Watcher | None = None
+        self, label: str, head: bytes, body: Parcel, watcher: Watcher | None = None
     ) -> LaneFuture:
         """Schedule a packed call ``(function, args, kwargs)``.
 
@@ -162,6 +166,8 @@ class ProcessLanes(Executor):
             RuntimeError: After ``shutdown()``.
         """
         refuse_where_processes_cannot_start()
+        if self._forks:
+            _refuse_beside_threads()
         future = LaneFuture(label, watcher)
         with self._lock:
             if self._is_shut:
@@ -172,6 +178,8 @@ class ProcessLanes(Executor):
             unfinished = self._calls.put(_Work(future, head, body))
             if len(self._lanes) < min(self.max_workers, unfinished):
                 lane = _Lane(self._context, self._calls)
+                if self._forks:  # here, for the lane would be a thread beside this
+                    lane.launch()
                 lane.start()
                 self._lanes.append(lane)
         return future
@@ -261,12 +269,13 @@ def _dismiss(calls: _Calls, lanes: list[_Lane]) -> None:
 
 
 class _Work:
-    __slots__ = ("future", "head", "body")
+    __slots__ = ("future", "head", "body", "levels")
 
-    def __init__(self, future: LaneFuture, head: bytes, body: bytes) -> None:
+    def __init__(self, future: LaneFuture, head: bytes, body: Parcel) -> None:
         self.future = future
         self.head = head
         self.body = body
+        self.levels = current_levels()
 
 
 class _Lane(threading.Thread):
@@ -280,6 +289,8 @@ class _Lane(threading.Thread):
         self._lock = threading.Lock()
         self._process: Any = None
         self._pipe: Any = None
+        self._is_greeted = False  # whether the worker has said that it is ready
+        self._levels: Levels | None = None  # as the worker knows them
         self._future: LaneFuture | None = None
         self._is_killed = False
 
@@ -319,6 +330,7 @@ class _Lane(threading.Thread):
             if self._is_killed:  # too late for this call, but not for its process
                 self._discard()
         self._calls.finish()
+        work.body = b""  # gone before whoever waits for the result goes on
         if _is_ending:
             return  # whoever waits for it ends too, and need not hear of it
         if is_result:
@@ -327,24 +339,36 @@ class _Lane(threading.Thread):
             future.set_exception(payload)
         del payload  # its traceback would keep this frame, and so the work, alive
 
-    def _exchange(self, work: _Work) -> bytes:
+    def _exchange(self, work: _Work) -> Contents:
         try:
+            if work.levels != self._levels:
+                self._levels = work.levels
+                self._pipe.send_bytes(LEVELS + pack(work.levels))
             self._pipe.send_bytes(work.head)
-            self._pipe.send_bytes(work.body)
-            while (answer := self._receive()) == BEAT:
-                if work.future.watcher is not None:
-                    work.future.watcher.live()
-            return answer
+            send(self._pipe, work.body)
+            while self._is_aside(message := self._receive(), work.future.watcher):
+                pass
+            return message
         except (EOFError, OSError):  # nobody is at the other end any more
             raise self._crash(work.future.label) from None
 
-    def _receive(self) -> bytes:
+    def _receive(self) -> Contents:
         # The sentinel too, for a child of the worker may keep the pipe open.
         ready = pipes.wait([self._pipe, self._process.sentinel])
         if self._pipe not in ready and not self._pipe.poll():
             raise EOFError
-        reply: bytes = self._pipe.recv_bytes()
-        return reply
+        return receive(self._pipe)
+
+    def _is_aside(self, message: Contents, watcher: Watcher | None = None) -> bool:
+        """Take what is no answer: a heartbeat, a log record."""
+        if message == BEAT:
+            if watcher is not None:
+                watcher.live()
+            return True
+        if message[: len(LOG)] == LOG:
+            replay(message[len(LOG) :])
+            return True
+        return False
 
     def _crash(self, label: str) -> WorkerCrashedError:
         process, is_killed = self._process, self._is_killed
@@ -355,33 +379,52 @@ class _Lane(threading.Thread):
         return describe(label, process.pid, process.exitcode)
 
     def _be_ready(self, label: str) -> None:
-        if self._process is not None and self._has_left():
+        if self._is_greeted and self._has_left():
             with self._lock:
                 self._discard()
         if self._process is None:
-            self._start(label)
+            self.launch()
+        if not self._is_greeted:
+            self._greet(label)
 
     def _has_left(self) -> bool:
         """Tell whether the worker died while it was idle."""
         # The end of the pipe is seen first, but a child of the worker may hold it.
-        return self._pipe.poll() or self._process.exitcode is not None
+        return not self._hear_asides() or self._process.exitcode is not None
 
-    def _start(self, label: str) -> None:
+    def _hear_asides(self) -> bool:
+        """Take what an idle worker's own threads had to say; False at its end."""
+        try:
+            while self._pipe.poll():
+                self._is_aside(self._receive())
+        except (EOFError, OSError):
+            return False
+        return True
+
+    def launch(self) -> None:
+        """Start a worker process."""
         pipe, far_end = self._context.Pipe()
+        self._levels = current_levels()
         process = self._context.Process(
             target=serve_lane,
-            args=(far_end, dict(os.environ)),
+            args=(far_end, dict(os.environ), self._levels),
             name=_WORKER_NAME,
         )
-        process.start()
+        with nullcontext() if main_module.is_importable() else main_module.hidden():
+            process.start()
         far_end.close()
         with self._lock:
             self._process, self._pipe = process, pipe
             if self._is_killed or _is_ending:
                 _kill_group(process)
+
+    def _greet(self, label: str) -> None:
+        """Wait until the worker is ready."""
         try:
-            if self._receive() == HELLO:
-                return
+            while (message := self._receive()) != HELLO:
+                self._is_aside(message)
+            self._is_greeted = True
+            return
         except (EOFError, OSError):
             crash = self._crash(label)
         if isinstance(crash, WorkerKilledError):
@@ -415,6 +458,7 @@ class _Lane(threading.Thread):
     def _discard(self) -> None:
         process, pipe = self._process, self._pipe
         self._process = self._pipe = None
+        self._is_greeted = False
         if process is not None:
             pipe.close()
             _kill_group(process)
@@ -423,6 +467,7 @@ class _Lane(threading.Thread):
     def _let_go(self) -> None:
         process = self._process
         if process is not None:
+            self._hear_asides()
             self._pipe.close()  # an idle worker that can hear nothing more leaves
             process.join(_SECONDS_TO_LEAVE)
             if process.exitcode is None:
@@ -497,6 +542,22 @@ def refuse_where_processes_cannot_start() -> None:
             "this process is daemonic (a worker of Celery or multiprocessing.Pool), so "
             "it may not start others; use executor='thread', or workers that are not "
             "daemonic (concurrent.futures, Celery with --pool threads or solo)"
+        )
+
+
+def _refuse_beside_threads() -> None:
+    """Raise where a fork could copy a lock that another thread holds just then.
+
+    Raises:
+        WorkerStartError: If a thread other than this one and the lanes runs.
+    """
+    others = {*threading.enumerate()} - {threading.current_thread(), *_lanes}
+    if others:
+        names = ", ".join(sorted(repr(thread.name) for thread in others))
+        raise WorkerStartError(
+            f"start_method='fork' copies this process while other threads run in it "
+            f"({names}); a lock that one of them holds stays locked in the copy for "
+            "ever. Use 'forkserver' or 'spawn'"
         )
 
 

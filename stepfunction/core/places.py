@@ -17,10 +17,17 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
-from stepfunction.core.context import Context
-from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
+from stepfunction.core.errors import (
+    WorkerCrashedError,
+    WorkerKilledError,
+    WorkerStartError,
+)
 from stepfunction.core.execution import Outcome
-from stepfunction.core.executors import is_lanes
+from stepfunction.core.executors import (
+    is_lanes,
+    runs_in_processes,
+    was_left_by_fork,
+)
 from stepfunction.core.workers import (
     LiveAttempt,
     MakeContext,
@@ -31,6 +38,7 @@ from stepfunction.core.workers import (
 
 if TYPE_CHECKING:
     from stepfunction.core.lanes import LaneFuture, ProcessLanes
+    from stepfunction.core.parcel import Parcel
 
 # The executors of others in one of whose threads this runs: a task that waited there
 # for other tasks of the same executor could wait for ever.
@@ -167,22 +175,23 @@ class Lanes:
         make_context: MakeContext,
         limit: int | None,
     ) -> None:
-        from stepfunction.core.envelope import pack_call, pack_for
+        from stepfunction.core.envelope import pack_call, pack_input, pack_parcel
 
         self.limit = limit
         self._lanes = lanes
         self._make_context = make_context
         # All is packed before anything starts, and the input once for all tasks.
         self._calls = {task: pack_call(task.name, task.call) for task in tasks}
-        self._body = pack_for(f"the input of step {name!r}", value)
+        self._body: Parcel = pack_input(name, value, pack_parcel)
         self._futures: dict[LiveAttempt, LaneFuture] = {}
 
     def begin(self, attempt: LiveAttempt) -> None:
         from stepfunction.core.envelope import pack
+        from stepfunction.core.lane_worker import call_in_lane
 
         task = attempt.task
         context = self._make_context(attempt) if task.wants_context else None
-        head = pack((_call_in_lane, (self._calls[task], context), {}))
+        head = pack((call_in_lane, (self._calls[task], context), {}))
         future = self._lanes.send(task.name, head, self._body, attempt)
         self._futures[attempt] = future
         future.add_done_callback(
@@ -202,7 +211,8 @@ class Lanes:
     def give_up(self, attempt: LiveAttempt) -> bool:
         return self._lanes.kill(self._futures[attempt])
 
-    def close(self, wait: bool) -> None: ...
+    def close(self, wait: bool) -> None:
+        self._body = b""  # a large input is not kept until these are collected
 
 
 class Pool:
@@ -214,12 +224,19 @@ class Pool:
         self,
         executor: Executor,
         name: str,
+        tasks: Sequence[Task],
         value: Any,
         make_context: MakeContext,
         limit: int | None,
     ) -> None:
         from concurrent.futures import ThreadPoolExecutor
 
+        if was_left_by_fork(executor):
+            raise WorkerStartError(
+                f"the executor of step {name!r} had started its workers before this "
+                "process was forked, and they stayed with the parent; make it after "
+                "the fork (gunicorn: in the post_fork hook, or without --preload)"
+            )
         self.limit = limit
         self._executor = executor
         self._value = value
@@ -227,9 +244,18 @@ class Pool:
         self._futures: dict[LiveAttempt, Future[Any] | None] = {}
         self._is_remote = not isinstance(executor, ThreadPoolExecutor)
         if self._is_remote:
-            from stepfunction.core.envelope import pack_for
+            from stepfunction.core.envelope import pack, pack_call, pack_input
 
-            self._body = pack_for(f"the input of step {name!r}", value)
+            self._body = pack_input(name, value, pack)
+            # Others have their own ways to send a function, as cloudpickle or dill.
+            self._calls = {
+                task: (
+                    pack_call(task.name, task.call)
+                    if runs_in_processes(executor)
+                    else task.call
+                )
+                for task in tasks
+            }
 
     def begin(self, attempt: LiveAttempt) -> None:
         if self._is_remote:
@@ -262,7 +288,7 @@ class Pool:
         # some executors swallow keywords, and some run equal calls once.
         context = pack(self._make_context(attempt))
         return self._executor.submit(
-            _perform_remotely, attempt.task.call, self._body, context
+            _perform_remotely, self._calls[attempt.task], self._body, context
         )
 
     def staff(self) -> None: ...
@@ -288,20 +314,14 @@ class Pool:
 
 
 def _perform_remotely(
-    call: Callable[[Any, Any], Any], body: bytes, context: bytes
+    call: Callable[[Any, Any], Any] | bytes, body: bytes, context: bytes
 ) -> bytes:
-    from stepfunction.core.envelope import perform, unpack
+    from stepfunction.core.envelope import call_packed, pack, perform, unpack
 
-    return perform(call, body, (unpack(context),))
-
-
-def _call_in_lane(value: Any, call: bytes, context: Context | None) -> Any:
-    from stepfunction.core.envelope import unpack
-    from stepfunction.core.lane_worker import heart
-
-    if context is not None:
-        context._beat = heart()
-    return unpack(call)(value, context)
+    args = (unpack(context),)
+    if isinstance(call, bytes):
+        return perform(call_packed, body, (call, *args), {}, pack)
+    return perform(call, body, args, {}, pack)
 
 
 Result = tuple[Outcome, Any, float, float]
@@ -400,7 +420,7 @@ class Places:
             return Lanes(executor, name, tasks, value, make_context, limit)
         for task in tasks:
             task.heartbeat = None  # nobody there could give one
-        return Pool(executor, name, value, make_context, max_workers)
+        return Pool(executor, name, tasks, value, make_context, max_workers)
 
     def _warn_of_limits(self) -> None:
         if not self._has_warned:

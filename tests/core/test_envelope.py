@@ -425,7 +425,7 @@ def test_results_of_any_size_come_back(lanes, size):
     "value, reason",
     [
         (threading.Lock(), "cannot pickle '_thread.lock' object"),
-        ({"deep": [ReduceRaisesToo()]}, "no pickling"),
+        ({"deep": [ReduceRaisesToo()]}, "input['deep'][0]: no pickling"),
     ],
 )
 @pytest.mark.parametrize("is_parallel", [False, True])
@@ -539,7 +539,7 @@ def test_a_function_that_cannot_be_pickled_is_refused(lanes, executor):
         assert problem.startswith(f"step 'Fan', task '{task}': ")
         assert problem.endswith(
             "a process imports functions by name: define it at the top level of a "
-            "module, or use executor='thread'"
+            "module, install stepfunction[cloudpickle], or use executor='thread'"
         )
 
 

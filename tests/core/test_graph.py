@@ -19,8 +19,8 @@ from stepfunction import (
 )
 
 WAY_OUT = (
-    "a process imports functions by name: define it at the top level of a module, or "
-    "use executor='thread'"
+    "a process imports functions by name: define it at the top level of a module, "
+    "install stepfunction[cloudpickle], or use executor='thread'"
 )
 
 UNREACHED = (
@@ -494,9 +494,9 @@ def test_a_function_of_a_console_is_refused(arguments, stdin):
     )
 
     assert done.stdout.strip() == ascii(
-        "workflow 'Orders': step 'A': work cannot be sent to a process: it was defined "
-        "in a console, a notebook, by python -c or on standard input; put it into a "
-        "file that can be imported, or use executor='thread'"
+        "workflow 'Orders': step 'A': work cannot be sent to a process (work was "
+        "defined in a console, a notebook, by python -c or on standard input); "
+        f"{WAY_OUT}"
     )
 
 

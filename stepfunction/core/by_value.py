@@ -1,0 +1,31 @@
+"""By value: functions and classes that cannot be imported, as cloudpickle sends them.
+
+Only imported where plain pickle gave up; the extra ``cloudpickle`` installs it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import cloudpickle
+
+
+class ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles what is not in an importable module by its code.
+
+    Args:
+        sink: Where to write.
+        reduce: Asked first how a value is to be pickled, or gives NotImplemented.
+    """
+
+    def __init__(self, sink: Any, reduce: Callable[[Any], Any]) -> None:
+        super().__init__(sink, pickle.HIGHEST_PROTOCOL)
+        self._reduce = reduce
+
+    def reducer_override(self, value: Any) -> Any:
+        reduced = self._reduce(value)
+        if reduced is NotImplemented:
+            return super().reducer_override(value)
+        return reduced

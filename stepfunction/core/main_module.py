@@ -1,0 +1,57 @@
+"""Main module: whether a worker process can import the program's main script.
+
+A worker imports it to find the functions and classes in it. It cannot where there is
+no file (a console, a notebook, ``python -c``, standard input). Where cloudpickle is
+installed it also need not import a script without the ``__main__`` guard, which would
+run a second time: what is in it is then sent by its code.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+_hiding = threading.Lock()
+
+
+def is_importable() -> bool:
+    """Whether a worker process is to import the main module."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return file is not None and _is_importable(os.path.abspath(file))
+
+
+@cache
+def _is_importable(file: str) -> bool:
+    if not os.path.exists(file):
+        return False
+    with open(file, "rb") as script:
+        if re.search(rb"^if\b.*\b__name__\b", script.read(), re.MULTILINE):
+            return True
+    return not _can_send_by_value()
+
+
+def _can_send_by_value() -> bool:
+    try:
+        import stepfunction.core.by_value  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+@contextmanager
+def hidden() -> Iterator[None]:
+    """Let a process that is started here not import the main module."""
+    # multiprocessing takes it from this attribute, and has no setting for it.
+    with _hiding:
+        names = vars(sys.modules["__main__"])
+        file = names.pop("__file__", None)
+        try:
+            yield
+        finally:
+            if file is not None:
+                names["__file__"] = file
