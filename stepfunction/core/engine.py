@@ -365,26 +365,26 @@ def _task(step: Step, name: str | None, action: Any, run: Run) -> Task:
     title = f"step {step.name!r}"
     if name is not None:
         title = f"task {name!r} of {title}"
+    retry, timeout, heartbeat = step.retry, step.timeout, step.heartbeat
     if isinstance(action, Call):
-        call: Callable[[Any, Any], Any] = action.__call__
-        wants_context, open_result = action.wants_context, None
-        timeout = step.timeout
-    else:
-        # In the calling thread a nested workflow looks after its own time.
-        is_here = step.executor in (None, "inline")
-        own_timeout = step.timeout if is_here else None
-        timeout = None if is_here else step.timeout
-        call = NestedCall(action, run.places, title, own_timeout)
-        wants_context = True
+        call, wants_context = action.__call__, action.wants_context
+        return Task(name, title, call, wants_context, retry, timeout, heartbeat)
+    # In the calling thread a nested workflow looks after its own time.
+    own_timeout = timeout if step.executor in (None, "inline") else None
+    if own_timeout is not None:
+        timeout = None
 
-        def open_result(task: Task, child: Execution) -> Any:
-            task.child = child
-            return _output_of_child(step, title, child)
+    def begun(child: Execution) -> None:
+        task.child = child
 
-    heartbeat = step.heartbeat
-    return Task(
-        name, title, call, wants_context, step.retry, timeout, heartbeat, open_result
-    )
+    def open_result(task: Task, child: Execution) -> Any:
+        begun(child)  # from another process it is heard of only now
+        return _output_of_child(step, title, child)
+
+    nested: Callable[[Any, Any], Any]
+    nested = NestedCall(action, run.places, title, own_timeout, begun=begun)
+    task = Task(name, title, nested, True, retry, timeout, heartbeat, open_result)
+    return task
 
 
 def _context_maker(step: Step, run: Run) -> Callable[[LiveAttempt], Context]:
@@ -419,12 +419,14 @@ class NestedCall:
         title: str,
         timeout: float | None = None,
         override: str | None = None,
+        begun: Callable[[Execution], None] | None = None,
     ) -> None:
         self.graph = graph
         self.places = places
         self.title = title
         self.timeout = timeout
         self.override = override
+        self.begun = begun
 
     def __call__(self, value: Any, context: Context) -> Execution:
         places = self.places or Places(self.override)
@@ -450,6 +452,8 @@ class NestedCall:
         self, value: Any, places: Places, cancellation: Cancellation
     ) -> Execution:
         child = Execution(self.graph.name, value, cancellation)
+        if self.begun is not None:
+            self.begun(child)
         run_graph(Run(self.graph, child, places))
         return child
 

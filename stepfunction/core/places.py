@@ -416,7 +416,9 @@ class Places:
             executor = self._open_lanes()
             return Lanes(executor, name, tasks, value, make_context, limit)
         if is_lanes(executor):
-            limit = max_workers or (None if ahead else executor.max_workers)
+            # First come is first served there: who hands out all at once makes all
+            # other executions wait.
+            limit = max_workers or executor.max_workers * (2 if ahead else 1)
             return Lanes(executor, name, tasks, value, make_context, limit)
         for task in tasks:
             task.heartbeat = None  # nobody there could give one

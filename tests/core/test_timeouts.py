@@ -639,6 +639,19 @@ def test_a_nested_workflow_that_took_too_long_is_among_the_children():
         child.raise_if_failed()
 
 
+def test_a_nested_workflow_that_was_abandoned_shows_where_it_is():
+    inner = StepFunction("Inner").add_step("Quick", str, next_step="Hang")
+    inner.add_step("Hang", hang).set_start_step("Quick")
+    workflow = StepFunction("Outer")
+    workflow.add_step("Nested", {"t": inner}, parallel=True, timeout=LIMIT)
+
+    execution = workflow.set_start_step("Nested").execute(1)
+
+    child = execution.children["Nested", "t"]
+    assert child.status is Status.RUNNING
+    assert [record.step for record in child.history] == ["Quick"]
+
+
 def test_a_nested_workflow_in_a_process_is_killed_with_what_it_runs(tmp_path):
     path = tmp_path / "pid"
     nested = StepFunction("Inner").set_start_step("Inside")
