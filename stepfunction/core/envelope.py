@@ -109,14 +109,16 @@ def _dump(
         _Pickler(sink, reduce).dump(value)
     except Exception as error:
         sink.close()
-        sink = open_sink()
         try:
             from stepfunction.core.by_value import ByValuePickler
-
-            ByValuePickler(sink, reduce).dump(value)
-        except Exception:  # not installed, or no better at it
-            sink.close()
+        except ImportError:
             raise error from None
+        sink = open_sink()
+        try:
+            ByValuePickler(sink, reduce).dump(value)
+        except Exception as final:
+            sink.close()
+            raise final from None
     return sink
 
 
@@ -252,7 +254,7 @@ def pack_call(label: str, call: Any) -> bytes:
     except Exception as error:
         raise TransferError(
             f"the function of {label} cannot be sent to another process: "
-            f"{_reason(error, call, 'call')}. {_SEND_BY_NAME.capitalize()}"
+            f"{_reason(error, call, 'call')}. {_way_out().capitalize()}"
         ) from error
 
 
@@ -262,14 +264,17 @@ def obstacle(call: Any) -> str | None:
         pack(call)
     except Exception as error:
         reason = _reason(error, call, "call")
-        return f"cannot be sent to a process ({reason}); {_SEND_BY_NAME}"
+        return f"cannot be sent to a process ({reason}); {_way_out()}"
     return None
 
 
-_SEND_BY_NAME = (
-    "a process imports functions by name: define it at the top level of a module, "
-    "install stepfunction[cloudpickle], or use executor='thread'"
-)
+def _way_out() -> str:
+    if main_module.can_send_by_value():
+        return "leave out what cannot be pickled, or use executor='thread'"
+    return (
+        "a process imports functions by name: define it at the top level of a module, "
+        "install stepfunction[cloudpickle], or use executor='thread'"
+    )
 
 
 def _reason(error: Exception, value: Any, root: str) -> str:

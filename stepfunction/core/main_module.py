@@ -32,10 +32,11 @@ def _is_importable(file: str) -> bool:
     with open(file, "rb") as script:
         if re.search(rb"^if\b.*\b__name__\b", script.read(), re.MULTILINE):
             return True
-    return not _can_send_by_value()
+    return not can_send_by_value()
 
 
-def _can_send_by_value() -> bool:
+def can_send_by_value() -> bool:
+    """Whether functions and classes can be sent by their code."""
     try:
         import stepfunction.core.by_value  # noqa: F401
     except ImportError:
@@ -46,12 +47,12 @@ def _can_send_by_value() -> bool:
 @contextmanager
 def hidden() -> Iterator[None]:
     """Let a process that is started here not import the main module."""
-    # multiprocessing takes it from this attribute, and has no setting for it.
+    # multiprocessing goes by these attributes, and has no setting for it.
     with _hiding:
         names = vars(sys.modules["__main__"])
-        file = names.pop("__file__", None)
+        kept = {name: names[name] for name in ("__file__", "__spec__") if name in names}
+        names.update(dict.fromkeys(kept))
         try:
             yield
         finally:
-            if file is not None:
-                names["__file__"] = file
+            names.update(kept)
