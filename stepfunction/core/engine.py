@@ -381,7 +381,6 @@ def _task(step: Step, name: str | None, action: Any, run: Run) -> Task:
         begun(child)  # from another process it is heard of only now
         return _output_of_child(step, title, child)
 
-    nested: Callable[[Any, Any], Any]
     nested = NestedCall(action, run.places, title, own_timeout, begun=begun)
     task = Task(name, title, nested, True, retry, timeout, heartbeat, open_result)
     return task
@@ -428,7 +427,8 @@ class NestedCall:
         self.override = override
         self.begun = begun
 
-    def __call__(self, value: Any, context: Context) -> Execution:
+    def __call__(self, value: Any, context: Context | None) -> Execution:
+        assert context is not None
         places = self.places or Places(self.override)
         outer = context.cancellation or Cancellation()
         try:

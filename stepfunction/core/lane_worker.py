@@ -71,6 +71,9 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
     if hasattr(os, "setpgid"):
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        # It was held back until now. What tasks start may be interrupted again.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _die_with_parent()
     os.environ.clear()
     os.environ.update(environment)

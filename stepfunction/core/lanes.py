@@ -19,11 +19,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, suppress
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
+from multiprocessing import resource_tracker
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Any, Protocol
@@ -180,8 +181,8 @@ class ProcessLanes(Executor):
                 lane = _Lane(self._context, self._calls)
                 if self._forks:  # here, for the lane would be a thread beside this
                     lane.launch()
+                self._lanes.append(lane)  # first, for an interrupt may end start()
                 lane.start()
-                self._lanes.append(lane)
         return future
 
     def kill(self, future: Future[Any]) -> bool:
@@ -212,7 +213,8 @@ class ProcessLanes(Executor):
             work.future.cancel()
         if wait:
             for lane in self._lanes:
-                lane.join()
+                with suppress(RuntimeError):  # one that never began
+                    lane.join()
 
     def kill_all(self) -> None:
         """Stop every call that runs, and cancel every call that waits."""
@@ -405,18 +407,25 @@ class _Lane(threading.Thread):
         """Start a worker process."""
         pipe, far_end = self._context.Pipe()
         self._levels = current_levels()
-        process = self._context.Process(
+        process = self._process_class()(
             target=serve_lane,
             args=(far_end, dict(os.environ), self._levels),
             name=_WORKER_NAME,
         )
-        with nullcontext() if main_module.is_importable() else main_module.hidden():
+        with _starting, _interrupt_held(), main_module.shown_if_importable():
             process.start()
         far_end.close()
         with self._lock:
             self._process, self._pipe = process, pipe
             if self._is_killed or _is_ending:
                 _kill_group(process)
+
+    def _process_class(self) -> Any:
+        if self._context.get_start_method() != "forkserver":
+            return self._context.Process
+        from stepfunction.core.fork_server import ServedProcess
+
+        return ServedProcess
 
     def _greet(self, label: str) -> None:
         """Wait until the worker is ready."""
@@ -473,6 +482,20 @@ class _Lane(threading.Thread):
             if process.exitcode is None:
                 _kill_group(process)
                 process.join(_SECONDS_TO_LEAVE)
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Keep the terminal's interrupt from what is started here, until it ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it lets go of the signal when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _kill_group(process: Any) -> None:
@@ -566,33 +589,31 @@ def _refuse_beside_threads() -> None:
 _executors: WeakSet[ProcessLanes] = WeakSet()
 _lanes: WeakSet[_Lane] = WeakSet()
 _is_ending = False
+_starting = threading.Lock()
 
 
 def _kill_at_exit() -> None:
     """End every worker before multiprocessing would wait for the busy ones."""
     global _is_ending
     _is_ending = True
+    # One that is just being started would be left with half of what it is told.
+    _starting.acquire(timeout=_SECONDS_TO_LEAVE)
     for lane in list(_lanes):
         lane.kill(None)
 
 
 def _begin_anew() -> None:
     """In a forked child, let every executor begin again with workers of its own."""
+    global _starting
+    _starting = threading.Lock()
     for lane in list(_lanes):
         lane.forget()
     _lanes.clear()
     for executor in list(_executors):
         executor._dismissal.detach()
         executor._begin_empty()
-    server: Any = getattr(forkserver, "_forkserver", None)
-    if getattr(server, "_forkserver_pid", None) is not None:
-        # It is the parent's: multiprocessing would wait for it as for a child of ours.
-        os.close(server._forkserver_alive_fd)
-        server.__init__()
 
 
 atexit.register(_kill_at_exit)
 if hasattr(os, "register_at_fork"):
-    from multiprocessing import forkserver
-
     os.register_at_fork(after_in_child=_begin_anew)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import os
 import re
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
-_hiding = threading.Lock()
+_ORIGIN: tuple[str, ...] = ("__file__", "__spec__")
 
 
 def is_importable() -> bool:
@@ -45,14 +45,19 @@ def can_send_by_value() -> bool:
 
 
 @contextmanager
-def hidden() -> Iterator[None]:
-    """Let a process that is started here not import the main module."""
+def shown_if_importable() -> Iterator[None]:
+    """Let a process that is started here import the main module only if it is to.
+
+    One thread at a time may.
+    """
+    if is_importable():
+        yield
+        return
     # multiprocessing goes by these attributes, and has no setting for it.
-    with _hiding:
-        names = vars(sys.modules["__main__"])
-        kept = {name: names[name] for name in ("__file__", "__spec__") if name in names}
-        names.update(dict.fromkeys(kept))
-        try:
-            yield
-        finally:
-            names.update(kept)
+    names: dict[str, Any] = vars(sys.modules["__main__"])
+    kept = {name: names[name] for name in _ORIGIN if name in names}
+    names.update(dict.fromkeys(kept))
+    try:
+        yield
+    finally:
+        names.update(kept)
