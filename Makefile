@@ -4,7 +4,7 @@ python := $(VENV)/bin/python
 
 # What needs Django, Graphviz or a whole environment is not of the core, and what takes
 # long without depending on the version need not run on each.
-not_core := contrib django drawing core/test_heartbeat.py \
+not_core := contrib django drawing executors core/test_heartbeat.py \
 	test_examples.py test_properties.py test_readme.py
 
 .PHONY: help demo test test-core test-all lint check bench cover build clean

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from textwrap import dedent
 
@@ -182,3 +183,32 @@ def test_django_view_takes_orders_by_post_alone(run):
 def test_django_view_is_a_sound_project(run):
     printed = run(EXAMPLES / "django_view.py", "check")
     assert printed == "System check identified no issues (0 silenced).\n"
+
+
+def test_dask_cluster_estimates_pi_on_two_workers(run):
+    if find_spec("distributed") is None:
+        pytest.skip("distributed is not installed")
+    assert run(EXAMPLES / "dask_cluster.py") == dedent("""\
+        player 1: 156860 of 200000 darts hit
+        player 2: 157245 of 200000 darts hit
+        player 3: 156891 of 200000 darts hit
+        player 4: 156955 of 200000 darts hit
+        COMPLETED: pi is about 3.1398
+        """)
+
+
+WITHOUT_DASK = """\
+import sys
+sys.modules["distributed"] = None
+import dask_cluster
+try:
+    dask_cluster.main()
+except SystemExit as end:
+    print(end)
+"""
+
+
+def test_dask_cluster_says_what_to_install_where_dask_is_missing(run):
+    assert run("-c", WITHOUT_DASK) == (
+        "This example needs Dask: pip install distributed\n"
+    )

@@ -312,6 +312,10 @@ def unpack_error(
 ) -> BaseException:
     """Give back a packed exception, with its traceback as its ``__cause__``."""
     error: BaseException = pickle.loads(data)
+    # tblib, which Dask brings, makes tracebacks travel: rebuilt ones keep alive the
+    # frames that unpickled them, and all that these hold.
+    BaseException.with_traceback(error, None)
+    BaseException.__setattr__(error, "__context__", None)
     if cause is not None:
         BaseException.__setattr__(error, "__cause__", unpack_error(*cause))
     else:

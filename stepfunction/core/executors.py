@@ -27,6 +27,11 @@ def is_lanes(executor: Any) -> bool:
     return lanes is not None and isinstance(executor, lanes.ProcessLanes)
 
 
+def cancels_what_began(executor: Executor) -> bool:
+    """Tell an executor whose ``cancel()`` succeeds on tasks that then go on."""
+    return type(executor).__module__.partition(".")[0] == "distributed"
+
+
 def was_left_by_fork(executor: Executor) -> bool:
     """Tell an executor whose workers belong to the process that this one came from.
 

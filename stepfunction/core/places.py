@@ -13,17 +13,21 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextvars import ContextVar, copy_context
 from itertools import count
+from pickle import PickleError
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from stepfunction.core.errors import (
+    TransferError,
     WorkerCrashedError,
     WorkerKilledError,
     WorkerStartError,
+    error_text,
 )
 from stepfunction.core.execution import Outcome
 from stepfunction.core.executors import (
+    cancels_what_began,
     is_lanes,
     runs_in_processes,
     was_left_by_fork,
@@ -45,6 +49,10 @@ if TYPE_CHECKING:
 _around: ContextVar[tuple[Executor, ...]]
 _around = ContextVar("stepfunction_around", default=())
 _logger = logging.getLogger("stepfunction")
+_numbers = count()
+# What executors of others raise where a worker died, by name, for they may not be
+# installed. A task's own errors come in the envelope.
+_LOST = ("KilledWorker", "WorkerLost", "ManagerLost")
 _MOST_THREADS = 32
 _MOST_LANES = 1024
 
@@ -243,6 +251,7 @@ class Pool:
         self._make_context = make_context
         self._futures: dict[LiveAttempt, Future[Any] | None] = {}
         self._is_remote = not isinstance(executor, ThreadPoolExecutor)
+        self._cancels_what_began = cancels_what_began(executor)
         if self._is_remote:
             from stepfunction.core.envelope import pack, pack_call, pack_input
 
@@ -263,8 +272,12 @@ class Pool:
 
         def done(future: Future[Any]) -> None:
             self._futures.pop(attempt, None)
-            result = _result(future, attempt.began)
-            if result[0] is not Outcome.SUCCEEDED:
+            outcome, *rest = result = _result(future, attempt.began)
+            if outcome is Outcome.CANCELLED and self._cancels_what_began:
+                attempt.end(Outcome.ABANDONED, *rest)
+            elif outcome is Outcome.FAILED and type(rest[0]).__name__ in _LOST:
+                attempt.end(Outcome.CRASHED, *rest)
+            elif outcome is not Outcome.SUCCEEDED:
                 attempt.end(*result)
             elif self._is_remote:
                 attempt.end(*_opened(attempt.task.name, *result))
@@ -284,17 +297,29 @@ class Pool:
             )
         from stepfunction.core.envelope import pack
 
-        # Positional arguments alone, and a context whose ids make no two calls alike:
-        # some executors swallow keywords, and some run equal calls once.
+        # Positional arguments alone, and a number that makes no two calls alike: some
+        # executors swallow keywords, and some run equal calls once.
         context = pack(self._make_context(attempt))
-        return self._executor.submit(
-            _perform_remotely, self._calls[attempt.task], self._body, context
-        )
+        call, number = self._calls[attempt.task], next(_numbers)
+        try:
+            return self._executor.submit(
+                _perform_remotely, call, self._body, context, number
+            )
+        except (TypeError, AttributeError, PickleError) as error:
+            unsent = TransferError(
+                f"the function of {attempt.task.name} cannot be sent to a worker: "
+                f"{error_text(error.__cause__ or error)}"
+            )
+            unsent.__cause__ = error
+            future: Future[Any] = Future()
+            future.set_exception(unsent)
+            return future
 
     def staff(self) -> None: ...
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
-        return [attempt for attempt in attempts if self._cancel(attempt)]
+        cancelled = [attempt for attempt in attempts if self._cancel(attempt)]
+        return [] if self._cancels_what_began else cancelled
 
     def give_up(self, attempt: LiveAttempt) -> bool:
         self._cancel(attempt)
@@ -314,7 +339,7 @@ class Pool:
 
 
 def _perform_remotely(
-    call: Callable[[Any, Any], Any] | bytes, body: bytes, context: bytes
+    call: Callable[[Any, Any], Any] | bytes, body: bytes, context: bytes, number: int
 ) -> bytes:
     from stepfunction.core.envelope import call_packed, pack, perform, unpack
 
@@ -420,8 +445,15 @@ class Places:
             # other executions wait.
             limit = max_workers or executor.max_workers * (2 if ahead else 1)
             return Lanes(executor, name, tasks, value, make_context, limit)
+        if any(task.heartbeat is not None for task in tasks):
+            _logger.warning(
+                "step %r: heartbeat is not watched in this execution, for %s cannot "
+                "pass on signs of life",
+                name,
+                type(executor).__name__,
+            )
         for task in tasks:
-            task.heartbeat = None  # nobody there could give one
+            task.heartbeat = None
         return Pool(executor, name, tasks, value, make_context, max_workers)
 
     def _warn_of_limits(self) -> None:

@@ -355,7 +355,7 @@ def test_all_that_is_wrong_with_a_heartbeat_is_said_at_once():
     )
 
 
-def test_an_overriding_pool_ignores_heartbeats():
+def test_an_overriding_pool_ignores_heartbeats_and_says_so(caplog):
     def be_silent(value, context):
         released.wait(0.3)
         return "not heard of"
@@ -363,6 +363,11 @@ def test_an_overriding_pool_ignores_heartbeats():
     with ThreadPoolExecutor(1) as pool:
         workflow = one(be_silent, 0.05, executor="thread")
         assert workflow.execute(executor=pool).output == "not heard of"
+    (record,) = caplog.records
+    assert record.getMessage().endswith(
+        "heartbeat is not watched in this execution, for ThreadPoolExecutor cannot "
+        "pass on signs of life"
+    )
 
 
 def test_an_overriding_pool_still_has_the_timeout():
