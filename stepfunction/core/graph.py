@@ -7,6 +7,7 @@ arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor
 from numbers import Number
 from reprlib import repr as short_repr
 from types import MappingProxyType
@@ -371,6 +372,12 @@ def _obstacles(action: Call | Graph) -> Iterator[str]:
     inside: list[str] = []
     if isinstance(action, Graph):
         for step in action.table.values():
+            if isinstance(step.executor, Executor):
+                inside.append(
+                    f"workflow {action.name!r} cannot be sent to a process: its step "
+                    f"{step.name!r} runs on an executor of this one; give it "
+                    "executor='process' or 'thread'"
+                )
             for _, part in step.tasks():
                 if isinstance(part, Call | Graph):
                     inside += _obstacles(part)

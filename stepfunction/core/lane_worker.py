@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from typing import TYPE_CHECKING, Any
@@ -90,7 +91,8 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=become_another)
-    _answer(HELLO)
+    with suppress(OSError):  # who started this may have gone
+        _answer(HELLO)
     while True:
         try:
             head = pipe.recv_bytes()

@@ -216,6 +216,11 @@ class ProcessLanes(Executor):
                 with suppress(RuntimeError):  # one that never began
                     lane.join()
 
+    def __exit__(self, *raised: Any) -> None:
+        if raised[0] is not None and not issubclass(raised[0], Exception):
+            self.kill_all()  # Ctrl-C waits for nothing
+        super().__exit__(*raised)
+
     def kill_all(self) -> None:
         """Stop every call that runs, and cancel every call that waits."""
         for work in self._calls.take_all():
@@ -405,18 +410,19 @@ class _Lane(threading.Thread):
 
     def launch(self) -> None:
         """Start a worker process."""
-        pipe, far_end = self._context.Pipe()
-        self._levels = current_levels()
-        process = self._process_class()(
-            target=serve_lane,
-            args=(far_end, dict(os.environ), self._levels),
-            name=_WORKER_NAME,
-        )
-        with _starting, _interrupt_held(), main_module.shown_if_importable():
-            process.start()
-        far_end.close()
+        with _starting:
+            self._pipe, far_end = self._context.Pipe()
+            self._levels = current_levels()
+            process = self._process_class()(
+                target=serve_lane,
+                args=(far_end, dict(os.environ), self._levels),
+                name=_WORKER_NAME,
+            )
+            with _interrupt_held(), main_module.shown_if_importable():
+                process.start()
+            far_end.close()
         with self._lock:
-            self._process, self._pipe = process, pipe
+            self._process = process
             if self._is_killed or _is_ending:
                 _kill_group(process)
 
@@ -457,8 +463,9 @@ class _Lane(threading.Thread):
 
     def forget(self) -> None:
         """In a forked child, close what would keep the parent's worker alive."""
-        if self._process is not None:
+        if self._pipe is not None:
             self._pipe.close()
+        if self._process is not None:
             finalizer = getattr(self._process._popen, "finalizer", None)
             for end in getattr(finalizer, "_args", ()):
                 with suppress(OSError):
@@ -589,7 +596,9 @@ def _refuse_beside_threads() -> None:
 _executors: WeakSet[ProcessLanes] = WeakSet()
 _lanes: WeakSet[_Lane] = WeakSet()
 _is_ending = False
-_starting = threading.Lock()
+# Held while a worker is started, and by whoever forks this process: a child that is
+# forked half way through would find locks and imports that nobody finishes.
+_starting = threading.RLock()
 
 
 def _kill_at_exit() -> None:
@@ -605,7 +614,7 @@ def _kill_at_exit() -> None:
 def _begin_anew() -> None:
     """In a forked child, let every executor begin again with workers of its own."""
     global _starting
-    _starting = threading.Lock()
+    _starting = threading.RLock()
     for lane in list(_lanes):
         lane.forget()
     _lanes.clear()
@@ -616,4 +625,8 @@ def _begin_anew() -> None:
 
 atexit.register(_kill_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+    os.register_at_fork(
+        before=lambda: _starting.acquire(),
+        after_in_parent=lambda: _starting.release(),
+        after_in_child=_begin_anew,
+    )

@@ -38,7 +38,8 @@ def _is_importable(file: str) -> bool:
 def can_send_by_value() -> bool:
     """Whether functions and classes can be sent by their code."""
     try:
-        import stepfunction.core.by_value  # noqa: F401
+        # The class, for another thread may just be finding the module unimportable.
+        from stepfunction.core.by_value import ByValuePickler  # noqa: F401
     except ImportError:
         return False
     return True

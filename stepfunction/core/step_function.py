@@ -399,7 +399,8 @@ class StepFunction:
 
         The workflow runs in a thread of its own, with the caller's context variables;
         its ``async def`` steps run on the caller's event loop. Cancelling the awaiting
-        task cancels the execution.
+        task cancels the execution, and waits for its end for half a second at most: a
+        step that does not heed it goes on in its thread.
 
         Args:
             initial_input: As in ``execute``.
@@ -434,7 +435,8 @@ class StepFunction:
                 execution = variables.run(_finish, run, timeout, check)
             except BaseException as raised:
                 error = raised
-            loop.call_soon_threadsafe(settle, execution, error)
+            with suppress(RuntimeError):  # the loop was closed: nobody waits for it
+                loop.call_soon_threadsafe(settle, execution, error)
 
         name = f"{self._name}-aexecute"
         threading.Thread(target=work, name=name, daemon=True).start()
@@ -442,7 +444,7 @@ class StepFunction:
             return await asyncio.shield(done)
         except asyncio.CancelledError:
             run.execution.cancel()
-            await asyncio.wait([done])
+            await asyncio.wait([done], timeout=_SECONDS_TO_END)
             raise
 
     def visualize(
@@ -540,6 +542,7 @@ def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
     return execution
 
 
+_SECONDS_TO_END = 0.5
 _started: set[Execution] = set()  # what start() began and has not ended
 
 
