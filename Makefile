@@ -2,12 +2,14 @@ PYTHON ?= python3
 VENV ?= .venv
 python := $(VENV)/bin/python
 
-# What needs Django, Graphviz or a whole environment is not of the core, and what takes
-# long without depending on the version need not run on each.
-not_core := contrib django drawing executors core/test_heartbeat.py \
-	test_examples.py test_properties.py test_readme.py
+# What needs Django, Graphviz, a cluster or a whole environment is not of the core, and
+# some of the rest takes long without depending on the version.
+slow_core := core/test_heartbeat.py core/test_orphans.py core/test_traps.py
+not_core := contrib django drawing executors \
+	test_examples.py test_properties.py test_readme.py test_soak.py
 
-.PHONY: help demo test test-core test-all lint check bench cover build clean
+.PHONY: help demo test test-core test-slow test-all stress soak lint check bench \
+	cover build clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -20,10 +22,20 @@ test: $(VENV)/.has-test ## run all tests
 	$(python) -m pytest
 
 test-core: $(VENV)/.has-test-core ## run the tests that need no extra, in a minute
-	$(python) -m pytest --session-timeout=240 $(not_core:%=--ignore=tests/%)
+	$(python) -m pytest --session-timeout=240 \
+		$(not_core:%=--ignore=tests/%) $(slow_core:%=--ignore=tests/%)
 
-test-all: ## run test-core on every CPython from 3.11 up that is here
+test-slow: $(VENV)/.has-test-core ## run the core tests that take longer
+	$(python) -m pytest --session-timeout=240 $(slow_core:%=tests/%)
+
+test-all: ## run both on every CPython from 3.11 up that is here
 	.ci/test-all
+
+stress: $(VENV)/.has-test-core ## run the concurrency tests 50 times, with all cores busy
+	$(python) tests/stress.py
+
+soak: $(VENV)/.has-test-core ## mix all that can happen to tasks for a minute
+	SOAK_SECONDS=60 $(python) -m pytest -s tests/test_soak.py
 
 lint: $(VENV)/.has-dev ## flake8, isort, mypy, import-linter
 	$(python) -m flake8
@@ -35,6 +47,7 @@ check: lint test ## lint and test
 
 bench: $(VENV)/.has-drawing ## measure the overhead against plain Python
 	$(python) benchmarks/overhead.py
+	$(python) benchmarks/processes.py
 
 cover: $(VENV)/.has-test ## run all tests and report what they reach
 	$(python) -m coverage erase

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextvars import ContextVar, copy_context
 from itertools import count
-from pickle import PickleError
 from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
@@ -295,6 +294,8 @@ class Pool:
             return self._executor.submit(
                 make_attempt, attempt, self._value, self._make_context
             )
+        from pickle import PickleError
+
         from stepfunction.core.envelope import pack
 
         # Positional arguments alone, and a number that makes no two calls alike: some
@@ -355,6 +356,7 @@ Result = tuple[Outcome, Any, float, float]
 def _result(future: Future[Any], began: float) -> Result:
     """Give the end of an attempt that a future stands for."""
     ended = perf_counter()
+    began = began or ended  # it was stopped before there was a worker for it
     if future.cancelled():
         return Outcome.CANCELLED, CancelledError(), ended, ended
     error = future.exception()

@@ -441,11 +441,14 @@ class StepFunction:
         name = f"{self._name}-aexecute"
         threading.Thread(target=work, name=name, daemon=True).start()
         try:
-            return await asyncio.shield(done)
+            while not done.done():
+                # Not one long wait, which Ctrl-C just before it would not end.
+                await asyncio.wait([done], timeout=0.5)
         except asyncio.CancelledError:
             run.execution.cancel()
-            await asyncio.wait([done], timeout=_SECONDS_TO_END)
+            await asyncio.wait([done], timeout=0.5)
             raise
+        return done.result()
 
     def visualize(
         self, path: str | os.PathLike[str] | None = None, format: str | None = None
@@ -542,7 +545,6 @@ def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
     return execution
 
 
-_SECONDS_TO_END = 0.5
 _started: set[Execution] = set()  # what start() began and has not ended
 
 
