@@ -154,7 +154,7 @@ def perform(
     began = perf_counter()
     try:
         if body:
-            args = (_unpack_in_worker("the input", body), *args)
+            args = (unpack_in_worker("the input", body), *args)
         began = perf_counter()
         output = function(*args, **kwargs)
     except BaseException as error:
@@ -176,7 +176,7 @@ def perform(
 def perform_packed(head: bytes, body: Contents) -> Parcel:
     """Make a packed call ``(function, args, kwargs)`` as ``perform`` does."""
     try:
-        function, args, kwargs = _unpack_in_worker("the function", head)
+        function, args, kwargs = unpack_in_worker("the function", head)
     except TransferError as error:
         return pack((False, error, 0.0))
     return perform(function, body, args, kwargs, pack_parcel)
@@ -188,10 +188,10 @@ def call_packed(value: Any, call: bytes, context: Any) -> Any:
     Raises:
         TransferError: If the function cannot be unpickled.
     """
-    return _unpack_in_worker("the function", call)(value, context)
+    return unpack_in_worker("the function", call)(value, context)
 
 
-def _unpack_in_worker(what: str, data: Contents) -> Any:
+def unpack_in_worker(what: str, data: Contents) -> Any:
     """Give back a packed value, or say what it was that could not be.
 
     Raises:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import os
+import sys
+import threading
 from multiprocessing import context, forkserver, popen_forkserver, reduction, spawn
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.util import Finalize
@@ -25,6 +27,15 @@ class ServedProcess(ForkServerProcess):
 
 class _Popen(popen_forkserver.Popen):
     _fds: list[int]
+
+    def __init__(self, process_obj: Any) -> None:
+        self._polling = threading.Lock()
+        super().__init__(process_obj)
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        """Give the exit code, which can be read but once: by one thread of many."""
+        with self._polling:
+            return super().poll(flag)
 
     def _launch(self, process_obj: Any) -> None:
         message = io.BytesIO()
@@ -55,9 +66,22 @@ def _present_server() -> Any:
     return _server
 
 
+class _Modules(list[str]):
+    """The modules to import, which find them where this process would.
+
+    Until CPython 3.14 the server is not given the path in time. It is given the
+    ``repr`` of this list, as a part of its program.
+    """
+
+    def __repr__(self) -> str:
+        path = [entry for entry in sys.path if isinstance(entry, str)]
+        set_path = f"__import__('sys').path.__setitem__(slice(None), {path!r})"
+        return f"({set_path}, {list(self)!r})[1]"
+
+
 def _new_server() -> Any:
     server = forkserver.ForkServer()
-    server.set_forkserver_preload(["stepfunction.core.lane_worker"])
+    server.set_forkserver_preload(_Modules(["stepfunction.core.lane_worker"]))
     return server
 
 

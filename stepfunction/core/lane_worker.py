@@ -6,13 +6,14 @@ import logging
 import os
 import signal
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.envelope import call_packed, perform_packed, unpack
+from stepfunction.core.envelope import perform_packed, unpack, unpack_in_worker
 from stepfunction.core.logs import Levels, Sender, adopt
 from stepfunction.core.parcel import Parcel, receive, send
 
@@ -21,13 +22,31 @@ if TYPE_CHECKING:
 
 # What goes through the pipe beside packed calls and answers, which never begin so.
 HELLO = b"hello"
+BEGAN = b"began"
 BEAT = b"beat"
 LOG = b"log:"  # and a packed record
 LEVELS = b"levels:"  # and the packed levels of the parent's loggers
 
 _pipe: Any = None
 _call = 0  # counts the calls, so that none is kept alive by another's threads
-_speaking = threading.Lock()  # a function's own threads may give heartbeats too
+_speaking = threading.RLock()  # a function's own threads may speak too
+_unsaid: deque[Parcel] = deque()
+_is_sending = False
+
+
+def _say(message: Parcel) -> None:
+    """Send a message to the parent, after the one that is just being sent."""
+    global _is_sending
+    with _speaking:
+        _unsaid.append(message)
+        if _is_sending:  # what is collected while a message is sent may log
+            return
+        _is_sending = True
+        try:
+            while _unsaid:
+                send(_pipe, _unsaid.popleft())
+        finally:
+            _is_sending = False
 
 
 def heart() -> Callable[[], None]:
@@ -37,28 +56,33 @@ def heart() -> Callable[[], None]:
     def beat() -> None:
         with _speaking:
             if _call == mine:
-                _pipe.send_bytes(BEAT)
+                _say(BEAT)
 
     return beat
 
 
-def call_in_lane(value: Any, call: bytes, context: Context | None) -> Any:
+def call_in_lane(
+    value: Any, call: bytes, context: Context | None, is_timed: bool
+) -> Any:
     """Make a step's packed call, with a context whose heartbeats are heard."""
     if context is not None:
         context._beat = heart()
-    return call_packed(value, call, context)
+    function = unpack_in_worker("the function", call)  # which may import much
+    if is_timed:
+        _say(BEGAN)
+    return function(value, context)
 
 
 def _answer(message: Parcel) -> None:
     global _call
     with _speaking:
         _call += 1
-        send(_pipe, message)
+        with suppress(OSError):  # who asked may have gone
+            _say(message)
 
 
 def _send_record(record: bytes) -> None:
-    with _speaking:
-        _pipe.send_bytes(LOG + record)
+    _say(LOG + record)
 
 
 def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
@@ -75,7 +99,9 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
     if hasattr(signal, "pthread_sigmask"):
         # It was held back until now. What tasks start may be interrupted again.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    _die_with_parent()
+    parent = processes.parent_process()
+    assert parent is not None
+    threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     global _pipe
@@ -91,11 +117,16 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
 
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=become_another)
-    with suppress(OSError):  # who started this may have gone
-        _answer(HELLO)
+    _answer(HELLO)
+    is_guarded = False
     while True:
         try:
             head = pipe.recv_bytes()
+            if not is_guarded:
+                # Not before: what the parent told this process when it started it came
+                # over the same pipe, and must not count as its end.
+                _die_with_parent(parent.sentinel)
+                is_guarded = True
             if head.startswith(LEVELS):
                 known, levels = levels, unpack(head.removeprefix(LEVELS))
                 adopt(levels, known)
@@ -109,20 +140,18 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
         del answer
 
 
-def _die_with_parent() -> None:
-    """Make sure that no worker outlives the process that started it."""
-    parent = processes.parent_process()
-    assert parent is not None
-    threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+def _die_with_parent(sentinel: Any) -> None:
+    """Have the kernel kill this process group when its parent ends.
+
+    The thread that watches cannot act while native code holds the GIL.
+    """
     try:
         import fcntl
 
-        # A thread cannot act while native code holds the GIL, but the kernel can: it
-        # kills this process group when the other end of the sentinel closes.
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgrp())
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
-        flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
-        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+        fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(sentinel, fcntl.F_GETFL)
+        fcntl.fcntl(sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
     except (ImportError, AttributeError, OSError):
         return  # not Linux: the thread has to do
 

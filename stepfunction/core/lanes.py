@@ -37,7 +37,7 @@ from stepfunction.core.errors import (
     WorkerKilledError,
     WorkerStartError,
 )
-from stepfunction.core.lane_worker import BEAT, HELLO, LEVELS, LOG, serve_lane
+from stepfunction.core.lane_worker import BEAT, BEGAN, HELLO, LEVELS, LOG, serve_lane
 from stepfunction.core.logs import Levels, current_levels, replay
 from stepfunction.core.parcel import Contents, Parcel, receive, send
 
@@ -54,6 +54,9 @@ _NO_GUARD_TEXT = (
 
 class Watcher(Protocol):
     """Who wants to know when a call begins, and each time it says that it lives."""
+
+    def prepare(self) -> None:
+        """Take note that a worker was given the call, and may have to import for it."""
 
     def start(self) -> None:
         """Take note that the call begins now."""
@@ -309,6 +312,7 @@ class _Lane(threading.Thread):
                 self._calls.finish()
             del work  # an idle lane keeps nothing alive
         self._let_go()
+        _lanes.discard(self)
 
     def _take_on(self, future: LaneFuture) -> bool:
         with self._lock:  # from here on kill() finds it
@@ -325,7 +329,7 @@ class _Lane(threading.Thread):
             self._be_ready(future.label)
             future.began = perf_counter()
             if future.watcher is not None:
-                future.watcher.start()
+                future.watcher.prepare()
             answer = self._exchange(work)
             ended = perf_counter()
             is_result, payload, seconds = open_answer(future.label, answer)
@@ -358,6 +362,10 @@ class _Lane(threading.Thread):
             return message
         except (EOFError, OSError):  # nobody is at the other end any more
             raise self._crash(work.future.label) from None
+        except BaseException:
+            with self._lock:
+                self._discard()  # its answer must not pass for that of the next call
+            raise
 
     def _receive(self) -> Contents:
         # The sentinel too, for a child of the worker may keep the pipe open.
@@ -368,6 +376,10 @@ class _Lane(threading.Thread):
 
     def _is_aside(self, message: Contents, watcher: Watcher | None = None) -> bool:
         """Take what is no answer: a heartbeat, a log record."""
+        if message == BEGAN:
+            if watcher is not None:
+                watcher.start()
+            return True
         if message == BEAT:
             if watcher is not None:
                 watcher.live()
@@ -476,8 +488,8 @@ class _Lane(threading.Thread):
         self._process = self._pipe = None
         self._is_greeted = False
         if process is not None:
-            pipe.close()
             _kill_group(process)
+            pipe.close()
             process.join(_SECONDS_TO_LEAVE)
 
     def _let_go(self) -> None:
@@ -489,6 +501,8 @@ class _Lane(threading.Thread):
             if process.exitcode is None:
                 _kill_group(process)
                 process.join(_SECONDS_TO_LEAVE)
+            with self._lock:
+                self._process = self._pipe = None  # they hold file descriptors
 
 
 @contextmanager
@@ -594,7 +608,7 @@ def _refuse_beside_threads() -> None:
 # --- the ends of this process ---------------------------------------------------
 
 _executors: WeakSet[ProcessLanes] = WeakSet()
-_lanes: WeakSet[_Lane] = WeakSet()
+_lanes: set[_Lane] = set()
 _is_ending = False
 # Held while a worker is started, and by whoever forks this process: a child that is
 # forked half way through would find locks and imports that nobody finishes.

@@ -94,9 +94,10 @@ def _portable(value: Any) -> Any:
 
 def replay(data: bytes) -> None:
     """Let the loggers of this process handle a record of another."""
-    record = logging.makeLogRecord(unpack(data))
-    logger = logging.getLogger(record.name)
+    record = logging.makeLogRecord({})
     try:
+        record = logging.makeLogRecord(unpack(data))
+        logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)
     except Exception:  # a filter's own, which is no failure of the task

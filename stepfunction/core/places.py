@@ -198,7 +198,8 @@ class Lanes:
 
         task = attempt.task
         context = self._make_context(attempt) if task.wants_context else None
-        head = pack((call_in_lane, (self._calls[task], context), {}))
+        args = (self._calls[task], context, task.is_timed)
+        head = pack((call_in_lane, args, {}))
         future = self._lanes.send(task.name, head, self._body, attempt)
         self._futures[attempt] = future
         future.add_done_callback(
@@ -356,12 +357,12 @@ Result = tuple[Outcome, Any, float, float]
 def _result(future: Future[Any], began: float) -> Result:
     """Give the end of an attempt that a future stands for."""
     ended = perf_counter()
-    began = began or ended  # it was stopped before there was a worker for it
     if future.cancelled():
         return Outcome.CANCELLED, CancelledError(), ended, ended
     error = future.exception()
     if error is None:
         return Outcome.SUCCEEDED, future.result(), began, ended
+    began = began or ended  # it was stopped before there was a worker for it
     outcome = Outcome.FAILED
     if isinstance(error, WorkerKilledError):
         outcome = Outcome.KILLED

@@ -39,6 +39,7 @@ _logger = logging.getLogger("stepfunction")
 # A signal that comes just before a wait begins does not end it: Ctrl-C would be heard
 # only with the next report.
 _LONGEST_WAIT = 0.5
+_LONGEST_PREPARATION = 60.0
 
 
 class Task:
@@ -183,9 +184,16 @@ class LiveAttempt:
         self.overdue: StepTimeoutError | None = None
         self._inbox = inbox
 
-    def start(self) -> None:
+    def prepare(self) -> None:
+        """Say that a process prepares for it, which does not count for its limits.
+
+        Not within reason: an import may hang.
+        """
+        self.start(perf_counter() + _LONGEST_PREPARATION)
+
+    def start(self, when: float | None = None) -> None:
         """Say that it begins now. Any thread may."""
-        self.began = self.heard = perf_counter()
+        self.began = self.heard = when or perf_counter()
         if self._inbox is not None and self.task.is_timed:
             self._inbox.put(self)
 
@@ -450,7 +458,8 @@ class _Loop:
         for attempt in self.under_way:
             attempt.cancellation.request(is_overdue=True)
             self.place.give_up(attempt)
-            attempt.task.settle(Report(attempt, outcome, None, attempt.began, now))
+            began = min(attempt.began or now, now)  # it may only be about to begin
+            attempt.task.settle(Report(attempt, outcome, None, began, now))
         self.under_way.clear()
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import logging
 import multiprocessing
 import os
 import re
@@ -42,6 +43,20 @@ def fail(value=None):
 
 def read_environment(name):
     return os.environ.get(name)
+
+
+class OnlyThere:
+    def __reduce__(self):
+        return fail, ()
+
+
+def log_what_cannot_be_unpickled(value):
+    logging.getLogger("shop").error("told", extra={"what": OnlyThere()})
+    return value
+
+
+def kill_oneself():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def tell_and_spin(path):
@@ -118,6 +133,16 @@ def is_gone(process_id, seconds=2.0):
     while is_alive(process_id):
         if time.monotonic() > end:
             os.kill(process_id, signal.SIGKILL)
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def is_reaped(process_id, seconds=10.0):
+    # A process whose main thread is a zombie may have another that holds its pipe.
+    end = time.monotonic() + seconds
+    while Path(f"/proc/{process_id}").exists():
+        if time.monotonic() > end:
             return False
         time.sleep(0.01)
     return True
@@ -443,7 +468,7 @@ def test_a_crash_takes_no_other_call_with_it(lanes, tmp_path):
 def test_a_worker_that_dies_idle_does_not_harm_the_next_call(one_lane, tmp_path):
     worker = one_lane.submit(die_once_idle, flag(tmp_path, "die")).result()
     flag(tmp_path, "die").touch()
-    assert is_gone(worker)
+    assert is_reaped(worker)
     assert one_lane.submit(pid).result() != worker
 
 
@@ -452,7 +477,7 @@ def test_a_dead_idle_worker_is_noticed_though_its_child_lives_on(one_lane, tmp_p
         die_once_idle_but_leave_a_child, flag(tmp_path, "die")
     ).result()
     flag(tmp_path, "die").touch()
-    assert is_gone(worker)
+    assert is_reaped(worker)
     try:
         assert one_lane.submit(pid).result() != worker
     finally:
@@ -460,6 +485,32 @@ def test_a_dead_idle_worker_is_noticed_though_its_child_lives_on(one_lane, tmp_p
 
 
 # --- workers --------------------------------------------------------------------
+
+
+def test_what_cannot_be_unpickled_from_a_log_record_shifts_no_answers(one_lane):
+    first = one_lane.submit(log_what_cannot_be_unpickled, "first")
+    assert first.result() == "first"
+    assert one_lane.submit(double, 2).result() == 4
+
+
+def test_a_signal_is_named_though_other_workers_start_meanwhile():
+    with ProcessLanes(4) as lanes:
+        crashes = [lanes.submit(kill_oneself) for _ in range(200)]
+        codes = {crash.exception().exitcode for crash in crashes}
+    assert codes == {-signal.SIGKILL}
+
+
+def test_a_worker_runs_the_package_of_its_parent(tmp_path):
+    package = tmp_path / "elsewhere" / "stepfunction"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError")
+    source = f"""
+os.chdir({str(package.parent)!r})
+if __name__ == "__main__":
+    with ProcessLanes(1) as lanes:
+        print(lanes.submit(abs, -1).result())
+"""
+    assert Program(tmp_path, source).run() == (0, "1\n", "")
 
 
 def test_workers_are_started_as_they_are_needed():

@@ -1,0 +1,200 @@
+"""What the tasks of the soak test do; worker processes import this, so it is light."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LONG = 600  # nothing here takes that long: it is killed, told or released before
+gates: dict[int, threading.Event] = {}  # plan to what ends its threads; here alone
+
+
+class Order(NamedTuple):
+    """What one task is told to do.
+
+    Attributes:
+        plan: The number of the plan that it is part of.
+        number: Its own number there.
+        deed: What to do, a key of ``DEEDS``.
+        times: In how many first attempts; later ones just give.
+        folder: Where to say that it has begun, if anybody wants to know.
+    """
+
+    plan: int
+    number: int
+    deed: str
+    times: int
+    folder: str
+
+    def __repr__(self):
+        return f"<order {self.number}: {self.deed!r}, {self.times} times>"
+
+
+def obey(order: Order, value: Any, context: Any) -> Any:
+    """Do what the order says, and else give the number and the size of the input."""
+    logging.getLogger("soak").info(word_of(order, context.attempt))
+    if context.attempt <= order.times:
+        DEEDS[order.deed](order, context)
+        if order.deed in RESULTS:
+            return RESULTS[order.deed]()
+    return [order.number, len(value) if isinstance(value, bytes) else 0]
+
+
+def word_of(order: Order, attempt: int) -> str:
+    """Give what is logged at the beginning of an attempt."""
+    return f"{order.plan} {order.number} {attempt}"
+
+
+# --- exceptions -----------------------------------------------------------------
+
+
+class TwoArguments(Exception):
+    def __init__(self, code, reason):
+        super().__init__(f"{code}: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class KeywordOnly(Exception):
+    def __init__(self, *, field):
+        super().__init__(f"bad {field}")
+        self.field = field
+
+
+class WithLock(Exception):
+    def __init__(self, text):
+        super().__init__(text)
+        self.lock = threading.Lock()
+
+
+class ReduceRaises(Exception):
+    def __reduce__(self):
+        raise RuntimeError("no reduce")
+
+
+class LinesAndNumbers(OSError):
+    def __init__(self, number, text, line):
+        super().__init__(number, text)
+        self.line = line
+
+
+def local():
+    class Local(Exception):
+        pass
+
+    return Local("from inside")
+
+
+def noted():
+    error = ValueError("noted")
+    error.add_note("seen in line 3")
+    return error
+
+
+ERRORS = {
+    "required arguments": lambda: TwoArguments(7, "no luck"),
+    "keyword-only": lambda: KeywordOnly(field="age"),
+    "lock": lambda: WithLock("locked"),
+    "reduce": lambda: ReduceRaises("still itself"),
+    "local": local,
+    "notes": noted,
+    "file": lambda: FileNotFoundError(2, "No such file", "/none"),
+    "os subclass": lambda: LinesAndNumbers(5, "bad line", 17),
+    "decode": lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid"),
+    "subprocess": lambda: subprocess.CalledProcessError(3, ["ls"], b"out", b"err"),
+    "json": lambda: json.JSONDecodeError("Expecting value", "{]", 1),
+    "http": lambda: urllib.error.HTTPError("http://x/", 404, "Not Found", {}, None),
+    "group": lambda: ExceptionGroup("all", [TwoArguments(1, "one"), KeyError("two")]),
+    "stop": lambda: StopIteration(4),
+    "memory": lambda: MemoryError(),
+    "exit": lambda: SystemExit(3),  # no Exception, and so not tried again
+    "interrupt": lambda: KeyboardInterrupt(),
+}
+
+
+# --- deeds ----------------------------------------------------------------------
+
+
+def just_give(order, context):
+    context.heartbeat()
+
+
+def fail(order, context):
+    if order.deed == "memory":
+        bytearray(2**62)
+    raise ERRORS[order.deed]()
+
+
+def hang(order, context):
+    gates.get(order.plan, threading.Event()).wait(LONG)
+
+
+def beat_and_hang(order, context):
+    context.heartbeat()
+    hang(order, context)
+
+
+def wait_to_be_told(order, context):
+    Path(order.folder, str(order.number)).touch()
+    context.sleep(LONG)
+
+
+def leave(order, context):
+    os._exit(3)
+
+
+def leave_a_child(order, context):
+    subprocess.Popen(["sleep", str(LONG)])
+    os._exit(4)
+
+
+def kill_itself(order, context):
+    os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(LONG)
+
+
+def fault(order, context):
+    import ctypes
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.string_at(0)
+
+
+CRASHES = {
+    "os._exit": (leave, 3),
+    "child": (leave_a_child, 4),
+    "SIGKILL": (kill_itself, -signal.SIGKILL),
+    "segfault": (fault, -signal.SIGSEGV),
+}
+
+
+class CannotBeUnpickled:
+    def __reduce__(self):
+        return refuse_elsewhere, (os.getpid(),)
+
+
+def refuse_elsewhere(home):
+    if os.getpid() != home:
+        raise RuntimeError("no unpickling here")
+
+
+RESULTS = {"unpicklable": threading.Lock, "not unpicklable": CannotBeUnpickled}
+
+DEEDS = {
+    "give": just_give,
+    "hang": hang,
+    "mute": beat_and_hang,
+    "wait": wait_to_be_told,
+    **dict.fromkeys(RESULTS, just_give),
+    **dict.fromkeys(ERRORS, fail),
+    **{name: deed for name, (deed, _) in CRASHES.items()},
+}
