@@ -182,7 +182,7 @@ class StepArguments(SimpleNamespace):
         if any(not isinstance(c, Call) or c.context_name is None for c in calls):
             yield (
                 "heartbeat expects calls of context.heartbeat(), so every function of "
-                "the step must take a parameter annotated Context"
+                "the step must take a parameter annotated Context, or named context"
             )
 
     def _parallel_problems(self) -> Iterator[str]:
@@ -208,7 +208,8 @@ class StepArguments(SimpleNamespace):
             return self._fan_out(problems)
         if self.parallel:
             problems.append(
-                "parallel=True runs several tasks, but func is one; "
+                "parallel=True runs several tasks, each by its name, but func is "
+                f"{'a list' if isinstance(func, list) else 'one'}; "
                 "give func={'task name': callable, …}"
             )
             return None
@@ -314,7 +315,12 @@ def _unknown_executor(executor: Any) -> str:
     text = "executor is 'inline', 'thread', 'process' or a concurrent.futures.Executor"
     if isinstance(executor, type):
         return f"{text}, not the class {executor.__name__}; make one of it"
-    return f"{text}, not {executor!r}{did_you_mean(executor, NAMES)}"
+    hint = did_you_mean(executor, NAMES)
+    if hasattr(executor, "get_executor"):  # as Dask's Client has
+        hint = "; give its get_executor(pure=False)"
+    elif "multiprocessing" in getattr(executor, "__module__", ""):
+        hint = "; use ProcessLanes, or concurrent.futures.ProcessPoolExecutor"
+    return f"{text}, not {executor!r}{hint}"
 
 
 def _failure_problems(on_failure: Mapping[Any, Any]) -> Iterator[str]:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator
+from functools import partial
 from time import perf_counter
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
@@ -132,19 +133,12 @@ def unpack(data: Contents) -> Any:
 
 
 def perform(
-    function: Callable[..., Any],
-    body: Contents,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    pack_answer: Callable[[Any], _Packed],
+    prepare: Callable[[], Callable[[], Any]], pack_answer: Callable[[Any], _Packed]
 ) -> _Packed:
     """Make a call in a worker and pack its answer.
 
     Args:
-        function: What to call.
-        body: A packed value that goes before ``args``; empty for none.
-        args: Its other arguments.
-        kwargs: Its keyword arguments.
+        prepare: Gives the call; what it takes to unpack it is not counted.
         pack_answer: ``pack``, or ``pack_parcel`` for a process of this machine.
 
     Returns:
@@ -153,10 +147,9 @@ def perform(
     """
     began = perf_counter()
     try:
-        if body:
-            args = (unpack_in_worker("the input", body), *args)
+        call = prepare()
         began = perf_counter()
-        output = function(*args, **kwargs)
+        output = call()
     except BaseException as error:
         error.with_traceback(users_traceback(error))
         return pack_answer((False, error, perf_counter() - began))
@@ -164,44 +157,65 @@ def perform(
     try:
         return pack_answer((True, output, seconds))
     except Exception as error:
+        hint = ", for a generator list(…)" if isinstance(output, Generator) else ""
         unsent = TransferError(
             f"the result, a {type(output).__name__}, cannot be sent back from its "
             f"process: {_reason(error, output, 'result')}. "
-            "Return what can be pickled (plain data, an id, a path)"
+            f"Return what can be pickled (plain data, an id, a path{hint})"
         )
         unsent.__cause__ = error
         return pack_answer((False, unsent, seconds))
 
 
-def perform_packed(head: bytes, body: Contents) -> Parcel:
-    """Make a packed call ``(function, args, kwargs)`` as ``perform`` does."""
-    try:
-        function, args, kwargs = unpack_in_worker("the function", head)
-    except TransferError as error:
-        return pack((False, error, 0.0))
-    return perform(function, body, args, kwargs, pack_parcel)
+def prepare_call(
+    call: Callable[[Any, Any], Any] | bytes, body: Contents, context: Any
+) -> Callable[[], Any]:
+    """Give the call of a step, from its parts as they were sent.
 
-
-def call_packed(value: Any, call: bytes, context: Any) -> Any:
-    """Make a step's packed call in a worker.
+    Args:
+        call: The packed call, or the call itself where another has unpacked it.
+        body: Its packed input.
+        context: Its context.
 
     Raises:
-        TransferError: If the function cannot be unpickled.
+        TransferError: If the call or its input cannot be unpickled.
     """
-    return unpack_in_worker("the function", call)(value, context)
+    # The function first: its module may set up what the input needs.
+    function = _unpack("the function", call) if isinstance(call, bytes) else call
+    return partial(function, _unpack("the input", body), context)
 
 
-def unpack_in_worker(what: str, data: Contents) -> Any:
-    """Give back a packed value, or say what it was that could not be.
+def prepare_packed(head: bytes, body: Contents) -> Callable[[], Any]:
+    """Give a call ``(function, args, kwargs)`` from its parts as they were sent.
+
+    Args:
+        head: The packed call.
+        body: If there is one, the function prepares a call, and is given this first.
 
     Raises:
-        TransferError: If it cannot be unpickled.
+        TransferError: If the call cannot be unpickled.
     """
+    function, args, kwargs = _unpack("the function", head)
+    if body:
+        prepared: Callable[[], Any] = function(body, *args)
+        return prepared
+    return partial(function, *args, **kwargs)
+
+
+def _unpack(what: str, data: Contents) -> Any:
     try:
         return unpack(data)
     except Exception as error:
+        hint = ""
+        if "__mp_main__" in str(error):
+            hint = "; define it at the top level of the script, outside the main guard"
+        elif type(error).__name__ == "AppRegistryNotReady":
+            hint = (
+                " A worker process starts without Django: write 'import django; "
+                "django.setup()' above the imports of models in the task's module"
+            )
         raise TransferError(
-            f"{what} cannot be unpickled in its process: {error_text(error)}"
+            f"{what} cannot be unpickled in its process: {error_text(error)}{hint}"
         ) from error
 
 
@@ -254,7 +268,7 @@ def pack_call(label: str, call: Any) -> bytes:
     except Exception as error:
         raise TransferError(
             f"the function of {label} cannot be sent to another process: "
-            f"{_reason(error, call, 'call')}. {_way_out().capitalize()}"
+            f"{_reason(error, call, 'call')}. {_way_out(error).capitalize()}"
         ) from error
 
 
@@ -264,17 +278,19 @@ def obstacle(call: Any) -> str | None:
         pack(call)
     except Exception as error:
         reason = _reason(error, call, "call")
-        return f"cannot be sent to a process ({reason}); {_way_out()}"
+        return f"cannot be sent to a process ({reason}); {_way_out(error)}"
     return None
 
 
-def _way_out() -> str:
-    if main_module.can_send_by_value():
-        return "leave out what cannot be pickled, or use executor='thread'"
-    return (
-        "a process imports functions by name: define it at the top level of a module, "
-        "install stepfunction[cloudpickle], or use executor='thread'"
-    )
+def _way_out(error: Exception) -> str:
+    # pickle's own errors for what has no name to import it by.
+    if isinstance(error, pickle.PicklingError | AttributeError):
+        if not main_module.can_send_by_value():
+            return (
+                "a process imports functions by name: define it at the top level of a "
+                "module, pip install cloudpickle, or use executor='thread'"
+            )
+    return "leave out what cannot be pickled, or use executor='thread'"
 
 
 def _reason(error: Exception, value: Any, root: str) -> str:

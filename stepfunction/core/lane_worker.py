@@ -9,13 +9,20 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.envelope import perform_packed, unpack, unpack_in_worker
+from stepfunction.core.envelope import (
+    pack_parcel,
+    perform,
+    prepare_call,
+    prepare_packed,
+    unpack,
+)
 from stepfunction.core.logs import Levels, Sender, adopt
-from stepfunction.core.parcel import Parcel, receive, send
+from stepfunction.core.parcel import Contents, Parcel, receive, send
 
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
@@ -61,16 +68,16 @@ def heart() -> Callable[[], None]:
     return beat
 
 
-def call_in_lane(
-    value: Any, call: bytes, context: Context | None, is_timed: bool
-) -> Any:
-    """Make a step's packed call, with a context whose heartbeats are heard."""
+def prepare_in_lane(
+    body: Contents, call: bytes, context: Context | None, is_timed: bool
+) -> Callable[[], Any]:
+    """Give a step's call, with a context whose heartbeats are heard."""
     if context is not None:
         context._beat = heart()
-    function = unpack_in_worker("the function", call)  # which may import much
+    prepared = prepare_call(call, body, context)  # which may import much
     if is_timed:
         _say(BEGAN)
-    return function(value, context)
+    return prepared
 
 
 def _answer(message: Parcel) -> None:
@@ -131,11 +138,11 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
                 known, levels = levels, unpack(head.removeprefix(LEVELS))
                 adopt(levels, known)
                 continue
-            call = head, receive(pipe)
+            body = receive(pipe)
         except (EOFError, OSError):
             return
-        answer = perform_packed(*call)
-        del call  # an idle worker keeps no large input
+        answer = perform(partial(prepare_packed, head, body), pack_parcel)
+        del head, body  # an idle worker keeps no large input
         _answer(answer)
         del answer
 

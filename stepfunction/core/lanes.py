@@ -15,6 +15,7 @@ worker. What crosses the pipe is packed by ``envelope``.
 from __future__ import annotations
 
 import atexit
+import logging
 import multiprocessing
 import os
 import signal
@@ -41,7 +42,9 @@ from stepfunction.core.lane_worker import BEAT, BEGAN, HELLO, LEVELS, LOG, serve
 from stepfunction.core.logs import Levels, current_levels, replay
 from stepfunction.core.parcel import Contents, Parcel, receive, send
 
-_SECONDS_TO_LEAVE = 5.0
+_SECONDS_TO_END = 1.0  # for an idle worker, once it has been let go
+_SECONDS_TO_LEAVE = 5.0  # for one that has been killed
+_logger = logging.getLogger("stepfunction")
 _WORKER_NAME = "stepfunction-worker"
 NO_GUARD = 77
 _NO_GUARD_TEXT = (
@@ -108,9 +111,11 @@ class ProcessLanes(Executor):
     ) -> None:
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers is {max_workers}; give 1 or more, or None")
+        methods = multiprocessing.get_all_start_methods()
         if start_method is None:
-            methods = multiprocessing.get_all_start_methods()
             start_method = "forkserver" if "forkserver" in methods else "spawn"
+        if start_method not in methods:
+            raise ValueError(f"start_method is one of {methods}, not {start_method!r}")
         self.max_workers = max_workers or usable_cpus()
         self._context: Any = multiprocessing.get_context(start_method)
         self._forks = start_method == "fork"
@@ -497,8 +502,13 @@ class _Lane(threading.Thread):
         if process is not None:
             self._hear_asides()
             self._pipe.close()  # an idle worker that can hear nothing more leaves
-            process.join(_SECONDS_TO_LEAVE)
+            process.join(_SECONDS_TO_END)
             if process.exitcode is None:
+                _logger.warning(
+                    "worker process %d is killed, for it does not end: a task may have "
+                    "left a thread that is no daemon",
+                    process.pid,
+                )
                 _kill_group(process)
                 process.join(_SECONDS_TO_LEAVE)
             with self._lock:

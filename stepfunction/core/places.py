@@ -194,12 +194,12 @@ class Lanes:
 
     def begin(self, attempt: LiveAttempt) -> None:
         from stepfunction.core.envelope import pack
-        from stepfunction.core.lane_worker import call_in_lane
+        from stepfunction.core.lane_worker import prepare_in_lane
 
         task = attempt.task
         context = self._make_context(attempt) if task.wants_context else None
         args = (self._calls[task], context, task.is_timed)
-        head = pack((call_in_lane, args, {}))
+        head = pack((prepare_in_lane, args, {}))
         future = self._lanes.send(task.name, head, self._body, attempt)
         self._futures[attempt] = future
         future.add_done_callback(
@@ -241,8 +241,9 @@ class Pool:
 
         if was_left_by_fork(executor):
             raise WorkerStartError(
-                f"the executor of step {name!r} had started its workers before this "
-                "process was forked, and they stayed with the parent; make it after "
+                f"the {type(executor).__name__} of step {name!r} had started its "
+                "workers before this process was forked, and they stayed with the "
+                "parent; make it after "
                 "the fork (gunicorn: in the post_fork hook, or without --preload)"
             )
         self.limit = limit
@@ -274,7 +275,7 @@ class Pool:
             self._futures.pop(attempt, None)
             outcome, *rest = result = _result(future, attempt.began)
             if outcome is Outcome.CANCELLED and self._cancels_what_began:
-                attempt.end(Outcome.ABANDONED, *rest)
+                attempt.end(Outcome.ABANDONED, rest[0], attempt.began, rest[2])
             elif outcome is Outcome.FAILED and type(rest[0]).__name__ in _LOST:
                 attempt.end(Outcome.CRASHED, *rest)
             elif outcome is not Outcome.SUCCEEDED:
@@ -343,12 +344,9 @@ class Pool:
 def _perform_remotely(
     call: Callable[[Any, Any], Any] | bytes, body: bytes, context: bytes, number: int
 ) -> bytes:
-    from stepfunction.core.envelope import call_packed, pack, perform, unpack
+    from stepfunction.core.envelope import pack, perform, prepare_call, unpack
 
-    args = (unpack(context),)
-    if isinstance(call, bytes):
-        return perform(call_packed, body, (call, *args), {}, pack)
-    return perform(call, body, args, {}, pack)
+    return perform(lambda: prepare_call(call, body, unpack(context)), pack)
 
 
 Result = tuple[Outcome, Any, float, float]

@@ -12,7 +12,7 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import Context as Variables
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -123,7 +123,10 @@ class Task:
                 outcome, error = Outcome.FAILED, failure
         if is_stopping and isinstance(error, ExecutionCancelledError):
             outcome = Outcome.CANCELLED  # it gave up when told
-        if is_stopping and outcome in (Outcome.KILLED, Outcome.CANCELLED):
+        if is_stopping and (
+            outcome in (Outcome.KILLED, Outcome.CANCELLED)
+            or isinstance(error, CancelledError)
+        ):
             error = None  # it did not fail: it was stopped
         self.attempts.append((outcome, report.began, report.ended, error))
         self.outcome, self.error = outcome, error

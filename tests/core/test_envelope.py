@@ -539,7 +539,7 @@ def test_a_function_that_cannot_be_pickled_is_refused(lanes, executor):
         assert problem.startswith(f"step 'Fan', task '{task}': ")
         assert problem.endswith(
             "a process imports functions by name: define it at the top level of a "
-            "module, install stepfunction[cloudpickle], or use executor='thread'"
+            "module, pip install cloudpickle, or use executor='thread'"
         )
 
 

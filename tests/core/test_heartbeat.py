@@ -27,7 +27,7 @@ ELSEWHERE = (
 )
 NO_CONTEXT = (
     "heartbeat expects calls of context.heartbeat(), so every function of the step "
-    "must take a parameter annotated Context"
+    "must take a parameter annotated Context, or named context"
 )
 OUTCOMES = {"thread": Outcome.ABANDONED, "process": Outcome.TIMED_OUT}
 

@@ -4,6 +4,7 @@ import code
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing import get_context
@@ -118,7 +119,7 @@ def test_a_script_without_the_guard_has_one_short_error(tmp_path, use):
 
 BY_NAME = (
     "a process imports functions by name: define it at the top level of a module, "
-    "install stepfunction[cloudpickle], or use executor='thread'"
+    "pip install cloudpickle, or use executor='thread'"
 )
 
 
@@ -543,3 +544,71 @@ with ProcessLanes(2, start_method="fork") as lanes, ProcessLanes(1) as others:
     print(others.max_workers, workflow.execute(-1).output)
 """
     assert run(tmp_path, source) == (0, "1 1\n", "")
+
+
+def test_a_function_under_the_main_guard_is_told_from_others(tmp_path):
+    source = """
+from stepfunction import StepFunction
+
+if __name__ == "__main__":
+    def under_the_guard(value):
+        return value
+
+    workflow = StepFunction("W").set_start_step("A")
+    workflow.add_step("A", under_the_guard, executor="process")
+    workflow.execute(1)
+"""
+    code, out, err = run(tmp_path, source)
+    assert (code, out) == (1, "")
+    assert "at the top level of the script, outside the main guard" in err
+
+
+def test_the_module_of_the_function_is_imported_before_the_input(tmp_path):
+    (tmp_path / "tasks.py").write_text("""
+import sys
+sys.is_set_up = True
+
+def work(order):
+    return order.number
+""")
+    (tmp_path / "orders.py").write_text("""
+import sys
+
+class Order:
+    number = 17
+
+    def __setstate__(self, state):
+        assert sys.is_set_up
+
+    def __getstate__(self):
+        return {"number": 17}
+""")
+    source = """
+from stepfunction import StepFunction
+
+if __name__ == "__main__":
+    from orders import Order
+    from tasks import work
+
+    workflow = StepFunction("W").add_step("A", work, executor="process")
+    print(workflow.set_start_step("A").execute(Order()).output)
+"""
+    assert run(tmp_path, source) == (0, "17\n", "")
+
+
+def leave_a_thread(value):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    return "left"
+
+
+def test_a_thread_that_a_task_leaves_holds_nothing_up_for_long(caplog):
+    workflow = StepFunction("W").add_step("A", leave_a_thread, executor="process")
+    execution = workflow.set_start_step("A").execute(1)
+    assert execution.output == "left"
+    (record,) = caplog.records
+    assert "a task may have left a thread that is no daemon" in record.getMessage()
+
+
+def test_an_unknown_start_method_names_those_there_are():
+    with pytest.raises(ValueError, match="start_method is one of .*not 'frk'"):
+        ProcessLanes(start_method="frk")
