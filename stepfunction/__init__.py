@@ -101,13 +101,16 @@ _HOMES = {
 logging.getLogger("stepfunction").addHandler(logging.NullHandler())
 
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+if not TYPE_CHECKING:  # which would take any name for one of these
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
 
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = importlib.import_module(f"stepfunction.core.{_HOMES.get(name, 'errors')}")
-    value = globals()[name] = getattr(home, name)
-    return value
+    def __getattr__(name: str) -> Any:
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = importlib.import_module(
+            f"stepfunction.core.{_HOMES.get(name, 'errors')}"
+        )
+        value = globals()[name] = getattr(home, name)
+        return value

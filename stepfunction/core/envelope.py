@@ -12,9 +12,7 @@ from __future__ import annotations
 import io
 import pickle
 import traceback
-from collections.abc import Callable, Generator
-from functools import partial
-from time import perf_counter
+from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,7 +23,6 @@ from stepfunction.core.errors import (
     StepExecutionError,
     TransferError,
     error_text,
-    users_traceback,
 )
 from stepfunction.core.parcel import Contents, Parcel, Sink
 from stepfunction.core.whereabouts import locate
@@ -51,7 +48,7 @@ class _Pickler(pickle.Pickler):
             if value.__module__ == "__main__" and not main_module.is_importable():
                 raise pickle.PicklingError(
                     f"{value.__qualname__} was defined in a console, a notebook, by "
-                    "python -c or on standard input"
+                    "python -c, on standard input or in a package's __main__"
                 )
         elif isinstance(value, BaseException):
             return self._reduce(value)
@@ -116,7 +113,7 @@ def _dump(
             raise error from None
         sink = open_sink()
         try:
-            ByValuePickler(sink, reduce).dump(value)
+            ByValuePickler(sink, reduce, main_module.has_name).dump(value)
         except Exception as final:
             sink.close()
             raise final from None
@@ -130,109 +127,6 @@ def unpack(data: Contents) -> Any:
         Exception: What unpickling raises.
     """
     return pickle.loads(data)
-
-
-def perform(
-    prepare: Callable[[], Callable[[], Any]], pack_answer: Callable[[Any], _Packed]
-) -> _Packed:
-    """Make a call in a worker and pack its answer.
-
-    Args:
-        prepare: Gives the call; what it takes to unpack it is not counted.
-        pack_answer: ``pack``, or ``pack_parcel`` for a process of this machine.
-
-    Returns:
-        The packed answer: whether it returned, what it returned or raised, and how
-        many seconds it took.
-    """
-    began = perf_counter()
-    try:
-        call = prepare()
-        began = perf_counter()
-        output = call()
-    except BaseException as error:
-        error.with_traceback(users_traceback(error))
-        return pack_answer((False, error, perf_counter() - began))
-    seconds = perf_counter() - began
-    try:
-        return pack_answer((True, output, seconds))
-    except Exception as error:
-        hint = ", for a generator list(…)" if isinstance(output, Generator) else ""
-        unsent = TransferError(
-            f"the result, a {type(output).__name__}, cannot be sent back from its "
-            f"process: {_reason(error, output, 'result')}. "
-            f"Return what can be pickled (plain data, an id, a path{hint})"
-        )
-        unsent.__cause__ = error
-        return pack_answer((False, unsent, seconds))
-
-
-def prepare_call(
-    call: Callable[[Any, Any], Any] | bytes, body: Contents, context: Any
-) -> Callable[[], Any]:
-    """Give the call of a step, from its parts as they were sent.
-
-    Args:
-        call: The packed call, or the call itself where another has unpacked it.
-        body: Its packed input.
-        context: Its context.
-
-    Raises:
-        TransferError: If the call or its input cannot be unpickled.
-    """
-    # The function first: its module may set up what the input needs.
-    function = _unpack("the function", call) if isinstance(call, bytes) else call
-    return partial(function, _unpack("the input", body), context)
-
-
-def prepare_packed(head: bytes, body: Contents) -> Callable[[], Any]:
-    """Give a call ``(function, args, kwargs)`` from its parts as they were sent.
-
-    Args:
-        head: The packed call.
-        body: If there is one, the function prepares a call, and is given this first.
-
-    Raises:
-        TransferError: If the call cannot be unpickled.
-    """
-    function, args, kwargs = _unpack("the function", head)
-    if body:
-        prepared: Callable[[], Any] = function(body, *args)
-        return prepared
-    return partial(function, *args, **kwargs)
-
-
-def _unpack(what: str, data: Contents) -> Any:
-    try:
-        return unpack(data)
-    except Exception as error:
-        hint = ""
-        if "__mp_main__" in str(error):
-            hint = "; define it at the top level of the script, outside the main guard"
-        elif type(error).__name__ == "AppRegistryNotReady":
-            hint = (
-                " A worker process starts without Django: write 'import django; "
-                "django.setup()' above the imports of models in the task's module"
-            )
-        raise TransferError(
-            f"{what} cannot be unpickled in its process: {error_text(error)}{hint}"
-        ) from error
-
-
-def open_answer(label: str, answer: Contents) -> tuple[bool, Any, float]:
-    """Give back what ``perform`` packed.
-
-    Raises:
-        TransferError: If the result cannot be unpickled here.
-    """
-    try:
-        is_result, payload, seconds = unpack(answer)
-    except Exception as error:
-        raise TransferError(
-            f"the result of {label} came back from its process, but cannot be "
-            f"unpickled here: {error_text(error)}"
-        ) from error
-    return is_result, payload, seconds
 
 
 def pack_input(step: str, value: Any, pack: Callable[[Any], _Packed]) -> _Packed:
@@ -251,7 +145,7 @@ def pack_input(step: str, value: Any, pack: Callable[[Any], _Packed]) -> _Packed
     except Exception as error:
         raise TransferError(
             f"the input of step {step!r} cannot be sent to another process: "
-            f"{_reason(error, value, 'input')}. Pass on what can be pickled (plain "
+            f"{reason(error, value, 'input')}. Pass on what can be pickled (plain "
             "data, an id, a path) and open the rest in the step, or use "
             "executor='thread'"
         ) from error
@@ -268,7 +162,7 @@ def pack_call(label: str, call: Any) -> bytes:
     except Exception as error:
         raise TransferError(
             f"the function of {label} cannot be sent to another process: "
-            f"{_reason(error, call, 'call')}. {_way_out(error).capitalize()}"
+            f"{reason(error, call, 'call')}. {_way_out(error).capitalize()}"
         ) from error
 
 
@@ -277,8 +171,8 @@ def obstacle(call: Any) -> str | None:
     try:
         pack(call)
     except Exception as error:
-        reason = _reason(error, call, "call")
-        return f"cannot be sent to a process ({reason}); {_way_out(error)}"
+        why = reason(error, call, "call")
+        return f"cannot be sent to a process ({why}); {_way_out(error)}"
     return None
 
 
@@ -293,8 +187,14 @@ def _way_out(error: Exception) -> str:
     return "leave out what cannot be pickled, or use executor='thread'"
 
 
-def _reason(error: Exception, value: Any, root: str) -> str:
-    """Give pickle's own reason, and which part of the value it is about."""
+def reason(error: Exception, value: Any, root: str) -> str:
+    """Give pickle's own reason, and which part of the value it is about.
+
+    Args:
+        error: What packing raised.
+        value: What could not be packed.
+        root: What to call it.
+    """
     way = locate(value, root, pack)
     if way in (root, "call.function"):
         return str(error)

@@ -40,9 +40,10 @@ def was_left_by_fork(executor: Executor) -> bool:
     # Nothing public says so. Another's executor may have none of these.
     threads: Iterable[Thread] = getattr(executor, "_threads", None) or ()
     processes = getattr(executor, "_processes", None) or {}
-    if isinstance(threads, set) and threads and not getattr(executor, "_shutdown", 0):
+    is_over = getattr(executor, "_shutdown", 0) or getattr(executor, "_broken", 0)
+    if isinstance(threads, set) and threads and not is_over:
         return not any(thread.is_alive() for thread in threads)
     return isinstance(processes, dict) and any(
         getattr(process, "_parent_pid", os.getpid()) != os.getpid()
-        for process in processes.values()
+        for process in list(processes.values())
     )

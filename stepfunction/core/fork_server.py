@@ -16,6 +16,8 @@ from multiprocessing.context import ForkServerProcess
 from multiprocessing.util import Finalize
 from typing import Any
 
+from stepfunction.core import main_module
+
 
 class ServedProcess(ForkServerProcess):
     """A process that is forked from our server."""
@@ -41,7 +43,11 @@ class _Popen(popen_forkserver.Popen):
         message = io.BytesIO()
         context.set_spawning_popen(self)
         try:
-            reduction.dump(spawn.get_preparation_data(process_obj.name), message)
+            facts = spawn.get_preparation_data(process_obj.name)
+            if not main_module.is_importable():
+                facts.pop("init_main_from_path", None)
+                facts.pop("init_main_from_name", None)
+            reduction.dump(facts, message)
             reduction.dump(process_obj, message)
         finally:
             context.set_spawning_popen(None)

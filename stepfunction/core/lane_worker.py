@@ -7,20 +7,15 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.envelope import (
-    pack_parcel,
-    perform,
-    prepare_call,
-    prepare_packed,
-    unpack,
-)
+from stepfunction.core.answers import perform, prepare_call, prepare_packed
+from stepfunction.core.envelope import pack_parcel, unpack
 from stepfunction.core.logs import Levels, Sender, adopt
 from stepfunction.core.parcel import Contents, Parcel, receive, send
 
@@ -39,17 +34,31 @@ _call = 0  # counts the calls, so that none is kept alive by another's threads
 _speaking = threading.RLock()  # a function's own threads may speak too
 _unsaid: deque[Parcel] = deque()
 _is_sending = False
+_SIGNALS = signal.valid_signals()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Keep the handlers of a task's signals from raising just now."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _say(message: Parcel) -> None:
     """Send a message to the parent, after the one that is just being sent."""
     global _is_sending
-    with _speaking:
+    with _signals_held(), _speaking:
         _unsaid.append(message)
         if _is_sending:  # what is collected while a message is sent may log
             return
-        _is_sending = True
         try:
+            _is_sending = True
             while _unsaid:
                 send(_pipe, _unsaid.popleft())
         finally:
@@ -84,12 +93,15 @@ def _answer(message: Parcel) -> None:
     global _call
     with _speaking:
         _call += 1
-        with suppress(OSError):  # who asked may have gone
+        try:
             _say(message)
+        except OSError:  # who asked has gone, or shall not wait for the rest
+            _pipe.close()
 
 
 def _send_record(record: bytes) -> None:
-    _say(LOG + record)
+    with suppress(OSError):  # the lane has let this worker go
+        _say(LOG + record)
 
 
 def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
@@ -104,21 +116,30 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
         os.setpgid(0, 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
-        # It was held back until now. What tasks start may be interrupted again.
+        # It was held back until now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     parent = processes.parent_process()
     assert parent is not None
-    threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+    with _signals_held():  # for good, in the thread
+        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
     os.environ.clear()
     os.environ.update(environment)
     global _pipe
     _pipe = pipe
     sender = Sender(_send_record)
-    logging.root.handlers[:] = [sender]  # a main script may have set up others
+    # A main script may have set up others, which are the parent's to use.
+    for logger in list(logging.root.manager.loggerDict.values()):
+        if isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.propagate = True
+    logging.root.handlers[:] = [sender]
     adopt(levels, None)
 
     def become_another() -> None:
-        # A child that outlives this worker must not keep its lane waiting.
+        # A child that outlives this worker must not keep its lane waiting, nor wait
+        # for a thread that stayed behind while it spoke.
+        global _speaking, _call
+        _speaking, _call = threading.RLock(), _call + 1
         pipe.close()
         logging.root.removeHandler(sender)
 

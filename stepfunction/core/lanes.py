@@ -22,7 +22,8 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import copy_context
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from multiprocessing import resource_tracker
@@ -32,7 +33,9 @@ from typing import Any, Protocol
 from weakref import WeakSet, finalize
 
 from stepfunction.core import main_module
-from stepfunction.core.envelope import open_answer, pack, pack_call
+from stepfunction.core.answers import open_answer
+from stepfunction.core.blame import crashed, killed
+from stepfunction.core.envelope import pack, pack_call
 from stepfunction.core.errors import (
     WorkerCrashedError,
     WorkerKilledError,
@@ -45,6 +48,7 @@ from stepfunction.core.parcel import Contents, Parcel, receive, send
 _SECONDS_TO_END = 1.0  # for an idle worker, once it has been let go
 _SECONDS_TO_LEAVE = 5.0  # for one that has been killed
 _logger = logging.getLogger("stepfunction")
+_MOST_ASIDES = 300  # more than a full pipe holds
 _WORKER_NAME = "stepfunction-worker"
 NO_GUARD = 77
 _NO_GUARD_TEXT = (
@@ -156,7 +160,12 @@ class ProcessLanes(Executor):
         return self.send(label, head, b"")
 
     def send(
-        self, label: str, head: bytes, body: Parcel, watcher: Watcher | None = None
+        self,
+        label: str,
+        head: bytes,
+        body: Parcel,
+        watcher: Watcher | None = None,
+        levels: Levels | None = None,
     ) -> LaneFuture:
         """Schedule a packed call ``(function, args, kwargs)``.
 
@@ -166,6 +175,7 @@ class ProcessLanes(Executor):
             body: A packed value that goes before ``args``, packed once for many
                 calls; empty for none.
             watcher: Who is told when a worker begins, and of its heartbeats.
+            levels: The levels to log at there; None for those of now.
 
         Returns:
             The future of its result.
@@ -184,7 +194,8 @@ class ProcessLanes(Executor):
                     "cannot submit to ProcessLanes after shutdown(); "
                     "keep it open as long as it is used"
                 )
-            unfinished = self._calls.put(_Work(future, head, body))
+            levels = levels or current_levels()
+            unfinished = self._calls.put(_Work(future, head, body, levels))
             if len(self._lanes) < min(self.max_workers, unfinished):
                 lane = _Lane(self._context, self._calls)
                 if self._forks:  # here, for the lane would be a thread beside this
@@ -284,13 +295,16 @@ def _dismiss(calls: _Calls, lanes: list[_Lane]) -> None:
 
 
 class _Work:
-    __slots__ = ("future", "head", "body", "levels")
+    __slots__ = ("future", "head", "body", "levels", "variables")
 
-    def __init__(self, future: LaneFuture, head: bytes, body: Parcel) -> None:
+    def __init__(
+        self, future: LaneFuture, head: bytes, body: Parcel, levels: Levels
+    ) -> None:
         self.future = future
         self.head = head
         self.body = body
-        self.levels = current_levels()
+        self.levels = levels
+        self.variables = copy_context()
 
 
 class _Lane(threading.Thread):
@@ -362,7 +376,7 @@ class _Lane(threading.Thread):
                 self._pipe.send_bytes(LEVELS + pack(work.levels))
             self._pipe.send_bytes(work.head)
             send(self._pipe, work.body)
-            while self._is_aside(message := self._receive(), work.future.watcher):
+            while self._is_aside(message := self._receive(), work):
                 pass
             return message
         except (EOFError, OSError):  # nobody is at the other end any more
@@ -379,8 +393,9 @@ class _Lane(threading.Thread):
             raise EOFError
         return receive(self._pipe)
 
-    def _is_aside(self, message: Contents, watcher: Watcher | None = None) -> bool:
+    def _is_aside(self, message: Contents, work: _Work | None = None) -> bool:
         """Take what is no answer: a heartbeat, a log record."""
+        watcher = None if work is None else work.future.watcher
         if message == BEGAN:
             if watcher is not None:
                 watcher.start()
@@ -390,17 +405,21 @@ class _Lane(threading.Thread):
                 watcher.live()
             return True
         if message[: len(LOG)] == LOG:
-            replay(message[len(LOG) :])
+            if work is None:
+                replay(message[len(LOG) :])
+            else:  # as if it were logged where the call comes from
+                work.variables.run(replay, message[len(LOG) :])
             return True
         return False
 
     def _crash(self, label: str) -> WorkerCrashedError:
         process, is_killed = self._process, self._is_killed
         process.join(_SECONDS_TO_LEAVE)
+        exitcode = process.exitcode
         with self._lock:
             self._discard()
-        describe = _killed if is_killed else _crashed
-        return describe(label, process.pid, process.exitcode)
+        describe = killed if is_killed else crashed
+        return describe(label, process.pid, exitcode)
 
     def _be_ready(self, label: str) -> None:
         if self._is_greeted and self._has_left():
@@ -419,7 +438,9 @@ class _Lane(threading.Thread):
     def _hear_asides(self) -> bool:
         """Take what an idle worker's own threads had to say; False at its end."""
         try:
-            while self._pipe.poll():
+            for _ in range(_MOST_ASIDES):  # its threads may never stop speaking
+                if not self._pipe.poll():
+                    break
                 self._is_aside(self._receive())
         except (EOFError, OSError):
             return False
@@ -435,13 +456,21 @@ class _Lane(threading.Thread):
                 args=(far_end, dict(os.environ), self._levels),
                 name=_WORKER_NAME,
             )
-            with _interrupt_held(), main_module.shown_if_importable():
+            with _interrupt_held(), self._main_shown():
                 process.start()
+            # Nobody but this lane polls it or waits for it: not whoever starts another,
+            # and not a child of multiprocessing, which runs no atexit when it ends.
+            processes._children.discard(process)  # type: ignore[attr-defined]
             far_end.close()
-        with self._lock:
-            self._process = process
-            if self._is_killed or _is_ending:
-                _kill_group(process)
+            with self._lock:
+                self._process = process
+                if self._is_killed or _is_ending:
+                    _kill_group(process)
+
+    def _main_shown(self) -> Any:
+        if self._context.get_start_method() != "spawn":
+            return nullcontext()  # our fork server sees to it, and a fork has it
+        return main_module.shown_if_importable()
 
     def _process_class(self) -> Any:
         if self._context.get_start_method() != "forkserver":
@@ -481,7 +510,8 @@ class _Lane(threading.Thread):
     def forget(self) -> None:
         """In a forked child, close what would keep the parent's worker alive."""
         if self._pipe is not None:
-            self._pipe.close()
+            with suppress(OSError):  # its thread was just closing it
+                self._pipe.close()
         if self._process is not None:
             finalizer = getattr(self._process._popen, "finalizer", None)
             for end in getattr(finalizer, "_args", ()):
@@ -535,41 +565,6 @@ def _kill_group(process: Any) -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except (AttributeError, ProcessLookupError, PermissionError):
         process.kill()
-
-
-def _crashed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
-    reason = f"ended with exit code {exitcode}"
-    hint = ""
-    if exitcode is not None and exitcode < 0:
-        try:
-            name = signal.Signals(-exitcode).name
-        except ValueError:
-            name = f"signal {-exitcode}"
-        reason = f"was killed by {name}"
-        hint = _HINTS.get(name, "")
-    return WorkerCrashedError(
-        f"the worker process of {label} (pid {pid}) {reason}{hint}",
-        label,
-        pid,
-        exitcode,
-    )
-
-
-_HINTS = {
-    "SIGKILL": "; often that is the kernel, out of memory",
-    "SIGSEGV": "; that is a fault in native code that it called",
-    "SIGABRT": "; native code that it called gave up",
-    "SIGBUS": "; often a mapped file was cut short, or shared memory is full",
-}
-
-
-def _killed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
-    return WorkerKilledError(
-        f"the worker process of {label} (pid {pid}) was killed on request",
-        label,
-        pid,
-        exitcode,
-    )
 
 
 def usable_cpus() -> int:

@@ -33,11 +33,11 @@ class Levels(NamedTuple):
 def current_levels() -> Levels:
     """Give the levels of now."""
     named = {
-        name: logger.level
+        name: int(logger.level)
         for name, logger in list(logging.root.manager.loggerDict.items())
         if isinstance(logger, logging.Logger) and logger.level
     }
-    return Levels(logging.root.manager.disable, logging.root.level, named)
+    return Levels(int(logging.root.manager.disable), int(logging.root.level), named)
 
 
 def adopt(levels: Levels, known: Levels | None) -> None:

@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from operator import attrgetter
+from types import FunctionType
 from typing import Any
 
 _ORIGIN: tuple[str, ...] = ("__file__", "__spec__")
@@ -21,8 +23,25 @@ _ORIGIN: tuple[str, ...] = ("__file__", "__spec__")
 
 def is_importable() -> bool:
     """Whether a worker process is to import the main module."""
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    return file is not None and _is_importable(os.path.abspath(file))
+    main = sys.modules.get("__main__")
+    file = getattr(main, "__file__", None)
+    name = getattr(getattr(main, "__spec__", None), "name", "")
+    if file is None or name.rpartition(".")[2] == "__main__":
+        # A package that is run by its name, a console of Python 3.13 or newer:
+        # multiprocessing imports neither.
+        return False
+    return _is_importable(os.path.abspath(file))
+
+
+def has_name(value: Any) -> bool:
+    """Tell what a worker finds in the main module: a copy would be another class."""
+    if not isinstance(value, type | FunctionType) or value.__module__ != "__main__":
+        return False
+    try:
+        found = attrgetter(value.__qualname__)(sys.modules["__main__"])
+    except AttributeError:
+        return False
+    return found is value and is_importable()
 
 
 @cache
@@ -47,9 +66,9 @@ def can_send_by_value() -> bool:
 
 @contextmanager
 def shown_if_importable() -> Iterator[None]:
-    """Let a process that is started here import the main module only if it is to.
+    """Let a process that is spawned here import the main module only if it is to.
 
-    One thread at a time may.
+    One thread at a time may; to all others the module looks as if it had no file.
     """
     if is_importable():
         yield

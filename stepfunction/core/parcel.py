@@ -1,24 +1,25 @@
 """Parcel: packed data on its way between this process and a worker.
 
 What is small goes through the pipe. What is large is written once into a file without
-a name, and only the open file goes through the pipe: each worker maps it, no copy is
-made on the way, and the system frees it with the last process that has it open,
-however that ends.
+a name, and only the open file goes through the pipe: each worker maps it, and the
+system frees it with the last process that has it open, however that ends.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
-from multiprocessing import reduction
 from tempfile import TemporaryFile
 from typing import Any, TypeAlias
 from weakref import finalize
 
 LARGE = 8 * 2**20
 _FILE_FOLLOWS = b"file"  # no pickle begins like this
-_CAN_PASS_FILES = hasattr(reduction, "sendfds")
+_CAN_PASS_FILES = hasattr(socket, "send_fds")
 
 
 class LargeParcel:
@@ -51,15 +52,16 @@ class Sink:
         """Take more data, as any file does."""
         if self._large is not None:
             return self._large.write(data)
-        size = self._memory.write(data)
-        if self._memory.tell() > LARGE and _CAN_PASS_FILES:
-            self._large = LargeParcel()
-            self._large.write(self._memory.getbuffer())
-            self._memory = BytesIO()
-        return size
+        size = memoryview(data).nbytes
+        if self._memory.tell() + size <= LARGE or not _CAN_PASS_FILES:
+            return self._memory.write(data)
+        self._large = LargeParcel()
+        self._large.write(self._memory.getbuffer())
+        self._memory = BytesIO()
+        return self._large.write(data)
 
     def close(self) -> None:
-        """Forget what has been written."""
+        """Close what will become no parcel."""
         if self._large is not None:
             self._large.close()
 
@@ -78,7 +80,8 @@ def send(pipe: Any, parcel: Parcel) -> None:
         pipe.send_bytes(parcel)
     else:
         pipe.send_bytes(_FILE_FOLLOWS)
-        reduction.send_handle(pipe, parcel.descriptor, None)
+        with _as_socket(pipe) as line:
+            socket.send_fds(line, [b"!"], [parcel.descriptor])
 
 
 def receive(pipe: Any) -> Contents:
@@ -91,11 +94,23 @@ def receive(pipe: Any) -> Contents:
     data: bytes = pipe.recv_bytes()
     if data != _FILE_FOLLOWS:
         return data
-    descriptor = reduction.recv_handle(pipe)
+    with _as_socket(pipe) as line:
+        _, (descriptor,), _, _ = socket.recv_fds(line, 1, 1)
     try:
         return mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _as_socket(pipe: Any) -> Iterator[socket.socket]:
+    """Speak through a pipe's own descriptor: there may be none left for a copy."""
+    line = socket.socket(fileno=pipe.fileno())
+    line.setblocking(True)  # whatever socket.setdefaulttimeout() was given
+    try:
+        yield line
+    finally:
+        line.detach()
 
 
 def _open_nameless() -> int:

@@ -183,6 +183,7 @@ class Lanes:
         limit: int | None,
     ) -> None:
         from stepfunction.core.envelope import pack_call, pack_input, pack_parcel
+        from stepfunction.core.logs import current_levels
 
         self.limit = limit
         self._lanes = lanes
@@ -190,6 +191,7 @@ class Lanes:
         # All is packed before anything starts, and the input once for all tasks.
         self._calls = {task: pack_call(task.name, task.call) for task in tasks}
         self._body: Parcel = pack_input(name, value, pack_parcel)
+        self._levels = current_levels()
         self._futures: dict[LiveAttempt, LaneFuture] = {}
 
     def begin(self, attempt: LiveAttempt) -> None:
@@ -200,7 +202,7 @@ class Lanes:
         context = self._make_context(attempt) if task.wants_context else None
         args = (self._calls[task], context, task.is_timed)
         head = pack((prepare_in_lane, args, {}))
-        future = self._lanes.send(task.name, head, self._body, attempt)
+        future = self._lanes.send(task.name, head, self._body, attempt, self._levels)
         self._futures[attempt] = future
         future.add_done_callback(
             lambda it: attempt.end(*_result(it, cast("LaneFuture", it).began))
@@ -257,15 +259,10 @@ class Pool:
             from stepfunction.core.envelope import pack, pack_call, pack_input
 
             self._body = pack_input(name, value, pack)
-            # Others have their own ways to send a function, as cloudpickle or dill.
-            self._calls = {
-                task: (
-                    pack_call(task.name, task.call)
-                    if runs_in_processes(executor)
-                    else task.call
-                )
-                for task in tasks
-            }
+            self._calls: dict[Task, Any] = {task: task.call for task in tasks}
+            if runs_in_processes(executor):
+                # Others have ways of their own to send a function, as by its code.
+                self._calls = {task: pack_call(task.name, task.call) for task in tasks}
 
     def begin(self, attempt: LiveAttempt) -> None:
         if self._is_remote:
@@ -344,7 +341,8 @@ class Pool:
 def _perform_remotely(
     call: Callable[[Any, Any], Any] | bytes, body: bytes, context: bytes, number: int
 ) -> bytes:
-    from stepfunction.core.envelope import pack, perform, prepare_call, unpack
+    from stepfunction.core.answers import perform, prepare_call
+    from stepfunction.core.envelope import pack, unpack
 
     return perform(lambda: prepare_call(call, body, unpack(context)), pack)
 
@@ -373,7 +371,7 @@ def _opened(
     name: str, outcome: Outcome, answer: bytes, began: float, ended: float
 ) -> Result:
     """Open the packed answer of somebody else's worker."""
-    from stepfunction.core.envelope import open_answer
+    from stepfunction.core.answers import open_answer
 
     try:
         is_result, payload, seconds = open_answer(name, answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from reprlib import repr as short_repr
 from types import MethodType
 from typing import Any
 
@@ -24,14 +25,17 @@ def locate(value: Any, root: str, pack: Callable[[Any], object]) -> str:
     """
     way, seen = root, {id(value)}
     for _ in range(_DEEPEST):
-        for step, part in _parts(value):
-            if id(part) not in seen and _fails(part, pack):
-                way, value = way + step, part
-                seen.add(id(part))
-                break
-        else:
+        try:
+            for step, part in _parts(value):
+                if id(part) not in seen and _fails(part, pack):
+                    way, value = way + step, part
+                    seen.add(id(part))
+                    break
+            else:
+                return way
+        except Exception:  # a mapping, a repr or a property of the user's own fails
             return way
-    return way
+    return root  # nested too deep: that itself is what is wrong
 
 
 def _fails(part: Any, pack: Callable[[Any], object]) -> bool:
@@ -46,7 +50,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     """Give the parts of a value and how each is reached from it."""
     if isinstance(value, Mapping):
         for key, part in value.items():
-            yield f"[{key!r}]", part
+            yield f"[{short_repr(key)}]", part
     elif isinstance(value, tuple) and hasattr(value, "_fields"):
         yield from _attributes(value, value._fields)
     elif isinstance(value, list | tuple):
