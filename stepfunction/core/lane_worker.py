@@ -96,7 +96,8 @@ def _answer(message: Parcel) -> None:
         try:
             _say(message)
         except OSError:  # who asked has gone, or shall not wait for the rest
-            _pipe.close()
+            with suppress(OSError):
+                _pipe.close()
 
 
 def _send_record(record: bytes) -> None:
