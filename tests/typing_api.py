@@ -242,5 +242,11 @@ def what_is_refused(workflow: StepFunction) -> None:
     RetryPolicy(jitter="half")  # type: ignore[arg-type]
 
 
+def a_name_that_is_misspelt() -> object:
+    from stepfunction import StepFuncton  # type: ignore[attr-defined]
+
+    return StepFuncton
+
+
 def one_class_by_two_paths(workflow: StepFunctionAtHome) -> StepFunction:
     return workflow

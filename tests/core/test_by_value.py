@@ -177,3 +177,60 @@ def test_a_program_that_workers_cannot_import_works(tmp_path, way):
     )
 
     assert (done.stdout, done.stderr) == ("18 17 17\n", "")
+
+
+GUARDED = """
+from dataclasses import dataclass
+from enum import Enum
+
+from stepfunction import StepFunction
+
+class Color(Enum):
+    RED = 1
+
+@dataclass
+class Order:
+    color: Color
+
+def is_order(value):
+    return type(value) is Order
+
+if __name__ == "__main__":
+    tasks = {
+        "by name": is_order,
+        "class": lambda order: isinstance(order, Order),
+        "enum": lambda order: order.color is Color.RED,
+        "back": lambda order: Order(order.color),
+    }
+    workflow = StepFunction("W")
+    workflow.add_step("A", tasks, parallel=True, executor="process", max_workers=1)
+    output = workflow.set_start_step("A").execute(Order(Color.RED)).output
+    print(output == {**dict.fromkeys(tasks, True), "back": Order(Color.RED)})
+"""
+# As the console of Python 3.13 and newer is one: multiprocessing imports no such main.
+AS_CONSOLE = """
+from importlib.machinery import ModuleSpec
+
+__file__, __spec__ = "script.py", ModuleSpec("console.__main__", None)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["script.py"], ["-m", "script"], ["-m", "package"], ["-c", AS_CONSOLE + GUARDED]],
+    ids=["file", "module", "package", "console"],
+)
+def test_a_class_of_the_program_is_the_same_in_a_lambda(tmp_path, arguments):
+    (tmp_path / "script.py").write_text(GUARDED)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package" / "__main__.py").write_text(GUARDED)
+
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=50,
+    )
+
+    assert (done.stdout, done.stderr) == ("True\n", "")

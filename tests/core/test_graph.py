@@ -496,7 +496,8 @@ def test_a_function_of_a_console_is_refused(arguments, stdin):
 
     assert done.stdout.strip() == ascii(
         "workflow 'Orders': step 'A': work cannot be sent to a process (work was "
-        "defined in a console, a notebook, by python -c or on standard input); "
+        "defined in a console, a notebook, by python -c, on standard input or in a "
+        "package's __main__); "
         f"{WAY_OUT}"
     )
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-import multiprocessing
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from stepfunction import (
+    Context,
     ProcessLanes,
     StepFunction,
     TransferError,
@@ -83,8 +83,61 @@ def exit_by(how):
     os._exit(how)
 
 
+def close_all_files(seconds=0):
+    os.closerange(3, 100)
+    time.sleep(seconds)
+
+
 def fault(value=None):
     ctypes.string_at(0)
+
+
+class TooLate(BaseException):
+    pass
+
+
+def stop(*signalled):
+    raise TooLate
+
+
+def log_until_the_alarm(times):
+    signal.signal(signal.SIGALRM, stop)
+    for _ in range(times):
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.03)
+            while True:
+                logging.getLogger("shop").error("r" * 10**6)
+        except TooLate:
+            pass
+    return os.getpid()
+
+
+def beat_in_a_child(value, context: Context):
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            signal.alarm(5)
+            context.heartbeat()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def beat_in_a_child_while_a_thread_speaks(paths, context: Context):
+    told, go = paths
+    speak = logging.getLogger("shop").error
+    threads = [threading.Thread(target=speak, args=("r" * 10**6,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    wait_for(told)
+    time.sleep(0.1)  # until the other has filled the pipe
+    code = beat_in_a_child(None, context)
+    go.touch()
+    for thread in threads:
+        thread.join()
+    return code
 
 
 def die_once_idle(path):
@@ -146,6 +199,18 @@ def is_reaped(process_id, seconds=10.0):
             return False
         time.sleep(0.01)
     return True
+
+
+@pytest.fixture
+def handle():
+    handler, shop = logging.Handler(), logging.getLogger("shop")
+
+    def handle(emit):
+        handler.emit = emit
+        shop.addHandler(handler)
+
+    yield handle
+    shop.removeHandler(handler)
 
 
 def flag(path, name):
@@ -413,7 +478,13 @@ def test_the_children_of_a_killed_worker_die_with_it(one_lane, tmp_path):
 
 CRASHES = [
     (exit_by, 3, 3, "ended with exit code 3"),
-    (exit_by, 0, 0, "ended with exit code 0"),
+    (
+        exit_by,
+        0,
+        0,
+        "ended with exit code 0; something that it called closed its pipe, or called "
+        "os._exit(0)",
+    ),
     (
         exit_by,
         signal.SIGKILL,
@@ -445,6 +516,28 @@ def test_a_crash_names_the_call_the_process_and_the_reason(
     assert str(error) == (
         f"the worker process of {function.__name__} (pid {worker}) {reason}"
     )
+
+
+def test_a_worker_whose_files_are_closed_is_said_to_have_ended(one_lane):
+    worker = one_lane.submit(pid).result()
+    error = one_lane.submit(close_all_files).exception()
+    assert str(error) == (
+        f"the worker process of close_all_files (pid {worker}) ended with exit code 0; "
+        "something that it called closed its pipe, or called os._exit(0)"
+    )
+
+
+def test_a_worker_that_cannot_answer_but_goes_on_is_said_to(one_lane, monkeypatch):
+    monkeypatch.setattr("stepfunction.core.lanes._SECONDS_TO_LEAVE", 0.3)
+    worker = one_lane.submit(pid).result()
+    error = one_lane.submit(close_all_files, 60).exception()
+    assert type(error) is WorkerCrashedError
+    assert error.exitcode is None
+    assert str(error) == (
+        f"the worker process of close_all_files (pid {worker}) no longer answered, "
+        "though it did not end"
+    )
+    assert is_gone(worker)
 
 
 def test_a_crashed_worker_is_replaced(one_lane):
@@ -493,6 +586,41 @@ def test_what_cannot_be_unpickled_from_a_log_record_shifts_no_answers(one_lane):
     assert one_lane.submit(double, 2).result() == 4
 
 
+def test_an_alarm_of_a_task_that_logs_garbles_nothing(handle):
+    lengths = []
+
+    def handle_slowly(record):
+        lengths.append(len(record.getMessage()))
+        time.sleep(0.05)
+
+    handle(handle_slowly)
+    with ProcessLanes(1) as lanes:
+        worker = lanes.submit(log_until_the_alarm, 5).result(10)
+        assert lanes.submit(pid).result(10) == worker
+    assert set(lengths) == {10**6}
+
+
+def test_a_heartbeat_of_a_forked_child_is_let_go(one_lane):
+    workflow = StepFunction("W").set_start_step("A")
+    workflow.add_step("A", beat_in_a_child, executor=one_lane, heartbeat=30)
+    assert workflow.execute().output == 0
+
+
+def test_a_child_forked_while_a_thread_speaks_may_beat(one_lane, handle, tmp_path):
+    told, go = flag(tmp_path, "on"), flag(tmp_path, "go")
+
+    def wait(record):
+        told.touch()
+        wait_for(go)
+
+    handle(wait)
+    workflow = StepFunction("W").set_start_step("A")
+    workflow.add_step(
+        "A", beat_in_a_child_while_a_thread_speaks, executor=one_lane, heartbeat=30
+    )
+    assert workflow.execute((told, go)).output == 0
+
+
 def test_a_signal_is_named_though_other_workers_start_meanwhile():
     with ProcessLanes(4) as lanes:
         crashes = [lanes.submit(kill_oneself) for _ in range(50)]
@@ -514,11 +642,10 @@ if __name__ == "__main__":
 
 
 def test_workers_are_started_as_they_are_needed():
-    before = set(multiprocessing.active_children())
     with ProcessLanes(4) as lanes:
-        assert set(multiprocessing.active_children()) == before
+        assert repr(lanes) == "<ProcessLanes: 0 of 4 lanes>"
         lanes.submit(pid).result()
-        assert len(set(multiprocessing.active_children()) - before) == 1
+        assert repr(lanes) == "<ProcessLanes: 1 of 4 lanes>"
 
 
 def test_a_worker_stays_warm_for_the_next_call():
@@ -657,6 +784,29 @@ if __name__ == "__main__":
 """,
     )
     assert program.run() == (0, "7 None\n", "")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_child_of_multiprocessing_may_leave_its_lanes_open(tmp_path, method):
+    program = Program(
+        tmp_path,
+        f"""
+import multiprocessing
+
+def use():
+    global lanes
+    lanes = ProcessLanes(1)
+    say(lanes.submit(len, "four").result())
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("{method}").Process(target=use)
+    process.start()
+    process.join(10)
+    print(process.exitcode)
+    process.kill()
+""",
+    )
+    assert program.run() == (0, "4\n0\n", "")
 
 
 USES = [

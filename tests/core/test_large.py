@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -49,6 +50,15 @@ def double(value):
     return value * 2
 
 
+def shorten(value):
+    return value[3 * MEGABYTE :]
+
+
+def give_sockets_a_timeout(value):
+    socket.setdefaulttimeout(10)
+    return bytes(9 * MEGABYTE)
+
+
 def parcels(value=None):
     """Give the large parcels that this process has open, or has mapped."""
     found = Path("/proc/self/maps").read_text().splitlines()
@@ -92,6 +102,24 @@ def test_inputs_and_results_of_any_size_arrive_whole(lanes, megabytes):
     workflow = StepFunction("W").add_step("Double", double, executor=lanes)
 
     assert workflow.set_start_step("Double").execute(value).output == value * 2
+
+
+def test_large_values_arrive_whole_though_sockets_have_a_timeout(request):
+    request.addfinalizer(lambda: socket.setdefaulttimeout(None))
+    socket.setdefaulttimeout(10)
+    large, middling = os.urandom(9 * MEGABYTE), os.urandom(7 * MEGABYTE)
+
+    with ProcessLanes(max_workers=1) as lanes:  # not to spoil the pipes of others
+        for value in (large, middling):
+            output = fan_out({"a": shorten}, lanes).execute(value).output
+            assert output["a"] == value[3 * MEGABYTE :]
+
+
+def test_a_worker_stays_though_a_task_gives_sockets_a_timeout():
+    with ProcessLanes(max_workers=1) as lanes:
+        pid = lanes.submit(os.getpid).result()
+        assert len(lanes.submit(give_sockets_a_timeout, 0).result()) == 9 * MEGABYTE
+        assert lanes.submit(os.getpid).result() == pid
 
 
 def test_many_small_values_that_are_large_together_arrive_whole(lanes):

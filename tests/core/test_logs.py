@@ -3,7 +3,12 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
+from contextvars import ContextVar, copy_context
+from enum import IntEnum
 from pathlib import Path
 
 import pytest
@@ -11,6 +16,7 @@ import pytest
 from stepfunction import ProcessLanes, StepFunction
 
 logger = logging.getLogger("shop.orders")
+customer = ContextVar("customer", default="nobody")
 
 
 def log(level, text="%s is told", extra=None):
@@ -57,6 +63,16 @@ def log_from_a_thread_later(path):
     threading.Thread(target=wait_and_log, daemon=True).start()
 
 
+def log_without_end():
+    def log_on():
+        while True:
+            logger.error("on and on")
+            time.sleep(0.0005)
+
+    threading.Thread(target=log_on, daemon=True).start()
+    return os.getpid()
+
+
 def wait_until_gone(path):
     while Path(path).exists():
         pass
@@ -91,6 +107,27 @@ def set_level(monkeypatch):
     yield set_level
     monkeypatch.undo()
     logging.root.manager._clear_cache()
+
+
+@pytest.fixture
+def handle(lane):
+    handler = logging.Handler()
+
+    def handle(emit):
+        handler.emit = emit
+        logger.addHandler(handler)
+
+    yield handle
+    logger.removeHandler(handler)
+
+
+def run(path, source):
+    path = path / "script.py"
+    path.write_text(source)
+    done = subprocess.run(
+        [sys.executable, path], capture_output=True, text=True, timeout=50
+    )
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_a_record_of_a_worker_reaches_the_parents_handlers(lane, caplog):
@@ -151,6 +188,17 @@ def test_a_warm_worker_follows_the_parents_levels(lane, caplog, set_level, told)
     assert lane.submit(log_at_every_level).result() == first
 
     assert len(told()) == 4
+
+
+def test_a_level_may_be_a_number_with_a_name(lane, set_level, told):
+    class Level(IntEnum):
+        LOUD = 35
+
+    set_level("shop", Level.LOUD)
+    set_level("root", Level.LOUD)
+    lane.submit(log_at_every_level).result()
+
+    assert told() == [("shop.orders", "ERROR"), ("shop", "ERROR")]
 
 
 def test_what_is_disabled_everywhere_is_disabled_in_the_worker(lane, caplog):
@@ -228,6 +276,83 @@ def test_a_worker_does_not_log_twice_when_its_code_sets_up_logging(
 
     assert caplog.messages == ["it is told"]
     assert capfd.readouterr().err == ""
+
+
+def test_a_thread_that_logs_faster_than_is_handled_holds_nothing_up(lane, handle):
+    handle(lambda record: time.sleep(0.002))
+    pid = lane.submit(log_without_end).result(10)
+    assert lane.submit(os.getpid).result(10) == pid
+
+    closing = threading.Thread(target=lane.shutdown, daemon=True)
+    closing.start()
+    closing.join(10)
+
+    assert not closing.is_alive()
+
+
+def test_a_thread_that_logs_when_its_worker_leaves_makes_no_noise(tmp_path):
+    source = """
+import logging
+import threading
+from stepfunction import ProcessLanes
+
+def log_at_the_end():
+    def wait_and_log():
+        threading.main_thread().join()
+        logging.getLogger("shop").error("nobody hears it")
+
+    threading.Thread(target=wait_and_log).start()
+
+if __name__ == "__main__":
+    with ProcessLanes(1) as lanes:
+        lanes.submit(log_at_the_end).result()
+"""
+    assert run(tmp_path, source) == (0, "", "")
+
+
+@pytest.mark.parametrize("propagates", [False, True])
+def test_a_handler_that_the_script_sets_up_is_given_each_record_once(
+    tmp_path, propagates
+):
+    source = f"""
+import logging
+import os
+from stepfunction import ProcessLanes
+
+class Handler(logging.Handler):
+    def emit(self, record):
+        where = "worker" if os.getpid() == record.process else "parent"
+        print(record.getMessage(), "in the", where, flush=True)
+
+logger = logging.getLogger("shop")
+logger.addHandler(Handler())
+logger.propagate = {propagates}
+
+if __name__ == "__main__":
+    with ProcessLanes(1) as lanes:
+        lanes.submit(logger.warning, "handled").result()
+"""
+    assert run(tmp_path, source) == (0, "handled in the parent\n", "")
+
+
+@pytest.mark.parametrize("place", ["thread", "process", "lanes", "submit"])
+def test_a_record_is_handled_with_the_variables_of_who_executes(handle, lane, place):
+    executor = lane if place == "lanes" else place
+    workflow = StepFunction("W").set_start_step("A")
+    if place != "submit":
+        workflow.add_step("A", {"a": log_much}, parallel=True, executor=executor)
+    seen = []
+    handle(lambda record: seen.append(customer.get()))
+
+    for name in ("Ada", "Grace"):
+        context = copy_context()
+        context.run(customer.set, name)
+        if place == "submit":
+            context.run(lane.submit, log_much, 1).result()
+        else:
+            context.run(workflow.execute, 1)
+
+    assert seen == ["Ada", "Grace"]
 
 
 def refuse(record):

@@ -5,7 +5,9 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.thread import BrokenThreadPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
@@ -223,6 +225,28 @@ def test_with_cloudpickle_a_lock_is_still_refused():
         one(lambda value: lock, executor="process").execute(5)
 
 
+@pytest.mark.cloudpickle
+def test_the_main_script_keeps_its_file_while_workers_start(tmp_path):
+    source = f"""{START}
+lost = []
+is_over = threading.Event()
+
+def look():
+    while not is_over.is_set():
+        if __file__ is None:
+            lost.append(1)
+
+thread = threading.Thread(target=look)
+thread.start()
+for _ in range(3):
+    one(abs, executor="process").execute(-1)
+is_over.set()
+thread.join()
+print(len(lost))
+"""
+    assert run(tmp_path, source) == (0, "0\n", "")
+
+
 # --- consoles, notebooks and input --------------------------------------------------
 
 TYPED = """\
@@ -248,8 +272,8 @@ def test_a_function_of_no_file_is_refused(tmp_path, way, use):
     name, text = error_of(result)
     assert name == ("TransferError" if use == "submit" else "DefinitionError")
     assert (
-        "add_one was defined in a console, a notebook, by python -c or on standard "
-        "input" in text
+        "add_one was defined in a console, a notebook, by python -c, on standard input "
+        "or in a package's __main__" in text
     )
     assert "executor='thread'" in text
 
@@ -260,6 +284,19 @@ def test_an_input_whose_class_is_of_no_file_is_refused(tmp_path, way):
     name, text = error_of(run(tmp_path, source, WAYS[way]))
     assert name == "StepExecutionError"
     assert "Order was defined in a console, a notebook" in text
+
+
+def test_a_function_of_the_main_of_a_package_is_refused(tmp_path):
+    def as_package(folder, source):
+        Path(folder, "program").mkdir()
+        Path(folder, "program", "__main__.py").write_text(source)
+        return ["-m", "program"], ""
+
+    use = f'if __name__ == "__main__":\n    {USES["step"]}'
+    name, text = error_of(run(tmp_path, START + TYPED + use, as_package))
+    assert name == "DefinitionError"
+    assert "add_one was defined in a console" in text
+    assert "or in a package's __main__" in text
 
 
 @pytest.mark.cloudpickle
@@ -390,6 +427,64 @@ def test_a_result_that_cannot_be_pickled_names_the_attribute(places):
     assert "connection['lock']" in short(error)
 
 
+class Closed(Mapping):
+    """Cannot be looked into, as a shelf that has been closed."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+
+    def __getitem__(self, key):
+        raise RuntimeError("it is closed")
+
+    def __iter__(self):
+        return iter("ab")
+
+    def __len__(self):
+        return 2
+
+
+class Nameless:
+    def __repr__(self):
+        raise RuntimeError("it has no name")
+
+
+def nested_deeply():
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    return value
+
+
+UNSENDABLE = {
+    "mapping": (Closed, "cannot pickle '_thread.lock' object"),
+    "key": (lambda: {Nameless(): threading.Lock()}, "cannot pickle '_thread.lock'"),
+    "deep": (nested_deeply, "recursion"),
+}
+
+
+def give_unsendable(kind):
+    return UNSENDABLE[kind][0]()
+
+
+@pytest.mark.parametrize("kind", UNSENDABLE)
+def test_an_input_that_cannot_be_looked_into_is_refused(kind, places):
+    make, reason = UNSENDABLE[kind]
+    workflow = one(id, executor=places["lanes"], on_failure="Show")
+    error = workflow.add_step("Show", str).execute(make()).context["Pay"]
+    assert type(error) is TransferError
+    assert "the input of step 'Pay' cannot be sent" in short(error)
+    assert reason in short(error)
+
+
+@pytest.mark.parametrize("kind", UNSENDABLE)
+def test_a_result_that_cannot_be_looked_into_is_refused(kind, places):
+    workflow = one(give_unsendable, executor=places["lanes"], on_failure="Show")
+    error = workflow.add_step("Show", str).execute(kind).context["Pay"]
+    assert type(error) is TransferError
+    assert "cannot be sent back from its process" in short(error)
+    assert UNSENDABLE[kind][1] in short(error)
+
+
 # --- daemons and forks --------------------------------------------------------------
 
 
@@ -469,6 +564,21 @@ if __name__ == "__main__":
     os.waitpid(child, 0)
 """
     assert run(tmp_path, source) == (0, "1\n", "")
+
+
+def fail_to_begin():
+    raise ValueError("no database")
+
+
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_a_pool_whose_threads_cannot_begin_is_not_blamed_on_a_fork(is_parallel):
+    func = {"a": abs} if is_parallel else abs
+    with ThreadPoolExecutor(1, initializer=fail_to_begin) as pool:
+        workflow = one(func, parallel=is_parallel, executor=pool, on_failure="Show")
+        workflow.add_step("Show", str)
+        failures = [workflow.execute(-1).failures[-1] for _ in range(2)]
+    errors = [failure.error.__cause__ or failure.error for failure in failures]
+    assert [type(error) for error in errors] == [BrokenThreadPool] * 2
 
 
 def test_a_pool_that_was_made_after_the_fork_is_used(tmp_path):
