@@ -45,9 +45,8 @@ lint: $(VENV)/.has-dev ## flake8, isort, mypy, import-linter
 
 check: lint test ## lint and test
 
-bench: $(VENV)/.has-drawing ## measure the overhead against plain Python
-	$(python) benchmarks/overhead.py
-	$(python) benchmarks/processes.py
+bench: $(VENV)/.has-drawing ## measure; BENCH=--save keeps the table
+	$(python) benchmarks $(BENCH)
 
 cover: $(VENV)/.has-test ## run all tests and report what they reach
 	$(python) -m coverage erase

@@ -1,223 +1,116 @@
-"""How soon worker processes start, stop, are replaced and are given large inputs.
+"""What process tasks cost, beside a raw ``ProcessPoolExecutor`` of the same size.
 
     python benchmarks/processes.py
 
-Needs the checkout and Python alone, and less than a minute. Where there is a baseline,
-it is a raw ``ProcessPoolExecutor`` of the same start method and size, and the two take
-turns as in ``overhead.py``. What has none is a delay: shown are its median and the
-range that the middle half of all is in. Delays are measured from outside, so they are
-never shown shorter than they are.
-
-Workers import this file, so it imports little: what only the program needs is imported
-where it is used.
+The pool has the same start method and is as new, or as warm, as our lanes.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
-from time import perf_counter, sleep
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+from measuring import (
+    Row,
+    Times,
+    compared,
+    counted,
+    perf_counter,
+    show,
+    take_turns,
+)
+from tasks import Large, count, keep_busy
+from threads import fan_out, run_raw, run_raw_cold
 
-    from overhead import Row
+import stepfunction
 
-    from stepfunction import StepFunction
-
-ROUNDS = 15
-TASKS = 4
 WORKERS = 2
 MEGABYTE = 10**6
-TIMEOUT = 0.1
 
 
-# --- what the workers do --------------------------------------------------------
+def new_pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(WORKERS, get_context("forkserver"))
 
 
-def hang(value: Any) -> None:
-    sleep(600)
+# --- new workers ----------------------------------------------------------------
 
 
-def fail_soon(value: Any) -> None:
-    sleep(0.2)  # until the others are at work
-    raise ValueError(perf_counter())  # one clock for all processes
-
-
-class Large:
-    """An input that counts how often it is pickled."""
-
-    pickled = 0
-
-    def __init__(self, content: Any) -> None:
-        self.content = content
-
-    def __reduce__(self) -> Any:
-        Large.pickled += 1
-        return Large, (self.content,)
-
-
-def count(value: Large) -> int:
-    return len(value.content)
-
-
-# --- delays ---------------------------------------------------------------------
-
-
-def new_workflow(func: Any, **arguments: Any) -> StepFunction:
-    from stepfunction import StepFunction
-
-    workflow = StepFunction("Benchmark").add_step("Step", func, **arguments)
-    return workflow.set_start_step("Step")
-
-
-def row_of_delays(case: str, seconds: list[float], target: str) -> Row:
-    from statistics import median, quantiles
-
-    from overhead import Row, seconds_text
-
-    low, _, high = (seconds_text(max(each, 0)) for each in quantiles(seconds, n=4))
-    middle_half = f"{low} – {high}"
-    return Row(case, "", seconds_text(median(seconds)), "", "", middle_half, target)
-
-
-def kills() -> Iterator[Row]:
-    """Stop a running task because another has failed."""
-    from stepfunction import ParallelStepExecutionError, ProcessLanes
-
-    delays = []
-    tasks = {"hangs": hang, "fails": fail_soon}
-    with ProcessLanes(2) as lanes:
-        workflow = new_workflow(
-            tasks, parallel=True, stop_on_failure=True, executor=lanes
-        )
-        for _ in range(ROUNDS):
-            list(lanes.map(abs, range(20)))
-            try:
-                workflow.execute()
-            except ParallelStepExecutionError as error:
-                delays.append(perf_counter() - error.errors["fails"].args[0])
-    yield row_of_delays("running sibling killed after a failure", delays, "≤ 50 ms")
-
-
-def timeouts() -> Iterator[Row]:
-    """Let tasks take too long."""
-    from stepfunction import ProcessLanes, StepExecutionError
-
-    with ProcessLanes(1) as lanes:
-        for name, executor in (("thread", "thread"), ("process", lanes)):
-            workflow = new_workflow(hang, executor=executor, timeout=TIMEOUT)
-            delays = []
-            for _ in range(ROUNDS):
-                lanes.submit(abs, 1).result()  # so that its start does not count
-                began = perf_counter()
-                try:
-                    workflow.execute()
-                except StepExecutionError:
-                    delays.append(perf_counter() - began - TIMEOUT)
-            yield row_of_delays(f"timeout of a {name} is late by", delays, "≤ 100 ms")
-
-
-def replacements() -> Iterator[Row]:
-    """Call a lane whose worker has died."""
-    from stepfunction import ProcessLanes
-
-    delays = []
-    with ProcessLanes(1) as lanes:
-        for _ in range(ROUNDS):
-            lanes.submit(os._exit, 1).exception()
-            began = perf_counter()
-            lanes.submit(abs, 1).result()
-            delays.append(perf_counter() - began)
-    yield row_of_delays("answer of a lane that is replaced", delays, "≤ 150 ms")
-
-
-# --- against the raw pool -------------------------------------------------------
-
-COLD = """\
-import sys
-from time import perf_counter
-import concurrent.futures, multiprocessing
-from stepfunction import ProcessLanes, StepFunction
-
-def ours(tasks, method):
-    workflow = StepFunction("Cold").set_start_step("Step")
-    if method == "forkserver":
-        run(workflow, tasks, "process")
-    else:
-        with ProcessLanes(2, start_method=method) as lanes:
-            run(workflow, tasks, lanes)
-
-def run(workflow, tasks, executor):
-    workflow.add_step("Step", tasks, parallel=True, executor=executor, max_workers=2)
-    assert workflow.execute(-1).output == dict.fromkeys(tasks, 1)
-
-def raw(tasks, method):
-    context = multiprocessing.get_context(method)
-    with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
-        futures = [pool.submit(task, -1) for task in tasks.values()]
-        assert [future.result() for future in futures] == [1] * len(tasks)
-
-if __name__ == "__main__":
-    name, count, method = sys.argv[1:]
-    began = perf_counter()
-    globals()[name](dict.fromkeys("ab"[: int(count)], abs), method)
-    print(perf_counter() - began)
-"""
+def busy_tasks() -> Iterator[Row]:
+    """Run a parallel step of tasks that keep two CPUs busy."""
+    tasks = {f"t{number}": keep_busy for number in range(8)}
+    workflow = fan_out(tasks, executor="process", max_workers=WORKERS)
+    run = partial(workflow.execute, 0, check=True)
+    times = take_turns(run, partial(run_raw_cold, new_pool, tasks), rounds=9)
+    case = "speed of 8 tasks on 2 processes"
+    yield compared(case, "raw pool", times, must=0.97, aim=1, is_speed=True)
 
 
 def cold_starts() -> Iterator[Row]:
     """Run a first process step in a new interpreter."""
-    from tempfile import TemporaryDirectory
-
-    from overhead import Times, row
-
-    with TemporaryDirectory() as folder:
-        script = os.path.join(folder, "cold.py")
-        with open(script, "w") as file:
-            file.write(COLD)
-        for tasks, method in ((1, "forkserver"), (2, "forkserver"), (2, "spawn")):
-            times = Times([], [])
-            for _ in range(ROUNDS):
-                for name, seconds in (("raw", times.baseline), ("ours", times.ours)):
-                    seconds.append(time_cold(script, name, tasks, method))
-            case = f"cold step of {tasks} on 2, {method}"
-            yield row(case, "raw pool", times, "≤ 1.3 ×")
+    for tasks, method in ((1, "forkserver"), (2, "forkserver"), (2, "spawn")):
+        times = Times([], [])
+        for _ in range(15):
+            times.baseline.append(seconds_cold("raw", tasks, method))
+            times.ours.append(seconds_cold("ours", tasks, method))
+        case = f"cold step of {tasks} on 2, {method}"
+        yield compared(case, "raw pool", times, must=1.3)
 
 
-def time_cold(script: str, *arguments: Any) -> float:
-    import subprocess
-
-    command = [sys.executable, script, *map(str, arguments)]
+def seconds_cold(*arguments: Any) -> float:
+    script = Path(__file__).with_name("cold.py")
+    command = [sys.executable, str(script), *map(str, arguments)]
     environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, env=environment
-    )
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, env=environment)
     return float(done.stdout)
 
 
-def warm_round_trips() -> Iterator[Row]:
-    """Run a parallel step in workers that have long been there."""
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
+# --- workers that have long been there ------------------------------------------
 
-    from overhead import row, take_turns
 
-    from stepfunction import ProcessLanes
+def second_steps() -> Iterator[Row]:
+    """Run a second process step, and the same on lanes that are kept open."""
+    workflow = stepfunction.StepFunction("Benchmark").set_start_step("First")
+    workflow.add_step("First", abs, "Begin", executor="process")
+    workflow.add_step("Begin", read_clock, "Second")
+    workflow.add_step("Second", abs, "End", executor="process")
+    workflow.add_step("End", read_clock)
+    times = Times([], [])
+    with stepfunction.ProcessLanes(1) as lanes:
+        for _ in range(60):
+            for executor, seconds in ((lanes, times.baseline), (None, times.ours)):
+                context = workflow.execute(-1, executor=executor).context
+                seconds.append(context["End"] - context["Begin"])
+    yield compared("second process step", "lane kept open", times, must=2)
 
-    tasks = {"one": abs, "other": abs}
-    pool = ProcessPoolExecutor(2, get_context("forkserver"))
-    with pool, ProcessLanes(2) as lanes:
-        workflow = new_workflow(tasks, parallel=True, executor=lanes)
 
-        def raw() -> Mapping[str, int]:
-            futures = {name: pool.submit(task, -1) for name, task in tasks.items()}
-            return {name: future.result() for name, future in futures.items()}
+def read_clock(value: float) -> float:
+    return perf_counter()
 
-        times = take_turns(lambda: workflow.execute(-1), raw, rounds=60, repeats=20)
-    yield row("warm round trip of 2 tasks", "raw pool", times, "≤ 1.5 ×")
+
+def warm_tasks() -> Iterator[Row]:
+    """Run parallel steps in workers that are kept open."""
+    with new_pool() as pool, stepfunction.ProcessLanes(WORKERS) as lanes:
+        for case, number, rounds, repeats, limits in (
+            ("step of 2 tasks on lanes kept open", 2, 60, 20, {"must": 1.5}),
+            ("task of 1,000 on lanes kept open", 1_000, 15, 1, {"must": 2, "aim": 1.2}),
+        ):
+            tasks = {str(each): abs for each in range(number)}
+            run = partial(fan_out(tasks, executor=lanes).execute, -1, check=True)
+            raw = partial(run_raw, pool, tasks, -1)
+            units = 1 if number == 2 else number
+            times = take_turns(run, raw, rounds, units, repeats)
+            yield compared(case, "raw pool", times, **limits)
+
+
+# --- large inputs ---------------------------------------------------------------
 
 
 def large_inputs() -> Iterator[Row]:
@@ -226,64 +119,31 @@ def large_inputs() -> Iterator[Row]:
     yield from large_input("100 MB of bytes to 4 tasks", hundred, rounds=4)
     del hundred
     rows = {number: {"id": number, "price": number / 7} for number in range(600_000)}
-    yield from large_input("600,000 rows to 4 tasks", rows, rounds=2)
+    yield from large_input("600,000 rows to 4 tasks", rows, rounds=3)
 
 
 def large_input(case: str, content: Any, rounds: int) -> Iterator[Row]:
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    from overhead import Row, row, take_turns
-
-    tasks = {str(number): count for number in range(TASKS)}
-    workflow = new_workflow(
-        tasks, parallel=True, executor="process", max_workers=WORKERS
-    )
+    tasks = {str(number): count for number in range(4)}
     value = Large(content)
-
-    def ours() -> Any:
-        return workflow.execute(value, check=True).output
-
-    def raw() -> Any:
-        with ProcessPoolExecutor(WORKERS, get_context("forkserver")) as pool:
-            futures = {name: pool.submit(task, value) for name, task in tasks.items()}
-            return {name: future.result() for name, future in futures.items()}
-
-    yield row(case, "raw pool", take_turns(ours, raw, rounds), "–")
-    pickles = [str(pickles_of(call)) for call in (ours, raw)]
-    yield Row("  how often it is pickled", "raw pool", *pickles, "", "", "1")
+    by_processes, by_threads = (
+        partial(fan_out(tasks, executor=name, max_workers=WORKERS).execute, value)
+        for name in ("process", "thread")
+    )
+    raw = partial(run_raw_cold, new_pool, tasks, value)
+    times = take_turns(by_processes, raw, rounds)
+    yield compared(case, "raw pool", times)
+    ours, threads, baseline = map(pickles_of, (by_processes, by_threads, raw))
+    yield counted("  how often it is pickled", "raw pool", ours, baseline, "", must=1)
+    yield counted("  and on threads", "raw pool", threads, baseline, "", must=0)
 
 
-def pickles_of(call: Callable[[], Any]) -> int:
+def pickles_of(call: Any) -> int:
     before = Large.pickled
     call()
     return Large.pickled - before
 
 
-# --- the program ----------------------------------------------------------------
-
-
-def main() -> None:
-    import platform
-
-    from overhead import CHECKOUT, table_text
-
-    sys.path.insert(0, str(CHECKOUT))  # what is measured stands here, installed or not
-    rows: list[Row] = []
-    for measure in (
-        kills,
-        timeouts,
-        replacements,
-        cold_starts,
-        warm_round_trips,
-        large_inputs,
-    ):
-        print(measure.__doc__, file=sys.stderr)
-        rows += measure()
-    python = f"{platform.python_implementation()} {platform.python_version()}"
-    print(f"\n{python}, {os.cpu_count()} CPUs, {platform.system()}\n")
-    print(table_text(rows))
-
+MEASURES = (busy_tasks, cold_starts, second_steps, warm_tasks, large_inputs)
 
 if __name__ == "__main__":
-    main()
+    show(*MEASURES)

@@ -22,7 +22,7 @@ from stepfunction.core.graph import (
     Step,
     plain_call,
 )
-from stepfunction.core.retry import is_retry
+from stepfunction.core.retry import is_retry, judges_results
 
 
 class StepArguments(SimpleNamespace):
@@ -75,7 +75,7 @@ class StepArguments(SimpleNamespace):
         return Step(
             plain_text(self.name),
             action,
-            plain_call(action) if executor is None and self.retry is None else None,
+            plain_call(action) if executor is None and self._retries_late() else None,
             next_step=None if self.next_step is None else plain_text(self.next_step),
             on_failure=self._frozen_on_failure(),
             branch=self._frozen_branch(),
@@ -84,6 +84,12 @@ class StepArguments(SimpleNamespace):
             timeout=self.timeout,
             heartbeat=self.heartbeat,
             ends=self.ends,
+        )
+
+    def _retries_late(self) -> bool:
+        """Whether the retry is of no account until the function itself has failed."""
+        return self.retry is None or (
+            self.branch is None and not judges_results(self.retry)
         )
 
     def _name_problems(self) -> Iterator[str]:

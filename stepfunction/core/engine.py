@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
+from sys import maxsize
 from time import perf_counter
 from types import CoroutineType
-from typing import Any
+from typing import Any, cast
 
 from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
@@ -19,6 +21,7 @@ from stepfunction.core.context import Context
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
+    StepFunctionError,
     StepLimitError,
     StepTimeoutError,
     TransferError,
@@ -40,9 +43,20 @@ from stepfunction.core.graph import FanOut, Graph, Step
 from stepfunction.core.places import Inline, Places
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
-from stepfunction.core.workers import LiveAttempt, Task, make_attempt, run_tasks
+from stepfunction.core.workers import (
+    LiveAttempt,
+    Report,
+    Task,
+    make_attempt,
+    run_tasks,
+)
 
 _logger = logging.getLogger("stepfunction")
+# To look a member of an enum up takes its time.
+_FAILED, _SUCCEEDED = Outcome.FAILED, Outcome.SUCCEEDED
+_RUNNING, _COMPLETED = Status.RUNNING, Status.COMPLETED
+# The class itself takes twice as long.
+_visit = cast(Callable[[tuple[Any, ...]], Visit], partial(tuple.__new__, Visit))
 
 
 class Run:
@@ -52,38 +66,43 @@ class Run:
         graph: What runs.
         execution: Where it is noted.
         places: Where its tasks run; shared with all that is nested in it.
-        first_failure: What led away from the main path; None on the main path.
-        failed_index: Where in the journal the latest of these failures is noted.
+        first_failure: Where in the journal the failure is noted that led away from
+            the main path; None on the main path.
+        last_failure: Where the latest of the failures since then is noted.
         is_unhandled: Whether no step took the latest failure.
+        is_heard: Whether anybody reads our log records; None until it is asked.
     """
 
-    __slots__ = (
-        "graph",
-        "execution",
-        "places",
-        "first_failure",
-        "failed_index",
-        "is_unhandled",
-    )
+    first_failure: int | None = None
+    last_failure = 0
+    is_unhandled = False
+    is_heard: bool | None = None
 
     def __init__(self, graph: Graph, execution: Execution, places: Places) -> None:
         self.graph = graph
         self.execution = execution
         self.places = places
-        self.first_failure: Blame | None = None
-        self.failed_index = 0
-        self.is_unhandled = False
 
-    def go_on_to(self, step: str) -> None:
+    def is_still_failing_at(self, step: str) -> bool:
         """Forget the failure where a step on the main path follows."""
-        if step not in self.graph.failure_steps:
-            self.first_failure = None
+        if step in self.graph.failure_steps:
+            return True
+        self.first_failure = None
+        return False
 
     def failure(self) -> StepRecord | None:
         """Give the record of the failure that led to the present step, if one did."""
         if self.first_failure is None:
             return None
-        return self.execution._record_at(self.failed_index)
+        return self.execution._record_at(self.last_failure)
+
+    def blame(self, index: int) -> Blame:
+        """Say which step failed, by where its failure is noted."""
+        visit: Visit = self.execution._journal[index]
+        is_ours = isinstance(visit.error, StepExecutionError) and not isinstance(
+            self.graph.table[visit.name].action, Call
+        )
+        return Blame(visit.name, visit.error, is_ours)
 
 
 def run_graph(run: Run) -> None:
@@ -93,7 +112,7 @@ def run_graph(run: Run) -> None:
         BaseException: What interrupts this thread.
     """
     execution = run.execution
-    execution.status = Status.RUNNING
+    execution.status = _RUNNING
     execution._began = perf_counter()
     try:
         last = _walk(run)
@@ -115,42 +134,45 @@ def run_graph(run: Run) -> None:
         execution._ended = perf_counter()
 
 
-def _walk(run: Run) -> Step:
+def _walk(run: Run) -> Step:  # noqa: C901
     """Go from step to step and give the last; here a chain spends its time."""
     graph, execution = run.graph, run.execution
-    cancellation, note = execution._cancellation, execution._journal.extend
-    table, steps_left = graph.table, graph.max_steps or -1
-    follower: str | None = graph.start
-    value = execution.input
-    while follower is not None:
-        if cancellation.requested or steps_left == 0:
-            raise _stop(run, follower)
-        steps_left -= 1
-        step = table[follower]
-        entry: str | Visit = step.name
+    cancellation, journal = execution._cancellation, execution._journal
+    moves, note, longest = graph.moves, journal.extend, 3 * (graph.max_steps or maxsize)
+    name, value, has_failed = graph.start, execution.input, False
+    while True:
+        if cancellation.requested or len(journal) >= longest:
+            raise _stop(run, name)
+        call, follower, choices, step = moves[name]
+        entry: str | Visit = name
         error: BaseException | None = None
         try:
-            if step.plain is not None:
-                output = step.plain(value)
+            if call is not None:
+                output = call(value)
                 if type(output) is CoroutineType:
-                    raise stray_coroutine(output, name_of(step.plain))
+                    raise stray_coroutine(output, name_of(call))
             else:
                 entry = _perform(step, value, run)
-                output, error = entry.output, entry.error
-            if error is None:
-                follower = step.next_step if step.branch is None else step.after(output)
+                output = entry.output
+                if entry.error is not None:
+                    raise entry.error
+            if choices is not None:
+                follower = choices.get(output) if type(output) is str else None
+                if follower is None:
+                    follower = step.after(output)
         except BaseException as raised:
-            error = raised.with_traceback(users_traceback(raised))
-            entry = _failed(entry, error)
+            error = raised
         if error is None:
             note((entry, perf_counter(), output))
             value = output
-            if run.first_failure is not None and follower is not None:
-                run.go_on_to(follower)
-        else:
-            assert isinstance(entry, Visit)
-            follower = _after_failure(run, step, entry, error)
-            value = error
+            if has_failed and follower is not None:
+                has_failed = run.is_still_failing_at(follower)
+        else:  # out here, for what follows is not due to it
+            follower, value = _after_error(run, step, entry, value, error)
+            has_failed = True
+        if follower is None:
+            break
+        name = follower
     if cancellation.requested:
         raise _stop(run, "")
     return step
@@ -158,15 +180,20 @@ def _walk(run: Run) -> Step:
 
 def _conclude(run: Run, last: Step) -> None:
     """Say how a run ended that has come to its last step."""
-    execution, failure = run.execution, run.first_failure
+    execution = run.execution
+    if run.first_failure is None and last.ends is None:
+        execution.status, execution.output = _COMPLETED, execution.last_result
+        return
+    failure = None if run.first_failure is None else run.blame(run.first_failure)
     is_failure_step = last.name in run.graph.failure_steps
     if run.is_unhandled:
         assert failure is not None
         execution.status, execution.error = Status.FAILED, failure.error
+        execution._blame = run.blame(run.last_failure)
         return
     execution.output = execution.last_result
     if last.ends == "completed" or (last.ends is None and not is_failure_step):
-        execution.status = Status.COMPLETED
+        execution.status = _COMPLETED
         return
     if failure is None:
         error = StepExecutionError(
@@ -187,38 +214,52 @@ def _after_failure(
         BaseException: If it is no failure of the step, but an interrupt of the run.
     """
     execution = run.execution
-    is_stopping = execution._cancellation.requested
-    index = len(execution._journal)
-    execution._journal.extend((visit, perf_counter(), error))
-    if visit.outcome is Outcome.CANCELLED and not isinstance(error, Exception):
+    journal = execution._journal
+    index = run.last_failure = len(journal)
+    journal.extend((visit, perf_counter(), error))
+    if not isinstance(error, Exception) and visit.outcome is Outcome.CANCELLED:
         raise error
-    if is_stopping:
+    if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was stopped") from error
-    is_ours = isinstance(error, StepExecutionError) and not isinstance(
-        step.action, Call
-    )
-    failure = Blame(step.name, error, is_ours)
     if run.first_failure is None:
-        run.first_failure = failure
+        run.first_failure = index
     else:
-        _remember(run.first_failure.error, error)
-    run.failed_index = index
-    target = step.after_failure(error)
-    if any(isinstance(cause, WorkerStartError) for cause in causes(error)):
+        _remember(journal[run.first_failure].error, error)
+    target = step.on_failure
+    if target is not None and not isinstance(target, str):
+        target = step.after_failure(error)
+    if isinstance(error, StepFunctionError) and any(
+        isinstance(cause, WorkerStartError) for cause in causes(error)
+    ):
         target = None  # the program is at fault, and not the step
     if target is None:
         run.is_unhandled = True
-        execution._blame = failure
         return None
-    _logger.warning(
-        "step %r of %r failed, going on with %r: %s",
-        step.name,
-        run.graph.name,
-        target,
-        error_text(error),
-        exc_info=error,
-    )
+    if run.is_heard is None:
+        run.is_heard = _is_heard()  # for a record costs more than all the rest
+    if run.is_heard:
+        _logger.warning(
+            "step %r of %r failed, going on with %r: %s",
+            step.name,
+            run.graph.name,
+            target,
+            error_text(error),
+            exc_info=error,
+        )
     return target
+
+
+def _is_heard() -> bool:
+    """Tell whether any handler would do something with our records."""
+    logger: logging.Logger | None = _logger
+    has_any = False
+    while logger is not None:
+        for handler in logger.handlers:
+            if type(handler) is not logging.NullHandler:
+                return True
+            has_any = True
+        logger = logger.parent if logger.propagate else None
+    return not has_any  # then logging has a last resort
 
 
 def _remember(first: BaseException, error: BaseException) -> None:
@@ -235,14 +276,35 @@ def _contexts(error: BaseException) -> list[BaseException]:
     return list(chain.values())
 
 
-def _failed(entry: str | Visit, error: BaseException) -> Visit:
-    if isinstance(entry, str):
-        # What is no Exception was raised in this very thread, and interrupts it.
-        is_failure = isinstance(error, Exception)
-        outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
-        return Visit(entry, outcome, error=error)
-    # Its call succeeded, but the result leads nowhere.
-    return entry._replace(outcome=Outcome.FAILED, output=None, error=error)
+def _after_error(
+    run: Run, step: Step, entry: str | Visit, value: Any, error: BaseException
+) -> tuple[str | None, Any]:
+    """Note a step that raised; give the step that follows, and what it is given."""
+    visit = _failed(run, step, entry, value, error)
+    if visit.error is not None:
+        return _after_failure(run, step, visit, visit.error), visit.error
+    # It succeeded when it was tried again.
+    run.execution._journal.extend((visit, perf_counter(), visit.output))
+    if step.next_step is not None:
+        run.is_still_failing_at(step.next_step)
+    return step.next_step, visit.output
+
+
+def _failed(
+    run: Run, step: Step, entry: str | Visit, value: Any, error: BaseException
+) -> Visit:
+    """Give the visit of a step that raised, which may yet succeed when tried again."""
+    error.with_traceback(users_traceback(error))
+    if not isinstance(entry, str):
+        if entry.error is error:
+            return entry
+        # Its call succeeded, but the result leads nowhere.
+        return entry._replace(outcome=_FAILED, output=None, error=error)
+    if not isinstance(error, Exception):  # it interrupts this very thread
+        return Visit(entry, Outcome.CANCELLED, error=error)
+    if step.retry is not None:
+        return _perform(step, value, run, error)
+    return _visit((entry, _FAILED, (), None, error, (), None))
 
 
 def _stop(run: Run, follower: str) -> Exception:
@@ -259,12 +321,23 @@ def _stop(run: Run, follower: str) -> Exception:
 # --- what performing a step means -----------------------------------------------
 
 
-def _perform(step: Step, value: Any, run: Run) -> Visit:
-    """Perform a step that is more than a plain call."""
+def _perform(
+    step: Step, value: Any, run: Run, error: Exception | None = None
+) -> Visit:
+    """Perform a step that is more than a plain call.
+
+    Args:
+        step: What to perform.
+        value: Its input.
+        run: What it is a step of.
+        error: What the first attempt failed with, if it has been made.
+    """
+    if step.nests_simply:
+        return _nest(step, value, run)
     cancellation = run.execution._cancellation
     with cancellation.dependent() as dependent:
         if step.executor is None:
-            visit = _perform_here(step, value, run, dependent)
+            visit = _perform_here(step, value, run, dependent, error)
         elif isinstance(step.action, FanOut):
             visit = _fan_out(step, step.action, value, run, dependent)
         else:
@@ -279,14 +352,35 @@ def _perform(step: Step, value: Any, run: Run) -> Visit:
     return visit
 
 
+def _nest(step: Step, value: Any, run: Run) -> Visit:
+    """Run a nested workflow in this thread, where the step says nothing more."""
+    graph: Any = step.action
+    child = Execution(graph.name, value, run.execution._cancellation)
+    run_graph(Run(graph, child, run.places))
+    if child.status is _COMPLETED:
+        return _visit((step.name, _SUCCEEDED, (), child.output, None, (), child))
+    error = _error_of_child(step, f"step {step.name!r}", child)
+    is_cancelled = isinstance(error, ExecutionCancelledError)
+    outcome = Outcome.CANCELLED if is_cancelled else _FAILED
+    return Visit(step.name, outcome, (), None, error, (), child)
+
+
 def _perform_here(
-    step: Step, value: Any, run: Run, cancellation: Cancellation
+    step: Step,
+    value: Any,
+    run: Run,
+    cancellation: Cancellation,
+    error: Exception | None,
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
     task = _task(step, None, step.action, run)
     make_context = _context_maker(step, run)
     first = LiveAttempt(task, cancellation)
-    report = make_attempt(first, value, make_context, catch=Exception)
+    if error is None:
+        report = make_attempt(first, value, make_context, catch=Exception)
+    else:
+        began, now = run.execution._last_stamp(), perf_counter()
+        report = Report(first, Outcome.FAILED, error, began, now)
     task.settle(report, cancellation.requested)
     if step.retry is not None and (task.error or judges_results(step.retry)):
         place = Inline(value, make_context, isolate=False)
@@ -466,10 +560,18 @@ class NestedCall:
 
 def _output_of_child(step: Step, title: str, child: Execution) -> Any:
     """Give what a nested workflow gave, or fail as it failed."""
+    error = _error_of_child(step, title, child)
+    if error is not None:
+        raise error
+    return child.output
+
+
+def _error_of_child(step: Step, title: str, child: Execution) -> Exception | None:
+    """Give what a step fails with whose nested workflow did not complete."""
     if isinstance(child.error, StepTimeoutError) and child._blame is None:
-        raise child.error
+        return child.error
     if child.status in (Status.CANCELLED, Status.TIMED_OUT):
-        raise ExecutionCancelledError(f"{title} was cancelled")
+        return ExecutionCancelledError(f"{title} was cancelled")
     if child._blame is not None:
         inner, error, _ = child._blame
         failure = StepExecutionError(
@@ -478,11 +580,12 @@ def _output_of_child(step: Step, title: str, child: Execution) -> Any:
             step.name,
         )
         failure.execution = child
-        raise failure from child.error
+        failure.__cause__ = child.error
+        return failure
     if isinstance(child.output, Omitted):
-        raise TransferError(
+        return TransferError(
             f"{title}: the result of nested workflow {child.workflow!r}, "
             f"{child.output.text}, cannot be sent back from its process; "
             "let its last step return what can be pickled"
         )
-    return child.output
+    return None

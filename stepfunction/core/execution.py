@@ -11,11 +11,12 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from enum import StrEnum
+from functools import partial
 from time import perf_counter, time
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import (
@@ -75,7 +76,26 @@ class Attempt(NamedTuple):
         return f"<Attempt {self.number} {self.outcome} in {took}{what}>"
 
 
-class StepRecord(NamedTuple):
+# How an attempt ended, as the engine notes it: outcome, start, end, error. Times are
+# readings of ``perf_counter``.
+Ended: TypeAlias = tuple[Outcome, float, float, BaseException | None]
+
+
+class _Facts(NamedTuple):
+    step: str
+    task: str | None
+    outcome: Outcome
+    input: Any
+    output: Any
+    error: BaseException | None
+    started: float | None
+    duration: float
+    ended: tuple[Ended, ...]
+    next_step: str | None
+    child: Execution | None
+
+
+class StepRecord(_Facts):
     """What one visit of a step, or one task of a parallel step, did.
 
     Attributes:
@@ -87,22 +107,27 @@ class StepRecord(NamedTuple):
         error: What it failed with; None if it did not.
         started: When it began, in seconds since the epoch; None if it never did.
         duration: Seconds from its beginning to its end, pauses included.
-        attempts: Each call that was made, in order.
+        ended: How each attempt ended, as the engine notes it; empty where there was
+            one, which was all. Read ``attempts``.
         next_step: The step that followed; None at the end, and for tasks.
         child: The execution of a nested workflow; None for anything else.
     """
 
-    step: str
-    task: str | None
-    outcome: Outcome
-    input: Any
-    output: Any
-    error: BaseException | None
-    started: float | None
-    duration: float
-    attempts: tuple[Attempt, ...]
-    next_step: str | None
-    child: Execution | None
+    __slots__ = ()
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """Each call that was made, in order."""
+        if self.started is None:
+            return ()
+        if not self.ended:  # there was one, which was all
+            facts = (self.outcome, self.started, self.duration, self.error)
+            return (Attempt(1, *facts),)
+        epoch = self.started - self.ended[0][1]
+        return tuple(
+            Attempt(number, outcome, epoch + began, ended - began, error)
+            for number, (outcome, began, ended, error) in enumerate(self.ended, 1)
+        )
 
     def __repr__(self) -> str:
         name = repr(self.step)
@@ -114,6 +139,14 @@ class StepRecord(NamedTuple):
         if self.error is not None:
             parts.append(f": {self.error!r}")
         return "".join(parts) + ">"
+
+
+# The class itself takes twice as long.
+_record = cast(
+    Callable[[tuple[Any, ...]], StepRecord], partial(tuple.__new__, StepRecord)
+)
+# To look a member of an enum up takes its time.
+_SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
 
 
 class Blame(NamedTuple):
@@ -132,15 +165,11 @@ class Blame(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """A step or task as the engine notes it where its name alone will not do.
-
-    Times are readings of ``perf_counter``; an attempt is (outcome, start, end,
-    error).
-    """
+    """A step or task as the engine notes it where its name alone will not do."""
 
     name: str
     outcome: Outcome
-    attempts: tuple[tuple[Outcome, float, float, BaseException | None], ...] = ()
+    attempts: tuple[Ended, ...] = ()
     output: Any = None
     error: BaseException | None = None
     tasks: tuple[Visit, ...] = ()
@@ -151,7 +180,6 @@ class Execution:
     """One run of a workflow.
 
     Attributes:
-        id: 32 hexadecimal digits, different for every execution.
         workflow: The name of the workflow.
         status: Where it stands.
         input: What the first step was given.
@@ -159,27 +187,35 @@ class Execution:
         error: The first failure of an execution that failed, else None.
     """
 
+    output: Any = None
+    error: BaseException | None = None
+    _ended = 0.0
+    _blame: Blame | None = None  # what raise_if_failed() names
+    _results_end = 0
+    _done: threading.Event | None = None  # of one that start() began
+    _timeout = math.inf
+
     def __init__(
         self,
         workflow: str,
         initial_input: Any = None,
         cancellation: Cancellation | None = None,
     ) -> None:
-        self.id = os.urandom(16).hex()
         self.workflow = workflow
-        self.status = Status.INITIALIZED
+        self.status = _INITIALIZED
         self.input = initial_input
-        self.output: Any = None
-        self.error: BaseException | None = None
         self._journal: list[Any] = []
-        self._began = self._ended = perf_counter()
+        self._results: dict[str, Any] = {}
+        self._began = perf_counter()
         self._epoch = time() - self._began
         self._cancellation = cancellation or Cancellation()
-        self._blame: Blame | None = None  # what raise_if_failed() names
-        self._results: dict[str, Any] = {}
-        self._results_end = 0
-        self._done: threading.Event | None = None  # of one that start() began
-        self._timeout = math.inf
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits, different for every execution."""
+        # Made when it is asked for, by the first of many threads.
+        found: str | None = self.__dict__.get("_id")
+        return found or self.__dict__.setdefault("_id", os.urandom(16).hex())
 
     @property
     def started(self) -> float:
@@ -311,68 +347,61 @@ class Execution:
         self._results_end = end
         return self._results
 
+    def _last_stamp(self) -> float:
+        """Give when the present step began: when the one before had ended."""
+        return self._journal[-2] if self._journal else self._began
+
     def _record_at(self, index: int) -> StepRecord:
-        """Give the record of the step that is noted at a index of the journal."""
-        entry, ended, output = self._journal[index : index + 3]
+        """Give the record of the step that is noted as a visit in the journal."""
+        visit, ended, _ = self._journal[index : index + 3]
         value = self._journal[index - 1] if index else self.input
         began = self._journal[index - 2] if index else self._began
-        return self._record(entry, ended, output, value, began, None)
+        return self._visit_record(visit, value, began, ended, None)
 
     def _records(self) -> Iterator[StepRecord]:
-        journal = self._journal[:]
+        journal, epoch = self._journal[:], self._epoch
+        entries = journal[::3]
+        names = [it if type(it) is str else it.name for it in entries[1:]]
         value, began = self.input, self._began
-        for index in range(0, len(journal), 3):
-            entry, ended, output = journal[index : index + 3]
-            follower = journal[index + 3] if index + 3 < len(journal) else None
-            if follower is not None and type(follower) is not str:
-                follower = follower.name
-            yield self._record(entry, ended, output, value, began, follower)
-            if type(entry) is not str:
+        for entry, ended, output, follower in zip(
+            entries, journal[1::3], journal[2::3], [*names, None]
+        ):
+            if type(entry) is str:
+                start, seconds = epoch + began, ended - began
+                facts = (value, output, None, start, seconds, (), follower, None)
+                yield _record((entry, None, _SUCCEEDED, *facts))
+            else:
+                yield self._visit_record(entry, value, began, ended, follower)
                 for task in entry.tasks:
-                    yield self._visit_record(entry.name, task.name, task, value, None)
+                    yield self._task_record(entry.name, task, value)
             value, began = output, ended
 
-    def _record(
-        self,
-        entry: str | Visit,
-        ended: float,
-        output: Any,
-        value: Any,
-        began: float,
-        follower: str | None,
-    ) -> StepRecord:
-        if isinstance(entry, str):
-            entry = Visit(entry, Outcome.SUCCEEDED, output=output)
-        if not entry.attempts:
-            attempt = (entry.outcome, began, ended, entry.error)
-            entry = entry._replace(attempts=(attempt,))
-        return self._visit_record(entry.name, None, entry, value, follower)
-
     def _visit_record(
-        self,
-        step: str,
-        task: str | None,
-        visit: Visit,
-        value: Any,
-        follower: str | None,
+        self, visit: Visit, value: Any, began: float, ended: float, follower: str | None
     ) -> StepRecord:
         attempts = visit.attempts
+        if attempts:
+            began, ended = attempts[0][1], attempts[-1][2]
         return StepRecord(
-            step,
-            task,
+            visit.name,
+            None,
             visit.outcome,
             value,
             visit.output,
             visit.error,
-            self._epoch + attempts[0][1] if attempts else None,
-            attempts[-1][2] - attempts[0][1] if attempts else 0.0,
-            tuple(
-                Attempt(number, outcome, self._epoch + began, ended - began, error)
-                for number, (outcome, began, ended, error) in enumerate(attempts, 1)
-            ),
+            self._epoch + began,
+            ended - began,
+            attempts,
             follower,
             visit.child,
         )
+
+    def _task_record(self, step: str, task: Visit, value: Any) -> StepRecord:
+        if task.attempts:
+            record = self._visit_record(task, value, 0.0, 0.0, None)
+            return record._replace(step=step, task=task.name)
+        facts = (task.outcome, value, task.output, task.error, None, 0.0, ())
+        return StepRecord(step, task.name, *facts, None, task.child)
 
     def __repr__(self) -> str:
         text = f"<Execution of {self.workflow!r}: {self.status}"
@@ -391,9 +420,9 @@ class Execution:
     def __reduce__(self) -> Any:
         from stepfunction.core.envelope import pack
 
-        state = dict(self.__dict__)
+        state = {**self.__dict__, "_id": self.id}
         for name in ("_cancellation", "_results", "_results_end", "_done"):
-            del state[name]
+            state.pop(name, None)
         try:
             return _restore, (pack(state),)
         except Exception:  # what cannot travel is left out, value by value
@@ -410,8 +439,6 @@ def _restore(packed: bytes) -> Execution:
     execution.__dict__.update(unpack(packed))
     execution._cancellation = Cancellation()
     execution._results = {}
-    execution._results_end = 0
-    execution._done = None
     return execution
 
 

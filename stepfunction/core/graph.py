@@ -135,7 +135,7 @@ class Step(NamedTuple):
         name: Its name, unique in its workflow.
         action: What it does. In a frozen graph a nested workflow is a ``Graph``.
         plain: What to call with the input, where that is all there is to performing
-            the step; else None.
+            the step until the call fails; else None.
         next_step: The step that follows; None ends the workflow.
         on_failure: The step that follows a failure: a name, or pairs of exception
             class and name, of which the first match counts; None for none.
@@ -158,6 +158,21 @@ class Step(NamedTuple):
     timeout: float | None = None
     heartbeat: float | None = None
     ends: Literal["completed", "failed"] | None = None
+
+    @property
+    def is_call_here(self) -> bool:
+        """Whether it is no more than a call of a function in the caller's thread."""
+        return self.executor is None and isinstance(self.action, Call)
+
+    @property
+    def nests_simply(self) -> bool:
+        """Whether it is no more than a nested workflow in the caller's thread."""
+        return (
+            isinstance(self.action, Graph)
+            and self.executor is None
+            and self.retry is None
+            and self.timeout is None
+        )
 
     def after(self, output: Any) -> str | None:
         """Give the name of the step that follows an output; None at the end.
@@ -254,13 +269,39 @@ def plain_call(action: Action) -> Callable[[Any], Any] | None:
     return action.function if action.is_plain else action.__call__
 
 
+class Move(NamedTuple):
+    """What the engine's loop needs of a step, in the order in which it needs it.
+
+    Attributes:
+        call: The step's ``plain``.
+        next_step: The step's ``next_step``.
+        choices: Where results lead that are text; None for a step without a branch.
+        step: The step itself, for all that is less common.
+    """
+
+    call: Callable[[Any], Any] | None
+    next_step: str | None
+    choices: dict[str, str] | None
+    step: Step
+
+    @classmethod
+    def of(cls, step: Step) -> Move:
+        """Give the move of a step."""
+        choices = None
+        if step.branch is not None:
+            results = step.branch.table.items()
+            choices = {key: to for key, (_, to) in results if isinstance(key, str)}
+        return cls(step.plain, step.next_step, choices, step)
+
+
 class Graph(NamedTuple):
     """A workflow, checked and frozen.
 
     Attributes:
         name: The workflow's name.
         start: The name of its first step.
-        table: Step name to step, for the engine; ``steps`` is the read-only view.
+        table: Step name to step; ``steps`` is the read-only view.
+        moves: Step name to move, for the engine.
         failure_steps: The steps that only an ``on_failure`` arrow leads to.
         max_steps: How many steps one run may take; None where there are no loops.
         uses_processes: Whether any step, here or nested, runs in processes.
@@ -269,6 +310,7 @@ class Graph(NamedTuple):
     name: str
     start: str
     table: dict[str, Step]
+    moves: dict[str, Move]
     failure_steps: frozenset[str]
     max_steps: int | None = None
     uses_processes: bool = False
@@ -303,15 +345,16 @@ def freeze(
         problems.append("no start step; name the first step with set_start_step()")
     elif start not in steps:
         problems.append(f"start step {start!r} is no step{did_you_mean(start, steps)}")
-    for step in steps.values():
+    arrows = {step.name: tuple(step.arrows()) for step in steps.values()}
+    for origin, leaving in arrows.items():
         problems += (
-            f"step {step.name!r}: {_role(arrow)} leads to {arrow.target!r}, "
+            f"step {origin!r}: {_role(arrow)} leads to {arrow.target!r}, "
             f"which is no step{did_you_mean(arrow.target, steps)}"
-            for arrow in step.arrows()
+            for arrow in leaving
             if arrow.target not in steps
         )
     if start is not None and start in steps:
-        reached = reachable(start, steps, ("next", "branch", "failure"))
+        reached = reachable(start, arrows, ("next", "branch", "failure"))
         problems += (
             f"step {other!r} cannot be reached from {start!r}; lead to it with "
             "next_step, branch or on_failure, or leave it out"
@@ -322,17 +365,18 @@ def freeze(
         problems += (
             f"steps run in a circle: {' → '.join(map(repr, cycle))}; "
             "lead out of it, or allow loops with StepFunction(max_steps=…)"
-            for cycle in cycles(steps)
+            for cycle in cycles(arrows)
         )
     problems += sending_problems(steps)
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None
-    main_path = reachable(start, steps, ("next", "branch"))
+    main_path = reachable(start, arrows, ("next", "branch"))
     return Graph(
         name,
         start,
         dict(steps),
+        {step_name: Move.of(step) for step_name, step in steps.items()},
         failure_steps=frozenset(steps.keys() - main_path),
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),
@@ -340,6 +384,8 @@ def freeze(
 
 
 def _uses_processes(step: Step) -> bool:
+    if step.is_call_here:
+        return False
     return runs_in_processes(step.executor) or any(
         isinstance(action, Graph) and action.uses_processes
         for _, action in step.tasks()
@@ -354,6 +400,8 @@ def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterato
         override: The executor of every step that has one; None to leave it to them.
     """
     for step in steps.values():
+        if step.is_call_here:
+            continue
         executor = override if override and step.executor else step.executor
         for task, action in step.tasks():
             where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
@@ -398,7 +446,7 @@ def _role(arrow: Arrow) -> str:
 
 
 def reachable(
-    start: str, steps: Mapping[str, Step], kinds: Iterable[str]
+    start: str, arrows: Mapping[str, Iterable[Arrow]], kinds: Iterable[str]
 ) -> set[str]:
     """Give the names of the steps that arrows of some kinds lead to from a step.
 
@@ -408,33 +456,33 @@ def reachable(
     found = {start}
     waiting = [start]
     while waiting:
-        for arrow in steps[waiting.pop()].arrows():
-            if arrow.kind not in kinds:
+        for kind, _, target in arrows[waiting.pop()]:
+            if kind not in kinds or target in found:
                 continue
-            known = arrow.target in steps
-            target = arrow.target if known else closest(arrow.target, steps)
-            if target is not None and target not in found:
+            if target not in arrows:
+                target = closest(target, arrows) or start
+            if target not in found:
                 found.add(target)
                 waiting.append(target)
     return found
 
 
-def cycles(steps: Mapping[str, Step]) -> Iterator[list[str]]:
+def cycles(arrows: Mapping[str, Iterable[Arrow]]) -> Iterator[list[str]]:
     """Give the circles that a walk along all arrows closes, each as its steps."""
     finished: set[str] = set()
-    for root in steps:
+    for root in arrows:
         path: dict[str, Iterator[Arrow]] = {}
         if root not in finished:
-            path[root] = steps[root].arrows()
+            path[root] = iter(arrows[root])
         while path:
             name = next(reversed(path))
             for arrow in path[name]:
                 if arrow.target in path:
                     names = list(path)
                     yield [*names[names.index(arrow.target) :], arrow.target]
-                elif arrow.target in steps and arrow.target not in finished:
-                    path[arrow.target] = steps[arrow.target].arrows()
+                elif arrow.target in arrows and arrow.target not in finished:
+                    path[arrow.target] = iter(arrows[arrow.target])
                     break
             else:
                 finished.add(name)
-                del path[name]
+                path.popitem()  # to delete it would leave a gap to walk over

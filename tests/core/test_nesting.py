@@ -408,7 +408,7 @@ def test_workflows_that_nest_deeper_than_python_allows_fail_and_say_so():
         workflow = outer.add_step("Sub", workflow)
     workflow.validate()
     limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(len(inspect.stack()) + 220)
+    sys.setrecursionlimit(len(inspect.stack()) + 120)
     try:
         with pytest.raises((StepExecutionError, RecursionError)) as caught:
             workflow.execute(1)
