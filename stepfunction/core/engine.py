@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
-from sys import maxsize
 from time import perf_counter
 from types import CoroutineType
 from typing import Any, cast
@@ -59,69 +58,24 @@ _RUNNING, _COMPLETED = Status.RUNNING, Status.COMPLETED
 _visit = cast(Callable[[tuple[Any, ...]], Visit], partial(tuple.__new__, Visit))
 
 
-class Run:
-    """One execution while it runs. Only the thread that runs it touches this.
-
-    Attributes:
-        graph: What runs.
-        execution: Where it is noted.
-        places: Where its tasks run; shared with all that is nested in it.
-        first_failure: Where in the journal the failure is noted that led away from
-            the main path; None on the main path.
-        last_failure: Where the latest of the failures since then is noted.
-        is_unhandled: Whether no step took the latest failure.
-        is_heard: Whether anybody reads our log records; None until it is asked.
-    """
-
-    first_failure: int | None = None
-    last_failure = 0
-    is_unhandled = False
-    is_heard: bool | None = None
-
-    def __init__(self, graph: Graph, execution: Execution, places: Places) -> None:
-        self.graph = graph
-        self.execution = execution
-        self.places = places
-
-    def is_still_failing_at(self, step: str) -> bool:
-        """Forget the failure where a step on the main path follows."""
-        if step in self.graph.failure_steps:
-            return True
-        self.first_failure = None
-        return False
-
-    def failure(self) -> StepRecord | None:
-        """Give the record of the failure that led to the present step, if one did."""
-        if self.first_failure is None:
-            return None
-        return self.execution._record_at(self.last_failure)
-
-    def blame(self, index: int) -> Blame:
-        """Say which step failed, by where its failure is noted."""
-        visit: Visit = self.execution._journal[index]
-        is_ours = isinstance(visit.error, StepExecutionError) and not isinstance(
-            self.graph.table[visit.name].action, Call
-        )
-        return Blame(visit.name, visit.error, is_ours)
-
-
-def run_graph(run: Run) -> None:
-    """Run a graph to its end.
+def run(execution: Execution) -> None:
+    """Run an execution to its end. Only the thread that does so writes into it.
 
     Raises:
         BaseException: What interrupts this thread.
     """
-    execution = run.execution
     execution.status = _RUNNING
-    execution._began = perf_counter()
     try:
-        last = _walk(run)
-        _conclude(run, last)
+        last = _walk(execution)
+        if execution._first_failure is None and last.ends is None:
+            execution.status, execution.output = _COMPLETED, execution._journal[-1]
+        else:
+            _conclude(execution, last)
     except ExecutionCancelledError:
         is_overdue = execution._cancellation.is_overdue
         execution.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
     except StepLimitError as error:
-        run.is_unhandled = True
+        execution._is_unhandled = True
         execution.status, execution.error = Status.FAILED, error
         execution._blame = Blame(error.step, error, True)
     except Exception as error:  # the engine could not go on, as at too deep a nesting
@@ -134,16 +88,17 @@ def run_graph(run: Run) -> None:
         execution._ended = perf_counter()
 
 
-def _walk(run: Run) -> Step:  # noqa: C901
+def _walk(execution: Execution) -> Step:  # noqa: C901
     """Go from step to step and give the last; here a chain spends its time."""
-    graph, execution = run.graph, run.execution
+    graph = execution._graph
     cancellation, journal = execution._cancellation, execution._journal
-    moves, note, longest = graph.moves, journal.extend, 3 * (graph.max_steps or maxsize)
+    moves, note = graph.moves, journal.extend
+    longest = 3 * (graph.max_steps or len(moves))
     name, value, has_failed = graph.start, execution.input, False
     while True:
         if cancellation.requested or len(journal) >= longest:
-            raise _stop(run, name)
-        call, follower, choices, step = moves[name]
+            raise _stop(execution, name)
+        call, nested, follower, choices, step = moves[name]
         entry: str | Visit = name
         error: BaseException | None = None
         try:
@@ -152,7 +107,8 @@ def _walk(run: Run) -> Step:  # noqa: C901
                 if type(output) is CoroutineType:
                     raise stray_coroutine(output, name_of(call))
             else:
-                entry = _perform(step, value, run)
+                perform = _perform if nested is None else _nest
+                entry = perform(step, value, execution)
                 output = entry.output
                 if entry.error is not None:
                     raise entry.error
@@ -166,30 +122,36 @@ def _walk(run: Run) -> Step:  # noqa: C901
             note((entry, perf_counter(), output))
             value = output
             if has_failed and follower is not None:
-                has_failed = run.is_still_failing_at(follower)
+                has_failed = _is_still_failing_at(follower, execution)
         else:  # out here, for what follows is not due to it
-            follower, value = _after_error(run, step, entry, value, error)
+            follower, value = _after_error(execution, step, entry, value, error)
             has_failed = True
         if follower is None:
             break
         name = follower
     if cancellation.requested:
-        raise _stop(run, "")
+        raise _stop(execution, "")
     return step
 
 
-def _conclude(run: Run, last: Step) -> None:
-    """Say how a run ended that has come to its last step."""
-    execution = run.execution
-    if run.first_failure is None and last.ends is None:
-        execution.status, execution.output = _COMPLETED, execution.last_result
-        return
-    failure = None if run.first_failure is None else run.blame(run.first_failure)
-    is_failure_step = last.name in run.graph.failure_steps
-    if run.is_unhandled:
+def _is_still_failing_at(step: str, execution: Execution) -> bool:
+    """Forget the failure where a step on the main path follows."""
+    if step in execution._graph.failure_steps:
+        return True
+    execution._first_failure = None
+    return False
+
+
+def _conclude(execution: Execution, last: Step) -> None:
+    """Say how a run ended that failed on its way, or whose last step says it."""
+    first = execution._first_failure
+    failure = None if first is None else _blame_at(first, execution)
+    graph = execution._graph
+    is_failure_step = last.name in graph.failure_steps
+    if execution._is_unhandled:
         assert failure is not None
         execution.status, execution.error = Status.FAILED, failure.error
-        execution._blame = run.blame(run.last_failure)
+        execution._blame = _blame_at(execution._last_failure, execution)
         return
     execution.output = execution.last_result
     if last.ends == "completed" or (last.ends is None and not is_failure_step):
@@ -197,7 +159,7 @@ def _conclude(run: Run, last: Step) -> None:
         return
     if failure is None:
         error = StepExecutionError(
-            f"step {last.name!r} of {run.graph.name!r} ends the workflow as failed",
+            f"step {last.name!r} of {graph.name!r} ends the workflow as failed",
             last.name,
         )
         failure = Blame(last.name, error, True)
@@ -205,26 +167,33 @@ def _conclude(run: Run, last: Step) -> None:
     execution._blame = failure
 
 
+def _blame_at(index: int, execution: Execution) -> Blame:
+    """Say which step failed, by where in the journal its failure is noted."""
+    visit: Visit = execution._journal[index]
+    action = execution._graph.table[visit.name].action
+    is_ours = isinstance(visit.error, StepExecutionError)
+    return Blame(visit.name, visit.error, is_ours and not isinstance(action, Call))
+
+
 def _after_failure(
-    run: Run, step: Step, visit: Visit, error: BaseException
+    execution: Execution, step: Step, visit: Visit, error: BaseException
 ) -> str | None:
     """Note a failed step, and give the step that takes the failure, if one does.
 
     Raises:
         BaseException: If it is no failure of the step, but an interrupt of the run.
     """
-    execution = run.execution
     journal = execution._journal
-    index = run.last_failure = len(journal)
+    index = execution._last_failure = len(journal)
     journal.extend((visit, perf_counter(), error))
     if not isinstance(error, Exception) and visit.outcome is Outcome.CANCELLED:
         raise error
     if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was stopped") from error
-    if run.first_failure is None:
-        run.first_failure = index
+    if execution._first_failure is None:
+        execution._first_failure = index
     else:
-        _remember(journal[run.first_failure].error, error)
+        _remember(journal[execution._first_failure].error, error)
     target = step.on_failure
     if target is not None and not isinstance(target, str):
         target = step.after_failure(error)
@@ -233,15 +202,15 @@ def _after_failure(
     ):
         target = None  # the program is at fault, and not the step
     if target is None:
-        run.is_unhandled = True
+        execution._is_unhandled = True
         return None
-    if run.is_heard is None:
-        run.is_heard = _is_heard()  # for a record costs more than all the rest
-    if run.is_heard:
+    if execution._is_heard is None:
+        execution._is_heard = _is_heard()  # for a record costs more than all the rest
+    if execution._is_heard:
         _logger.warning(
             "step %r of %r failed, going on with %r: %s",
             step.name,
-            run.graph.name,
+            execution._graph.name,
             target,
             error_text(error),
             exc_info=error,
@@ -277,21 +246,21 @@ def _contexts(error: BaseException) -> list[BaseException]:
 
 
 def _after_error(
-    run: Run, step: Step, entry: str | Visit, value: Any, error: BaseException
+    execution: Execution, step: Step, entry: str | Visit, value: Any, error: BaseException
 ) -> tuple[str | None, Any]:
     """Note a step that raised; give the step that follows, and what it is given."""
-    visit = _failed(run, step, entry, value, error)
+    visit = _failed(execution, step, entry, value, error)
     if visit.error is not None:
-        return _after_failure(run, step, visit, visit.error), visit.error
+        return _after_failure(execution, step, visit, visit.error), visit.error
     # It succeeded when it was tried again.
-    run.execution._journal.extend((visit, perf_counter(), visit.output))
+    execution._journal.extend((visit, perf_counter(), visit.output))
     if step.next_step is not None:
-        run.is_still_failing_at(step.next_step)
+        _is_still_failing_at(step.next_step, execution)
     return step.next_step, visit.output
 
 
 def _failed(
-    run: Run, step: Step, entry: str | Visit, value: Any, error: BaseException
+    execution: Execution, step: Step, entry: str | Visit, value: Any, error: BaseException
 ) -> Visit:
     """Give the visit of a step that raised, which may yet succeed when tried again."""
     error.with_traceback(users_traceback(error))
@@ -303,16 +272,17 @@ def _failed(
     if not isinstance(error, Exception):  # it interrupts this very thread
         return Visit(entry, Outcome.CANCELLED, error=error)
     if step.retry is not None:
-        return _perform(step, value, run, error)
+        return _perform(step, value, execution, error)
     return _visit((entry, _FAILED, (), None, error, (), None))
 
 
-def _stop(run: Run, follower: str) -> Exception:
+def _stop(execution: Execution, follower: str) -> Exception:
     """Give the error that says why the run does not go on."""
-    if run.execution._cancellation.requested:
+    if execution._cancellation.requested:
         return ExecutionCancelledError("the execution was stopped")
+    graph = execution._graph
     return StepLimitError(
-        f"{run.graph.name!r} has run {run.graph.max_steps} steps and would go on with "
+        f"{graph.name!r} has run {graph.max_steps} steps and would go on with "
         f"{follower!r}; if that is no endless loop, raise max_steps",
         follower,
     )
@@ -322,26 +292,24 @@ def _stop(run: Run, follower: str) -> Exception:
 
 
 def _perform(
-    step: Step, value: Any, run: Run, error: Exception | None = None
+    step: Step, value: Any, execution: Execution, error: Exception | None = None
 ) -> Visit:
     """Perform a step that is more than a plain call.
 
     Args:
         step: What to perform.
         value: Its input.
-        run: What it is a step of.
+        execution: What it is a step of.
         error: What the first attempt failed with, if it has been made.
     """
-    if step.nests_simply:
-        return _nest(step, value, run)
-    cancellation = run.execution._cancellation
+    cancellation = execution._cancellation
     with cancellation.dependent() as dependent:
         if step.executor is None:
-            visit = _perform_here(step, value, run, dependent, error)
+            visit = _perform_here(step, value, execution, dependent, error)
         elif isinstance(step.action, FanOut):
-            visit = _fan_out(step, step.action, value, run, dependent)
+            visit = _fan_out(step, step.action, value, execution, dependent)
         else:
-            visit = _perform_elsewhere(step, value, run, dependent)
+            visit = _perform_elsewhere(step, value, execution, dependent)
     outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
     if cancellation.requested and outcomes != {Outcome.SUCCEEDED}:
         stopped = ExecutionCancelledError("the execution was stopped")
@@ -352,11 +320,16 @@ def _perform(
     return visit
 
 
-def _nest(step: Step, value: Any, run: Run) -> Visit:
+def _nest(step: Step, value: Any, execution: Execution) -> Visit:
     """Run a nested workflow in this thread, where the step says nothing more."""
-    graph: Any = step.action
-    child = Execution(graph.name, value, run.execution._cancellation)
-    run_graph(Run(graph, child, run.places))
+    child = Execution(
+        cast(Graph, step.action),
+        value,
+        execution._places,
+        execution._cancellation,
+        execution._epoch,
+    )
+    run(child)
     if child.status is _COMPLETED:
         return _visit((step.name, _SUCCEEDED, (), child.output, None, (), child))
     error = _error_of_child(step, f"step {step.name!r}", child)
@@ -368,18 +341,18 @@ def _nest(step: Step, value: Any, run: Run) -> Visit:
 def _perform_here(
     step: Step,
     value: Any,
-    run: Run,
+    execution: Execution,
     cancellation: Cancellation,
     error: Exception | None,
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
-    task = _task(step, None, step.action, run)
-    make_context = _context_maker(step, run)
+    task = _task(step, None, step.action, execution)
+    make_context = _context_maker(step, execution)
     first = LiveAttempt(task, cancellation)
     if error is None:
         report = make_attempt(first, value, make_context, catch=Exception)
     else:
-        began, now = run.execution._last_stamp(), perf_counter()
+        began, now = execution._last_stamp(), perf_counter()
         report = Report(first, Outcome.FAILED, error, began, now)
     task.settle(report, cancellation.requested)
     if step.retry is not None and (task.error or judges_results(step.retry)):
@@ -389,29 +362,29 @@ def _perform_here(
 
 
 def _perform_elsewhere(
-    step: Step, value: Any, run: Run, cancellation: Cancellation
+    step: Step, value: Any, execution: Execution, cancellation: Cancellation
 ) -> Visit:
     """Perform a step that has an executor of its own: a fan-out of one."""
-    tasks = (_task(step, None, step.action, run),)
-    make_context = _context_maker(step, run)
-    place = run.places.place(step.executor, step.name, tasks, value, make_context)
+    tasks = (_task(step, None, step.action, execution),)
+    make_context = _context_maker(step, execution)
+    place = execution._places.place(step.executor, step.name, tasks, value, make_context)
     run_tasks(tasks, place, cancellation)
     return tasks[0].visit(step.name)
 
 
 def _fan_out(
-    step: Step, action: FanOut, value: Any, run: Run, cancellation: Cancellation
+    step: Step, action: FanOut, value: Any, execution: Execution, cancellation: Cancellation
 ) -> Visit:
     """Perform a parallel step."""
-    tasks = [_task(step, name, call, run) for name, call in action.tasks.items()]
-    make_context = _context_maker(step, run)
+    tasks = [_task(step, name, call, execution) for name, call in action.tasks.items()]
+    make_context = _context_maker(step, execution)
     failed: list[Task] = []  # as they fail, which tells the first
 
     def is_enough(task: Task) -> bool:
         failed.append(task)
         return action.stop_on_failure and len(failed) > action.tolerated
 
-    place = run.places.place(
+    place = execution._places.place(
         step.executor,
         step.name,
         tasks,
@@ -427,11 +400,11 @@ def _fan_out(
         is_failure = isinstance(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(step.name, outcome, error=interrupt, tasks=visits)
-    return _gather(step, action, tasks, failed, run)
+    return _gather(step, action, tasks, failed, execution)
 
 
 def _gather(
-    step: Step, action: FanOut, tasks: list[Task], failed: list[Task], run: Run
+    step: Step, action: FanOut, tasks: list[Task], failed: list[Task], execution: Execution
 ) -> Visit:
     """Make one visit of the ends of all tasks."""
     visits = tuple(task.visit(str(task.key)) for task in tasks)
@@ -446,7 +419,7 @@ def _gather(
             "task %r of step %r of %r failed, which the step tolerates: %s",
             name,
             step.name,
-            run.graph.name,
+            execution._graph.name,
             error_text(error),
             exc_info=error,
         )
@@ -455,7 +428,7 @@ def _gather(
     return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
 
 
-def _task(step: Step, name: str | None, action: Any, run: Run) -> Task:
+def _task(step: Step, name: str | None, action: Any, execution: Execution) -> Task:
     title = f"step {step.name!r}"
     if name is not None:
         title = f"task {name!r} of {title}"
@@ -475,13 +448,12 @@ def _task(step: Step, name: str | None, action: Any, run: Run) -> Task:
         begun(child)  # from another process it is heard of only now
         return _output_of_child(step, title, child)
 
-    nested = NestedCall(action, run.places, title, own_timeout, begun=begun)
+    nested = NestedCall(action, execution._places, title, own_timeout, begun=begun)
     task = Task(name, title, nested, True, retry, timeout, heartbeat, open_result)
     return task
 
 
-def _context_maker(step: Step, run: Run) -> Callable[[LiveAttempt], Context]:
-    execution = run.execution
+def _context_maker(step: Step, execution: Execution) -> Callable[[LiveAttempt], Context]:
 
     def make_context(attempt: LiveAttempt) -> Context:
         return Context(
@@ -489,7 +461,7 @@ def _context_maker(step: Step, run: Run) -> Callable[[LiveAttempt], Context]:
             step.name,
             attempt.task.key,
             attempt.number,
-            run.failure(),
+            execution._failure_before(),
             attempt.cancellation,
             execution._results_so_far(),
             attempt.live,
@@ -545,10 +517,10 @@ class NestedCall:
     def _run(
         self, value: Any, places: Places, cancellation: Cancellation
     ) -> Execution:
-        child = Execution(self.graph.name, value, cancellation)
+        child = Execution(self.graph, value, places, cancellation)
         if self.begun is not None:
             self.begun(child)
-        run_graph(Run(self.graph, child, places))
+        run(child)
         return child
 
     def __reduce__(self) -> Any:

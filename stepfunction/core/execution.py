@@ -16,7 +16,7 @@ from enum import StrEnum
 from functools import partial
 from time import perf_counter, time
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import (
@@ -26,6 +26,10 @@ from stepfunction.core.errors import (
     StepFunctionError,
     error_text,
 )
+
+if TYPE_CHECKING:
+    from stepfunction.core.graph import Graph
+    from stepfunction.core.places import Places
 
 
 class Status(StrEnum):
@@ -187,9 +191,10 @@ class Execution:
         error: The first failure of an execution that failed, else None.
     """
 
-    output: Any = None
     error: BaseException | None = None
-    _ended = 0.0
+    _last_failure = 0  # where in the journal the latest failure is noted
+    _is_unhandled = False  # whether no step took that
+    _is_heard: bool | None = None  # whether anybody reads our log records
     _blame: Blame | None = None  # what raise_if_failed() names
     _results_end = 0
     _done: threading.Event | None = None  # of one that start() began
@@ -197,18 +202,26 @@ class Execution:
 
     def __init__(
         self,
-        workflow: str,
-        initial_input: Any = None,
-        cancellation: Cancellation | None = None,
+        graph: Graph,
+        initial_input: Any,
+        places: Places,
+        cancellation: Cancellation,
+        epoch: float | None = None,
     ) -> None:
-        self.workflow = workflow
+        # What every execution writes is set here, for a default of the class would
+        # make that slow.
+        self.workflow = graph.name
         self.status = _INITIALIZED
         self.input = initial_input
+        self.output: Any = None
+        self._graph = graph
+        self._places = places  # where its tasks run; shared with all nested in it
+        self._cancellation = cancellation
         self._journal: list[Any] = []
-        self._results: dict[str, Any] = {}
-        self._began = perf_counter()
-        self._epoch = time() - self._began
-        self._cancellation = cancellation or Cancellation()
+        # Where in it the failure is noted that led away from the main path.
+        self._first_failure: int | None = None
+        self._began = self._ended = began = perf_counter()
+        self._epoch = time() - began if epoch is None else epoch
 
     @property
     def id(self) -> str:
@@ -339,20 +352,24 @@ class Execution:
     def _results_so_far(self) -> Mapping[str, Any]:
         """Step name to output, kept up with the journal in constant time a step."""
         journal = self._journal
+        results: dict[str, Any] = self.__dict__.setdefault("_results", {})
         end = len(journal)
         for index in range(self._results_end, end, 3):
             entry = journal[index]
             name = entry if type(entry) is str else entry.name
-            self._results[name] = journal[index + 2]
+            results[name] = journal[index + 2]
         self._results_end = end
-        return self._results
+        return results
 
     def _last_stamp(self) -> float:
         """Give when the present step began: when the one before had ended."""
         return self._journal[-2] if self._journal else self._began
 
-    def _record_at(self, index: int) -> StepRecord:
-        """Give the record of the step that is noted as a visit in the journal."""
+    def _failure_before(self) -> StepRecord | None:
+        """Give the record of the failure that led to the present step, if one did."""
+        if self._first_failure is None:
+            return None
+        index = self._last_failure
         visit, ended, _ = self._journal[index : index + 3]
         value = self._journal[index - 1] if index else self.input
         began = self._journal[index - 2] if index else self._began
@@ -421,7 +438,7 @@ class Execution:
         from stepfunction.core.envelope import pack
 
         state = {**self.__dict__, "_id": self.id}
-        for name in ("_cancellation", "_results", "_results_end", "_done"):
+        for name in _STAYS:
             state.pop(name, None)
         try:
             return _restore, (pack(state),)
@@ -432,13 +449,16 @@ class Execution:
             return _restore, (pack(state),)
 
 
+# What a pickle of an execution leaves behind.
+_STAYS = ("_graph", "_places", "_cancellation", "_results", "_results_end", "_done")
+
+
 def _restore(packed: bytes) -> Execution:
     from stepfunction.core.envelope import unpack
 
     execution = Execution.__new__(Execution)
     execution.__dict__.update(unpack(packed))
     execution._cancellation = Cancellation()
-    execution._results = {}
     return execution
 
 

@@ -165,14 +165,12 @@ class Step(NamedTuple):
         return self.executor is None and isinstance(self.action, Call)
 
     @property
-    def nests_simply(self) -> bool:
-        """Whether it is no more than a nested workflow in the caller's thread."""
-        return (
-            isinstance(self.action, Graph)
-            and self.executor is None
-            and self.retry is None
-            and self.timeout is None
-        )
+    def simply_nested(self) -> Graph | None:
+        """The nested workflow, where the step runs it in this thread and no more."""
+        is_simple = self.executor is None and self.retry is None
+        if is_simple and self.timeout is None and isinstance(self.action, Graph):
+            return self.action
+        return None
 
     def after(self, output: Any) -> str | None:
         """Give the name of the step that follows an output; None at the end.
@@ -269,29 +267,21 @@ def plain_call(action: Action) -> Callable[[Any], Any] | None:
     return action.function if action.is_plain else action.__call__
 
 
-class Move(NamedTuple):
-    """What the engine's loop needs of a step, in the order in which it needs it.
+# What the engine's loop needs of a step, in the order in which it needs it: the step's
+# ``plain`` and ``simply_nested``, its ``next_step``, where results lead that are text
+# (None without a branch), and the step itself for all that is less common. A tuple, for
+# to unpack a named one takes three times as long.
+Move: TypeAlias = """tuple[
+    Callable[[Any], Any] | None, Graph | None, str | None, dict[str, str] | None, Step
+]"""
 
-    Attributes:
-        call: The step's ``plain``.
-        next_step: The step's ``next_step``.
-        choices: Where results lead that are text; None for a step without a branch.
-        step: The step itself, for all that is less common.
-    """
 
-    call: Callable[[Any], Any] | None
-    next_step: str | None
-    choices: dict[str, str] | None
-    step: Step
-
-    @classmethod
-    def of(cls, step: Step) -> Move:
-        """Give the move of a step."""
-        choices = None
-        if step.branch is not None:
-            results = step.branch.table.items()
-            choices = {key: to for key, (_, to) in results if isinstance(key, str)}
-        return cls(step.plain, step.next_step, choices, step)
+def _move(step: Step) -> Move:
+    choices = None
+    if step.branch is not None:
+        results = step.branch.table.items()
+        choices = {key: to for key, (_, to) in results if isinstance(key, str)}
+    return step.plain, step.simply_nested, step.next_step, choices, step
 
 
 class Graph(NamedTuple):
@@ -376,7 +366,7 @@ def freeze(
         name,
         start,
         dict(steps),
-        {step_name: Move.of(step) for step_name, step in steps.items()},
+        {step_name: _move(step) for step_name, step in steps.items()},
         failure_steps=frozenset(steps.keys() - main_path),
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),

@@ -11,11 +11,12 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
+from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.coroutines import callers_loop
 from stepfunction.core.definition import StepArguments, check_limits, plain_text
-from stepfunction.core.engine import Run, run_graph
+from stepfunction.core.engine import run
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.execution import Execution, Status
 from stepfunction.core.executors import ExecutorChoice, runs_in_processes
@@ -76,8 +77,7 @@ class StepFunction:
         self._max_steps = max_steps
         self._steps: dict[str, Step] = {}
         self._start: str | None = None
-        self._compiled: tuple[Graph, tuple[tuple[StepFunction, Graph], ...]] | None
-        self._compiled = None
+        self._compiled: _Compiled | None = None
         self._latest: Execution | None = None
 
     @property
@@ -261,7 +261,7 @@ class StepFunction:
                 [f"the start step is the name of a step, not {name!r}"],
             )
         self._start = plain_text(name)
-        self._compiled = None
+        self._edited()
         return self
 
     def validate(self) -> None:
@@ -285,10 +285,14 @@ class StepFunction:
         Raises:
             DefinitionError: If it is not sound; ``problems`` has all there are.
         """
+        now = _edits.latest
         if self._compiled is not None:
-            graph, nested = self._compiled
+            graph, nested, then = self._compiled
+            if then is now:
+                return graph
             with suppress(DefinitionError):  # below it is named with its place
                 if all(builder.compile() is frozen for builder, frozen in nested):
+                    self._compiled = _Compiled(graph, nested, now)
                     return graph
         problems: list[str] = []
         frozen_nested: dict[StepFunction, Graph] = {}
@@ -306,7 +310,7 @@ class StepFunction:
             for name, step in self._steps.items()
         }
         graph = freeze(self._name, self._start, frozen, self._max_steps, problems)
-        self._compiled = graph, tuple(frozen_nested.items())
+        self._compiled = _Compiled(graph, tuple(frozen_nested.items()), now)
         return graph
 
     def execute(
@@ -340,8 +344,8 @@ class StepFunction:
             ExecutionTimeoutError: If it took longer than ``timeout``.
             ExecutionCancelledError: If another thread cancelled the execution.
         """
-        run = self._begin(initial_input, executor, timeout)
-        return _finish(run, timeout, check)
+        execution = self._begin(initial_input, executor, timeout)
+        return _finish(execution, timeout, check)
 
     def start(
         self,
@@ -367,15 +371,14 @@ class StepFunction:
         Raises:
             DefinitionError: If the workflow is not sound; nothing has then begun.
         """
-        run = self._begin(initial_input, executor, timeout)
-        execution = run.execution
+        execution = self._begin(initial_input, executor, timeout)
         execution._done = done = threading.Event()
         variables = copy_context()
         variables.run(callers_loop.set, None)  # it may be closed before this has ended
 
         def work() -> None:
             try:
-                variables.run(_finish, run, timeout, False)
+                variables.run(_finish, execution, timeout, False)
             except BaseException as error:  # it is the execution that tells
                 _logger.debug("the execution of %r ended", self._name, exc_info=error)
             finally:
@@ -417,26 +420,26 @@ class StepFunction:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        run = self._begin(initial_input, executor, timeout)
+        execution = self._begin(initial_input, executor, timeout)
         done: asyncio.Future[Execution] = loop.create_future()
         done.add_done_callback(lambda it: it.cancelled() or it.exception())
         variables = copy_context()
         variables.run(callers_loop.set, loop)
 
-        def settle(execution: Execution | None, error: BaseException | None) -> None:
-            if error is not None:
-                done.set_exception(error)
-            elif execution is not None:
+        def settle(error: BaseException | None) -> None:
+            if error is None:
                 done.set_result(execution)
+            else:
+                done.set_exception(error)
 
         def work() -> None:
-            execution, error = None, None
+            error = None
             try:
-                execution = variables.run(_finish, run, timeout, check)
+                variables.run(_finish, execution, timeout, check)
             except BaseException as raised:
                 error = raised
             with suppress(RuntimeError):  # the loop was closed: nobody waits for it
-                loop.call_soon_threadsafe(settle, execution, error)
+                loop.call_soon_threadsafe(settle, error)
 
         name = f"{self._name}-aexecute"
         threading.Thread(target=work, name=name, daemon=True).start()
@@ -445,7 +448,7 @@ class StepFunction:
                 # Not one long wait, which Ctrl-C just before it would not end.
                 await asyncio.wait([done], timeout=0.5)
         except asyncio.CancelledError:
-            run.execution.cancel()
+            execution.cancel()
             await asyncio.wait([done], timeout=0.5)
             raise
         return done.result()
@@ -495,12 +498,16 @@ class StepFunction:
     def _add(self, **arguments: Any) -> StepFunction:
         step = StepArguments(builder=self, **arguments).step()
         self._steps[step.name] = step
-        self._compiled = None
+        self._edited()
         return self
+
+    def _edited(self) -> None:
+        self._compiled = None
+        _edits.latest = object()
 
     def _begin(
         self, initial_input: Any, executor: ExecutorChoice | None, timeout: float | None
-    ) -> Run:
+    ) -> Execution:
         check_limits(executor, timeout)
         graph = self.compile()
         if graph.uses_processes or runs_in_processes(executor):
@@ -511,9 +518,10 @@ class StepFunction:
             problems = list(sending_problems(graph.table, executor))
             if problems:
                 raise DefinitionError(f"workflow {self._name!r}", problems)
-        execution = Execution(self._name, initial_input)
+        places = Places(executor)
+        execution = Execution(graph, initial_input, places, Cancellation())
         self._latest = execution
-        return Run(graph, execution, Places(executor))
+        return execution
 
     def with_all_nested(self) -> set[StepFunction]:
         """Give this workflow and all that are nested in it, however deep."""
@@ -527,18 +535,34 @@ class StepFunction:
         return found
 
 
-def _finish(run: Run, timeout: float | None, check: bool) -> Execution:
-    execution = run.execution
+class _Compiled(NamedTuple):
+    """What was compiled, of which nested builders, and after which edit."""
+
+    graph: Graph
+    nested: tuple[tuple[StepFunction, Graph], ...]
+    edit: object
+
+
+class _Edits:
+    """The latest edit of any workflow: without a new one nothing need be compiled."""
+
+    latest = object()
+
+
+_edits = _Edits()
+
+
+def _finish(execution: Execution, timeout: float | None, check: bool) -> Execution:
     execution._timeout = math.inf if timeout is None else timeout
     try:
         with execution._cancellation.expiring(timeout):
-            run_graph(run)
+            run(execution)
     except BaseException:
         execution.cancel()
         raise
     finally:
-        run.places.close(kill=execution._cancellation.requested)
-    if run.is_unhandled:
+        execution._places.close(kill=execution._cancellation.requested)
+    if execution._is_unhandled:
         raise execution._failure()
     if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
         execution.raise_if_failed()
