@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import CoroutineType
+from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
+
+
+# Flags of a code object, as ``inspect`` names them: VARARGS, VARKEYWORDS, COROUTINE,
+# ITERABLE_COROUTINE, ASYNC_GENERATOR.
+_UNUSUAL = 0x4 | 0x8 | 0x80 | 0x100 | 0x200
 
 
 class Call(NamedTuple):
@@ -87,6 +92,29 @@ def name_of(function: Any) -> str:
         function = function.func
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return name.replace("<locals>.", "")
+
+
+def takes_input_alone(function: Any) -> bool:
+    """Tell the commonest functions at a glance; ``signatures`` reads all others.
+
+    To read a signature takes long, and so does the import of what can.
+    """
+    if type(function) is not FunctionType or function.__dict__:
+        return False
+    code, annotations = function.__code__, function.__annotations__
+    required = code.co_argcount - len(function.__defaults__ or ())
+    if (
+        code.co_argcount == 0
+        or required > 1
+        or code.co_kwonlyargcount
+        or code.co_flags & _UNUSUAL
+        or "context" in code.co_varnames[: code.co_argcount]
+    ):
+        return False
+    return not annotations or all(
+        isinstance(it, type) and it.__name__ != "Context"
+        for it in annotations.values()
+    )
 
 
 def stray_coroutine(coroutine: CoroutineType[Any, Any, Any], name: str) -> TypeError:

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from math import floor, inf
-from types import MappingProxyType, SimpleNamespace
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
-from stepfunction.core.calls import Call
+from stepfunction.core.calls import Call, takes_input_alone
 from stepfunction.core.errors import DefinitionError, did_you_mean
-from stepfunction.core.executors import NAMES, is_lanes
+from stepfunction.core.executors import NAMES, is_executor, is_lanes
 from stepfunction.core.graph import (
     Action,
     Branch,
@@ -25,8 +24,8 @@ from stepfunction.core.graph import (
 from stepfunction.core.retry import is_retry, judges_results
 
 
-class StepArguments(SimpleNamespace):
-    """The arguments of ``StepFunction.add_step``, as they were given.
+class StepArguments(NamedTuple):
+    """The arguments of ``StepFunction.add_step``, in its order and as they were given.
 
     Attributes:
         builder: The StepFunction that the step is for.
@@ -34,7 +33,6 @@ class StepArguments(SimpleNamespace):
     """
 
     builder: Any
-    must_nest: bool = False
     name: Any
     func: Any
     next_step: Any = None
@@ -51,6 +49,7 @@ class StepArguments(SimpleNamespace):
     timeout: Any = None
     heartbeat: Any = None
     ends: Any = None
+    must_nest: bool = False
 
     def step(self) -> Step:
         """Give the step that they define.
@@ -58,15 +57,10 @@ class StepArguments(SimpleNamespace):
         Raises:
             DefinitionError: If they do not define one, with every reason.
         """
-        problems = [
-            *self._name_problems(),
-            *self._arrow_problems(),
-            *self._branch_problems(),
-            *self._place_problems(),
-            *self._parallel_problems(),
-        ]
+        problems = list(self._problems())
         action = self._action(problems)
-        problems += self._limit_problems(action)
+        if self.timeout is not None or self.heartbeat is not None:
+            problems += self._limit_problems(action)
         if problems or action is None:
             raise DefinitionError(f"step {self.name!r}", problems)
         executor = self.executor
@@ -76,14 +70,14 @@ class StepArguments(SimpleNamespace):
             plain_text(self.name),
             action,
             plain_call(action) if executor is None and self._retries_late() else None,
-            next_step=None if self.next_step is None else plain_text(self.next_step),
-            on_failure=self._frozen_on_failure(),
-            branch=self._frozen_branch(),
-            retry=self.retry,
-            executor=executor,
-            timeout=self.timeout,
-            heartbeat=self.heartbeat,
-            ends=self.ends,
+            None if self.next_step is None else plain_text(self.next_step),
+            None if self.on_failure is None else self._frozen_on_failure(),
+            None if self.branch is None else self._frozen_branch(),
+            self.retry,
+            executor,
+            self.timeout,
+            self.heartbeat,
+            self.ends,
         )
 
     def _retries_late(self) -> bool:
@@ -92,29 +86,42 @@ class StepArguments(SimpleNamespace):
             self.branch is None and not judges_results(self.retry)
         )
 
-    def _name_problems(self) -> Iterator[str]:
+    def _problems(self) -> Iterator[str]:
+        """Say what is wrong with anything but the action; what is not given is not."""
         if not isinstance(self.name, str) or not self.name:
             yield f"the name of a step is a text, not {self.name!r}"
         elif self.name in self.builder.steps:
             yield "there is a step of this name already; give each its own"
-
-    def _arrow_problems(self) -> Iterator[str]:
         if self.next_step is not None and not isinstance(self.next_step, str):
             yield f"next_step is the name of a step, not {self.next_step!r}"
-        if isinstance(self.on_failure, Mapping):
+        if self.on_failure is not None:
             yield from _failure_problems(self.on_failure)
-        elif self.on_failure is not None and not isinstance(self.on_failure, str):
-            yield (
-                "on_failure is the name of a step or a mapping of exception class "
-                f"to name, not {self.on_failure!r}"
-            )
-        if self.ends not in (None, "completed", "failed"):
+        if self.ends is not None:
+            yield from self._end_problems()
+        if self.branch is not None or self.branch_targets is not None:
+            yield from self._branch_problems()
+        if self.executor is not None and not is_executor(self.executor):
+            yield _unknown_executor(self.executor)
+        if self.retry is not None and not is_retry(self.retry):
+            yield f"retry is a RetryPolicy or a tenacity.Retrying, not {self.retry!r}"
+        if not self._has_params():
+            yield f"params is a mapping of parameter name to value, not {self.params!r}"
+        yield from self._parallel_problems()
+
+    def _end_problems(self) -> Iterator[str]:
+        if self.ends not in ("completed", "failed"):
             yield f"ends is 'completed' or 'failed', not {self.ends!r}"
         if self.ends and (self.next_step is not None or self.branch is not None):
             yield (
                 "ends says how an execution that ends here has ended, but next_step "
                 "or branch leads on from here; leave out one or the other"
             )
+
+    def _has_params(self) -> bool:
+        return self.params is None or (
+            isinstance(self.params, Mapping)
+            and all(isinstance(name, str) for name in self.params)
+        )
 
     def _branch_problems(self) -> Iterator[str]:
         branch, targets = self.branch, self.branch_targets
@@ -146,24 +153,6 @@ class StepArguments(SimpleNamespace):
             )
         if targets is not None:
             yield "branch_targets goes with a branch that is a callable"
-
-    def _place_problems(self) -> Iterator[str]:
-        executor = self.executor
-        if isinstance(executor, str):
-            if executor not in NAMES:
-                yield _unknown_executor(executor)
-        elif executor is not None and not isinstance(executor, Executor):
-            yield _unknown_executor(executor)
-        if self.retry is not None and not is_retry(self.retry):
-            yield f"retry is a RetryPolicy or a tenacity.Retrying, not {self.retry!r}"
-        yield from self._params_problems()
-
-    def _params_problems(self) -> Iterator[str]:
-        if self.params is not None and not (
-            isinstance(self.params, Mapping)
-            and all(isinstance(name, str) for name in self.params)
-        ):
-            yield f"params is a mapping of parameter name to value, not {self.params!r}"
 
     def _limit_problems(self, action: Action | None) -> Iterator[str]:
         for name, limit in (("timeout", self.timeout), ("heartbeat", self.heartbeat)):
@@ -198,14 +187,16 @@ class StepArguments(SimpleNamespace):
             if workers is not None and not _is_count(workers, 1):
                 yield f"max_workers is a whole number from 1, not {workers!r}"
             return
-        for argument in ("stop_on_failure", "max_workers", "tolerated_failures"):
-            value = getattr(self, argument)
-            if value is not None and value is not False:
-                yield f"{argument} goes with parallel=True"
+        if self.stop_on_failure is not None and self.stop_on_failure is not False:
+            yield "stop_on_failure goes with parallel=True"
+        if self.max_workers is not None:
+            yield "max_workers goes with parallel=True"
+        if self.tolerated_failures is not None:
+            yield "tolerated_failures goes with parallel=True"
 
     def _action(self, problems: list[str]) -> Action | None:
         func = self.func
-        if isinstance(func, Mapping):
+        if (self.parallel or not callable(func)) and isinstance(func, Mapping):
             if not self.parallel:
                 problems.append(
                     "func is a mapping of tasks; add parallel=True to run them all"
@@ -237,7 +228,9 @@ class StepArguments(SimpleNamespace):
         if self.must_nest:
             problems.append(f"sub_step_function is a StepFunction, not {func!r}")
             return None
-        if callable(func) and any(self._params_problems()):
+        if not self.params and takes_input_alone(func):
+            return Call(func)
+        if callable(func) and not self._has_params():
             return None  # what is said of the params says it all
         from stepfunction.core.signatures import bind  # and with it inspect, dear
 
@@ -281,11 +274,9 @@ class StepArguments(SimpleNamespace):
         if isinstance(self.on_failure, Mapping):
             items = self.on_failure.items()
             return tuple((cause, plain_text(step)) for cause, step in items)
-        return None if self.on_failure is None else plain_text(self.on_failure)
+        return plain_text(self.on_failure)
 
-    def _frozen_branch(self) -> Branch | None:
-        if self.branch is None:
-            return None
+    def _frozen_branch(self) -> Branch:
         if isinstance(self.branch, Mapping):
             items = self.branch.items()
             table = {key: (key, plain_text(step)) for key, step in items}
@@ -297,7 +288,7 @@ class StepArguments(SimpleNamespace):
 
 def plain_text(name: str) -> str:
     """Give the text of a name, which may be a member of an enum of texts."""
-    return str.__str__(name)
+    return name if type(name) is str else str.__str__(name)
 
 
 def check_limits(executor: Any, timeout: Any) -> None:
@@ -307,9 +298,7 @@ def check_limits(executor: Any, timeout: Any) -> None:
         DefinitionError: If one is none.
     """
     problems = []
-    if not (
-        executor is None or isinstance(executor, Executor) or executor in NAMES
-    ):
+    if executor is not None and not is_executor(executor):
         problems.append(_unknown_executor(executor))
     if timeout is not None and not _is_duration(timeout):
         problems.append(f"timeout is seconds above 0, not {timeout!r}")
@@ -329,7 +318,15 @@ def _unknown_executor(executor: Any) -> str:
     return f"{text}, not {executor!r}{hint}"
 
 
-def _failure_problems(on_failure: Mapping[Any, Any]) -> Iterator[str]:
+def _failure_problems(on_failure: Any) -> Iterator[str]:
+    if isinstance(on_failure, str):
+        return
+    if not isinstance(on_failure, Mapping):
+        yield (
+            "on_failure is the name of a step or a mapping of exception class to name, "
+            f"not {on_failure!r}"
+        )
+        return
     if not on_failure:
         yield "on_failure is empty; leave it out, or say where failures lead"
     earlier: list[type[BaseException]] = []

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from functools import partial
 from time import perf_counter
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any
 
 from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
@@ -35,8 +34,8 @@ from stepfunction.core.execution import (
     Omitted,
     Outcome,
     Status,
-    StepRecord,
     Visit,
+    as_visit,
 )
 from stepfunction.core.graph import FanOut, Graph, Step
 from stepfunction.core.places import Inline, Places
@@ -52,10 +51,8 @@ from stepfunction.core.workers import (
 
 _logger = logging.getLogger("stepfunction")
 # To look a member of an enum up takes its time.
-_FAILED, _SUCCEEDED = Outcome.FAILED, Outcome.SUCCEEDED
+_STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 _RUNNING, _COMPLETED = Status.RUNNING, Status.COMPLETED
-# The class itself takes twice as long.
-_visit = cast(Callable[[tuple[Any, ...]], Visit], partial(tuple.__new__, Visit))
 
 
 def run(execution: Execution) -> None:
@@ -90,25 +87,28 @@ def run(execution: Execution) -> None:
 
 def _walk(execution: Execution) -> Step:  # noqa: C901
     """Go from step to step and give the last; here a chain spends its time."""
-    graph = execution._graph
     cancellation, journal = execution._cancellation, execution._journal
-    moves, note = graph.moves, journal.extend
-    longest = 3 * (graph.max_steps or len(moves))
-    name, value, has_failed = graph.start, execution.input, False
+    name, moves, most = execution._graph.course
+    value, has_failed, note, longest = execution.input, False, journal.extend, 3 * most
     while True:
         if cancellation.requested or len(journal) >= longest:
             raise _stop(execution, name)
         call, nested, follower, choices, step = moves[name]
-        entry: str | Visit = name
+        entry: Any = name
         error: BaseException | None = None
         try:
             if call is not None:
                 output = call(value)
                 if type(output) is CoroutineType:
                     raise stray_coroutine(output, name_of(call))
+            elif nested is not None:
+                child = Execution(nested, value, execution._places, execution)
+                run(child)
+                entry, output = (name, child), child.output
+                if child.status is not _COMPLETED:
+                    _output_of_child(step, f"step {name!r}", child)
             else:
-                perform = _perform if nested is None else _nest
-                entry = perform(step, value, execution)
+                entry = _perform(step, value, execution)
                 output = entry.output
                 if entry.error is not None:
                     raise entry.error
@@ -169,14 +169,14 @@ def _conclude(execution: Execution, last: Step) -> None:
 
 def _blame_at(index: int, execution: Execution) -> Blame:
     """Say which step failed, by where in the journal its failure is noted."""
-    visit: Visit = execution._journal[index]
+    visit = as_visit(execution._journal[index], execution._journal[index + 2])
     action = execution._graph.table[visit.name].action
     is_ours = isinstance(visit.error, StepExecutionError)
     return Blame(visit.name, visit.error, is_ours and not isinstance(action, Call))
 
 
 def _after_failure(
-    execution: Execution, step: Step, visit: Visit, error: BaseException
+    execution: Execution, step: Step, entry: Any, error: BaseException
 ) -> str | None:
     """Note a failed step, and give the step that takes the failure, if one does.
 
@@ -185,8 +185,8 @@ def _after_failure(
     """
     journal = execution._journal
     index = execution._last_failure = len(journal)
-    journal.extend((visit, perf_counter(), error))
-    if not isinstance(error, Exception) and visit.outcome is Outcome.CANCELLED:
+    journal.extend((entry, perf_counter(), error))
+    if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         raise error
     if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was stopped") from error
@@ -246,10 +246,16 @@ def _contexts(error: BaseException) -> list[BaseException]:
 
 
 def _after_error(
-    execution: Execution, step: Step, entry: str | Visit, value: Any, error: BaseException
+    execution: Execution, step: Step, entry: Any, value: Any, error: BaseException
 ) -> tuple[str | None, Any]:
     """Note a step that raised; give the step that follows, and what it is given."""
-    visit = _failed(execution, step, entry, value, error)
+    error.with_traceback(users_traceback(error))
+    if type(entry) is str and isinstance(error, Exception):
+        if step.retry is None:
+            return _after_failure(execution, step, (entry, None), error), error
+        visit = _perform(step, value, execution, error)
+    else:
+        visit = _failed(entry, error)
     if visit.error is not None:
         return _after_failure(execution, step, visit, visit.error), visit.error
     # It succeeded when it was tried again.
@@ -259,21 +265,18 @@ def _after_error(
     return step.next_step, visit.output
 
 
-def _failed(
-    execution: Execution, step: Step, entry: str | Visit, value: Any, error: BaseException
-) -> Visit:
-    """Give the visit of a step that raised, which may yet succeed when tried again."""
-    error.with_traceback(users_traceback(error))
-    if not isinstance(entry, str):
-        if entry.error is error:
-            return entry
-        # Its call succeeded, but the result leads nowhere.
-        return entry._replace(outcome=_FAILED, output=None, error=error)
-    if not isinstance(error, Exception):  # it interrupts this very thread
-        return Visit(entry, Outcome.CANCELLED, error=error)
-    if step.retry is not None:
-        return _perform(step, value, execution, error)
-    return _visit((entry, _FAILED, (), None, error, (), None))
+def _failed(entry: Any, error: BaseException) -> Visit:
+    """Give the visit of a step that raised and was more, or less, than a call."""
+    visit = as_visit(entry, None)
+    if visit.error is error:
+        return visit
+    # It interrupts this very thread, or the nested workflow was stopped; else the
+    # call succeeded, but its result leads nowhere.
+    is_failure = isinstance(error, Exception) and (
+        visit.child is None or visit.child.status not in _STOPPED
+    )
+    outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
+    return visit._replace(outcome=outcome, output=None, error=error)
 
 
 def _stop(execution: Execution, follower: str) -> Exception:
@@ -320,24 +323,6 @@ def _perform(
     return visit
 
 
-def _nest(step: Step, value: Any, execution: Execution) -> Visit:
-    """Run a nested workflow in this thread, where the step says nothing more."""
-    child = Execution(
-        cast(Graph, step.action),
-        value,
-        execution._places,
-        execution._cancellation,
-        execution._epoch,
-    )
-    run(child)
-    if child.status is _COMPLETED:
-        return _visit((step.name, _SUCCEEDED, (), child.output, None, (), child))
-    error = _error_of_child(step, f"step {step.name!r}", child)
-    is_cancelled = isinstance(error, ExecutionCancelledError)
-    outcome = Outcome.CANCELLED if is_cancelled else _FAILED
-    return Visit(step.name, outcome, (), None, error, (), child)
-
-
 def _perform_here(
     step: Step,
     value: Any,
@@ -367,13 +352,18 @@ def _perform_elsewhere(
     """Perform a step that has an executor of its own: a fan-out of one."""
     tasks = (_task(step, None, step.action, execution),)
     make_context = _context_maker(step, execution)
-    place = execution._places.place(step.executor, step.name, tasks, value, make_context)
+    places = execution._places
+    place = places.place(step.executor, step.name, tasks, value, make_context)
     run_tasks(tasks, place, cancellation)
     return tasks[0].visit(step.name)
 
 
 def _fan_out(
-    step: Step, action: FanOut, value: Any, execution: Execution, cancellation: Cancellation
+    step: Step,
+    action: FanOut,
+    value: Any,
+    execution: Execution,
+    cancellation: Cancellation,
 ) -> Visit:
     """Perform a parallel step."""
     tasks = [_task(step, name, call, execution) for name, call in action.tasks.items()]
@@ -404,7 +394,11 @@ def _fan_out(
 
 
 def _gather(
-    step: Step, action: FanOut, tasks: list[Task], failed: list[Task], execution: Execution
+    step: Step,
+    action: FanOut,
+    tasks: list[Task],
+    failed: list[Task],
+    execution: Execution,
 ) -> Visit:
     """Make one visit of the ends of all tasks."""
     visits = tuple(task.visit(str(task.key)) for task in tasks)
@@ -453,8 +447,9 @@ def _task(step: Step, name: str | None, action: Any, execution: Execution) -> Ta
     return task
 
 
-def _context_maker(step: Step, execution: Execution) -> Callable[[LiveAttempt], Context]:
-
+def _context_maker(
+    step: Step, execution: Execution
+) -> Callable[[LiveAttempt], Context]:
     def make_context(attempt: LiveAttempt) -> Context:
         return Context(
             execution.id,
@@ -517,7 +512,7 @@ class NestedCall:
     def _run(
         self, value: Any, places: Places, cancellation: Cancellation
     ) -> Execution:
-        child = Execution(self.graph, value, places, cancellation)
+        child = Execution(self.graph, value, places, cancellation=cancellation)
         if self.begun is not None:
             self.begun(child)
         run(child)
@@ -542,7 +537,7 @@ def _error_of_child(step: Step, title: str, child: Execution) -> Exception | Non
     """Give what a step fails with whose nested workflow did not complete."""
     if isinstance(child.error, StepTimeoutError) and child._blame is None:
         return child.error
-    if child.status in (Status.CANCELLED, Status.TIMED_OUT):
+    if child.status in _STOPPED:
         return ExecutionCancelledError(f"{title} was cancelled")
     if child._blame is not None:
         inner, error, _ = child._blame

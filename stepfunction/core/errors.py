@@ -25,7 +25,6 @@ A step's own exception is never replaced: it is in the context, and the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -253,12 +252,12 @@ def users_traceback(error: BaseException) -> TracebackType | None:
     What is raised by this library itself keeps the traceback that it has.
     """
     rest = error.__traceback__
-    while rest is not None and rest.tb_frame.f_code.co_filename.startswith(_HERE):
+    while rest is not None and rest.tb_frame.f_globals.get("__package__") == _HERE:
         rest = rest.tb_next
     return rest or error.__traceback__
 
 
-_HERE = os.path.dirname(__file__) + os.sep
+_HERE = __package__
 
 
 def closest(name: object, known: Iterable[str]) -> str | None:

@@ -169,7 +169,12 @@ class Blame(NamedTuple):
 
 
 class Visit(NamedTuple):
-    """A step or task as the engine notes it where its name alone will not do."""
+    """A step or task as the engine notes it, where nothing shorter will do.
+
+    A step that did nothing but call its function is noted as its name, or, where that
+    failed, as its name and None; one that ran a nested workflow and succeeded as its
+    name and the execution of that.
+    """
 
     name: str
     outcome: Outcome
@@ -178,6 +183,18 @@ class Visit(NamedTuple):
     error: BaseException | None = None
     tasks: tuple[Visit, ...] = ()
     child: Execution | None = None
+
+
+def as_visit(entry: Any, result: Any) -> Visit:
+    """Give an item of the journal, and what came of it, in full."""
+    if type(entry) is Visit:
+        return entry
+    if type(entry) is str:
+        return Visit(entry, _SUCCEEDED, output=result)
+    name, child = entry
+    if child is None:
+        return Visit(name, Outcome.FAILED, error=result)
+    return Visit(name, _SUCCEEDED, output=result, child=child)
 
 
 class Execution:
@@ -205,8 +222,8 @@ class Execution:
         graph: Graph,
         initial_input: Any,
         places: Places,
-        cancellation: Cancellation,
-        epoch: float | None = None,
+        outer: Execution | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
         # What every execution writes is set here, for a default of the class would
         # make that slow.
@@ -216,12 +233,17 @@ class Execution:
         self.output: Any = None
         self._graph = graph
         self._places = places  # where its tasks run; shared with all nested in it
-        self._cancellation = cancellation
         self._journal: list[Any] = []
         # Where in it the failure is noted that led away from the main path.
         self._first_failure: int | None = None
         self._began = self._ended = began = perf_counter()
-        self._epoch = time() - began if epoch is None else epoch
+        self._epoch: float  # what to add to readings of perf_counter
+        self._cancellation: Cancellation
+        if outer is not None:
+            self._epoch, self._cancellation = outer._epoch, outer._cancellation
+        else:
+            self._epoch = time() - began
+            self._cancellation = cancellation or Cancellation()
 
     @property
     def id(self) -> str:
@@ -356,7 +378,7 @@ class Execution:
         end = len(journal)
         for index in range(self._results_end, end, 3):
             entry = journal[index]
-            name = entry if type(entry) is str else entry.name
+            name = entry if type(entry) is str else entry[0]
             results[name] = journal[index + 2]
         self._results_end = end
         return results
@@ -370,15 +392,15 @@ class Execution:
         if self._first_failure is None:
             return None
         index = self._last_failure
-        visit, ended, _ = self._journal[index : index + 3]
+        entry, ended, result = self._journal[index : index + 3]
         value = self._journal[index - 1] if index else self.input
         began = self._journal[index - 2] if index else self._began
-        return self._visit_record(visit, value, began, ended, None)
+        return self._visit_record(as_visit(entry, result), value, began, ended, None)
 
     def _records(self) -> Iterator[StepRecord]:
         journal, epoch = self._journal[:], self._epoch
         entries = journal[::3]
-        names = [it if type(it) is str else it.name for it in entries[1:]]
+        names = [it if type(it) is str else it[0] for it in entries[1:]]
         value, began = self.input, self._began
         for entry, ended, output, follower in zip(
             entries, journal[1::3], journal[2::3], [*names, None]
@@ -388,9 +410,10 @@ class Execution:
                 facts = (value, output, None, start, seconds, (), follower, None)
                 yield _record((entry, None, _SUCCEEDED, *facts))
             else:
-                yield self._visit_record(entry, value, began, ended, follower)
-                for task in entry.tasks:
-                    yield self._task_record(entry.name, task, value)
+                visit = as_visit(entry, output)
+                yield self._visit_record(visit, value, began, ended, follower)
+                for task in visit.tasks:
+                    yield self._task_record(visit.name, task, value)
             value, began = output, ended
 
     def _visit_record(

@@ -13,6 +13,11 @@ ExecutorChoice: TypeAlias = Literal["inline", "thread", "process"] | Executor
 NAMES = ("inline", "thread", "process")
 
 
+def is_executor(value: Any) -> bool:
+    """Tell what a step may have as its executor."""
+    return value in NAMES if isinstance(value, str) else isinstance(value, Executor)
+
+
 def runs_in_processes(executor: Any) -> bool:
     """Tell an executor whose workers must import the functions they are sent."""
     # Whoever has made one of these has imported its module.

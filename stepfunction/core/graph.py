@@ -209,18 +209,20 @@ class Step(NamedTuple):
                 return target
         return None
 
-    def arrows(self) -> Iterator[Arrow]:
+    def arrows(self) -> list[Arrow]:
         """Give every arrow that leaves the step, in the order of the definition."""
-        if self.branch is not None:
-            yield from self.branch.arrows()
+        found = [] if self.branch is None else list(self.branch.arrows())
         if self.next_step is not None:
             label = "" if self.branch is None else "otherwise"
-            yield Arrow("next", label, self.next_step)
+            found.append(Arrow("next", label, self.next_step))
         if isinstance(self.on_failure, str):
-            yield Arrow("failure", "", self.on_failure)
-        else:
-            for error_class, target in self.on_failure or ():
-                yield Arrow("failure", error_class.__name__, target)
+            found.append(Arrow("failure", "", self.on_failure))
+        elif self.on_failure is not None:
+            found += (
+                Arrow("failure", error_class.__name__, target)
+                for error_class, target in self.on_failure
+            )
+        return found
 
     def tasks(self) -> Iterator[tuple[str | None, Call | StepFunction | Graph]]:
         """Give what the step calls, by task name; None where it is the step itself."""
@@ -291,7 +293,8 @@ class Graph(NamedTuple):
         name: The workflow's name.
         start: The name of its first step.
         table: Step name to step; ``steps`` is the read-only view.
-        moves: Step name to move, for the engine.
+        course: Where the engine starts, its moves by the names of their steps, and how
+            many of them it may make.
         failure_steps: The steps that only an ``on_failure`` arrow leads to.
         max_steps: How many steps one run may take; None where there are no loops.
         uses_processes: Whether any step, here or nested, runs in processes.
@@ -300,7 +303,7 @@ class Graph(NamedTuple):
     name: str
     start: str
     table: dict[str, Step]
-    moves: dict[str, Move]
+    course: tuple[str, dict[str, Move], int]
     failure_steps: frozenset[str]
     max_steps: int | None = None
     uses_processes: bool = False
@@ -335,14 +338,14 @@ def freeze(
         problems.append("no start step; name the first step with set_start_step()")
     elif start not in steps:
         problems.append(f"start step {start!r} is no step{did_you_mean(start, steps)}")
-    arrows = {step.name: tuple(step.arrows()) for step in steps.values()}
+    arrows = {origin: step.arrows() for origin, step in steps.items()}
     for origin, leaving in arrows.items():
-        problems += (
-            f"step {origin!r}: {_role(arrow)} leads to {arrow.target!r}, "
-            f"which is no step{did_you_mean(arrow.target, steps)}"
-            for arrow in leaving
-            if arrow.target not in steps
-        )
+        for arrow in leaving:
+            if arrow.target not in steps:
+                problems.append(
+                    f"step {origin!r}: {_role(arrow)} leads to {arrow.target!r}, "
+                    f"which is no step{did_you_mean(arrow.target, steps)}"
+                )
     if start is not None and start in steps:
         reached = reachable(start, arrows, ("next", "branch", "failure"))
         problems += (
@@ -362,11 +365,12 @@ def freeze(
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None
     main_path = reachable(start, arrows, ("next", "branch"))
+    moves = {step_name: _move(step) for step_name, step in steps.items()}
     return Graph(
         name,
         start,
         dict(steps),
-        {step_name: _move(step) for step_name, step in steps.items()},
+        (start, moves, max_steps or len(moves)),
         failure_steps=frozenset(steps.keys() - main_path),
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),

@@ -24,13 +24,6 @@ _CONTEXT_TEXT = re.compile(
     rf"\s*(?:{_CONTEXT}|{_CONTEXT}\s*\|\s*None|None\s*\|\s*{_CONTEXT}"
     rf"|(?:\w+\.)*Optional\[{_CONTEXT}\])\s*"
 )
-_UNUSUAL = (
-    inspect.CO_VARARGS
-    | inspect.CO_VARKEYWORDS
-    | inspect.CO_COROUTINE
-    | inspect.CO_ITERABLE_COROUTINE
-    | inspect.CO_ASYNC_GENERATOR
-)
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
@@ -45,8 +38,6 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
     Returns:
         The call; or what stands against it, one sentence each.
     """
-    if not params and _takes_input_alone(function):
-        return Call(function)
     params = MappingProxyType(dict(params or {}))
     if not callable(function):
         return [f"func is {function!r}, which cannot be called"]
@@ -110,25 +101,6 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
         context_name=takes_context.name if takes_context else None,
         params=params,
         is_async=_is_async(function),
-    )
-
-
-def _takes_input_alone(function: Any) -> bool:
-    """Tell the commonest functions at a glance: to read a signature takes long."""
-    if type(function) is not FunctionType or function.__dict__:
-        return False
-    code = function.__code__
-    required = code.co_argcount - len(function.__defaults__ or ())
-    return (
-        code.co_argcount > 0
-        and required <= 1
-        and code.co_kwonlyargcount == 0
-        and not code.co_flags & _UNUSUAL
-        and "context" not in code.co_varnames[: code.co_argcount]
-        and all(
-            isinstance(it, type) and it is not Context
-            for it in function.__annotations__.values()
-        )
     )
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
-from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.calls import Call
 from stepfunction.core.coroutines import callers_loop
 from stepfunction.core.definition import StepArguments, check_limits, plain_text
 from stepfunction.core.engine import run
@@ -172,24 +172,27 @@ class StepFunction:
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        return self._add(
-            name=name,
-            func=func,
-            next_step=next_step,
-            on_failure=on_failure,
-            branch=branch,
-            parallel=parallel,
-            stop_on_failure=stop_on_failure,
-            params=params,
-            branch_targets=branch_targets,
-            executor=executor,
-            max_workers=max_workers,
-            tolerated_failures=tolerated_failures,
-            retry=retry,
-            timeout=timeout,
-            heartbeat=heartbeat,
-            ends=ends,
+        # By position, which takes half as long as by name.
+        arguments = StepArguments(
+            self,
+            name,
+            func,
+            next_step,
+            on_failure,
+            branch,
+            parallel,
+            stop_on_failure,
+            params,
+            branch_targets,
+            executor,
+            max_workers,
+            tolerated_failures,
+            retry,
+            timeout,
+            heartbeat,
+            ends,
         )
+        return self._add(arguments.step())
 
     def add_sub_step_function(
         self,
@@ -229,7 +232,8 @@ class StepFunction:
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        return self._add(
+        arguments = StepArguments(
+            builder=self,
             must_nest=True,
             name=name,
             func=sub_step_function,
@@ -242,6 +246,7 @@ class StepFunction:
             timeout=timeout,
             ends=ends,
         )
+        return self._add(arguments.step())
 
     def set_start_step(self, name: str) -> StepFunction:
         """Name the step that an execution begins with.
@@ -296,19 +301,19 @@ class StepFunction:
                     return graph
         problems: list[str] = []
         frozen_nested: dict[StepFunction, Graph] = {}
-        for step in self._steps.values():
+        frozen = dict(self._steps)
+        for name, step in frozen.items():
+            if isinstance(step.action, Call):
+                continue
             for workflow in _nested(step):
                 try:
                     frozen_nested[workflow] = workflow.compile()
                 except DefinitionError as error:
                     problems += (
-                        f"step {step.name!r}: nested workflow {workflow.name!r}: {text}"
+                        f"step {name!r}: nested workflow {workflow.name!r}: {text}"
                         for text in error.problems
                     )
-        frozen = {
-            name: _with_frozen(step, frozen_nested)
-            for name, step in self._steps.items()
-        }
+            frozen[name] = _with_frozen(step, frozen_nested)
         graph = freeze(self._name, self._start, frozen, self._max_steps, problems)
         self._compiled = _Compiled(graph, tuple(frozen_nested.items()), now)
         return graph
@@ -495,8 +500,7 @@ class StepFunction:
         steps = dict(self._steps)
         return {**self.__dict__, "_steps": steps, "_latest": None, "_compiled": None}
 
-    def _add(self, **arguments: Any) -> StepFunction:
-        step = StepArguments(builder=self, **arguments).step()
+    def _add(self, step: Step) -> StepFunction:
         self._steps[step.name] = step
         self._edited()
         return self
@@ -518,8 +522,7 @@ class StepFunction:
             problems = list(sending_problems(graph.table, executor))
             if problems:
                 raise DefinitionError(f"workflow {self._name!r}", problems)
-        places = Places(executor)
-        execution = Execution(graph, initial_input, places, Cancellation())
+        execution = Execution(graph, initial_input, Places(executor))
         self._latest = execution
         return execution
 
