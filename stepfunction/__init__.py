@@ -7,7 +7,6 @@
 """
 
 import importlib
-import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -97,8 +96,6 @@ _HOMES = {
     "StepRecord": "execution",
     "TaskResults": "results",
 }
-
-logging.getLogger("stepfunction").addHandler(logging.NullHandler())
 
 
 if not TYPE_CHECKING:  # which would take any name for one of these

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError, Future, wait
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from stepfunction.core.errors import ExecutionCancelledError
 
 if TYPE_CHECKING:
     import asyncio
+    from concurrent.futures import Future
 
 # The loop that awaits aexecute(), which runs that execution's coroutines.
 callers_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
@@ -43,6 +43,7 @@ def run_to_end(
         BaseException: What the coroutine raises.
     """
     import asyncio
+    from concurrent.futures import CancelledError, Future, wait
 
     loop = callers_loop.get() or _private_loop(_level.get())
     inside = copy_context()

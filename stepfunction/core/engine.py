@@ -7,7 +7,6 @@ and notes what happened in the execution's journal. Everything else here is what
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from time import perf_counter
 from types import CoroutineType
@@ -38,6 +37,7 @@ from stepfunction.core.execution import (
     as_visit,
 )
 from stepfunction.core.graph import FanOut, Graph, Step
+from stepfunction.core.logger import is_heard, logger
 from stepfunction.core.places import Inline, Places
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
@@ -49,7 +49,6 @@ from stepfunction.core.workers import (
     run_tasks,
 )
 
-_logger = logging.getLogger("stepfunction")
 # To look a member of an enum up takes its time.
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 _RUNNING, _COMPLETED = Status.RUNNING, Status.COMPLETED
@@ -169,10 +168,10 @@ def _conclude(execution: Execution, last: Step) -> None:
 
 def _blame_at(index: int, execution: Execution) -> Blame:
     """Say which step failed, by where in the journal its failure is noted."""
-    visit = as_visit(execution._journal[index], execution._journal[index + 2])
-    action = execution._graph.table[visit.name].action
-    is_ours = isinstance(visit.error, StepExecutionError)
-    return Blame(visit.name, visit.error, is_ours and not isinstance(action, Call))
+    entry, _, error = execution._journal[index : index + 3]
+    is_ours = isinstance(error, StepExecutionError)
+    action = execution._graph.table[entry[0]].action
+    return Blame(entry[0], error, is_ours and not isinstance(action, Call))
 
 
 def _after_failure(
@@ -193,7 +192,7 @@ def _after_failure(
     if execution._first_failure is None:
         execution._first_failure = index
     else:
-        _remember(journal[execution._first_failure].error, error)
+        _remember(journal[execution._first_failure + 2], error)
     target = step.on_failure
     if target is not None and not isinstance(target, str):
         target = step.after_failure(error)
@@ -205,9 +204,9 @@ def _after_failure(
         execution._is_unhandled = True
         return None
     if execution._is_heard is None:
-        execution._is_heard = _is_heard()  # for a record costs more than all the rest
+        execution._is_heard = is_heard()  # for a record costs more than all the rest
     if execution._is_heard:
-        _logger.warning(
+        logger().warning(
             "step %r of %r failed, going on with %r: %s",
             step.name,
             execution._graph.name,
@@ -216,19 +215,6 @@ def _after_failure(
             exc_info=error,
         )
     return target
-
-
-def _is_heard() -> bool:
-    """Tell whether any handler would do something with our records."""
-    logger: logging.Logger | None = _logger
-    has_any = False
-    while logger is not None:
-        for handler in logger.handlers:
-            if type(handler) is not logging.NullHandler:
-                return True
-            has_any = True
-        logger = logger.parent if logger.propagate else None
-    return not has_any  # then logging has a last resort
 
 
 def _remember(first: BaseException, error: BaseException) -> None:
@@ -409,7 +395,7 @@ def _gather(
     if failure is not None and len(errors) > action.tolerated:
         return Visit(step.name, Outcome.FAILED, error=failure, tasks=visits)
     for name, error in errors.items():
-        _logger.error(
+        logger().error(
             "task %r of step %r of %r failed, which the step tolerates: %s",
             name,
             step.name,

@@ -5,22 +5,42 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from concurrent.futures import Executor
+from contextvars import ContextVar
 from threading import Thread
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-ExecutorChoice: TypeAlias = Literal["inline", "thread", "process"] | Executor
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+ExecutorChoice: TypeAlias = "Literal['inline', 'thread', 'process'] | Executor"
 NAMES = ("inline", "thread", "process")
+# The executors of others in one of whose threads this runs: a task that waited there
+# for other tasks of the same executor could wait for ever.
+around: ContextVar[tuple[Executor, ...]]
+around = ContextVar("stepfunction_around", default=())
+
+# Below, whoever has one of these has imported its module, which is dear.
 
 
 def is_executor(value: Any) -> bool:
     """Tell what a step may have as its executor."""
-    return value in NAMES if isinstance(value, str) else isinstance(value, Executor)
+    return value in NAMES if isinstance(value, str) else is_object(value)
+
+
+def is_object(executor: Any) -> bool:
+    """Tell an executor from a name of one."""
+    futures = sys.modules.get("concurrent.futures")
+    return futures is not None and isinstance(executor, futures.Executor)
+
+
+def is_cancelled_error(error: Any) -> bool:
+    """Tell what the result of a cancelled future raises."""
+    futures = sys.modules.get("concurrent.futures")
+    return futures is not None and isinstance(error, futures.CancelledError)
 
 
 def runs_in_processes(executor: Any) -> bool:
     """Tell an executor whose workers must import the functions they are sent."""
-    # Whoever has made one of these has imported its module.
     pools = sys.modules.get("concurrent.futures.process")
     is_pool = pools is not None and isinstance(executor, pools.ProcessPoolExecutor)
     return executor == "process" or is_pool or is_lanes(executor)

@@ -7,7 +7,6 @@ arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Executor
 from numbers import Number
 from reprlib import repr as short_repr
 from types import MappingProxyType
@@ -21,7 +20,7 @@ from stepfunction.core.errors import (
     closest,
     did_you_mean,
 )
-from stepfunction.core.executors import ExecutorChoice, runs_in_processes
+from stepfunction.core.executors import ExecutorChoice, is_object, runs_in_processes
 from stepfunction.core.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -414,7 +413,7 @@ def _obstacles(action: Call | Graph) -> Iterator[str]:
     inside: list[str] = []
     if isinstance(action, Graph):
         for step in action.table.values():
-            if isinstance(step.executor, Executor):
+            if is_object(step.executor):
                 inside.append(
                     f"workflow {action.name!r} cannot be sent to a process: its step "
                     f"{step.name!r} runs on an executor of this one; give it "

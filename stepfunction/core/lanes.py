@@ -15,7 +15,6 @@ worker. What crosses the pipe is packed by ``envelope``.
 from __future__ import annotations
 
 import atexit
-import logging
 import multiprocessing
 import os
 import signal
@@ -42,12 +41,12 @@ from stepfunction.core.errors import (
     WorkerStartError,
 )
 from stepfunction.core.lane_worker import BEAT, BEGAN, HELLO, LEVELS, LOG, serve_lane
+from stepfunction.core.logger import logger
 from stepfunction.core.logs import Levels, current_levels, replay
 from stepfunction.core.parcel import Contents, Parcel, receive, send
 
 _SECONDS_TO_END = 1.0  # for an idle worker, once it has been let go
 _SECONDS_TO_LEAVE = 5.0  # for one that has been killed
-_logger = logging.getLogger("stepfunction")
 _MOST_ASIDES = 300  # more than a full pipe holds
 _WORKER_NAME = "stepfunction-worker"
 NO_GUARD = 77
@@ -534,7 +533,7 @@ class _Lane(threading.Thread):
             self._pipe.close()  # an idle worker that can hear nothing more leaves
             process.join(_SECONDS_TO_END)
             if process.exitcode is None:
-                _logger.warning(
+                logger().warning(
                     "worker process %d is killed, for it does not end: a task may have "
                     "left a thread that is no daemon",
                     process.pid,

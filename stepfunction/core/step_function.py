@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from stepfunction.core.graph import (
     freeze,
     sending_problems,
 )
+from stepfunction.core.logger import logger
 from stepfunction.core.places import Places
 from stepfunction.core.retry import RetryPolicy
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     import tenacity
 
-_logger = logging.getLogger("stepfunction")
 
 Error = TypeVar("Error", bound=BaseException)
 
@@ -385,7 +384,7 @@ class StepFunction:
             try:
                 variables.run(_finish, execution, timeout, False)
             except BaseException as error:  # it is the execution that tells
-                _logger.debug("the execution of %r ended", self._name, exc_info=error)
+                logger().debug("the execution of %r ended", self._name, exc_info=error)
             finally:
                 _started.discard(execution)
                 done.set()

@@ -9,10 +9,8 @@ is enough. Workers compute; the loop, in the thread that called it, records.
 from __future__ import annotations
 
 import heapq
-import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import BrokenExecutor, CancelledError
 from contextvars import Context as Variables
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -30,12 +28,13 @@ from stepfunction.core.errors import (
     users_traceback,
 )
 from stepfunction.core.execution import Execution, Outcome, Visit
+from stepfunction.core.executors import is_cancelled_error
+from stepfunction.core.logger import logger
 from stepfunction.core.retry import Retries, RetryPolicy, judges_results
 
 if TYPE_CHECKING:
     import tenacity
 
-_logger = logging.getLogger("stepfunction")
 # A signal that comes just before a wait begins does not end it: Ctrl-C would be heard
 # only with the next report.
 _LONGEST_WAIT = 0.5
@@ -125,7 +124,7 @@ class Task:
             outcome = Outcome.CANCELLED  # it gave up when told
         if is_stopping and (
             outcome in (Outcome.KILLED, Outcome.CANCELLED)
-            or isinstance(error, CancelledError)
+            or is_cancelled_error(error)
         ):
             error = None  # it did not fail: it was stopped
         self.attempts.append((outcome, report.began, report.ended, error))
@@ -323,11 +322,7 @@ class _Loop:
             task = self.waiting.popleft()
             attempt = LiveAttempt(task, self.cancellation, self.inbox)
             self.under_way.add(attempt)
-            began = perf_counter()
-            try:
-                self.place.begin(attempt)
-            except BrokenExecutor as error:  # by a task that was there before
-                attempt.end(Outcome.CRASHED, error, began, perf_counter())
+            self.place.begin(attempt)
         self.place.staff()
 
     def take_news(self) -> None:
@@ -421,7 +416,7 @@ class _Loop:
             self.stop()
 
     def pause(self, task: Task, seconds: float) -> None:
-        _logger.warning(
+        logger().warning(
             "%s: attempt %d is followed by another in %.3g s: %s",
             task.name,
             len(task.attempts),

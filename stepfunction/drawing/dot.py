@@ -6,7 +6,6 @@ are ``s0``, ``s1``, … and a name is only ever an escaped label.
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import shutil
@@ -21,11 +20,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from stepfunction.core.errors import DrawingError, did_you_mean
 from stepfunction.core.graph import Arrow, FanOut, Graph, Step
+from stepfunction.core.logger import logger
 
 if TYPE_CHECKING:
     import pydot
 
-_logger = logging.getLogger("stepfunction")
 
 FORMATS = ("svg", "png", "pdf", "dot")
 # Lines and text outside boxes are readable on light and on dark backgrounds.
@@ -67,7 +66,7 @@ def _target(
         kind = Path(path).suffix[1:].lower() or "svg"
     if kind is None and not can_lay_out:
         kind = "dot"
-        _logger.warning(
+        logger().warning(
             "no Graphviz found, so the drawing of %r is written as DOT; "
             "install Graphviz, or the Python package pygraphviz, for SVG",
             name,

@@ -1,0 +1,259 @@
+"""Futures: the places whose attempts are futures of an executor.
+
+That is our process lanes, or anybody's ``concurrent.futures.Executor``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextvars import copy_context
+from itertools import count
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+from stepfunction.core.errors import (
+    TransferError,
+    WorkerCrashedError,
+    WorkerKilledError,
+    WorkerStartError,
+    error_text,
+)
+from stepfunction.core.execution import Outcome
+from stepfunction.core.executors import (
+    around,
+    cancels_what_began,
+    runs_in_processes,
+    was_left_by_fork,
+)
+from stepfunction.core.workers import LiveAttempt, MakeContext, Task, make_attempt
+
+if TYPE_CHECKING:
+    from stepfunction.core.lanes import LaneFuture, ProcessLanes
+    from stepfunction.core.parcel import Parcel
+
+_numbers = count()
+# What executors of others raise where a worker died, by name, for they may not be
+# installed. A task's own errors come in the envelope.
+_LOST = ("KilledWorker", "WorkerLost", "ManagerLost")
+
+
+class Lanes:
+    """Our worker processes, of this execution or kept open by the caller."""
+
+    left_behind = Outcome.KILLED
+
+    def __init__(
+        self,
+        lanes: ProcessLanes,
+        name: str,
+        tasks: Sequence[Task],
+        value: Any,
+        make_context: MakeContext,
+        limit: int | None,
+    ) -> None:
+        from stepfunction.core.envelope import pack_call, pack_input, pack_parcel
+        from stepfunction.core.logs import current_levels
+
+        self.limit = limit
+        self._lanes = lanes
+        self._make_context = make_context
+        # All is packed before anything starts, and the input once for all tasks.
+        self._calls = {task: pack_call(task.name, task.call) for task in tasks}
+        self._body: Parcel = pack_input(name, value, pack_parcel)
+        self._levels = current_levels()
+        self._futures: dict[LiveAttempt, LaneFuture] = {}
+
+    def begin(self, attempt: LiveAttempt) -> None:
+        from stepfunction.core.envelope import pack
+        from stepfunction.core.lane_worker import prepare_in_lane
+
+        task = attempt.task
+        context = self._make_context(attempt) if task.wants_context else None
+        args = (self._calls[task], context, task.is_timed)
+        head = pack((prepare_in_lane, args, {}))
+        future = self._lanes.send(task.name, head, self._body, attempt, self._levels)
+        self._futures[attempt] = future
+        future.add_done_callback(
+            lambda it: attempt.end(*_result(it, cast("LaneFuture", it).began))
+        )
+
+    def staff(self) -> None: ...
+
+    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
+        # An interrupt may have come before there was a future.
+        futures = {one: self._futures.get(one) for one in attempts}
+        waiting = [one for one, it in futures.items() if it is None or it.cancel()]
+        for future in filter(None, futures.values()):
+            self._lanes.kill(future)
+        return waiting
+
+    def give_up(self, attempt: LiveAttempt) -> bool:
+        return self._lanes.kill(self._futures[attempt])
+
+    def close(self, wait: bool) -> None:
+        self._body = b""  # a large input is not kept until these are collected
+
+
+class Pool:
+    """Somebody else's executor, which we never shut down."""
+
+    left_behind = Outcome.ABANDONED
+
+    def __init__(
+        self,
+        executor: Executor,
+        name: str,
+        tasks: Sequence[Task],
+        value: Any,
+        make_context: MakeContext,
+        limit: int | None,
+    ) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        if was_left_by_fork(executor):
+            raise WorkerStartError(
+                f"the {type(executor).__name__} of step {name!r} had started its "
+                "workers before this process was forked, and they stayed with the "
+                "parent; make it after "
+                "the fork (gunicorn: in the post_fork hook, or without --preload)"
+            )
+        self.limit = limit
+        self._executor = executor
+        self._value = value
+        self._make_context = make_context
+        self._futures: dict[LiveAttempt, Future[Any] | None] = {}
+        self._is_remote = not isinstance(executor, ThreadPoolExecutor)
+        self._cancels_what_began = cancels_what_began(executor)
+        if self._is_remote:
+            from stepfunction.core.envelope import pack, pack_call, pack_input
+
+            self._body = pack_input(name, value, pack)
+            self._calls: dict[Task, Any] = {task: task.call for task in tasks}
+            if runs_in_processes(executor):
+                # Others have ways of their own to send a function, as by its code.
+                self._calls = {task: pack_call(task.name, task.call) for task in tasks}
+
+    def begin(self, attempt: LiveAttempt) -> None:
+        if self._is_remote:
+            attempt.start()  # as near as can be known from here
+
+        def done(future: Future[Any]) -> None:
+            self._futures.pop(attempt, None)
+            outcome, *rest = result = _result(future, attempt.began)
+            if outcome is Outcome.CANCELLED and self._cancels_what_began:
+                attempt.end(Outcome.ABANDONED, rest[0], attempt.began, rest[2])
+            elif outcome is Outcome.FAILED and type(rest[0]).__name__ in _LOST:
+                attempt.end(Outcome.CRASHED, *rest)
+            elif outcome is not Outcome.SUCCEEDED:
+                attempt.end(*result)
+            elif self._is_remote:
+                attempt.end(*_opened(attempt.task.name, *result))
+            else:
+                attempt.end(*result[1][1:])
+
+        self._futures[attempt] = None
+        try:
+            future = self._submit(attempt)
+        except BrokenExecutor as error:  # by a task that was there before
+            future = _failed(error)
+        self._futures[attempt] = future
+        future.add_done_callback(done)
+
+    def _submit(self, attempt: LiveAttempt) -> Future[Any]:
+        if not self._is_remote:
+            attempt.variables = copy_context()
+            attempt.variables.run(around.set, (*around.get(), self._executor))
+            return self._executor.submit(
+                make_attempt, attempt, self._value, self._make_context
+            )
+        from pickle import PickleError
+
+        from stepfunction.core.envelope import pack
+
+        # Positional arguments alone, and a number that makes no two calls alike: some
+        # executors swallow keywords, and some run equal calls once.
+        context = pack(self._make_context(attempt))
+        call, number = self._calls[attempt.task], next(_numbers)
+        try:
+            return self._executor.submit(
+                _perform_remotely, call, self._body, context, number
+            )
+        except (TypeError, AttributeError, PickleError) as error:
+            unsent = TransferError(
+                f"the function of {attempt.task.name} cannot be sent to a worker: "
+                f"{error_text(error.__cause__ or error)}"
+            )
+            unsent.__cause__ = error
+            return _failed(unsent)
+
+    def staff(self) -> None: ...
+
+    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
+        cancelled = [attempt for attempt in attempts if self._cancel(attempt)]
+        return [] if self._cancels_what_began else cancelled
+
+    def give_up(self, attempt: LiveAttempt) -> bool:
+        self._cancel(attempt)
+        return False
+
+    def _cancel(self, attempt: LiveAttempt) -> bool:
+        if attempt not in self._futures:
+            return False  # it has ended, and its report is on its way
+        future = self._futures[attempt]
+        try:
+            # There is none yet where an interrupt came first.
+            return future is None or future.cancel()
+        except NotImplementedError:  # not every executor can
+            return False
+
+    def close(self, wait: bool) -> None: ...
+
+
+def _failed(error: Exception) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(error)
+    return future
+
+
+def _perform_remotely(
+    call: Callable[[Any, Any], Any] | bytes, body: bytes, context: bytes, number: int
+) -> bytes:
+    from stepfunction.core.answers import perform, prepare_call
+    from stepfunction.core.envelope import pack, unpack
+
+    return perform(lambda: prepare_call(call, body, unpack(context)), pack)
+
+
+Result = tuple[Outcome, Any, float, float]
+
+
+def _result(future: Future[Any], began: float) -> Result:
+    """Give the end of an attempt that a future stands for."""
+    ended = perf_counter()
+    if future.cancelled():
+        return Outcome.CANCELLED, CancelledError(), ended, ended
+    error = future.exception()
+    if error is None:
+        return Outcome.SUCCEEDED, future.result(), began, ended
+    began = began or ended  # it was stopped before there was a worker for it
+    outcome = Outcome.FAILED
+    if isinstance(error, WorkerKilledError):
+        outcome = Outcome.KILLED
+    elif isinstance(error, WorkerCrashedError | BrokenExecutor):
+        outcome = Outcome.CRASHED
+    return outcome, error, began, ended
+
+
+def _opened(
+    name: str, outcome: Outcome, answer: bytes, began: float, ended: float
+) -> Result:
+    """Open the packed answer of somebody else's worker."""
+    from stepfunction.core.answers import open_answer
+
+    try:
+        is_result, payload, seconds = open_answer(name, answer)
+    except Exception as error:
+        return Outcome.FAILED, error, began, ended
+    outcome = Outcome.SUCCEEDED if is_result else Outcome.FAILED
+    return outcome, payload, ended - seconds, ended
