@@ -13,7 +13,9 @@ PACKAGE_HOME = str(Path(stepfunction.__file__).parents[1])
 DEAR = ("asyncio", "multiprocessing", "pydot", "tenacity")
 NOT_NEEDED = (
     *DEAR,
+    "concurrent.futures",
     "inspect",
+    "logging",
     "pickle",
     "pyparsing",
     "subprocess",
@@ -75,6 +77,16 @@ def test_importing_brings_in_nothing_dear(code):
 
 def test_a_workflow_of_plain_steps_brings_in_nothing_dear():
     assert loaded(CHAIN).isdisjoint(DEAR)
+
+
+def test_steps_of_plain_functions_bring_in_no_more_than_the_import():
+    code = BUILD + """\
+workflow.add_step("Add", lambda numbers: numbers + [1], "Fail")
+workflow.add_step("Fail", lambda numbers: numbers["no index"], on_failure="Sorry")
+workflow.add_step("Sorry", lambda error: type(error)).set_start_step("Add")
+assert workflow.execute([]).output is TypeError
+"""
+    assert loaded(code).isdisjoint(NOT_NEEDED)
 
 
 def test_a_parallel_step_on_threads_brings_in_nothing_dear():
