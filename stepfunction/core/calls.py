@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import CoroutineType, FunctionType
+from types import CoroutineType, FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Call(NamedTuple):
     takes_input: bool = True
     input_name: str | None = None
     context_name: str | None = None
-    params: Mapping[str, Any] = {}
+    params: Mapping[str, Any] = MappingProxyType({})
     is_async: bool = False
 
     def __reduce__(self) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from math import floor, inf
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
 from stepfunction.core.calls import Call, takes_input_alone
@@ -189,14 +189,14 @@ class StepArguments(NamedTuple):
             return
         if self.stop_on_failure is not None and self.stop_on_failure is not False:
             yield "stop_on_failure goes with parallel=True"
-        if self.max_workers is not None:
+        if self.max_workers is not None and self.max_workers is not False:
             yield "max_workers goes with parallel=True"
-        if self.tolerated_failures is not None:
+        if self.tolerated_failures is not None and self.tolerated_failures is not False:
             yield "tolerated_failures goes with parallel=True"
 
     def _action(self, problems: list[str]) -> Action | None:
         func = self.func
-        if (self.parallel or not callable(func)) and isinstance(func, Mapping):
+        if type(func) is not FunctionType and isinstance(func, Mapping):
             if not self.parallel:
                 problems.append(
                     "func is a mapping of tasks; add parallel=True to run them all"
@@ -228,10 +228,11 @@ class StepArguments(NamedTuple):
         if self.must_nest:
             problems.append(f"sub_step_function is a StepFunction, not {func!r}")
             return None
-        if not self.params and takes_input_alone(func):
+        if not self._has_params():
+            if callable(func):
+                return None  # what is said of the params says it all
+        elif not self.params and takes_input_alone(func):
             return Call(func)
-        if callable(func) and not self._has_params():
-            return None  # what is said of the params says it all
         from stepfunction.core.signatures import bind  # and with it inspect, dear
 
         call = bind(func, self.params)

@@ -87,8 +87,8 @@ def run(execution: Execution) -> None:
 def _walk(execution: Execution) -> Step:  # noqa: C901
     """Go from step to step and give the last; here a chain spends its time."""
     cancellation, journal = execution._cancellation, execution._journal
-    name, moves, most = execution._graph.course
-    value, has_failed, note, longest = execution.input, False, journal.extend, 3 * most
+    name, moves, longest = execution._graph.course
+    value, has_failed, note = execution.input, False, journal.extend
     while True:
         if cancellation.requested or len(journal) >= longest:
             raise _stop(execution, name)
@@ -108,10 +108,8 @@ def _walk(execution: Execution) -> Step:  # noqa: C901
                     _output_of_child(step, f"step {name!r}", child)
             else:
                 entry = _perform(step, value, execution)
-                output = entry.output
-                if entry.error is not None:
-                    raise entry.error
-            if choices is not None:
+                output, error = entry.output, entry.error
+            if choices is not None and error is None:
                 follower = choices.get(output) if type(output) is str else None
                 if follower is None:
                     follower = step.after(output)
@@ -124,7 +122,7 @@ def _walk(execution: Execution) -> Step:  # noqa: C901
                 has_failed = _is_still_failing_at(follower, execution)
         else:  # out here, for what follows is not due to it
             follower, value = _after_error(execution, step, entry, value, error)
-            has_failed = True
+            has_failed = execution._first_failure is not None
         if follower is None:
             break
         name = follower
@@ -237,9 +235,12 @@ def _after_error(
     """Note a step that raised; give the step that follows, and what it is given."""
     error.with_traceback(users_traceback(error))
     if type(entry) is str and isinstance(error, Exception):
-        if step.retry is None:
+        if step.retry is None or step.plain is None:
             return _after_failure(execution, step, (entry, None), error), error
-        visit = _perform(step, value, execution, error)
+        try:
+            visit = _perform(step, value, execution, error)
+        except BaseException as final:
+            visit = _failed(entry, final.with_traceback(users_traceback(final)))
     else:
         visit = _failed(entry, error)
     if visit.error is not None:

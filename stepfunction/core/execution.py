@@ -94,7 +94,7 @@ class _Facts(NamedTuple):
     error: BaseException | None
     started: float | None
     duration: float
-    ended: tuple[Ended, ...]
+    attempts: tuple[Any, ...]
     next_step: str | None
     child: Execution | None
 
@@ -111,27 +111,33 @@ class StepRecord(_Facts):
         error: What it failed with; None if it did not.
         started: When it began, in seconds since the epoch; None if it never did.
         duration: Seconds from its beginning to its end, pauses included.
-        ended: How each attempt ended, as the engine notes it; empty where there was
-            one, which was all. Read ``attempts``.
+        attempts: Each call that was made, in order.
         next_step: The step that followed; None at the end, and for tasks.
         child: The execution of a nested workflow; None for anything else.
     """
 
     __slots__ = ()
 
+    # As the engine notes them, they are nothing where there was one, which was all.
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """Each call that was made, in order."""
+        noted: Any = self[_ATTEMPTS]
         if self.started is None:
             return ()
-        if not self.ended:  # there was one, which was all
+        if not noted:
             facts = (self.outcome, self.started, self.duration, self.error)
             return (Attempt(1, *facts),)
-        epoch = self.started - self.ended[0][1]
+        if isinstance(noted[0], Attempt):
+            return tuple(noted)
+        epoch = self.started - noted[0][1]
         return tuple(
             Attempt(number, outcome, epoch + began, ended - began, error)
-            for number, (outcome, began, ended, error) in enumerate(self.ended, 1)
+            for number, (outcome, began, ended, error) in enumerate(noted, 1)
         )
+
+    def _asdict(self) -> dict[str, Any]:
+        return {**super()._asdict(), "attempts": self.attempts}
 
     def __repr__(self) -> str:
         name = repr(self.step)
@@ -145,6 +151,7 @@ class StepRecord(_Facts):
         return "".join(parts) + ">"
 
 
+_ATTEMPTS = _Facts._fields.index("attempts")
 # The class itself takes twice as long.
 _record = cast(
     Callable[[tuple[Any, ...]], StepRecord], partial(tuple.__new__, StepRecord)
@@ -306,9 +313,11 @@ class Execution:
 
         Tasks that have not begun never do, processes are killed, threads are told
         through ``context.cancelled`` and waited for, pauses between retries end.
-        ``execute()`` then raises ``ExecutionCancelledError``.
+        ``execute()`` then raises ``ExecutionCancelledError``. What has ended stays as
+        it is.
         """
-        self._cancellation.request()
+        if self.status in (Status.INITIALIZED, Status.RUNNING):
+            self._cancellation.request()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until an execution that ``start()`` began has ended.
@@ -466,7 +475,10 @@ class Execution:
         try:
             return _restore, (pack(state),)
         except Exception:  # what cannot travel is left out, value by value
-            state["_journal"] = [portable_visit(item) for item in self._journal]
+            # When it ended stays; what it was and what came of it may have to change.
+            state["_journal"] = journal = self._journal[:]
+            journal[::3] = map(portable_visit, journal[::3])
+            journal[2::3] = map(portable, journal[2::3])
             for name in ("input", "output"):
                 state[name] = portable(state[name])
             return _restore, (pack(state),)
@@ -507,9 +519,9 @@ def portable(value: Any) -> Any:
 
 
 def portable_visit(entry: Any) -> Any:
-    """Give an item of the journal without the values that cannot be pickled."""
+    """Give what the journal says of a step without what cannot be pickled."""
     if not isinstance(entry, Visit):
-        return portable(entry)
+        return entry
     tasks = tuple(portable_visit(task) for task in entry.tasks)
     return entry._replace(output=portable(entry.output), tasks=tasks)
 

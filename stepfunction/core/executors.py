@@ -19,8 +19,6 @@ NAMES = ("inline", "thread", "process")
 around: ContextVar[tuple[Executor, ...]]
 around = ContextVar("stepfunction_around", default=())
 
-# Below, whoever has one of these has imported its module, which is dear.
-
 
 def is_executor(value: Any) -> bool:
     """Tell what a step may have as its executor."""
@@ -29,27 +27,31 @@ def is_executor(value: Any) -> bool:
 
 def is_object(executor: Any) -> bool:
     """Tell an executor from a name of one."""
-    futures = sys.modules.get("concurrent.futures")
-    return futures is not None and isinstance(executor, futures.Executor)
+    return isinstance(executor, _class("concurrent.futures", "Executor"))
 
 
 def is_cancelled_error(error: Any) -> bool:
     """Tell what the result of a cancelled future raises."""
-    futures = sys.modules.get("concurrent.futures")
-    return futures is not None and isinstance(error, futures.CancelledError)
+    return isinstance(error, _class("concurrent.futures", "CancelledError"))
 
 
 def runs_in_processes(executor: Any) -> bool:
     """Tell an executor whose workers must import the functions they are sent."""
-    pools = sys.modules.get("concurrent.futures.process")
-    is_pool = pools is not None and isinstance(executor, pools.ProcessPoolExecutor)
-    return executor == "process" or is_pool or is_lanes(executor)
+    pool = _class("concurrent.futures.process", "ProcessPoolExecutor")
+    return executor == "process" or isinstance(executor, pool) or is_lanes(executor)
 
 
 def is_lanes(executor: Any) -> bool:
     """Tell our own process executor from everybody else's."""
-    lanes = sys.modules.get("stepfunction.core.lanes")
-    return lanes is not None and isinstance(executor, lanes.ProcessLanes)
+    return isinstance(executor, _class("stepfunction.core.lanes", "ProcessLanes"))
+
+
+def _class(module: str, name: str) -> Any:
+    """Give a class, or none, which nobody can have an instance of, if it is not loaded.
+
+    Its module is dear, and another thread may just be importing it.
+    """
+    return getattr(sys.modules.get(module), name, ())
 
 
 def cancels_what_began(executor: Executor) -> bool:

@@ -293,7 +293,7 @@ class Graph(NamedTuple):
         start: The name of its first step.
         table: Step name to step; ``steps`` is the read-only view.
         course: Where the engine starts, its moves by the names of their steps, and how
-            many of them it may make.
+            long its journal may become, of which a step takes three items.
         failure_steps: The steps that only an ``on_failure`` arrow leads to.
         max_steps: How many steps one run may take; None where there are no loops.
         uses_processes: Whether any step, here or nested, runs in processes.
@@ -369,7 +369,7 @@ def freeze(
         name,
         start,
         dict(steps),
-        (start, moves, max_steps or len(moves)),
+        (start, moves, 3 * (max_steps or len(moves))),
         failure_steps=frozenset(steps.keys() - main_path),
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from stepfunction.core.envelope import pack, unpack
+from stepfunction.core.logger import logger as own_logger
 
 _formatter = logging.Formatter()
 
@@ -97,6 +98,7 @@ def replay(data: bytes) -> None:
     record = logging.makeLogRecord({})
     try:
         record = logging.makeLogRecord(unpack(data))
+        own_logger()  # with which the record is heard of by nobody who did not ask
         logger = logging.getLogger(record.name)
         if logger.isEnabledFor(record.levelno):
             logger.handle(record)

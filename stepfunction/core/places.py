@@ -242,3 +242,4 @@ class Places:
             if kill:
                 self._lanes.kill_all()
             self._lanes.shutdown(wait=True)
+        self.override = None  # an executor of somebody else's is not kept alive

@@ -144,10 +144,9 @@ def _is_exception_class(value: object) -> bool:
 
 def is_retry(value: object) -> bool:
     """Tell whether a value can be a step's ``retry``."""
-    tenacity = sys.modules.get("tenacity")  # whoever has a Retrying has imported it
-    return isinstance(value, RetryPolicy) or (
-        tenacity is not None and isinstance(value, tenacity.Retrying)
-    )
+    # Whoever has a Retrying has imported it; another thread may just be doing so.
+    retrying: Any = getattr(sys.modules.get("tenacity"), "Retrying", ())
+    return isinstance(value, RetryPolicy) or isinstance(value, retrying)
 
 
 def judges_results(retry: object) -> bool:

@@ -77,6 +77,7 @@ class StepFunction:
         self._steps: dict[str, Step] = {}
         self._start: str | None = None
         self._compiled: _Compiled | None = None
+        self._edit = object()
         self._latest: Execution | None = None
 
     @property
@@ -289,14 +290,14 @@ class StepFunction:
         Raises:
             DefinitionError: If it is not sound; ``problems`` has all there are.
         """
-        now = _edits.latest
-        if self._compiled is not None:
-            graph, nested, then = self._compiled
-            if then is now:
+        latest, edit = _edits.latest, self._edit  # before what they are about
+        if self._compiled is not None and self._compiled.edit is edit:
+            graph, nested, _, seen = self._compiled
+            if seen is latest:
                 return graph
             with suppress(DefinitionError):  # below it is named with its place
                 if all(builder.compile() is frozen for builder, frozen in nested):
-                    self._compiled = _Compiled(graph, nested, now)
+                    self._compiled = _Compiled(graph, nested, edit, latest)
                     return graph
         problems: list[str] = []
         frozen_nested: dict[StepFunction, Graph] = {}
@@ -314,7 +315,8 @@ class StepFunction:
                     )
             frozen[name] = _with_frozen(step, frozen_nested)
         graph = freeze(self._name, self._start, frozen, self._max_steps, problems)
-        self._compiled = _Compiled(graph, tuple(frozen_nested.items()), now)
+        nested = tuple(frozen_nested.items())
+        self._compiled = _Compiled(graph, nested, edit, latest)
         return graph
 
     def execute(
@@ -505,8 +507,7 @@ class StepFunction:
         return self
 
     def _edited(self) -> None:
-        self._compiled = None
-        _edits.latest = object()
+        self._edit = _edits.latest = object()
 
     def _begin(
         self, initial_input: Any, executor: ExecutorChoice | None, timeout: float | None
@@ -538,11 +539,19 @@ class StepFunction:
 
 
 class _Compiled(NamedTuple):
-    """What was compiled, of which nested builders, and after which edit."""
+    """What was compiled, of which nested builders, after which edits.
+
+    Attributes:
+        graph: The whole.
+        nested: The nested builders and what they were then.
+        edit: The latest edit of the builder itself.
+        latest: The latest of all, since which no other can have been edited.
+    """
 
     graph: Graph
     nested: tuple[tuple[StepFunction, Graph], ...]
     edit: object
+    latest: object
 
 
 class _Edits:
@@ -560,7 +569,7 @@ def _finish(execution: Execution, timeout: float | None, check: bool) -> Executi
         with execution._cancellation.expiring(timeout):
             run(execution)
     except BaseException:
-        execution.cancel()
+        execution._cancellation.request()
         raise
     finally:
         execution._places.close(kill=execution._cancellation.requested)
