@@ -334,7 +334,7 @@ def told(execution: Execution, execute_raises: bool) -> Any:
 
 def told_record(record: StepRecord) -> Any:
     facts = record._asdict()
-    del facts["started"], facts["duration"], facts["ended"]
+    del facts["started"], facts["duration"]
     facts["outcome"] = str(record.outcome)
     facts["attempts"] = len(record.attempts)
     facts["child"] = record.child and told(record.child, False)

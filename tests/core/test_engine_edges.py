@@ -121,12 +121,12 @@ def test_to_cancel_a_nested_execution_that_has_ended_changes_nothing():
 
 
 def test_an_executor_may_be_asked_for_while_another_thread_imports():
-    program = (
+    program = (  # modules as far as an import of theirs may have come
         "import sys, threading, types\n"
         "from stepfunction import DefinitionError, StepFunction\n"
         "names = 'concurrent.futures concurrent.futures.process tenacity '\n"
         "for name in (names + 'stepfunction.core.lanes').split():\n"
-        "    sys.modules[name] = types.ModuleType(name)  # as far as an import has come\n"
+        "    sys.modules[name] = types.ModuleType(name)\n"
         "for arguments in ({'executor': 3}, {'retry': 3}):\n"
         "    try:\n"
         "        StepFunction('W').add_step('A', str, **arguments)\n"
