@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WorkerKilledError,
         WorkerStartError,
     )
+    from stepfunction.core.events import Event, Listener
     from stepfunction.core.execution import (
         Attempt,
         Execution,
@@ -51,11 +52,13 @@ __all__ = [
     "Context",
     "DefinitionError",
     "DrawingError",
+    "Event",
     "Execution",
     "ExecutionCancelledError",
     "ExecutionTimeoutError",
     "Graph",
     "HeartbeatTimeoutError",
+    "Listener",
     "NoBranchMatchedError",
     "Omitted",
     "Outcome",
@@ -84,8 +87,10 @@ __all__ = [
 _HOMES = {
     "Attempt": "execution",
     "Context": "context",
+    "Event": "events",
     "Execution": "execution",
     "Graph": "graph",
+    "Listener": "events",
     "Omitted": "execution",
     "Outcome": "execution",
     "ProcessLanes": "lanes",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import (
@@ -13,6 +13,19 @@ from stepfunction.core.errors import (
     did_you_mean,
 )
 from stepfunction.core.execution import StepRecord, portable
+
+if TYPE_CHECKING:
+    from stepfunction.core.events import Event
+
+
+class Line(Protocol):
+    """What an attempt may say while it is made, from any thread of its process."""
+
+    def live(self) -> None:
+        """Say that it is alive."""
+
+    def pass_on(self, event: Event) -> None:
+        """Pass on what is told of an execution that is nested in it."""
 
 
 class Context(Mapping[str, Any]):
@@ -29,6 +42,7 @@ class Context(Mapping[str, Any]):
         failure: The record of the failed step that led here by ``on_failure``, with
             its ``input``, ``attempts`` and ``error``; None on the main path.
         cancellation: What ``cancelled`` asks, for the engine; None in a process.
+        line: By which the attempt is heard of, for the engine; None if nobody listens.
     """
 
     __slots__ = (
@@ -38,8 +52,8 @@ class Context(Mapping[str, Any]):
         "attempt",
         "failure",
         "cancellation",
+        "line",
         "_results",
-        "_beat",
     )
 
     def __init__(
@@ -51,7 +65,7 @@ class Context(Mapping[str, Any]):
         failure: StepRecord | None = None,
         cancellation: Cancellation | None = None,
         results: Mapping[str, Any] | None = None,
-        beat: Callable[[], object] | None = None,
+        line: Line | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.step = step
@@ -60,7 +74,7 @@ class Context(Mapping[str, Any]):
         self.failure = failure
         self.cancellation = cancellation
         self._results = results
-        self._beat = beat
+        self.line = line
 
     @property
     def cancelled(self) -> bool:
@@ -105,8 +119,8 @@ class Context(Mapping[str, Any]):
             ExecutionCancelledError: If the step should stop.
         """
         self.check_cancelled()
-        if self._beat is not None:
-            self._beat()
+        if self.line is not None:
+            self.line.live()
 
     def __getitem__(self, step: str) -> Any:
         results = self._here(step)

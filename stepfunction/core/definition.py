@@ -6,10 +6,10 @@ Every argument is looked at, so that one error names all that is wrong with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from math import floor, inf
 from types import FunctionType, MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.calls import Call, takes_input_alone
 from stepfunction.core.errors import DefinitionError, did_you_mean
@@ -22,6 +22,9 @@ from stepfunction.core.graph import (
     plain_call,
 )
 from stepfunction.core.retry import is_retry, judges_results
+
+if TYPE_CHECKING:
+    from stepfunction.core.events import Listener
 
 
 class StepArguments(NamedTuple):
@@ -292,19 +295,40 @@ def plain_text(name: str) -> str:
     return name if type(name) is str else str.__str__(name)
 
 
-def check_limits(executor: Any, timeout: Any) -> None:
-    """Refuse what cannot be an executor or a timeout of an execution.
+def check_arguments(
+    executor: Any, timeout: Any, listeners: Any
+) -> tuple[Listener, ...]:
+    """Refuse what cannot be an executor, a timeout or listeners of an execution.
+
+    Returns:
+        The listeners.
 
     Raises:
         DefinitionError: If one is none.
     """
-    problems = []
+    problems: list[str] = []
     if executor is not None and not is_executor(executor):
         problems.append(_unknown_executor(executor))
     if timeout is not None and not _is_duration(timeout):
         problems.append(f"timeout is seconds above 0, not {timeout!r}")
+    told = checked_listeners(listeners, problems) if listeners else ()
     if problems:
         raise DefinitionError("execute", problems)
+    return told
+
+
+def checked_listeners(listeners: Any, problems: list[str]) -> tuple[Listener, ...]:
+    """Give the listeners, and say what is wrong with them."""
+    if not isinstance(listeners, Iterable):
+        problems.append(f"listeners is a list of callables, not {listeners!r}")
+        return ()
+    told = tuple(listeners)
+    problems += (
+        f"a listener is a callable of one Event, not {listener!r}"
+        for listener in told
+        if not callable(listener)
+    )
+    return told
 
 
 def _unknown_executor(executor: Any) -> str:

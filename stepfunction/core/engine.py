@@ -14,7 +14,7 @@ from typing import Any
 
 from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.context import Context
+from stepfunction.core.context import Context, Line
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
@@ -27,6 +27,7 @@ from stepfunction.core.errors import (
     error_text,
     users_traceback,
 )
+from stepfunction.core.events import News, Reach, Telling, tell_end, tell_news
 from stepfunction.core.execution import (
     Blame,
     Execution,
@@ -37,7 +38,6 @@ from stepfunction.core.execution import (
     as_visit,
 )
 from stepfunction.core.graph import FanOut, Graph, Step
-from stepfunction.core.logger import is_heard, logger
 from stepfunction.core.places import Inline, Places
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
@@ -82,12 +82,16 @@ def run(execution: Execution) -> None:
         raise
     finally:
         execution._ended = perf_counter()
+        if execution._audience is not None:
+            tell_end(execution)
 
 
 def _walk(execution: Execution) -> Step:  # noqa: C901
     """Go from step to step and give the last; here a chain spends its time."""
     cancellation, journal = execution._cancellation, execution._journal
     name, moves, longest = execution._graph.course
+    if execution._audience is not None and execution._audience.hears_all:
+        moves = Telling(execution, moves)
     value, has_failed, note = execution.input, False, journal.extend
     while True:
         if cancellation.requested or len(journal) >= longest:
@@ -101,7 +105,7 @@ def _walk(execution: Execution) -> Step:  # noqa: C901
                 if type(output) is CoroutineType:
                     raise stray_coroutine(output, name_of(call))
             elif nested is not None:
-                child = Execution(nested, value, execution._places, execution)
+                child = Execution(nested, value, execution._places, execution, name)
                 run(child)
                 entry, output = (name, child), child.output
                 if child.status is not _COMPLETED:
@@ -200,18 +204,8 @@ def _after_failure(
         target = None  # the program is at fault, and not the step
     if target is None:
         execution._is_unhandled = True
-        return None
-    if execution._is_heard is None:
-        execution._is_heard = is_heard()  # for a record costs more than all the rest
-    if execution._is_heard:
-        logger().warning(
-            "step %r of %r failed, going on with %r: %s",
-            step.name,
-            execution._graph.name,
-            target,
-            error_text(error),
-            exc_info=error,
-        )
+    if execution._audience is not None:
+        tell_news(execution, target)
     return target
 
 
@@ -318,7 +312,7 @@ def _perform_here(
     error: Exception | None,
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
-    task = _task(step, None, step.action, execution)
+    task = _task(step, None, step.action, execution, _news(step, execution))
     make_context = _context_maker(step, execution)
     first = LiveAttempt(task, cancellation)
     if error is None:
@@ -337,7 +331,8 @@ def _perform_elsewhere(
     step: Step, value: Any, execution: Execution, cancellation: Cancellation
 ) -> Visit:
     """Perform a step that has an executor of its own: a fan-out of one."""
-    tasks = (_task(step, None, step.action, execution),)
+    news = _news(step, execution)
+    tasks = (_task(step, None, step.action, execution, news),)
     make_context = _context_maker(step, execution)
     places = execution._places
     place = places.place(step.executor, step.name, tasks, value, make_context)
@@ -353,7 +348,10 @@ def _fan_out(
     cancellation: Cancellation,
 ) -> Visit:
     """Perform a parallel step."""
-    tasks = [_task(step, name, call, execution) for name, call in action.tasks.items()]
+    news = _news(step, execution)
+    tasks = [
+        _task(step, name, call, execution, news) for name, call in action.tasks.items()
+    ]
     make_context = _context_maker(step, execution)
     failed: list[Task] = []  # as they fail, which tells the first
 
@@ -395,28 +393,27 @@ def _gather(
     failure = parallel_failure(step.name, visits, errors) if errors else None
     if failure is not None and len(errors) > action.tolerated:
         return Visit(step.name, Outcome.FAILED, error=failure, tasks=visits)
-    for name, error in errors.items():
-        logger().error(
-            "task %r of step %r of %r failed, which the step tolerates: %s",
-            name,
-            step.name,
-            execution._graph.name,
-            error_text(error),
-            exc_info=error,
-        )
     results = {visit.name: errors.get(visit.name, visit.output) for visit in visits}
     output = TaskResults(results, failure)
     return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
 
 
-def _task(step: Step, name: str | None, action: Any, execution: Execution) -> Task:
+def _news(step: Step, execution: Execution) -> News | None:
+    return None if execution._audience is None else News(execution, step.name)
+
+
+def _task(
+    step: Step, name: str | None, action: Any, execution: Execution, news: News | None
+) -> Task:
     title = f"step {step.name!r}"
     if name is not None:
         title = f"task {name!r} of {title}"
     retry, timeout, heartbeat = step.retry, step.timeout, step.heartbeat
     if isinstance(action, Call):
         call, wants_context = action.__call__, action.wants_context
-        return Task(name, title, call, wants_context, retry, timeout, heartbeat)
+        return Task(
+            name, title, call, wants_context, retry, timeout, heartbeat, None, news
+        )
     # In the calling thread a nested workflow looks after its own time.
     own_timeout = timeout if step.executor in (None, "inline") else None
     if own_timeout is not None:
@@ -430,7 +427,10 @@ def _task(step: Step, name: str | None, action: Any, execution: Execution) -> Ta
         return _output_of_child(step, title, child)
 
     nested = NestedCall(action, execution._places, title, own_timeout, begun=begun)
-    task = Task(name, title, nested, True, retry, timeout, heartbeat, open_result)
+    if execution._audience is not None:
+        key = step.name if name is None else (step.name, name)
+        nested.reach = execution._audience.reach((*execution._path, key))
+    task = Task(name, title, nested, True, retry, timeout, heartbeat, open_result, news)
     return task
 
 
@@ -446,7 +446,7 @@ def _context_maker(
             execution._failure_before(),
             attempt.cancellation,
             execution._results_so_far(),
-            attempt.live,
+            attempt,
         )
 
     return make_context
@@ -467,6 +467,7 @@ class NestedCall:
         timeout: float | None = None,
         override: str | None = None,
         begun: Callable[[Execution], None] | None = None,
+        reach: Reach | None = None,
     ) -> None:
         self.graph = graph
         self.places = places
@@ -474,6 +475,7 @@ class NestedCall:
         self.timeout = timeout
         self.override = override
         self.begun = begun
+        self.reach = reach
 
     def __call__(self, value: Any, context: Context | None) -> Execution:
         assert context is not None
@@ -481,9 +483,9 @@ class NestedCall:
         outer = context.cancellation or Cancellation()
         try:
             if self.timeout is None:
-                return self._run(value, places, outer)
+                return self._run(value, places, outer, context.line)
             with outer.dependent(self.timeout) as cancellation:
-                child = self._run(value, places, cancellation)
+                child = self._run(value, places, cancellation, context.line)
         finally:
             if places is not self.places:
                 places.close()
@@ -497,9 +499,11 @@ class NestedCall:
         return child
 
     def _run(
-        self, value: Any, places: Places, cancellation: Cancellation
+        self, value: Any, places: Places, cancellation: Cancellation, line: Line | None
     ) -> Execution:
         child = Execution(self.graph, value, places, cancellation=cancellation)
+        if self.reach is not None:
+            self.reach.extend_to(child, line)
         if self.begun is not None:
             self.begun(child)
         run(child)
@@ -509,7 +513,8 @@ class NestedCall:
         override = self.places.override if self.places else self.override
         if not isinstance(override, str):
             override = None
-        return NestedCall, (self.graph, None, self.title, self.timeout, override)
+        parts = (self.graph, None, self.title, self.timeout, override, None, self.reach)
+        return NestedCall, parts
 
 
 def _output_of_child(step: Step, title: str, child: Execution) -> Any:

@@ -28,6 +28,7 @@ from stepfunction.core.errors import (
 )
 
 if TYPE_CHECKING:
+    from stepfunction.core.events import Audience, Path
     from stepfunction.core.graph import Graph
     from stepfunction.core.places import Places
 
@@ -216,9 +217,10 @@ class Execution:
     """
 
     error: BaseException | None = None
+    _path: Path = ()  # the keys of ``children`` that lead here from the outermost
+    _told = 0  # how much of the journal has been told of
     _last_failure = 0  # where in the journal the latest failure is noted
     _is_unhandled = False  # whether no step took that
-    _is_heard: bool | None = None  # whether anybody reads our log records
     _blame: Blame | None = None  # what raise_if_failed() names
     _results_end = 0
     _done: threading.Event | None = None  # of one that start() began
@@ -230,6 +232,7 @@ class Execution:
         initial_input: Any,
         places: Places,
         outer: Execution | None = None,
+        key: str = "",
         cancellation: Cancellation | None = None,
     ) -> None:
         # What every execution writes is set here, for a default of the class would
@@ -246,8 +249,11 @@ class Execution:
         self._began = self._ended = began = perf_counter()
         self._epoch: float  # what to add to readings of perf_counter
         self._cancellation: Cancellation
-        if outer is not None:
+        self._audience: Audience | None = None  # None where nobody listens
+        if outer is not None:  # with no more than this thread to itself
             self._epoch, self._cancellation = outer._epoch, outer._cancellation
+            if outer._audience is not None:
+                self._audience, self._path = outer._audience, (*outer._path, key)
         else:
             self._epoch = time() - began
             self._cancellation = cancellation or Cancellation()
@@ -400,11 +406,15 @@ class Execution:
         """Give the record of the failure that led to the present step, if one did."""
         if self._first_failure is None:
             return None
-        index = self._last_failure
-        entry, ended, result = self._journal[index : index + 3]
-        value = self._journal[index - 1] if index else self.input
-        began = self._journal[index - 2] if index else self._began
-        return self._visit_record(as_visit(entry, result), value, began, ended, None)
+        return next(self._records_from(self._last_failure))
+
+    def _records_from(self, index: int) -> Iterator[StepRecord]:
+        """Give the records of the steps noted from there on, without their tasks."""
+        for at in range(index, len(self._journal), 3):
+            entry, ended, result = self._journal[at : at + 3]
+            value = self._journal[at - 1] if at else self.input
+            began = self._journal[at - 2] if at else self._began
+            yield self._visit_record(as_visit(entry, result), value, began, ended, None)
 
     def _records(self) -> Iterator[StepRecord]:
         journal, epoch = self._journal[:], self._epoch
@@ -485,7 +495,15 @@ class Execution:
 
 
 # What a pickle of an execution leaves behind.
-_STAYS = ("_graph", "_places", "_cancellation", "_results", "_results_end", "_done")
+_STAYS = (
+    "_graph",
+    "_places",
+    "_cancellation",
+    "_audience",
+    "_results",
+    "_results_end",
+    "_done",
+)
 
 
 def _restore(packed: bytes) -> Execution:

@@ -70,7 +70,7 @@ class Lanes:
 
         task = attempt.task
         context = self._make_context(attempt) if task.wants_context else None
-        args = (self._calls[task], context, task.is_timed)
+        args = (self._calls[task], context, task.says_start)
         head = pack((prepare_in_lane, args, {}))
         future = self._lanes.send(task.name, head, self._body, attempt, self._levels)
         self._futures[attempt] = future

@@ -15,18 +15,20 @@ from multiprocessing import process as processes
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.answers import perform, prepare_call, prepare_packed
-from stepfunction.core.envelope import pack_parcel, unpack
+from stepfunction.core.envelope import pack, pack_parcel, unpack
 from stepfunction.core.logs import Levels, Sender, adopt
 from stepfunction.core.parcel import Contents, Parcel, receive, send
 
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
+    from stepfunction.core.events import Event
 
 # What goes through the pipe beside packed calls and answers, which never begin so.
 HELLO = b"hello"
 BEGAN = b"began"
 BEAT = b"beat"
 LOG = b"log:"  # and a packed record
+EVENT = b"event:"  # and a packed event
 LEVELS = b"levels:"  # and the packed levels of the parent's loggers
 
 _pipe: Any = None
@@ -65,26 +67,32 @@ def _say(message: Parcel) -> None:
             _is_sending = False
 
 
-def heart() -> Callable[[], None]:
-    """Give what gives signs of life for the present call, from any thread."""
-    mine = _call
+class _Line:
+    """By which the present call is heard of, from any thread of this process."""
 
-    def beat() -> None:
+    def __init__(self) -> None:
+        self._call = _call
+
+    def live(self) -> None:
+        self._say(BEAT)
+
+    def pass_on(self, event: Event) -> None:
+        self._say(EVENT + pack(event))
+
+    def _say(self, message: bytes) -> None:
         with _speaking:
-            if _call == mine:
-                _say(BEAT)
-
-    return beat
+            if _call == self._call:
+                _say(message)
 
 
 def prepare_in_lane(
-    body: Contents, call: bytes, context: Context | None, is_timed: bool
+    body: Contents, call: bytes, context: Context | None, says_start: bool
 ) -> Callable[[], Any]:
-    """Give a step's call, with a context whose heartbeats are heard."""
+    """Give a step's call, with a context that has a line to the parent."""
     if context is not None:
-        context._beat = heart()
+        context.line = _Line()
     prepared = prepare_call(call, body, context)  # which may import much
-    if is_timed:
+    if says_start:
         _say(BEGAN)
     return prepared
 

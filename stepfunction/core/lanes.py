@@ -34,13 +34,21 @@ from weakref import WeakSet, finalize
 from stepfunction.core import main_module
 from stepfunction.core.answers import open_answer
 from stepfunction.core.blame import crashed, killed
-from stepfunction.core.envelope import pack, pack_call
+from stepfunction.core.envelope import pack, pack_call, unpack
 from stepfunction.core.errors import (
     WorkerCrashedError,
     WorkerKilledError,
     WorkerStartError,
 )
-from stepfunction.core.lane_worker import BEAT, BEGAN, HELLO, LEVELS, LOG, serve_lane
+from stepfunction.core.lane_worker import (
+    BEAT,
+    BEGAN,
+    EVENT,
+    HELLO,
+    LEVELS,
+    LOG,
+    serve_lane,
+)
 from stepfunction.core.logger import logger
 from stepfunction.core.logs import Levels, current_levels, replay
 from stepfunction.core.parcel import Contents, Parcel, receive, send
@@ -69,6 +77,9 @@ class Watcher(Protocol):
 
     def live(self) -> None:
         """Take note of a sign of life."""
+
+    def pass_on(self, event: Any) -> None:
+        """Take note of what is told of an execution that is nested in the call."""
 
 
 class LaneFuture(Future[Any]):
@@ -393,7 +404,7 @@ class _Lane(threading.Thread):
         return receive(self._pipe)
 
     def _is_aside(self, message: Contents, work: _Work | None = None) -> bool:
-        """Take what is no answer: a heartbeat, a log record."""
+        """Take what is no answer: a heartbeat, an event, a log record."""
         watcher = None if work is None else work.future.watcher
         if message == BEGAN:
             if watcher is not None:
@@ -402,6 +413,10 @@ class _Lane(threading.Thread):
         if message == BEAT:
             if watcher is not None:
                 watcher.live()
+            return True
+        if message[: len(EVENT)] == EVENT:
+            if watcher is not None:
+                watcher.pass_on(unpack(message[len(EVENT) :]))
             return True
         if message[: len(LOG)] == LOG:
             if work is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import math
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from stepfunction.core.calls import Call
 from stepfunction.core.coroutines import callers_loop
-from stepfunction.core.definition import StepArguments, check_limits, plain_text
+from stepfunction.core.definition import (
+    StepArguments,
+    check_arguments,
+    checked_listeners,
+    plain_text,
+)
 from stepfunction.core.engine import run
 from stepfunction.core.errors import DefinitionError
+from stepfunction.core.events import Listener, gather
 from stepfunction.core.execution import Execution, Status
 from stepfunction.core.executors import ExecutorChoice, runs_in_processes
 from stepfunction.core.graph import (
@@ -49,9 +55,11 @@ class StepFunction:
         name: What it is called in messages, records and pictures.
         max_steps: How many steps one run may take. Given, steps may lead back in a
             loop; without it a workflow is a graph without circles.
+        listeners: Callables of one ``Event``, called with all that happens in its
+            executions. Where it is nested, those of the outer workflow are.
 
     Raises:
-        DefinitionError: If the name or ``max_steps`` is none.
+        DefinitionError: If the name, ``max_steps`` or a listener is none.
 
     >>> greet = StepFunction("Greet")
     >>> _ = greet.add_step("Ask", str.strip, next_step="Shout")
@@ -60,8 +68,15 @@ class StepFunction:
     'HELLO'
     """
 
-    def __init__(self, name: str, *, max_steps: int | None = None) -> None:
-        problems = []
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_steps: int | None = None,
+        listeners: Iterable[Listener] = (),
+    ) -> None:
+        problems: list[str] = []
+        self._listeners = checked_listeners(listeners, problems)
         if not isinstance(name, str) or not name:
             problems.append(f"the name of a workflow is a text, not {name!r}")
         if max_steps is not None and (
@@ -326,6 +341,7 @@ class StepFunction:
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
         check: bool = False,
+        listeners: Iterable[Listener] = (),
     ) -> Execution:
         """Run the workflow to its end.
 
@@ -337,6 +353,8 @@ class StepFunction:
                 they are over nothing more begins, processes are killed and threads
                 are no longer waited for; a plain step is waited for to its end.
             check: Whether to raise also where a failure step took the failure.
+            listeners: Callables of one ``Event``, called by this thread with all that
+                happens, after those of the workflow. What one raises is logged.
 
         Returns:
             What happened. It is COMPLETED, or FAILED where it ended on a failure
@@ -350,7 +368,7 @@ class StepFunction:
             ExecutionTimeoutError: If it took longer than ``timeout``.
             ExecutionCancelledError: If another thread cancelled the execution.
         """
-        execution = self._begin(initial_input, executor, timeout)
+        execution = self._begin(initial_input, executor, timeout, listeners)
         return _finish(execution, timeout, check)
 
     def start(
@@ -359,6 +377,7 @@ class StepFunction:
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
+        listeners: Iterable[Listener] = (),
     ) -> Execution:
         """Begin to run the workflow in a thread of its own.
 
@@ -369,6 +388,7 @@ class StepFunction:
             initial_input: As in ``execute``.
             executor: As in ``execute``.
             timeout: As in ``execute``.
+            listeners: As in ``execute``; they are called by the workflow's thread.
 
         Returns:
             The execution while it runs: look at its ``status`` and ``history``,
@@ -377,7 +397,7 @@ class StepFunction:
         Raises:
             DefinitionError: If the workflow is not sound; nothing has then begun.
         """
-        execution = self._begin(initial_input, executor, timeout)
+        execution = self._begin(initial_input, executor, timeout, listeners)
         execution._done = done = threading.Event()
         variables = copy_context()
         variables.run(callers_loop.set, None)  # it may be closed before this has ended
@@ -403,6 +423,7 @@ class StepFunction:
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
         check: bool = False,
+        listeners: Iterable[Listener] = (),
     ) -> Execution:
         """Run the workflow to its end without blocking the event loop.
 
@@ -416,6 +437,7 @@ class StepFunction:
             executor: As in ``execute``.
             timeout: As in ``execute``.
             check: As in ``execute``.
+            listeners: As in ``execute``; they are called by the workflow's thread.
 
         Returns:
             As ``execute``.
@@ -426,7 +448,7 @@ class StepFunction:
         import asyncio
 
         loop = asyncio.get_running_loop()
-        execution = self._begin(initial_input, executor, timeout)
+        execution = self._begin(initial_input, executor, timeout, listeners)
         done: asyncio.Future[Execution] = loop.create_future()
         done.add_done_callback(lambda it: it.cancelled() or it.exception())
         variables = copy_context()
@@ -510,9 +532,13 @@ class StepFunction:
         self._edit = _edits.latest = object()
 
     def _begin(
-        self, initial_input: Any, executor: ExecutorChoice | None, timeout: float | None
+        self,
+        initial_input: Any,
+        executor: ExecutorChoice | None,
+        timeout: float | None,
+        listeners: Iterable[Listener],
     ) -> Execution:
-        check_limits(executor, timeout)
+        told = (*self._listeners, *check_arguments(executor, timeout, listeners))
         graph = self.compile()
         if graph.uses_processes or runs_in_processes(executor):
             from stepfunction.core.lanes import refuse_where_processes_cannot_start
@@ -523,6 +549,7 @@ class StepFunction:
             if problems:
                 raise DefinitionError(f"workflow {self._name!r}", problems)
         execution = Execution(graph, initial_input, Places(executor))
+        gather(execution, told)
         self._latest = execution
         return execution
 

@@ -15,7 +15,7 @@ from contextvars import Context as Variables
 from itertools import count
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context
@@ -24,12 +24,11 @@ from stepfunction.core.errors import (
     HeartbeatTimeoutError,
     StepTimeoutError,
     WorkerStartError,
-    error_text,
     users_traceback,
 )
+from stepfunction.core.events import Event, News
 from stepfunction.core.execution import Execution, Outcome, Visit
 from stepfunction.core.executors import is_cancelled_error
-from stepfunction.core.logger import logger
 from stepfunction.core.retry import Retries, RetryPolicy, judges_results
 
 if TYPE_CHECKING:
@@ -59,6 +58,7 @@ class Task:
         output: What it returned.
         error: What it failed with.
         child: The execution, if it was a nested workflow.
+        news: Who tells of it; None where nobody listens.
     """
 
     __slots__ = (
@@ -76,6 +76,7 @@ class Task:
         "output",
         "error",
         "child",
+        "news",
     )
 
     def __init__(
@@ -88,6 +89,7 @@ class Task:
         timeout: float | None = None,
         heartbeat: float | None = None,
         open_result: Callable[[Task, Any], Any] | None = None,
+        news: News | None = None,
     ) -> None:
         self.key = key
         self.name = name
@@ -103,11 +105,17 @@ class Task:
         self.output: Any = None
         self.error: BaseException | None = None
         self.child: Execution | None = None
+        self.news = news
 
     @property
     def is_timed(self) -> bool:
         """Whether it matters when an attempt began, or was last heard of."""
         return self.timeout is not None or self.heartbeat is not None
+
+    @property
+    def says_start(self) -> bool:
+        """Whether an attempt is to say when it begins."""
+        return self.is_timed or (self.news is not None and self.news.hears_all)
 
     def settle(self, report: Report, is_stopping: bool = False) -> None:
         """Take note of how an attempt ended, as the task's own end until retried."""
@@ -156,6 +164,7 @@ class LiveAttempt:
         began: When it began, as ``perf_counter``.
         heard: When it last gave a sign of life.
         overdue: The error of the limit that has passed; None while none has.
+        is_preparing: Whether it has not begun although its limits count already.
     """
 
     __slots__ = (
@@ -167,6 +176,7 @@ class LiveAttempt:
         "began",
         "heard",
         "overdue",
+        "is_preparing",
         "_inbox",
     )
 
@@ -174,7 +184,7 @@ class LiveAttempt:
         self,
         task: Task,
         cancellation: Cancellation,
-        inbox: SimpleQueue[Report | LiveAttempt | None] | None = None,
+        inbox: SimpleQueue[Letter] | None = None,
     ) -> None:
         self.task = task
         self.number = len(task.attempts) + 1
@@ -184,6 +194,7 @@ class LiveAttempt:
         self.variables: Variables | None = None
         self.began = self.heard = 0.0
         self.overdue: StepTimeoutError | None = None
+        self.is_preparing = False
         self._inbox = inbox
 
     def prepare(self) -> None:
@@ -191,17 +202,31 @@ class LiveAttempt:
 
         Not within reason: an import may hang.
         """
-        self.start(perf_counter() + _LONGEST_PREPARATION)
-
-    def start(self, when: float | None = None) -> None:
-        """Say that it begins now. Any thread may."""
-        self.began = self.heard = when or perf_counter()
+        self.is_preparing = True
+        self.began = self.heard = perf_counter() + _LONGEST_PREPARATION
         if self._inbox is not None and self.task.is_timed:
+            self._inbox.put(self)
+
+    def start(self) -> None:
+        """Say that it begins now. Any thread may."""
+        self.is_preparing = False
+        self.began = self.heard = perf_counter()
+        if self._inbox is not None and self.task.says_start:
             self._inbox.put(self)
 
     def live(self) -> None:
         """Say that it is alive. Any thread may."""
         self.heard = perf_counter()
+
+    def pass_on(self, event: Event) -> None:
+        """Pass on what is told of an execution nested in it. Any thread may."""
+        news = self.task.news
+        if news is None:
+            return
+        if self._inbox is None or news.is_at_home:
+            news.pass_on(event)
+        else:
+            self._inbox.put(event)
 
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""
@@ -223,6 +248,8 @@ class Report(NamedTuple):
     ended: float
 
 
+# What comes for the loop: an end, a beginning, an event, or word to stop.
+Letter: TypeAlias = "Report | LiveAttempt | Event | None"
 MakeContext = Callable[[LiveAttempt], Context]
 
 
@@ -296,11 +323,15 @@ class _Loop:
         self.place = place
         self.cancellation = cancellation
         self.is_enough = is_enough
-        self.inbox: SimpleQueue[Report | LiveAttempt | None] = SimpleQueue()
+        self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_stopping = False
+        # Of whom it has not been told that they have begun, and that they have ended.
+        self.unstarted = {task: task.news for task in tasks if task.news is not None}
+        self.untold = dict(self.unstarted)
+        self.news = next(iter(self.untold.values()), None)
         for task in tasks:
             if task.attempts:
-                self.follow_up(task)
+                self.is_to_be_retried(task)
 
     def run(self) -> None:
         is_done = False
@@ -315,6 +346,8 @@ class _Loop:
                 self.stop()
                 self.leave_behind()
             self.place.close(wait=is_done)
+            for task in tuple(self.untold):
+                self.tell_end(task)
 
     def begin_what_may(self) -> None:
         limit = self.place.limit
@@ -344,13 +377,30 @@ class _Loop:
             return
         self.read(news)
 
-    def read(self, news: Report | LiveAttempt | None) -> None:
-        if news is None:
+    def read(self, letter: Letter) -> None:
+        if letter is None:
             self.stop()
-        elif isinstance(news, LiveAttempt):
-            self.watch(news)
-        elif news.attempt in self.under_way:  # one that was given up may report late
-            self.settle(news)
+        elif isinstance(letter, LiveAttempt):
+            self.note_beginning(letter)
+        elif isinstance(letter, Event):
+            if self.news is not None:
+                self.news.pass_on(letter)
+        elif letter.attempt in self.under_way:  # one that was given up may report late
+            self.settle(letter)
+
+    def note_beginning(self, attempt: LiveAttempt) -> None:
+        task = attempt.task
+        if task.is_timed:
+            self.watch(attempt)
+        if not attempt.is_preparing:
+            news = self.unstarted.pop(task, None)
+            if news is not None:
+                news.started(task, attempt.began)
+
+    def tell_end(self, task: Task) -> None:
+        news = self.untold.pop(task, None)
+        if news is not None:
+            news.ended(task)
 
     def settle(self, report: Report) -> None:
         attempt, task = report.attempt, report.attempt.task
@@ -367,8 +417,8 @@ class _Loop:
                 outcome=Outcome.TIMED_OUT, payload=attempt.overdue
             )
         task.settle(report, self.is_stopping or attempt.cancellation.requested)
-        if not self.is_stopping:
-            self.follow_up(task)
+        if self.is_stopping or not self.is_to_be_retried(task):
+            self.tell_end(task)
 
     def watch(self, attempt: LiveAttempt) -> None:
         """Look after a timed attempt that has begun, when its time may be over."""
@@ -389,7 +439,7 @@ class _Loop:
             outcome = self.place.left_behind
             self.settle(Report(attempt, outcome, attempt.overdue, attempt.began, now))
 
-    def follow_up(self, task: Task) -> None:
+    def is_to_be_retried(self, task: Task) -> bool:
         """See to what an attempt's end asks for: another attempt, or stopping all."""
         retry, error = task.retry, task.error
         if retry is not None and (error is not None or judges_results(retry)):
@@ -410,19 +460,15 @@ class _Loop:
             else:
                 if seconds is not None:
                     self.pause(task, seconds)
-                    return
+                    return True
                 task.outcome, task.error = Outcome.SUCCEEDED, None
         if task.error is not None and self.is_enough(task):
             self.stop()
+        return False
 
     def pause(self, task: Task, seconds: float) -> None:
-        logger().warning(
-            "%s: attempt %d is followed by another in %.3g s: %s",
-            task.name,
-            len(task.attempts),
-            seconds,
-            "its result asks for it" if task.error is None else error_text(task.error),
-        )
+        if task.news is not None:
+            task.news.retried(task, seconds)
         due = perf_counter() + seconds
         heapq.heappush(self.pausing, (due, next(self.numbers), task))
 

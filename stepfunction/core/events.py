@@ -1,0 +1,285 @@
+"""Events: what an execution tells while it runs, and who is told.
+
+Listeners are called by the thread that called ``execute()``, one event after the
+other. What happens in other threads and processes is passed on to that thread by the
+line of the attempt that it belongs to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from threading import get_ident
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+from stepfunction.core.execution import Attempt, Execution, Outcome, Status
+from stepfunction.core.logger import hears, log, logger
+
+if TYPE_CHECKING:
+    from stepfunction.core.context import Line
+    from stepfunction.core.workers import Task
+
+# The keys of ``children`` that lead to a nested execution.
+Path: TypeAlias = tuple[str | tuple[str, str], ...]
+
+
+class Event(NamedTuple):
+    """Something that has just happened in an execution.
+
+    Attributes:
+        kind: ``"execution_started"`` or ``"execution_ended"``; of a step
+            ``"step_started"``, ``"step_retried"`` before another attempt and, when it
+            has ended, ``"step_"`` and its outcome in small letters, as
+            ``"step_succeeded"`` or ``"step_timed_out"``; of a task of a parallel step
+            the same with ``"task_"``.
+        time: When it happened, in seconds since the epoch.
+        root_id: The ``id`` of the outermost execution.
+        execution_id: The ``id`` of the execution in which it happened.
+        workflow: The name of its workflow.
+        path: The keys of ``children`` that lead to that execution from the outermost,
+            whose own path is empty.
+        step: The name of the step; None for an event of the execution.
+        task: The name of the task; None for an event of the step.
+        tasks: The names of all tasks, where a parallel step starts.
+        outcome: How the step or task ended, or the attempt that is not the last.
+        status: How the execution ended.
+        attempts: The calls that have been made, where it ended or is retried.
+        duration: How long it took, in seconds, where it ended.
+        error: What it failed with.
+        pause: How many seconds pass before it is retried.
+        next_step: The step that follows a failed one.
+        execution: The execution as it stands; None where it runs in another process.
+    """
+
+    kind: str
+    time: float
+    root_id: str
+    execution_id: str
+    workflow: str
+    path: Path = ()
+    step: str | None = None
+    task: str | None = None
+    tasks: tuple[str, ...] = ()
+    outcome: Outcome | None = None
+    status: Status | None = None
+    attempts: tuple[Attempt, ...] = ()
+    duration: float | None = None
+    error: BaseException | None = None
+    pause: float | None = None
+    next_step: str | None = None
+    execution: Execution | None = None
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether something failed: what is told also to those who hear little."""
+        return self.error is not None or self.pause is not None
+
+    def __repr__(self) -> str:
+        subject = [name for name in (self.task, self.step) if name is not None]
+        names = " of ".join(map(repr, [*subject, self.workflow]))
+        where = f" at {' / '.join(map(key_text, self.path))}" if self.path else ""
+        return f"<Event {self.kind}: {names}{where}>"
+
+    def __reduce__(self) -> Any:
+        return Event, (*self[:-1], None)
+
+
+def key_text(key: str | tuple[str, str]) -> str:
+    """Give a key of ``children`` as text, a task's as ``step.task``."""
+    return key if isinstance(key, str) else ".".join(key)
+
+
+Listener: TypeAlias = Callable[[Event], object]
+
+
+class Audience:
+    """Who is told of an execution, and of all that is nested in it.
+
+    Attributes:
+        tell: What is called with each event, on the thread that runs the execution.
+        root_id: The ``id`` of the outermost execution.
+        hears_all: Whether anybody hears more than what fails.
+    """
+
+    __slots__ = ("tell", "root_id", "hears_all")
+
+    def __init__(
+        self, tell: Callable[[Event], object], root_id: str, hears_all: bool
+    ) -> None:
+        self.tell = tell
+        self.root_id = root_id
+        self.hears_all = hears_all
+
+    def reach(self, path: Path) -> Reach:
+        """Give what lets a nested execution, wherever it runs, be told of too."""
+        return Reach(path, self.root_id, self.hears_all)
+
+
+class Reach(NamedTuple):
+    """What a nested execution must know to be told of, in whatever process."""
+
+    path: Path
+    root_id: str
+    hears_all: bool
+
+    def extend_to(self, execution: Execution, line: Line | None) -> None:
+        """Let an execution that runs in an attempt be told of by its line."""
+        if line is None:  # on somebody else's workers, with a log of their own
+            gather(execution, ())
+            return
+        execution._path = self.path
+        execution._audience = Audience(line.pass_on, self.root_id, self.hears_all)
+
+
+def gather(execution: Execution, listeners: Iterable[Listener]) -> None:
+    """Let an execution be told of to listeners, and to the log if anybody reads it."""
+    told = list(listeners)
+    hears_all = bool(told)
+    if hears("ERROR"):
+        told.append(log)
+        hears_all = hears_all or hears("INFO")
+    if not told:
+        return
+
+    def tell(event: Event) -> None:
+        for listener in told:
+            try:
+                listener(event)
+            except Exception:
+                logger().exception("listener %r failed at %r", listener, event)
+
+    execution._audience = Audience(tell, execution.id, hears_all)
+
+
+def _tell(execution: Execution, kind: str, time: float, **facts: Any) -> None:
+    audience = execution._audience
+    assert audience is not None
+    audience.tell(
+        Event(
+            kind,
+            time,
+            audience.root_id,
+            execution.id,
+            execution.workflow,
+            execution._path,
+            execution=execution,
+            **facts,
+        )
+    )
+
+
+class Telling(dict[str, Any]):
+    """The moves of an execution whose listeners hear all: to look one up tells."""
+
+    def __init__(self, execution: Execution, moves: Mapping[str, Any]) -> None:
+        super().__init__(moves)
+        self._execution = execution
+        _tell(execution, "execution_started", execution.started)
+
+    def __getitem__(self, name: str) -> Any:
+        tell_news(self._execution)
+        move = super().__getitem__(name)
+        tasks = tuple(name for name, _ in move[-1].tasks() if name is not None)
+        now = self._execution._epoch + perf_counter()
+        _tell(self._execution, "step_started", now, step=name, tasks=tasks)
+        return move
+
+
+def tell_news(execution: Execution, next_step: str | None = None) -> None:
+    """Tell of the steps that have ended and have not been told of."""
+    audience = execution._audience
+    assert audience is not None
+    for record in execution._records_from(execution._told):
+        execution._told += 3
+        if not audience.hears_all and record.error is None:
+            continue
+        began = record.started or execution.started
+        _tell(
+            execution,
+            f"step_{record.outcome.lower()}",
+            began + record.duration,
+            step=record.step,
+            outcome=record.outcome,
+            attempts=record.attempts,
+            duration=record.duration,
+            error=record.error,
+            next_step=next_step,
+        )
+
+
+def tell_end(execution: Execution) -> None:
+    """Tell of what has not been told, and that the execution has ended."""
+    tell_news(execution)
+    if execution._audience is not None and execution._audience.hears_all:
+        _tell(
+            execution,
+            "execution_ended",
+            execution.started + execution.duration,
+            status=execution.status,
+            duration=execution.duration,
+            error=execution.error,
+        )
+
+
+class News:
+    """What is told of the tasks of one step, by the thread that performs it."""
+
+    __slots__ = ("_execution", "_step", "_home", "hears_all")
+
+    def __init__(self, execution: Execution, step: str) -> None:
+        audience = execution._audience
+        assert audience is not None
+        self._execution = execution
+        self._step = step
+        self._home = get_ident()
+        self.hears_all = audience.hears_all
+
+    @property
+    def is_at_home(self) -> bool:
+        """Whether this is the thread that tells."""
+        return get_ident() == self._home
+
+    def pass_on(self, event: Event) -> None:
+        """Tell what was told of an execution that is nested in a task."""
+        assert self._execution._audience is not None
+        self._execution._audience.tell(event)
+
+    def started(self, task: Task, began: float) -> None:
+        """Tell that the first attempt of a task has begun."""
+        if task.key is not None and self.hears_all:
+            self._tell("started", task, self._execution._epoch + began)
+
+    def retried(self, task: Task, pause: float) -> None:
+        """Tell that a failed attempt is followed by another."""
+        ended = self._execution._epoch + perf_counter()
+        self._tell("retried", task, ended, pause=pause, **self._facts(task))
+
+    def ended(self, task: Task) -> None:
+        """Tell that there will be no other attempt."""
+        if task.key is None or not (self.hears_all or task.error is not None):
+            return
+        facts = self._facts(task)
+        outcome = facts["outcome"]
+        ended = self._execution._epoch + perf_counter()
+        duration = task.attempts[-1][2] - task.attempts[0][1] if task.attempts else 0.0
+        self._tell(outcome.lower(), task, ended, duration=duration, **facts)
+
+    def _facts(self, task: Task) -> dict[str, Any]:
+        epoch = self._execution._epoch
+        attempts = tuple(
+            Attempt(number, outcome, epoch + began, ended - began, error)
+            for number, (outcome, began, ended, error) in enumerate(task.attempts, 1)
+        )
+        outcome = task.outcome or Outcome.CANCELLED
+        return {"attempts": attempts, "outcome": outcome, "error": task.error}
+
+    def _tell(self, what: str, task: Task, time: float, **facts: Any) -> None:
+        subject = "step" if task.key is None else "task"
+        _tell(
+            self._execution,
+            f"{subject}_{what}",
+            time,
+            step=self._step,
+            task=task.key,
+            **facts,
+        )
