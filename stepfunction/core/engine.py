@@ -424,6 +424,7 @@ def _task(
 
     def open_result(task: Task, child: Execution) -> Any:
         begun(child)  # from another process it is heard of only now
+        child._graph = action  # which stayed here
         return _output_of_child(step, title, child)
 
     nested = NestedCall(action, execution._places, title, own_timeout, begun=begun)

@@ -510,7 +510,7 @@ def _restore(packed: bytes) -> Execution:
     from stepfunction.core.envelope import unpack
 
     execution = Execution.__new__(Execution)
-    execution.__dict__.update(unpack(packed))
+    execution.__dict__.update(unpack(packed), _graph=None)
     execution._cancellation = Cancellation()
     return execution
 

@@ -43,11 +43,11 @@ def hears(level: str) -> bool:
         return False  # nobody has set anything up
     import logging
 
-    if logging.Logger.callHandlers.__module__ != logging.__name__:
-        return True  # somebody listens in, as Sentry does
     ours: logging.Logger | None = logger()
     if ours is None or not ours.isEnabledFor(logging.getLevelName(level)):
         return False
+    if logging.Logger.callHandlers.__module__ != logging.__name__:
+        return True  # somebody listens in, as Sentry does
     while ours is not None:
         if any(type(handler) is not logging.NullHandler for handler in ours.handlers):
             return True
