@@ -406,11 +406,12 @@ class Execution:
         """Give the record of the failure that led to the present step, if one did."""
         if self._first_failure is None:
             return None
-        return next(self._records_from(self._last_failure))
+        index = self._last_failure
+        return next(self._records_from(index, index + 3))
 
-    def _records_from(self, index: int) -> Iterator[StepRecord]:
-        """Give the records of the steps noted from there on, without their tasks."""
-        for at in range(index, len(self._journal), 3):
+    def _records_from(self, begin: int, end: int) -> Iterator[StepRecord]:
+        """Give the records of the steps noted between, without their tasks."""
+        for at in range(begin, end, 3):
             entry, ended, result = self._journal[at : at + 3]
             value = self._journal[at - 1] if at else self.input
             began = self._journal[at - 2] if at else self._began
