@@ -70,11 +70,6 @@ class Event(NamedTuple):
     next_step: str | None = None
     execution: Execution | None = None
 
-    @property
-    def is_trouble(self) -> bool:
-        """Whether something failed: what is told also to those who hear little."""
-        return self.error is not None or self.pause is not None
-
     def __repr__(self) -> str:
         subject = [name for name in (self.task, self.step) if name is not None]
         names = " of ".join(map(repr, [*subject, self.workflow]))
