@@ -8,7 +8,7 @@ slow_core := core/test_heartbeat.py core/test_orphans.py core/test_traps.py
 not_core := contrib django drawing executors \
 	test_examples.py test_properties.py test_readme.py test_soak.py
 
-.PHONY: help demo test test-core test-slow test-all stress soak lint check bench \
+.PHONY: help demo pictures test test-core test-slow test-all stress soak lint check bench \
 	cover build clean
 .NOTPARALLEL:
 
@@ -18,7 +18,10 @@ help: ## list the targets
 demo: $(VENV)/.has-drawing ## run the car purchase workflow and draw it
 	$(python) examples/car_purchase.py
 
-test: $(VENV)/.has-test ## run all tests
+pictures: $(VENV)/.has-drawing ## make the pictures of the documents
+	$(python) examples/run_picture.py examples/car_purchase_run.svg
+
+test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests
 	$(python) -m pytest
 
 test-core: $(VENV)/.has-test-core ## run the tests that need no extra, in a minute
@@ -61,6 +64,11 @@ clean: ## remove all that these targets made
 	rm -rf .venv* build dist *.egg-info .coverage* .hypothesis .*_cache
 	rm -f car_purchase.db car_purchase.svg
 	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# Without a browser its tests are skipped, which CI does not allow.
+$(VENV)/.has-browser: $(VENV)/.made .ci/browser
+	-@.ci/browser
+	@touch $@
 
 # Stamps, so that a second run has nothing to install.
 $(VENV)/.has-%: $(VENV)/.made setup.cfg setup.py

@@ -133,6 +133,28 @@ def test_nested_shows_the_executions_inside_executions(run):
         """)
 
 
+def test_listeners_prints_what_happens_and_counts_failures(run):
+    assert run(EXAMPLES / "listeners.py") == dedent("""\
+        Shop: execution_started
+        Parse: step_started
+        Parse: step_succeeded
+        Sell: step_started
+        ship: task_started
+        ship: task_succeeded
+        pay: task_started
+          Payment: execution_started
+          Charge: step_started
+          Charge: step_retried (the bank does not answer)
+          Charge: step_failed (the bank does not answer)
+          Payment: execution_ended (the bank does not answer)
+        pay: task_failed (task 'pay' of step 'Sell': nested workflow 'Payment' failed \
+at its step 'Charge': ConnectionError: the bank does not answer)
+        Sell: step_succeeded
+        Shop: execution_ended
+        failures: {'Payment.Charge': 2}
+        """)
+
+
 # Settings are made once in a process, so each of these tests has a process of its own.
 DJANGO_CLIENT = """\
 import django_view as project
@@ -197,6 +219,28 @@ def test_dask_cluster_estimates_pi_on_two_workers(run):
         """)
 
 
+def test_progress_tells_a_file_what_its_workflow_did(run, tmp_path):
+    code = dedent(f"""\
+        import runpy, sys
+        with open("log.txt", "w") as sys.stderr:
+            runpy.run_path({str(EXAMPLES / "progress.py")!r}, run_name="__main__")
+        """)
+    assert run("-c", code) == "published here and there\n"
+    log = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    lines = re.sub(r" in [\d.]+ m?s", "", log).splitlines()
+    assert lines[:3] == [
+        "Album / Fetch: attempt 1 is followed by another: ConnectionError: no answer",
+        "Album / Fetch succeeded, 2 attempts",
+        "Album / Shrink.picture 7 failed: ValueError: picture 7 is damaged",
+    ]
+    assert sorted(lines[4:8]) == [
+        f"Album / Publish.{place} / {step} succeeded"
+        for place in ("here", "there")
+        for step in ("Sort", "Upload")
+    ]
+    assert lines[-1] == "Album COMPLETED"
+
+
 WITHOUT_DASK = """\
 import sys
 sys.modules["distributed"] = None
@@ -212,3 +256,11 @@ def test_dask_cluster_says_what_to_install_where_dask_is_missing(run):
     assert run("-c", WITHOUT_DASK) == (
         "This example needs Dask: pip install distributed\n"
     )
+
+
+def test_run_picture(run, tmp_path):
+    lines = run(EXAMPLES / "run_picture.py").splitlines()
+    assert lines[3] == "flowchart TB"
+    assert lines[-1] == "Picture: car_purchase_run.svg"
+    picture = (tmp_path / "car_purchase_run.svg").read_text(encoding="utf-8")
+    assert "1 of 3 failed: inventory (LookupError)" in picture

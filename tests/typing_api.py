@@ -17,9 +17,11 @@ from stepfunction import (
     Context,
     DefinitionError,
     DrawingError,
+    Event,
     Execution,
     ExecutionCancelledError,
     Graph,
+    Listener,
     NoBranchMatchedError,
     Outcome,
     ParallelStepExecutionError,
@@ -174,6 +176,29 @@ def looking_at_records(record: StepRecord, attempt: Attempt) -> None:
     assert_type(attempt.error, BaseException | None)
 
 
+def listening(workflow: StepFunction) -> None:
+    seen: list[Event] = []
+    listener: Listener = seen.append
+    StepFunction("W", listeners=[listener, seen.append, heard])
+    StepFunction("W", listeners=(heard,))
+    assert_type(workflow.execute(3, listeners=[listener]), Execution)
+    assert_type(workflow.start(3, listeners=[heard]), Execution)
+    assert_type(seen[0].kind, str)
+    assert_type(seen[0].time, float)
+    assert_type(seen[0].path, tuple[str | tuple[str, str], ...])
+    assert_type(seen[0].step, str | None)
+    assert_type(seen[0].tasks, tuple[str, ...])
+    assert_type(seen[0].outcome, Outcome | None)
+    assert_type(seen[0].status, Status | None)
+    assert_type(seen[0].attempts, tuple[Attempt, ...])
+    assert_type(seen[0].error, BaseException | None)
+    assert_type(seen[0].execution, Execution | None)
+
+
+def heard(event: Event) -> int:
+    return len(event.workflow)
+
+
 def looking_at_results(results: TaskResults) -> None:
     assert_type(results["task"], Any)
     assert_type(results.failed, Mapping[str, BaseException])
@@ -240,6 +265,8 @@ def what_is_refused(workflow: StepFunction) -> None:
     workflow.name = "Other"  # type: ignore[misc]
     workflow.steps["A"] = plain  # type: ignore[index]
     RetryPolicy(jitter="half")  # type: ignore[arg-type]
+    StepFunction("W", listeners=[plain])  # type: ignore[list-item]
+    workflow.execute(listeners=heard)  # type: ignore[arg-type]
 
 
 def a_name_that_is_misspelt() -> object:

@@ -26,6 +26,8 @@ from stepfunction.core.retry import is_retry, judges_results
 if TYPE_CHECKING:
     from stepfunction.core.events import Listener
 
+_COROUTINE = 0x80  # as ``inspect`` names the flag of a code object
+
 
 class StepArguments(NamedTuple):
     """The arguments of ``StepFunction.add_step``, in its order and as they were given.
@@ -311,7 +313,7 @@ def check_arguments(
         problems.append(_unknown_executor(executor))
     if timeout is not None and not _is_duration(timeout):
         problems.append(f"timeout is seconds above 0, not {timeout!r}")
-    told = checked_listeners(listeners, problems) if listeners else ()
+    told = checked_listeners(listeners, problems)
     if problems:
         raise DefinitionError("execute", problems)
     return told
@@ -323,11 +325,18 @@ def checked_listeners(listeners: Any, problems: list[str]) -> tuple[Listener, ..
         problems.append(f"listeners is a list of callables, not {listeners!r}")
         return ()
     told = tuple(listeners)
-    problems += (
-        f"a listener is a callable of one Event, not {listener!r}"
-        for listener in told
-        if not callable(listener)
-    )
+    for listener in told:
+        code = getattr(listener, "__code__", None)
+        if not callable(listener):
+            problems.append(f"a listener is a callable of one Event, not {listener!r}")
+        elif isinstance(listener, type):
+            problems.append(
+                f"a listener is an object, not the class {listener.__name__}; make one"
+            )
+        elif code is not None and code.co_flags & _COROUTINE:
+            problems.append(
+                f"a listener is a plain function; nobody would await {listener!r}"
+            )
     return told
 
 

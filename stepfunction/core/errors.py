@@ -17,6 +17,7 @@
     │   └── WorkerKilledError                 it was killed because somebody asked
     ├── TransferError (TypeError)             a value cannot cross between processes
     ├── RemoteError                           an exception that could not come over
+    ├── TranscriptError (ValueError)          a text is no transcript of an execution
     └── DrawingError                          a picture cannot be made here
 
 A step's own exception is never replaced: it is in the context, and the
@@ -223,6 +224,10 @@ class RemoteTraceback(Exception):
 
     def __str__(self) -> str:
         return f'\n"""\n{self.args[0]}"""' if self.args else ""
+
+
+class TranscriptError(StepFunctionError, ValueError):
+    """A text is none that ``Execution.to_json()`` has written."""
 
 
 class DrawingError(StepFunctionError):

@@ -13,6 +13,7 @@ from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
+from stepfunction.core.errors import ExecutionCancelledError
 from stepfunction.core.execution import Attempt, Execution, Outcome, Status
 from stepfunction.core.logger import hears, log, logger
 
@@ -184,6 +185,8 @@ class Telling(dict[str, Any]):
     def __getitem__(self, name: str) -> Any:
         execution = self._execution
         tell_news(execution)
+        if execution._cancellation.requested:  # by who was just told
+            raise ExecutionCancelledError("the execution was stopped")
         move = super().__getitem__(name)
         now = execution._epoch + perf_counter()
         tasks = tuple(filter(None, dict(move[-1].tasks())))
@@ -264,7 +267,7 @@ class News:
 
     def retried(self, task: Task, pause: float) -> None:
         """Tell that a failed attempt is followed by another."""
-        ended = self._execution._epoch + perf_counter()
+        ended = self._execution._epoch + task.attempts[-1][2]
         self._tell("retried", task, ended, pause=pause, **self._facts(task))
 
     def ended(self, task: Task) -> None:
@@ -273,9 +276,12 @@ class News:
             return
         facts = self._facts(task)
         outcome = facts["outcome"]
-        ended = self._execution._epoch + perf_counter()
-        duration = task.attempts[-1][2] - task.attempts[0][1] if task.attempts else 0.0
-        self._tell(outcome.lower(), task, ended, duration=duration, **facts)
+        ended, duration = perf_counter(), 0.0
+        if task.attempts:  # which may have been heard of late
+            ended = task.attempts[-1][2]
+            duration = ended - task.attempts[0][1]
+        time = self._execution._epoch + ended
+        self._tell(outcome.lower(), task, time, duration=duration, **facts)
 
     def _facts(self, task: Task) -> dict[str, Any]:
         epoch = self._execution._epoch

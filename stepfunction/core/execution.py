@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from stepfunction.core.events import Audience, Path
     from stepfunction.core.graph import Graph
     from stepfunction.core.places import Places
+    from stepfunction.core.transcript import Redact
 
 
 class Status(StrEnum):
@@ -225,6 +226,7 @@ class Execution:
     _results_end = 0
     _done: threading.Event | None = None  # of one that start() began
     _timeout = math.inf
+    _is_live = True  # whether it is no transcript, which stays as it is
 
     def __init__(
         self,
@@ -273,7 +275,7 @@ class Execution:
     @property
     def duration(self) -> float:
         """Seconds from its start to its end, or to now while it runs."""
-        running = self.status in (Status.INITIALIZED, Status.RUNNING)
+        running = self._is_live and self.status in (Status.INITIALIZED, Status.RUNNING)
         return (perf_counter() if running else self._ended) - self._began
 
     @property
@@ -371,6 +373,133 @@ class Execution:
                 f"execution of {self.workflow!r} failed: {self.error!r}"
             ) from self.error
         return self
+
+    def visualize(
+        self, path: str | os.PathLike[str] | None = None, format: str | None = None
+    ) -> str:
+        """Draw what became of each step into a file.
+
+        Args:
+            path: As in ``StepFunction.visualize``.
+            format: As in ``StepFunction.visualize``.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            DrawingError: As ``StepFunction.visualize``; or if the execution comes out
+                of a pickle or a file, which does not keep the workflow.
+        """
+        from stepfunction.drawing.dot import draw
+        from stepfunction.drawing.trail import trail_of
+
+        trail = trail_of(self)
+        return draw(trail.graph, trail, path, format)
+
+    def to_dot(self) -> str:
+        """Give the drawing of what became of each step as DOT text.
+
+        Raises:
+            DrawingError: If the execution comes out of a pickle or a file.
+        """
+        from stepfunction.drawing.dot import to_dot
+        from stepfunction.drawing.trail import trail_of
+
+        trail = trail_of(self)
+        return to_dot(trail.graph, trail)
+
+    def to_mermaid(self) -> str:
+        """Give the drawing of what became of each step as a Mermaid flowchart.
+
+        Raises:
+            DrawingError: If the execution comes out of a pickle or a file.
+        """
+        from stepfunction.drawing.mermaid import to_mermaid
+        from stepfunction.drawing.trail import trail_of
+
+        trail = trail_of(self)
+        return to_mermaid(trail.graph, trail)
+
+    def _repr_svg_(self) -> str | None:
+        """Give the drawing to a notebook; None where the text has to do."""
+        if self._graph is None:
+            return None
+        from stepfunction.drawing.dot import svg_for_notebook
+        from stepfunction.drawing.trail import trail_of
+
+        trail = trail_of(self)
+        return svg_for_notebook(trail.graph, trail)
+
+    def to_dict(self, *, redact: Redact | None = None) -> dict[str, Any]:
+        """Give all that happened, nested executions too, as data that JSON can hold.
+
+        A value that JSON cannot hold is ``{"$repr": text}``; the module
+        ``stepfunction.core.transcript`` says what else is marked, and how.
+
+        Args:
+            redact: A callable of where a value stands and the value, which gives what
+                to write in its place. Where is a tuple: the name of the step (of a task
+                ``"step.task"``), ``"input"``, ``"output"``, ``"error"`` or
+                ``"traceback"``, then the keys and positions that lead into the value.
+                It is asked for a whole value first, then for its parts; of an
+                exception it is given the texts. What it raises goes on to the caller.
+        """
+        from stepfunction.core.transcript import to_document
+
+        return to_document(self, redact)
+
+    def to_json(
+        self, *, redact: Redact | None = None, indent: int | None = None
+    ) -> str:
+        """Give ``to_dict()`` as a JSON text, which ``from_json`` reads.
+
+        Args:
+            redact: As in ``to_dict``.
+            indent: By how many spaces to indent what is nested; None for one line.
+        """
+        import json
+
+        return json.dumps(self.to_dict(redact=redact), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Execution:
+        """Give an execution back, to look at and to report.
+
+        Nothing that the text names is imported or called. What JSON could not hold is
+        an ``Omitted``, an exception is a ``RemoteError`` with its ``type_name`` and
+        ``text``; only those that say which step failed are what they were.
+
+        Args:
+            text: What ``to_json`` gave.
+
+        Raises:
+            TranscriptError: If it is something else.
+        """
+        from stepfunction.core.transcript import from_text
+
+        return from_text(text)
+
+    def report(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        redact: Redact | None = None,
+        max_chars: int = 5_000,
+    ) -> str:
+        """Write what happened as one HTML file that any browser opens.
+
+        Args:
+            path: The file; by default the workflow's name, made safe, with ``.html``,
+                in the current folder.
+            redact: As in ``to_dict``; nothing is written that it has not seen.
+            max_chars: How much of each value and traceback is shown.
+
+        Returns:
+            The path of the file.
+        """
+        from stepfunction.drawing.report import write_report
+
+        return write_report(self, path, redact, max_chars)
 
     def _failure(self) -> StepExecutionError:
         """Give the error that says which step this execution failed at."""
@@ -517,7 +646,7 @@ def _restore(packed: bytes) -> Execution:
 
 
 class Omitted(NamedTuple):
-    """Stands for a value that could not be pickled and so stayed in its process.
+    """Stands for a value that could not be pickled, or written as JSON.
 
     Attributes:
         text: The value's ``repr``.

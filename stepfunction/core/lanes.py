@@ -416,7 +416,11 @@ class _Lane(threading.Thread):
             return True
         if message[: len(EVENT)] == EVENT:
             if watcher is not None:
-                watcher.pass_on(unpack(message[len(EVENT) :]))
+                try:
+                    watcher.pass_on(unpack(message[len(EVENT) :]))
+                except Exception:  # as of an error's class that only the worker has
+                    text = "an event of the worker process %d cannot be unpickled here"
+                    logger().warning(text, self._process.pid, exc_info=True)
             return True
         if message[: len(LOG)] == LOG:
             if work is None:

@@ -65,7 +65,7 @@ def log(event: Event) -> None:
     import logging
 
     subject, _, what = event.kind.partition("_")
-    level = _ENDINGS.get(what, "ERROR")
+    level = _ENDINGS.get(what, "INFO" if event.error is None else "ERROR")
     if subject == "task" and level == "INFO":
         level = "DEBUG"
     number = logging.getLevelName(level)

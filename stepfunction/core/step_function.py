@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     import tenacity
 
+    from stepfunction.drawing.trail import Trail
+
 
 Error = TypeVar("Error", bound=BaseException)
 
@@ -482,7 +484,10 @@ class StepFunction:
         return done.result()
 
     def visualize(
-        self, path: str | os.PathLike[str] | None = None, format: str | None = None
+        self,
+        path: str | os.PathLike[str] | None = None,
+        format: str | None = None,
+        execution: Execution | None = None,
     ) -> str:
         """Draw the workflow into a file.
 
@@ -491,6 +496,7 @@ class StepFunction:
                 folder.
             format: ``"svg"``, ``"png"``, ``"pdf"`` or ``"dot"``; by default what the
                 path ends in, else SVG; without a path DOT where no Graphviz is found.
+            execution: One of its executions, to draw what became of each step.
 
         Returns:
             The path of the file.
@@ -498,21 +504,59 @@ class StepFunction:
         Raises:
             DefinitionError: If the workflow is not sound.
             DrawingError: If the format is unknown, or needs Graphviz and none is
-                found; the message says what to install.
+                found, which the message says how to install; or if the execution is
+                another workflow's.
         """
         from stepfunction.drawing.dot import draw
 
-        return draw(self.compile(), path, format)
+        return draw(*self._drawn(execution), path, format)
 
-    def to_dot(self) -> str:
+    def to_dot(self, execution: Execution | None = None) -> str:
         """Give the drawing of the workflow as DOT text.
+
+        Args:
+            execution: One of its executions, to draw what became of each step.
 
         Raises:
             DefinitionError: If the workflow is not sound.
+            DrawingError: If the execution is another workflow's.
         """
         from stepfunction.drawing.dot import to_dot
 
-        return to_dot(self.compile())
+        return to_dot(*self._drawn(execution))
+
+    def to_mermaid(self, execution: Execution | None = None) -> str:
+        """Give the drawing of the workflow as a Mermaid flowchart.
+
+        Args:
+            execution: One of its executions, to draw what became of each step.
+
+        Raises:
+            DefinitionError: If the workflow is not sound.
+            DrawingError: If the execution is another workflow's.
+        """
+        from stepfunction.drawing.mermaid import to_mermaid
+
+        return to_mermaid(*self._drawn(execution))
+
+    def _drawn(self, execution: Execution | None) -> tuple[Graph, Trail | None]:
+        """Give the graph to draw, and what the execution left on it."""
+        graph = self.compile()
+        if execution is None:
+            return graph, None
+        from stepfunction.drawing.trail import trail_on
+
+        return graph, trail_on(graph, execution)
+
+    def _repr_svg_(self) -> str | None:
+        """Give the drawing to a notebook; None where the text has to do."""
+        from stepfunction.drawing.dot import svg_for_notebook
+
+        try:
+            graph = self.compile()
+        except DefinitionError:  # not finished yet: validate() says what is missing
+            return None
+        return svg_for_notebook(graph)
 
     def __repr__(self) -> str:
         count = len(self._steps)

@@ -77,6 +77,7 @@ class Task:
         "error",
         "child",
         "news",
+        "has_told_start",
     )
 
     def __init__(
@@ -106,6 +107,7 @@ class Task:
         self.error: BaseException | None = None
         self.child: Execution | None = None
         self.news = news
+        self.has_told_start = False
 
     @property
     def is_timed(self) -> bool:
@@ -116,6 +118,12 @@ class Task:
     def says_start(self) -> bool:
         """Whether an attempt is to say when it begins."""
         return self.is_timed or (self.news is not None and self.news.hears_all)
+
+    def tell_start(self, began: float) -> None:
+        """Tell, once, that the first attempt has begun."""
+        if self.news is not None and not self.has_told_start:
+            self.has_told_start = True
+            self.news.started(self, began)
 
     def settle(self, report: Report, is_stopping: bool = False) -> None:
         """Take note of how an attempt ended, as the task's own end until retried."""
@@ -212,6 +220,8 @@ class LiveAttempt:
         self.is_preparing = False
         self.began = self.heard = perf_counter()
         if self._inbox is not None and self.task.says_start:
+            if self.task.news is not None and self.task.news.is_at_home:
+                self.task.tell_start(self.began)  # before what is nested in it
             self._inbox.put(self)
 
     def live(self) -> None:
@@ -226,7 +236,7 @@ class LiveAttempt:
         if self._inbox is None or news.is_at_home:
             news.pass_on(event)
         else:
-            self._inbox.put(event)
+            self._inbox.put(Passed(self, event))
 
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""
@@ -248,8 +258,15 @@ class Report(NamedTuple):
     ended: float
 
 
+class Passed(NamedTuple):
+    """What is told of an execution that is nested in an attempt."""
+
+    attempt: LiveAttempt
+    event: Event
+
+
 # What comes for the loop: an end, a beginning, an event, or word to stop.
-Letter: TypeAlias = "Report | LiveAttempt | Event | None"
+Letter: TypeAlias = "Report | LiveAttempt | Passed | None"
 MakeContext = Callable[[LiveAttempt], Context]
 
 
@@ -325,9 +342,8 @@ class _Loop:
         self.is_enough = is_enough
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_stopping = False
-        # Of whom it has not been told that they have begun, and that they have ended.
-        self.unstarted = {task: task.news for task in tasks if task.news is not None}
-        self.untold = dict(self.unstarted)
+        # Of whose end it has not been told.
+        self.untold = {task: task.news for task in tasks if task.news is not None}
         self.news = next(iter(self.untold.values()), None)
         for task in tasks:
             if task.attempts:
@@ -382,24 +398,25 @@ class _Loop:
             self.stop()
         elif isinstance(letter, LiveAttempt):
             self.note_beginning(letter)
-        elif isinstance(letter, Event):
-            if self.news is not None:
-                self.news.pass_on(letter)
-        elif letter.attempt in self.under_way:  # one that was given up may report late
+        elif letter.attempt not in self.under_way:
+            return  # it was given up, and speaks late
+        elif isinstance(letter, Report):
             self.settle(letter)
+        elif self.news is not None:
+            self.news.pass_on(letter.event)
 
     def note_beginning(self, attempt: LiveAttempt) -> None:
         task = attempt.task
         if task.is_timed:
             self.watch(attempt)
         if not attempt.is_preparing:
-            news = self.unstarted.pop(task, None)
-            if news is not None:
-                news.started(task, attempt.began)
+            task.tell_start(attempt.began)
 
     def tell_end(self, task: Task) -> None:
         news = self.untold.pop(task, None)
         if news is not None:
+            if task.attempts:  # word of its beginning may not have been read
+                task.tell_start(task.attempts[0][1])
             news.ended(task)
 
     def settle(self, report: Report) -> None:
@@ -468,6 +485,7 @@ class _Loop:
 
     def pause(self, task: Task, seconds: float) -> None:
         if task.news is not None:
+            task.tell_start(task.attempts[0][1])
             task.news.retried(task, seconds)
         due = perf_counter() + seconds
         heapq.heappush(self.pausing, (due, next(self.numbers), task))

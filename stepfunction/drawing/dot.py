@@ -7,121 +7,74 @@ are ``s0``, ``s1``, … and a name is only ever an escaped label.
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import subprocess
-import threading
-import unicodedata
 from collections.abc import Sequence
-from importlib.util import find_spec
 from itertools import count
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from stepfunction.core.errors import DrawingError, did_you_mean
+from stepfunction.core.errors import DrawingError
 from stepfunction.core.graph import Arrow, FanOut, Graph, Step
-from stepfunction.core.logger import logger
+from stepfunction.drawing.layout import has_layouter, laid_out, target_of
+from stepfunction.drawing.signs import (
+    FAILURE,
+    INK,
+    LINE,
+    PAPER,
+    PATH,
+    SIGNS,
+    UNREACHED,
+    Sign,
+    listed,
+    shortened,
+    shown,
+)
+from stepfunction.drawing.trail import Group, Note, Trail
 
-if TYPE_CHECKING:
-    import pydot
-
-
-FORMATS = ("svg", "png", "pdf", "dot")
-# Lines and text outside boxes are readable on light and on dark backgrounds.
-_INK, _PAPER, _LINE, _FAILURE = "#1f2937", "#ffffff", "#7b8794", "#d64550"
 _FONT = "Helvetica"
 
 
-def to_dot(graph: Graph) -> str:
-    """Give the drawing of a graph as DOT text."""
-    text: str = _Drawing(graph).dot.to_string()
+def to_dot(graph: Graph, trail: Trail | None = None) -> str:
+    """Give the drawing of a graph as DOT text.
+
+    Args:
+        graph: What is drawn.
+        trail: What an execution left on it; None to draw the graph alone.
+    """
+    text: str = _Drawing(graph, trail).dot.to_string()
     return text
 
 
-def draw(graph: Graph, path: str | os.PathLike[str] | None, format: str | None) -> str:
+def to_svg(graph: Graph, trail: Trail | None = None) -> str:
+    """Give the drawing of a graph as an ``svg`` element, to stand in a page.
+
+    Raises:
+        DrawingError: If there is no Graphviz, or it fails.
+    """
+    picture = laid_out(to_dot(graph, trail), "svg").decode()
+    return picture[picture.index("<svg") :]  # what comes before has no place in a page
+
+
+def svg_for_notebook(graph: Graph, trail: Trail | None = None) -> str | None:
+    """Give ``to_svg``, or None where Graphviz cannot draw: a notebook has a text."""
+    try:
+        return to_svg(graph, trail) if has_layouter() else None
+    except DrawingError:  # from Graphviz: a trail has all that it needs
+        return None
+
+
+def draw(
+    graph: Graph,
+    trail: Trail | None,
+    path: str | os.PathLike[str] | None,
+    format: str | None,
+) -> str:
     """Draw a graph into a file, as ``StepFunction.visualize``.
 
     Raises:
         DrawingError: If the format is unknown or cannot be had here.
     """
-    target, kind = _target(graph.name, path, format)
-    dot = _Drawing(graph).dot
-    if kind == "dot":
-        picture: bytes = str(dot.to_string()).encode()
-    elif shutil.which("dot") is not None:
-        picture = _laid_out_by_program(dot, kind)
-    else:
-        picture = _laid_out_in_process(dot, kind)
-    target.write_bytes(picture)
+    target, kind = target_of(graph.name, path, format)
+    target.write_bytes(laid_out(to_dot(graph, trail), kind))
     return str(target)
-
-
-def _target(
-    name: str, path: str | os.PathLike[str] | None, format: str | None
-) -> tuple[Path, str]:
-    """Say which file to write, in which format."""
-    can_lay_out = shutil.which("dot") is not None or find_spec("pygraphviz") is not None
-    kind = format.lower() if format is not None else None
-    if kind is None and path is not None:
-        kind = Path(path).suffix[1:].lower() or "svg"
-    if kind is None and not can_lay_out:
-        kind = "dot"
-        logger().warning(
-            "no Graphviz found, so the drawing of %r is written as DOT; "
-            "install Graphviz, or the Python package pygraphviz, for SVG",
-            name,
-        )
-    kind = "svg" if kind is None else kind
-    if kind not in FORMATS:
-        raise DrawingError(
-            f"cannot draw {kind!r}{did_you_mean(kind, FORMATS)}; "
-            f"the formats are {', '.join(FORMATS)}"
-        )
-    if kind != "dot" and not can_lay_out:
-        raise DrawingError(
-            f"drawing {kind.upper()} needs Graphviz, and there is none: "
-            "'pip install pygraphviz' brings it along, or install your system's "
-            "graphviz; format='dot' needs neither"
-        )
-    return Path(path if path is not None else f"{safe_file_name(name)}.{kind}"), kind
-
-
-def safe_file_name(name: str) -> str:
-    """Give a name without what file systems object to."""
-    safe = re.sub(r"[^\w.-]+", "_", name).strip("._")
-    return safe.encode()[:100].decode(errors="ignore") or "workflow"
-
-
-def _laid_out_by_program(dot: pydot.Dot, kind: str) -> bytes:
-    command = ["dot", f"-T{kind}"]
-    text = dot.to_string().encode()
-    try:
-        run = subprocess.run(command, input=text, capture_output=True, check=True)
-    except OSError as error:
-        raise DrawingError(f"Graphviz's dot cannot be run: {error}") from error
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip()
-        raise DrawingError(
-            f"Graphviz's dot could not draw {kind} and ended with exit code "
-            f"{error.returncode}: {reason}"
-        ) from error
-    return run.stdout
-
-
-_in_graphviz = threading.Lock()  # its library is not made for two threads at once
-
-
-def _laid_out_in_process(dot: pydot.Dot, kind: str) -> bytes:
-    import pygraphviz
-
-    with _in_graphviz:
-        drawing = pygraphviz.AGraph(string=dot.to_string())
-        try:
-            return cast(bytes, drawing.draw(format=kind, prog="dot"))
-        except (OSError, ValueError) as error:
-            raise DrawingError(f"pygraphviz could not draw {kind}: {error}") from error
-        finally:
-            drawing.close()
 
 
 class _Ends(NamedTuple):
@@ -146,19 +99,20 @@ class _Ends(NamedTuple):
 class _Drawing:
     """A graph while it is drawn, with all that is nested in it."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, trail: Trail | None) -> None:
         import pydot
 
         self._pydot = pydot
         self._numbers = count()
+        self._boxes: dict[str, Any] = {}
         self.dot = pydot.Dot(
             "workflow",
             graph_type="digraph",
             compound="true",
             bgcolor=_quoted("transparent"),
             fontname=_quoted(_FONT),
-            fontcolor=_quoted(_LINE),
-            label=_quoted(graph.name),
+            fontcolor=_quoted(LINE),
+            label=_quoted(_titled(graph.name, trail)),
             labelloc="t",
             tooltip=_quoted(graph.name),
             ranksep="0.45",
@@ -167,57 +121,82 @@ class _Drawing:
         self.dot.set_node_defaults(
             shape="box",
             style=_quoted("rounded,filled"),
-            fillcolor=_quoted(_PAPER),
-            color=_quoted(_INK),
-            fontcolor=_quoted(_INK),
+            fillcolor=_quoted(PAPER),
+            color=_quoted(INK),
+            fontcolor=_quoted(INK),
             fontname=_quoted(_FONT),
             fontsize="12",
         )
         self.dot.set_edge_defaults(
-            color=_quoted(_LINE),
-            fontcolor=_quoted(_LINE),
+            color=_quoted(LINE),
+            fontcolor=_quoted(LINE),
             fontname=_quoted(_FONT),
             fontsize="11",
             arrowsize="0.8",
         )
         start = self._add_mark("start", "circle", self.dot)
-        ends = self._add_steps(graph, self.dot)
-        self._connect(start, ends[graph.start], {})
+        ends = self._add_steps(graph, self.dot, trail)
+        is_taken = None if trail is None else trail.began
+        self._connect(start, ends[graph.start], _arrow_look(None, is_taken))
 
     def _new_id(self) -> str:
         return f"s{next(self._numbers)}"
 
-    def _add_steps(self, graph: Graph, container: Any) -> dict[str, _Ends]:
+    def _add_steps(
+        self, graph: Graph, container: Any, trail: Trail | None
+    ) -> dict[str, _Ends]:
         """Draw the steps of a graph into a container, and their arrows."""
+        columns = _columns(graph)
         ends = {
-            name: self._add_step(graph, step, container)
+            name: self._add_step(graph, step, container, trail)
             for name, step in graph.table.items()
         }
         for name, step in graph.table.items():
+            taken = None if trail is None else trail.taken(name)
             for arrow in step.arrows():
-                self._connect(ends[name], ends[arrow.target], _arrow_look(arrow))
+                is_taken = None if taken is None else arrow in taken
+                look = _arrow_look(arrow, is_taken)
+                if columns and columns[name] != columns[arrow.target]:
+                    if self._is_said(arrow, is_taken, ends[name]):
+                        continue
+                    look["constraint"] = "false"
+                self._connect(ends[name], ends[arrow.target], look)
             if ends[name].cluster is not None and _may_end(step):
                 mark = self._add_mark("end", "doublecircle", container)
-                self._connect(ends[name], mark, {})
+                is_taken = None if trail is None else trail.end == name
+                self._connect(ends[name], mark, _arrow_look(None, is_taken))
         return ends
 
-    def _add_step(self, graph: Graph, step: Step, container: Any) -> _Ends:
+    def _is_said(self, arrow: Arrow, is_taken: bool | None, ends: _Ends) -> bool:
+        """Say in its step's box where an arrow leads, if it is one of too many."""
+        if arrow.kind != "failure" or is_taken:
+            return False
+        box = self._boxes[ends.cluster or ends.entry]
+        asked = arrow.label or "on failure"
+        line = _quoted(f"{asked} → {shortened(arrow.target)}")[1:]
+        said = box.get_label()[:-1]
+        if ends.cluster is None:
+            box.set_label(f"{said}\\n{line}")
+        else:  # whose lines are left-aligned, each by its own end
+            said = said.removesuffix("\\l")
+            box.set_label(f"{said}\\l{line[:-1]}\\l\"")
+        return True
+
+    def _add_step(
+        self, graph: Graph, step: Step, container: Any, trail: Trail | None
+    ) -> _Ends:
         is_failure_step = step.name in graph.failure_steps
+        note = None if trail is None else trail.note(step.name)
         if isinstance(step.action, Graph):
-            return self._add_nested(step.name, step.action, container, is_failure_step)
+            inner = trail and trail.inside(step.name, None, step.action)
+            return self._add_nested(
+                step.name, step.action, container, is_failure_step, note, inner
+            )
         if not isinstance(step.action, FanOut):
             look = _step_look(step, is_failure_step)
-            return self._add_node(step.name, container, look)
-        cluster = self._new_cluster(step.name, is_failure_step)
-        look = {"shape": "octagon" if is_failure_step else "box", "style": "filled"}
-        tasks = [
-            (
-                self._add_nested(name, task, cluster, is_failure_step)
-                if isinstance(task, Graph)
-                else self._add_node(name, cluster, look)
-            )
-            for name, task in step.action.tasks.items()
-        ]
+            return self._add_node(step.name, container, look, note)
+        cluster = self._new_cluster(step.name, is_failure_step, note)
+        tasks = self._add_tasks(step, step.action, cluster, is_failure_step, trail)
         # Many tasks stand in rows, which arrows that are not drawn keep apart.
         columns = max(_MOST_IN_A_ROW, round(len(tasks) ** 0.5))
         for above, below in zip(tasks, tasks[columns:]):
@@ -234,12 +213,49 @@ class _Drawing:
             deepest + (len(tasks) - 1) // columns,
         )
 
+    def _add_tasks(
+        self,
+        step: Step,
+        fan_out: FanOut,
+        cluster: Any,
+        is_failure_step: bool,
+        trail: Trail | None,
+    ) -> list[_Ends]:
+        look = {"shape": "octagon" if is_failure_step else "box", "style": "filled"}
+        names, groups = list(fan_out.tasks), list[Group]()
+        if trail is not None:
+            names, groups = trail.groups(step, fan_out)
+        drawn = []
+        for name in names:
+            task = fan_out.tasks[name]
+            note = None if trail is None else trail.note(step.name, name)
+            if isinstance(task, Graph):
+                inner = trail and trail.inside(step.name, name, task)
+                drawn.append(
+                    self._add_nested(name, task, cluster, is_failure_step, note, inner)
+                )
+            else:
+                drawn.append(self._add_node(name, cluster, look, note))
+        for group in groups:
+            stack = {**look, "peripheries": "3"}
+            tooltip = listed(group.names, _MOST_NAMES)
+            drawn.append(
+                self._add_node(group.text, cluster, stack, group.note, tooltip)
+            )
+        return drawn
+
     def _add_nested(
-        self, name: str, graph: Graph, container: Any, is_failure_step: bool
+        self,
+        name: str,
+        graph: Graph,
+        container: Any,
+        is_failure_step: bool,
+        note: Note | None,
+        trail: Trail | None,
     ) -> _Ends:
         label = name if name == graph.name else f"{name}: {graph.name}"
-        cluster = self._new_cluster(label, is_failure_step)
-        ends = self._add_steps(graph, cluster)
+        cluster = self._new_cluster(label, is_failure_step, note)
+        ends = self._add_steps(graph, cluster, trail)
         container.add_subgraph(cluster)
         last = [
             ends[step.name].exit
@@ -250,25 +266,47 @@ class _Drawing:
         depth = sum(end.depth for end in ends.values())
         return _Ends(start, last[-1] if last else start, cluster.get_name(), depth)
 
-    def _new_cluster(self, label: str, is_failure_step: bool) -> Any:
-        color = _FAILURE if is_failure_step else _LINE
-        return self._pydot.Cluster(
+    def _new_cluster(
+        self, label: str, is_failure_step: bool, note: Note | None
+    ) -> Any:
+        color = FAILURE if is_failure_step else LINE
+        look: dict[str, Any] = {
+            "style": _quoted("dashed" if is_failure_step else "rounded"),
+            "color": _quoted(color),
+            "fontcolor": _quoted(color),
+        }
+        if note is not None:
+            look.update(_CLUSTER_LOOKS[note.sign.name])
+        cluster = self._pydot.Cluster(
             self._new_id(),
-            label=_quoted(label),
+            label=_quoted(label) if note is None else _left_aligned(label, note),
             tooltip=_quoted(label),
             labeljust="l",
-            style=_quoted("dashed" if is_failure_step else "rounded"),
-            color=_quoted(color),
-            fontcolor=_quoted(color),
             fontname=_quoted(_FONT),
             fontsize="12",
             margin="12",
+            **look,
         )
+        self._boxes[cluster.get_name()] = cluster
+        return cluster
 
-    def _add_node(self, label: str, container: Any, look: dict[str, Any]) -> _Ends:
+    def _add_node(
+        self,
+        label: str,
+        container: Any,
+        look: dict[str, Any],
+        note: Note | None = None,
+        tooltip: str | None = None,
+    ) -> _Ends:
         name = self._new_id()
-        texts: dict[str, Any] = {"label": _quoted(label), "tooltip": _quoted(label)}
-        container.add_node(self._pydot.Node(name, **texts, **look))
+        text = _quoted(label)
+        texts: dict[str, Any] = {"label": text, "tooltip": text}
+        if note is not None:
+            look = {**look, **_NODE_LOOKS[note.sign.name]}
+            texts["label"] = _quoted(_noted(label, note))
+            texts["tooltip"] = _quoted(tooltip or label)
+        self._boxes[name] = node = self._pydot.Node(name, **texts, **look)
+        container.add_node(node)
         return _Ends(name, name, None)
 
     def _add_mark(self, what: str, shape: str, container: Any) -> _Ends:
@@ -278,8 +316,8 @@ class _Drawing:
             "tooltip": _quoted(what),
             "width": "0.2",
             "style": "filled",
-            "fillcolor": _quoted(_LINE),
-            "color": _quoted(_LINE),
+            "fillcolor": _quoted(LINE),
+            "color": _quoted(LINE),
         }
         name = self._new_id()
         container.add_node(self._pydot.Node(name, **look))
@@ -297,25 +335,70 @@ class _Drawing:
 def _step_look(step: Step, is_failure_step: bool) -> dict[str, Any]:
     look: dict[str, Any] = {}
     if is_failure_step:
-        look = {"shape": "octagon", "style": "filled", "color": _quoted(_FAILURE)}
+        look = {"shape": "octagon", "style": "filled", "color": _quoted(FAILURE)}
     if _may_end(step):
         look["peripheries"] = "2"
     return look
+
+
+def _columns(graph: Graph) -> dict[str, int]:
+    """Give the column of each step where one would be too long, else nothing.
+
+    Arrows from column to column do not say what stands below what. So a long chain is
+    no strip that nobody can read, and long arrows do not take minutes to lay out.
+    """
+    if len(graph.table) <= _MOST_IN_A_COLUMN:
+        return {}
+    depths, row = {graph.start: 0}, [graph.start]
+    while row:
+        below = []
+        for name in row:
+            for arrow in graph.table[name].arrows():
+                if arrow.target not in depths:
+                    depths[arrow.target] = depths[name] + 1
+                    below.append(arrow.target)
+        row = below
+    return {name: depth // _ROWS for name, depth in depths.items()}
 
 
 def _may_end(step: Step) -> bool:
     return step.next_step is None and step.branch is None
 
 
-def _arrow_look(arrow: Arrow) -> dict[str, Any]:
+def _arrow_look(arrow: Arrow | None, is_taken: bool | None) -> dict[str, Any]:
+    """Say how an arrow is drawn.
+
+    Args:
+        arrow: The arrow; None for one from the start or to an end.
+        is_taken: Whether the execution followed it; None where there is none.
+    """
     look: dict[str, Any] = {}
-    if arrow.label:
+    is_failure = arrow is not None and arrow.kind == "failure"
+    if arrow is not None and arrow.label:
         look["label"] = _quoted(f" {arrow.label} ")
-    if arrow.kind == "failure":
-        look.update(
-            style="dashed", color=_quoted(_FAILURE), fontcolor=_quoted(_FAILURE)
-        )
+    if is_failure:
+        look["style"] = "dashed"
+    if is_taken is False:
+        look.update(_ARROW_NOT_TAKEN)
+    elif is_failure:
+        look.update(color=_quoted(FAILURE), fontcolor=_quoted(FAILURE))
+    elif is_taken:
+        look.update(color=_quoted(PATH), fontcolor=_quoted(PATH))
+    if is_taken:
+        look["penwidth"] = "3"
     return look
+
+
+def _noted(name: str, note: Note) -> str:
+    return "\n".join([shortened(name), *note.lines])
+
+
+def _left_aligned(name: str, note: Note) -> str:
+    return _quoted(_noted(name, note) + "\n").replace("\\n", "\\l")
+
+
+def _titled(name: str, trail: Trail | None) -> str:
+    return name if trail is None else "\n".join([shortened(name), *trail.lines])
 
 
 def _middle(row: Sequence[_Ends]) -> _Ends:
@@ -331,13 +414,37 @@ def _quoted(text: str) -> str:
 
 
 def _shown(character: str) -> str:
-    if character in _ESCAPES:
-        return _ESCAPES[character]
-    if character.isspace():
-        return " "
-    return "\ufffd" if unicodedata.category(character) in _NO_SHAPE else character
+    return _ESCAPES.get(character) or shown(character)
 
 
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "&": "&amp;"}
-_NO_SHAPE = ("Cc", "Cs", "Cn")
 _MOST_IN_A_ROW = 8
+_MOST_IN_A_COLUMN, _ROWS = 60, 25
+_MOST_NAMES = 100
+_ARROW_NOT_TAKEN = {"penwidth": "0.6", "arrowsize": "0.6"}
+
+
+def _node_look(sign: Sign) -> dict[str, str]:
+    style = ",".join(filter(None, ("filled", sign.style)))
+    return {
+        "style": _quoted(style),
+        "fillcolor": _quoted(sign.fill),
+        "color": _quoted(sign.line),
+        "fontcolor": _quoted(sign.ink),
+        "penwidth": f"{sign.width:g}",
+    }
+
+
+def _cluster_look(sign: Sign) -> dict[str, str]:
+    color = LINE if sign is UNREACHED else sign.line
+    return {
+        "style": _quoted(sign.style or "rounded"),
+        "color": _quoted(color),
+        "fontcolor": _quoted(color),
+        "penwidth": f"{sign.width:g}",
+    }
+
+
+_LOOKED_AT = (UNREACHED, *SIGNS.values())
+_NODE_LOOKS = {sign.name: _node_look(sign) for sign in _LOOKED_AT}
+_CLUSTER_LOOKS = {sign.name: _cluster_look(sign) for sign in _LOOKED_AT}

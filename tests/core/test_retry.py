@@ -334,13 +334,11 @@ def test_executions_at_once_do_not_share_their_attempts():
 # --- pauses ---------------------------------------------------------------------
 
 
-def pauses_of(retry, caplog):
-    failure_of(workflow_of(always(ValueError("no")), retry))
-    return [
-        record.args[2]
-        for record in caplog.records
-        if record.name == "stepfunction" and "is followed by another" in record.msg
-    ]
+def pauses_of(retry):
+    events = []
+    with pytest.raises(StepExecutionError):
+        workflow_of(always(ValueError("no")), retry).execute(listeners=[events.append])
+    return [event.pause for event in events if event.kind == "step_retried"]
 
 
 @pytest.mark.parametrize(
@@ -356,8 +354,8 @@ def pauses_of(retry, caplog):
         (RetryPolicy(1, 60, jitter=None), []),
     ],
 )
-def test_without_jitter_the_pauses_are_exact(policy, pauses, caplog):
-    assert pauses_of(policy, caplog) == pytest.approx(pauses)
+def test_without_jitter_the_pauses_are_exact(policy, pauses):
+    assert pauses_of(policy) == pytest.approx(pauses)
 
 
 def test_the_pauses_are_waited_for():
@@ -373,10 +371,10 @@ def test_the_pauses_are_waited_for():
     assert record.duration >= 0.0299
 
 
-def test_full_jitter_draws_each_pause_from_zero_to_its_full_length(caplog):
+def test_full_jitter_draws_each_pause_from_zero_to_its_full_length():
     policy = RetryPolicy(60, interval=0.0001, backoff_rate=2, max_delay=0.0004)
 
-    pauses = pauses_of(policy, caplog)
+    pauses = pauses_of(policy)
 
     full = [0.0001, 0.0002, *[0.0004] * 57]
     assert all(0 <= pause <= most for pause, most in zip(pauses, full, strict=True))
@@ -390,7 +388,8 @@ def test_each_retry_is_logged_with_its_pause_and_the_failure(caplog):
     (record,) = caplog.records
     assert (record.name, record.levelname) == ("stepfunction", "WARNING")
     assert record.getMessage() == (
-        "step 'A': attempt 1 is followed by another in 0.001 s: ValueError: no"
+        "step 'A' of 'Orders': attempt 1 is followed by another in 0.001 s: "
+        "ValueError: no"
     )
 
 
@@ -398,7 +397,8 @@ def test_the_retry_of_a_task_is_logged_with_its_name(caplog):
     workflow_of({"T": Flaky(ValueError("no"))}, parallel=True).execute()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "task 'T' of step 'A': attempt 1 is followed by another in 0 s: ValueError: no"
+        "task 'T' of step 'A' of 'Orders': attempt 1 is followed by another in 0 s: "
+        "ValueError: no"
     ]
 
 
@@ -547,7 +547,7 @@ def test_a_retrying_of_tenacity_decides_when_to_stop():
     assert type(failure.__cause__) is ValueError
 
 
-def test_a_retrying_of_tenacity_decides_how_long_to_wait(caplog):
+def test_a_retrying_of_tenacity_decides_how_long_to_wait():
     retry = tenacity.Retrying(
         stop=tenacity.stop_after_attempt(3),
         wait=tenacity.wait_chain(
@@ -555,7 +555,7 @@ def test_a_retrying_of_tenacity_decides_how_long_to_wait(caplog):
         ),
     )
 
-    assert pauses_of(retry, caplog) == [0.001, 0.003]
+    assert pauses_of(retry) == [0.001, 0.003]
 
 
 def test_a_retrying_of_tenacity_decides_what_is_retried():
@@ -604,7 +604,8 @@ def test_a_retried_result_is_logged(caplog):
     workflow_of(counting_up(), retry).execute()
 
     assert [record.getMessage() for record in caplog.records] == [
-        "step 'A': attempt 1 is followed by another in 0 s: its result asks for it"
+        "step 'A' of 'Orders': attempt 1 is followed by another in 0 s: "
+        "its result asks for it"
     ]
 
 
@@ -841,7 +842,7 @@ class Signal(logging.Handler):
         self.call = call
 
     def emit(self, record):
-        if "is followed by another" in record.msg:
+        if "is followed by another" in record.getMessage():
             self.call()
 
 

@@ -1,0 +1,29 @@
+"""Draw what became of each step: the car purchase that fails half-way.
+
+The only car has just been sold, so the third task of Update_Records fails and
+Handle_Failure undoes the other two. The picture says how each step ended, how long it
+took, which way the execution went, and what failed. The same as text, for a page that
+draws Mermaid, is printed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from contextlib import closing
+
+from car_purchase import PURCHASE, SHOP, TABLES, workflow
+
+
+def main(path: str = "car_purchase_run.svg") -> None:
+    SHOP.unlink(missing_ok=True)
+    with closing(sqlite3.connect(SHOP)) as connection:
+        connection.executescript(TABLES)
+    workflow.execute(PURCHASE % (1, 42_000))
+    execution = workflow.execute(PURCHASE % (2, 42_000))
+    print(execution.to_mermaid())
+    print("Picture:", execution.visualize(path))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,399 @@
+"""The command ``stepfunction``: run, check, draw and list workflows from a shell.
+
+The answer goes to standard output, alone: whatever the workflow itself prints there
+arrives on standard error, beside all that is for people.
+"""
+
+from __future__ import annotations
+
+import atexit
+import codecs
+import json
+import os
+import sys
+import threading
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from math import isfinite
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TextIO
+
+from stepfunction.cli.arguments import FORMATS, parse
+from stepfunction.cli.complaints import (
+    GREEN,
+    RED,
+    colored,
+    list_failures,
+    say,
+    show_failure,
+    show_traceback,
+)
+from stepfunction.cli.targets import (
+    TargetError,
+    build,
+    expand,
+    import_place,
+    load,
+    sources,
+)
+from stepfunction.core.errors import (
+    DefinitionError,
+    ExecutionCancelledError,
+    ExecutionTimeoutError,
+    StepExecutionError,
+    StepFunctionError,
+    TranscriptError,
+    error_text,
+)
+from stepfunction.core.execution import Execution, Status, duration_text
+
+if TYPE_CHECKING:
+    from stepfunction.core.events import Event, Listener
+    from stepfunction.core.step_function import StepFunction
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+_SUFFIXES = {"txt": "text", "gv": "dot", "mmd": "mermaid"}
+_DEEPEST = 100
+
+
+class Refusal(Exception):
+    """The command cannot do what it is asked; the message says what to change."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments; None for those of this program.
+
+    Returns:
+        The exit code: 0 for done, 1 if the workflow failed, 2 for wrong use, 130 if
+        it was interrupted.
+
+    Raises:
+        SystemExit: With 0 where only help or the version is asked for, with 2 where
+            the arguments cannot be read.
+    """
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv)
+        with _stdout_for_the_answer():
+            code, answer = _obey(args)
+        _write(answer)
+        return code
+    except KeyboardInterrupt:
+        say("stepfunction: interrupted")
+        if argv is None and _is_held_up():
+            atexit._run_exitfuncs()  # as on every way out, but for the wait
+            os._exit(INTERRUPTED)
+        return INTERRUPTED
+
+
+def _obey(args: Namespace) -> tuple[int, str | bytes]:
+    """Do what is asked, and give the exit code and what to write."""
+    try:
+        return _COMMANDS[args.command](args)
+    except (Refusal, StepFunctionError) as error:
+        say(f"stepfunction: {error}")
+    except TargetError as error:
+        say(f"stepfunction: {error}")
+        show_traceback(error.__cause__)
+    except OSError as error:  # of the files that are named on the command line
+        where = "" if error.filename is None else f"{error.filename}: "
+        say(f"stepfunction: {where}{error.strerror or error}")
+    return WRONG_USE, ""
+
+
+@contextmanager
+def _stdout_for_the_answer() -> Iterator[None]:
+    """Lead what is printed here, and by child processes, to standard error."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
+def _write(answer: str | bytes) -> None:
+    try:
+        if isinstance(answer, bytes):
+            sys.stdout.buffer.write(answer)
+        else:
+            encoding = sys.stdout.encoding or "utf-8"
+            text = answer.encode(encoding, "backslashreplace").decode(encoding)
+            sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever reads, as head does, has read enough
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _is_held_up() -> bool:
+    """Tell whether a thread that nobody can stop would delay the end of the program."""
+    here = threading.current_thread()
+    others = (thread for thread in threading.enumerate() if thread is not here)
+    return not all(thread.daemon for thread in others)
+
+
+# --- run ----------------------------------------------------------------------------
+
+
+def _run(args: Namespace) -> tuple[int, str]:
+    value = _read_input(args.input)
+    if args.report is not None:
+        _refuse_unwritable(args.report)
+    workflow = load(args.target)
+    execution, failure = _execute(workflow, value, args)
+    if execution is None:
+        return FAILED, ""
+    if not args.progress:  # which has told it
+        _tell_the_end(execution)
+    if failure is not None:
+        show_failure(failure)
+    code = DONE if failure is None else FAILED
+    if args.report is not None and not _write_report(execution, args.report):
+        code = code or WRONG_USE
+    return code, _answer(execution, args.json)
+
+
+def _answer(execution: Execution, is_whole: bool) -> str:
+    if is_whole:
+        return execution.to_json() + "\n"
+    if execution.output is None and execution.status is not Status.COMPLETED:
+        return ""
+    # An escape is right in every encoding, and hard to read.
+    output = json.dumps(plain(execution.output), ensure_ascii=not _has_utf8())
+    return output + "\n"
+
+
+def _execute(
+    workflow: StepFunction, value: Any, args: Namespace
+) -> tuple[Execution | None, StepFunctionError | None]:
+    """Run the workflow and give the execution, if there is one, and how it failed."""
+    begun: list[Execution | None] = []
+
+    def keep(event: Event) -> None:
+        if not begun:
+            begun.append(event.execution)
+
+    listeners: list[Listener] = [] if args.report is None else [keep]
+    if args.progress:
+        listeners.append(_new_progress())
+    options = {"executor": args.executor, "timeout": args.timeout}
+    try:
+        return workflow.execute(value, check=True, listeners=listeners, **options), None
+    except (
+        StepExecutionError,
+        ExecutionTimeoutError,
+        ExecutionCancelledError,
+    ) as error:
+        return error.execution, error
+    except KeyboardInterrupt:
+        if begun and begun[0] is not None:  # to see how far it came
+            _write_report(begun[0], args.report)
+        raise
+    except SystemExit as error:
+        say(f"stepfunction: a step ended the program: {error_text(error)}")
+        show_traceback(error)
+        return None, None
+
+
+def _tell_the_end(execution: Execution) -> None:
+    steps = sum(record.task is None for record in execution.history)
+    is_done = execution.status is Status.COMPLETED
+    status = colored(str(execution.status), GREEN if is_done else RED, sys.stderr)
+    plural = "" if steps == 1 else "s"
+    took = duration_text(execution.duration)
+    say(f"{execution.workflow!r} {status} after {steps} step{plural} in {took}")
+    if is_done:
+        list_failures(execution.failures)
+
+
+def _new_progress() -> Listener:
+    try:
+        from stepfunction.progress import RichProgress
+    except ModuleNotFoundError as error:  # which says what to install
+        raise Refusal(str(error)) from None
+    return RichProgress()
+
+
+def _read_input(given: str | None) -> Any:
+    if given is None:
+        return None
+    text: str | bytes = given
+    if given == "-":
+        text = sys.stdin.buffer.read()
+    elif given.startswith("@"):
+        text = Path(given[1:]).read_bytes()
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        hint = "" if text != given else "; a file is named as @FILE, a text is quoted: "
+        hint = hint and hint + "'\"text\"'"
+        raise Refusal(f"--input is no JSON: {error}{hint}") from None
+
+
+def _refuse_unwritable(file: str) -> None:
+    """Refuse a file before the run whose report could not be kept."""
+    folder = Path(file).absolute().parent
+    if not os.access(folder, os.W_OK) or Path(file).is_dir():
+        raise Refusal(f"{file!r} cannot be written; name a file in a folder that can")
+
+
+def _write_report(execution: Execution, file: str) -> bool:
+    try:
+        say(f"report: {execution.report(file)}")
+    except OSError as error:
+        say(f"stepfunction: the report cannot be written: {error}")
+        return False
+    return True
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Give a value as JSON can hold it; what it cannot hold is marked.
+
+    Tuples become lists. The marks are those of ``Execution.to_dict()``: the ``repr``
+    of a value is ``{"$repr": …}``, a number that is none ``{"$float": …}``.
+    """
+    if value is None or type(value) in (bool, int, str):
+        return value
+    if type(value) is float:
+        return value if isfinite(value) else {"$float": str(value)}
+    if depth < _DEEPEST:
+        if isinstance(value, Mapping) and all(type(key) is str for key in value):
+            return {key: plain(part, depth + 1) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(part, depth + 1) for part in value]
+    try:
+        return {"$repr": repr(value)}
+    except Exception as error:  # any class may do anything here
+        return {"$repr": f"<{type(value).__name__}: its repr failed: {error!r}>"}
+
+
+def _has_utf8() -> bool:
+    return codecs.lookup(_output().encoding).name == "utf-8"
+
+
+def _output() -> TextIO:
+    """Give standard output as it is while it is kept for the answer."""
+    return sys.__stdout__ or sys.stdout
+
+
+# --- check, graph, report, list -----------------------------------------------------
+
+
+def _check(args: Namespace) -> tuple[int, str]:
+    found: dict[str, list[str]] = {}
+    for given in args.targets:
+        found |= _checked(given)
+    answer = ""
+    for target, problems in found.items():
+        if not problems:
+            answer += f"{target}: {colored('ok', GREEN, _output())}\n"
+            continue
+        count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+        say(f"{target}: {colored(count, RED, sys.stderr)}")
+        for problem in problems:
+            say(f"  - {problem}")
+    return (WRONG_USE if any(found.values()) else DONE), answer
+
+
+def _checked(given: str) -> dict[str, list[str]]:
+    """Give the problems of a target, or of each workflow of a module."""
+    target = given
+    found: dict[str, list[str]] = {}
+    try:
+        for target in expand(given):
+            found[target] = _problems(load(target))
+    except TargetError as error:
+        found[target] = [str(error)]
+        if isinstance(cause := error.__cause__, DefinitionError):
+            found[target] = [f"{cause.args[0]}: {text}" for text in cause.problems]
+    return found
+
+
+def _problems(workflow: StepFunction) -> list[str]:
+    try:
+        graph = workflow.compile()
+    except DefinitionError as error:
+        return list(error.problems)
+    from stepfunction.cli.lookalikes import lookalikes
+    from stepfunction.cli.rehearsal import rehearse
+
+    return [*rehearse(graph), *lookalikes(graph)]
+
+
+def _graph(args: Namespace) -> tuple[int, str | bytes]:
+    kind = args.format
+    if kind is None and args.output is not None:
+        ending = Path(args.output).suffix[1:].lower()
+        kind = _SUFFIXES.get(ending, ending)
+        if kind not in FORMATS:
+            raise Refusal(
+                f"{args.output!r} does not end in the name of a format; "
+                f"give --format as one of {', '.join(FORMATS)}"
+            )
+    answer = _drawn(load(args.target), kind or "text")
+    if args.output is None:
+        if isinstance(answer, bytes) and _output().isatty():
+            raise Refusal(f"a terminal cannot show {kind}; name a file with -o FILE")
+        return DONE, answer
+    data = answer if isinstance(answer, bytes) else answer.encode(errors="replace")
+    Path(args.output).write_bytes(data)
+    say(f"drawn: {args.output}")
+    return DONE, ""
+
+
+def _drawn(workflow: StepFunction, kind: str) -> str | bytes:
+    if kind == "text":
+        from stepfunction.drawing.tree import to_tree
+
+        return to_tree(workflow.compile())
+    if kind == "mermaid":
+        return workflow.to_mermaid().rstrip("\n") + "\n"
+    if kind == "dot":
+        return workflow.to_dot().rstrip("\n") + "\n"
+    with TemporaryDirectory() as folder:
+        picture = Path(workflow.visualize(Path(folder, "picture"), kind)).read_bytes()
+    return picture.decode() if kind == "svg" else picture
+
+
+def _report(args: Namespace) -> tuple[int, str]:
+    is_piped = args.run == "-"
+    text = sys.stdin.buffer.read() if is_piped else Path(args.run).read_bytes()
+    try:
+        execution = Execution.from_json(text)
+    except TranscriptError as error:
+        raise Refusal(f"{args.run}: {error}") from None
+    say(f"report: {execution.report(args.output)}")
+    return DONE, ""
+
+
+def _list(args: Namespace) -> tuple[int, str]:
+    module = import_place(args.module)
+    rows = []
+    for name, source in sources(module).items():
+        target = f"{args.module}:{name}"
+        workflow = build(target, source)
+        count = len(workflow.steps)
+        rows.append((target, workflow.name, f"{count} step{'' if count == 1 else 's'}"))
+    if not rows:
+        say(f"{args.module} has no workflows")
+    first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
+    lines = (f"{target:<{first}}  {name:<{second}}  {n}\n" for target, name, n in rows)
+    return DONE, "".join(lines)
+
+
+_COMMANDS: dict[str, Callable[[Namespace], tuple[int, str | bytes]]] = {
+    "run": _run,
+    "check": _check,
+    "graph": _graph,
+    "report": _report,
+    "list": _list,
+}

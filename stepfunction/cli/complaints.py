@@ -1,0 +1,98 @@
+"""Complaints: what a person is told on standard error."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from traceback import StackSummary, TracebackException
+from typing import TextIO
+
+from stepfunction.core.errors import (
+    ParallelStepExecutionError,
+    RemoteTraceback,
+    StepExecutionError,
+    error_text,
+)
+from stepfunction.core.execution import StepRecord
+
+GREEN, RED = "32", "31"
+_MOST_LISTED = 20
+_OUR_FOLDER = str(Path(__file__).parent) + os.sep
+
+
+def say(text: str) -> None:
+    """Write a line on standard error, if anybody still reads it."""
+    with suppress(BrokenPipeError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def colored(text: str, color: str, stream: TextIO) -> str:
+    """Give a text in a color where a terminal shows it, unless NO_COLOR is set."""
+    wanted = stream.isatty() and os.environ.get("TERM") != "dumb"
+    if os.environ.get("NO_COLOR") or not (wanted or os.environ.get("FORCE_COLOR")):
+        return text
+    return f"\033[{color}m{text}\033[0m"
+
+
+def list_failures(failures: Iterable[StepRecord]) -> None:
+    """Say in a line each which steps and tasks failed though the workflow went on."""
+    records = list(failures)
+    for record in records[:_MOST_LISTED]:
+        where = f"step {record.step!r}"
+        if record.task is not None:
+            where = f"task {record.task!r} of {where}"
+        assert record.error is not None
+        say(f"  {where} failed: {error_text(record.error)}")
+    if len(records) > _MOST_LISTED:
+        say(f"  and {len(records) - _MOST_LISTED} more")
+
+
+def show_failure(failure: BaseException) -> None:
+    """Write what went wrong, and the user's exceptions behind it with tracebacks."""
+    say(str(failure))
+    for task, error in _behind(failure):
+        if task is not None:
+            say(f"\ntask {task!r}:")
+        show_traceback(error)
+
+
+def _behind(
+    error: BaseException, task: str | None = None
+) -> Iterator[tuple[str | None, BaseException]]:
+    """Give the user's exceptions behind our own, with the task they are of."""
+    if isinstance(error, ParallelStepExecutionError):
+        for name, inner in error.errors.items():
+            yield from _behind(inner, name if task is None else f"{task}.{name}")
+    elif isinstance(error, StepExecutionError) and error.__cause__ is not None:
+        yield from _behind(error.__cause__, task)
+    else:
+        yield task, error
+
+
+def show_traceback(error: BaseException | None) -> None:
+    """Write an exception with those lines of its traceback that are the user's."""
+    if error is None:
+        return
+    if isinstance(error.__cause__, RemoteTraceback):  # all of it, and as text
+        say(str(error.__cause__.args[0]).rstrip("\n"))
+        return
+    traceback = TracebackException.from_exception(error)
+    if _keep_theirs(traceback) or isinstance(error, SyntaxError):
+        say("".join(traceback.format()).rstrip("\n"))
+
+
+def _keep_theirs(traceback: TracebackException) -> bool:
+    """Leave out our frames and those of the import, and say whether others remain."""
+    theirs = [frame for frame in traceback.stack if _is_theirs(frame.filename)]
+    traceback.stack = StackSummary.from_list(theirs)
+    inside = [traceback.__cause__, traceback.__context__, *(traceback.exceptions or ())]
+    found = [_keep_theirs(it) for it in inside if it is not None]
+    return bool(theirs) or any(found)
+
+
+def _is_theirs(file: str) -> bool:
+    return not file.startswith(("<frozen ", _OUR_FOLDER, importlib.__file__))

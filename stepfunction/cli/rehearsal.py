@@ -1,0 +1,53 @@
+"""Rehearsal: the functions of process steps are sent to a process, and not called.
+
+What this process can pickle, a worker may still be unable to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from stepfunction.core.calls import Call
+from stepfunction.core.errors import WorkerStartError, error_text
+from stepfunction.core.executors import runs_in_processes
+from stepfunction.core.graph import Graph
+
+
+def rehearse(graph: Graph) -> Iterator[str]:
+    """Say which functions do not arrive in a worker process.
+
+    Nested workflows are looked at too. Nothing is started where no step of any runs
+    in processes.
+    """
+    if not graph.uses_processes:
+        return
+    from stepfunction.core.lanes import ProcessLanes
+
+    with ProcessLanes(max_workers=1) as lanes:
+        for where, action in _sent(graph):
+            try:
+                error = lanes.submit(arrive, action).exception()
+            except WorkerStartError as refusal:
+                yield str(refusal)
+                return
+            if error is not None:
+                reason = error_text(error)
+                yield f"{where}: {action.name} does not arrive in a process: {reason}"
+
+
+def arrive(action: Any) -> None:
+    """Take what was sent, in the worker, which has then found all that it names."""
+
+
+def _sent(graph: Graph) -> Iterator[tuple[str, Call | Graph]]:
+    for step in graph.table.values():
+        for task, action in step.tasks():
+            where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
+            if not isinstance(action, Call | Graph):
+                continue
+            if runs_in_processes(step.executor):
+                yield where, action
+            elif isinstance(action, Graph):
+                for inner, part in _sent(action):
+                    yield f"{where}: nested workflow {action.name!r}: {inner}", part

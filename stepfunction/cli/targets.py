@@ -1,0 +1,236 @@
+"""Targets: what a command line calls a workflow, and how it is found.
+
+``package.module:workflow`` or ``path/file.py:workflow``. What stands behind the colon
+is a ``StepFunction``, or a function without required parameters that returns one; with
+nothing there, the only workflow of the module is meant.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from stepfunction.core.errors import closest, did_you_mean, error_text
+from stepfunction.core.step_function import StepFunction
+
+Source: TypeAlias = "StepFunction | Callable[[], object]"
+
+
+class TargetError(Exception):
+    """A target leads to no workflow.
+
+    Where that is for an error in the user's code, it is the ``__cause__``.
+    """
+
+
+def load(target: str) -> StepFunction:
+    """Import a target's module and give its workflow.
+
+    Args:
+        target: ``"package.module:workflow"`` or ``"path/file.py:workflow"``; without
+            ``":workflow"`` if the module has only one.
+
+    Raises:
+        TargetError: If there is no such module, no such workflow, or several.
+    """
+    found = expand(target)
+    if len(found) > 1:
+        listed = ", ".join(found)
+        raise TargetError(f"{target} has {len(found)} workflows; name one: {listed}")
+    place, name = _split(found[0])
+    return build(found[0], _attribute(import_place(place), place, name))
+
+
+def expand(target: str) -> list[str]:
+    """Give the target itself if it names a workflow, else those of all in its module.
+
+    Raises:
+        TargetError: If it is a module that has none, or cannot be imported.
+    """
+    place, name = _split(target)
+    if name:
+        return [target]
+    found = [f"{place}:{name}" for name in sources(import_place(place))]
+    if not found:
+        raise TargetError(f"{place} has no workflow at its top level")
+    return found
+
+
+def _split(target: str) -> tuple[str, str]:
+    place, colon, name = target.rpartition(":")
+    if not colon or "/" in name or "\\" in name:  # as in C:\orders.py
+        return target, ""
+    return place, name
+
+
+def import_place(place: str) -> ModuleType:
+    """Import a module by its name, or by the path of its file.
+
+    The folder of the file, or for a name the current one, becomes the first place to
+    import from, in worker processes too.
+
+    Raises:
+        TargetError: If there is none, or its import fails.
+    """
+    if place.endswith(".py") or "/" in place or os.sep in place:
+        return _import_file(place)
+    _look_first_in(os.getcwd())
+    return _import(place, place)
+
+
+def _import_file(place: str) -> ModuleType:
+    path = Path(place).resolve()
+    if not path.is_file():
+        # By their stems, for all of them end in the same.
+        near = {it.stem: it for it in Path(place).parent.glob("*.py")}
+        meant = closest(Path(place).stem, near)
+        hint = "" if meant is None else f" (did you mean '{near[meant]}'?)"
+        raise TargetError(f"there is no file {place!r}{hint}")
+    if path.suffix != ".py" or "." in path.stem:
+        raise TargetError(
+            f"{place!r} cannot be imported: a file of Python code is called name.py, "
+            "without another dot"
+        )
+    _look_first_in(str(path.parent))
+    module = _import(path.stem, place)
+    file = getattr(module, "__file__", None)
+    if file is None or not os.path.samefile(file, path):
+        raise TargetError(
+            f"{place!r} is imported as {path.stem!r}, and another module of that name "
+            f"is here already: {file or 'a part of Python'}; rename one of the files"
+        )
+    return module
+
+
+def _look_first_in(folder: str) -> None:
+    if folder not in sys.path[:1]:
+        sys.path.insert(0, folder)
+
+
+def _import(name: str, place: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{name}.".startswith(f"{error.name}."):
+            raise TargetError(_missing(name, error.name)) from None
+        raise TargetError(f"{place} cannot be imported: {error_text(error)}") from error
+    except SystemExit as error:
+        raise TargetError(
+            f"{place} ends the program when it is imported ({error_text(error)}); put "
+            'what the script does under: if __name__ == "__main__":'
+        ) from None
+    except Exception as error:
+        hint = ""
+        if "attempted relative import" in str(error):
+            hint = "; name it as package.module:workflow, from the folder above"
+        text = f"{place} cannot be imported: {error_text(error)}{hint}"
+        raise TargetError(text) from error
+
+
+def _missing(name: str, part: str) -> str:
+    """Say which module is missing, and what may have been meant."""
+    parent, _, last = part.rpartition(".")
+    text = f"there is no module {part!r}"
+    if not parent:
+        known = [module.name for module in pkgutil.iter_modules([os.getcwd()])]
+        return text + did_you_mean(last, known)
+    package = sys.modules.get(parent)
+    if part == name and last in vars(package):
+        return f"{text} (did you mean '{parent}:{last}'?)"
+    paths: Iterable[str] = getattr(package, "__path__", ())
+    known = [f"{parent}.{module.name}" for module in pkgutil.iter_modules(paths)]
+    return text + did_you_mean(part, known)
+
+
+def _attribute(module: ModuleType, place: str, name: str) -> Any:
+    try:
+        return attrgetter(name)(module)
+    except AttributeError:
+        found = sources(module)
+        meant = closest(name, found) or closest(name, vars(module))
+        text = f"{place} has no {name!r}"
+        if meant is not None:
+            text += f" (did you mean {meant!r}?)"
+        if found:
+            text += f"; its workflows: {', '.join(found)}"
+        raise TargetError(text) from None
+
+
+def build(target: str, source: Any) -> StepFunction:
+    """Give the workflow that a target stands for, calling what returns it.
+
+    Raises:
+        TargetError: If it is something else, or cannot be built.
+    """
+    if isinstance(source, StepFunction):
+        return source
+    if not callable(source):
+        raise TargetError(
+            f"{target} is no workflow but {_a(source)}; name a StepFunction, or a "
+            "function that returns one"
+        )
+    required = _required(source)
+    if required is None:
+        raise TargetError(f"{target} is called for its workflow, but nobody knows how")
+    if required:
+        raise TargetError(
+            f"{target} is called for its workflow, without arguments, but it requires "
+            f"some: {', '.join(required)}"
+        )
+    try:
+        built = source()
+    except Exception as error:
+        raise TargetError(f"{target}() failed: {error_text(error)}") from error
+    if not isinstance(built, StepFunction):
+        raise TargetError(f"{target}() returned {_a(built)}, not a StepFunction")
+    return built
+
+
+def _a(value: object) -> str:
+    return "None" if value is None else f"a value of type {type(value).__name__!r}"
+
+
+def _required(function: Callable[..., Any]) -> list[str] | None:
+    """Give the parameters that must be given; None if nobody knows."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        it.name
+        for it in parameters
+        if it.default is it.empty and it.kind not in variable
+    ]
+
+
+def sources(module: ModuleType) -> dict[str, Source]:
+    """Give the workflows of a module by name, in the order of the module.
+
+    These are its StepFunctions, and its own functions that can be called without
+    arguments and are annotated to return one. What begins with ``_`` is left out.
+    """
+    found: dict[str, Source] = {}
+    for name, value in vars(module).items():
+        if name.startswith("_") or any(value is known for known in found.values()):
+            continue
+        if isinstance(value, StepFunction) or _builds(value, module):
+            found[name] = value
+    return found
+
+
+def _builds(value: Any, module: ModuleType) -> bool:
+    if not inspect.isfunction(value) or value.__module__ != module.__name__:
+        return False
+    returned = value.__annotations__.get("return")
+    if isinstance(returned, str):
+        returned = returned.rpartition(".")[2].strip("'\"")
+    return returned in (StepFunction, StepFunction.__name__) and not _required(value)

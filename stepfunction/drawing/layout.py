@@ -1,0 +1,123 @@
+"""Layout: DOT text made into a picture by Graphviz, in whichever form it is here."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+from typing import cast
+
+from stepfunction.core.errors import DrawingError, did_you_mean
+from stepfunction.core.logger import logger
+
+FORMATS = ("svg", "png", "pdf", "dot")
+
+
+def has_layouter() -> bool:
+    """Whether there is a Graphviz here."""
+    return shutil.which("dot") is not None or find_spec("pygraphviz") is not None
+
+
+def laid_out(text: str, kind: str) -> bytes:
+    """Give the picture that a DOT text describes.
+
+    Args:
+        text: The DOT text.
+        kind: One of ``FORMATS``.
+
+    Raises:
+        DrawingError: If Graphviz is missing or fails.
+    """
+    if kind == "dot":
+        return text.encode()
+    if shutil.which("dot") is not None:
+        return _laid_out_by_program(text, kind)
+    if find_spec("pygraphviz") is not None:
+        return _laid_out_in_process(text, kind)
+    raise _no_layouter(kind)
+
+
+def _no_layouter(kind: str) -> DrawingError:
+    return DrawingError(
+        f"drawing {kind.upper()} needs Graphviz, and there is none: "
+        "'pip install pygraphviz' brings it along, or install your system's "
+        "graphviz; format='dot' needs neither"
+    )
+
+
+def target_of(
+    name: str, path: str | os.PathLike[str] | None, format: str | None
+) -> tuple[Path, str]:
+    """Say which file to write, in which format.
+
+    Args:
+        name: The name of the workflow.
+        path: As in ``StepFunction.visualize``.
+        format: As in ``StepFunction.visualize``.
+
+    Raises:
+        DrawingError: If the format is unknown or cannot be had here.
+    """
+    can_lay_out = has_layouter()
+    kind = format.lower() if format is not None else None
+    if kind is None and path is not None:
+        kind = Path(path).suffix[1:].lower() or "svg"
+    if kind is None and not can_lay_out:
+        kind = "dot"
+        logger().warning(
+            "no Graphviz found, so the drawing of %r is written as DOT; "
+            "install Graphviz, or the Python package pygraphviz, for SVG",
+            name,
+        )
+    kind = "svg" if kind is None else kind
+    if kind not in FORMATS:
+        raise DrawingError(
+            f"cannot draw {kind!r}{did_you_mean(kind, FORMATS)}; "
+            f"the formats are {', '.join(FORMATS)}"
+        )
+    if kind != "dot" and not can_lay_out:
+        raise _no_layouter(kind)
+    return Path(path if path is not None else f"{safe_file_name(name)}.{kind}"), kind
+
+
+def safe_file_name(name: str) -> str:
+    """Give a name without what file systems object to."""
+    safe = re.sub(r"[^\w.-]+", "_", name).strip("._")
+    return safe.encode()[:100].decode(errors="ignore") or "workflow"
+
+
+def _laid_out_by_program(text: str, kind: str) -> bytes:
+    command = ["dot", f"-T{kind}"]
+    try:
+        run = subprocess.run(
+            command, input=text.encode(), capture_output=True, check=True
+        )
+    except OSError as error:
+        raise DrawingError(f"Graphviz's dot cannot be run: {error}") from error
+    except subprocess.CalledProcessError as error:
+        reason = error.stderr.decode(errors="replace").strip()
+        raise DrawingError(
+            f"Graphviz's dot could not draw {kind} and ended with exit code "
+            f"{error.returncode}: {reason}"
+        ) from error
+    return run.stdout
+
+
+_in_graphviz = threading.Lock()  # its library is not made for two threads at once
+
+
+def _laid_out_in_process(text: str, kind: str) -> bytes:
+    import pygraphviz
+
+    with _in_graphviz:
+        drawing = pygraphviz.AGraph(string=text)
+        try:
+            return cast(bytes, drawing.draw(format=kind, prog="dot"))
+        except (OSError, ValueError) as error:
+            raise DrawingError(f"pygraphviz could not draw {kind}: {error}") from error
+        finally:
+            drawing.close()

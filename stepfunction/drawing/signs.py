@@ -1,0 +1,90 @@
+"""Signs: how an outcome looks, in signs and words as well as in colours."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from stepfunction.core.execution import Outcome, Status
+
+# Lines and text outside boxes are readable on light and on dark backgrounds.
+INK, PAPER, LINE, FAILURE, PATH = "#1f2937", "#ffffff", "#7b8794", "#d64550", "#2f7fd0"
+_MOST_CHARACTERS = 48
+
+
+class Sign(NamedTuple):
+    """How an outcome looks.
+
+    Attributes:
+        name: One word for it, which looks share.
+        mark: The character that stands for it.
+        line: The colour of borders, and of text that has no box.
+        fill: The colour of boxes.
+        ink: The colour of the text in them.
+        width: How wide borders are.
+        style: How borders are drawn; nothing where they are not broken.
+    """
+
+    name: str
+    mark: str
+    line: str
+    fill: str
+    ink: str
+    width: float
+    style: str = ""
+
+
+_DONE = Sign("done", "✓", "#2b8a4b", "#e9f7ee", INK, 1.5)
+_FAILED = Sign("failed", "✗", FAILURE, "#fdecec", INK, 3)
+_LATE = Sign("late", "◷", "#b07010", "#fff4e0", INK, 3, "dashed")
+_STOPPED = Sign("stopped", "⊘", LINE, "#eceef1", INK, 2, "dotted")
+UNREACHED = Sign("unreached", "", "#9aa5b1", "#f3f4f6", "#5b6470", 0.8, "dashed")
+SIGNS = {
+    Outcome.SUCCEEDED: _DONE,
+    Outcome.FAILED: _FAILED,
+    Outcome.CRASHED: _FAILED,
+    Outcome.TIMED_OUT: _LATE,
+    Outcome.ABANDONED: _LATE,
+    Outcome.CANCELLED: _STOPPED,
+    Outcome.KILLED: _STOPPED,
+    Outcome.SKIPPED: _STOPPED,
+}
+STATUS_MARKS = {
+    Status.COMPLETED: "✓",
+    Status.FAILED: "✗",
+    Status.TIMED_OUT: "◷",
+    Status.CANCELLED: "⊘",
+}
+
+
+def word(outcome: Outcome) -> str:
+    """Give an outcome as a person would say it, with its mark."""
+    said = outcome.lower().replace("_", " ")
+    return f"{SIGNS[outcome].mark} {said}"
+
+
+def shortened(name: str) -> str:
+    """Give a name on one line, its middle left out where it is very long."""
+    name = " ".join(name.split()) or name
+    if len(name) <= _MOST_CHARACTERS:
+        return name
+    half = _MOST_CHARACTERS // 2
+    return f"{name[:half].rstrip()} … {name[-half:].lstrip()}"
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """Give names as a list in a sentence, not more than so many of them."""
+    every = list(names)
+    text = ", ".join(every[:most])
+    return f"{text} and {len(every) - most} more" if len(every) > most else text
+
+
+def shown(character: str) -> str:
+    """Give what a picture shows of a character: U+FFFD where it has no shape."""
+    if character.isspace():
+        return character if character == "\n" else " "
+    return "\ufffd" if unicodedata.category(character) in _NO_SHAPE else character
+
+
+_NO_SHAPE = ("Cc", "Cs", "Cn")

@@ -1,0 +1,273 @@
+"""Trail: what an execution left on its graph, for those who draw that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from stepfunction.core.errors import DrawingError, causes
+from stepfunction.core.execution import (
+    Execution,
+    Outcome,
+    Status,
+    StepRecord,
+    duration_text,
+)
+from stepfunction.core.graph import Arrow, FanOut, Graph, Step
+from stepfunction.drawing.signs import (
+    SIGNS,
+    STATUS_MARKS,
+    UNREACHED,
+    Sign,
+    listed,
+    shortened,
+    word,
+)
+
+_MOST_TASKS = 24  # that are drawn each by itself
+_MOST_NAMES = 3
+_SUCCEEDED = Outcome.SUCCEEDED
+
+
+class Note(NamedTuple):
+    """What a picture says of a step or task.
+
+    Attributes:
+        sign: How it looks.
+        lines: What stands below its name.
+    """
+
+    sign: Sign
+    lines: tuple[str, ...] = ()
+
+
+class Group(NamedTuple):
+    """Tasks that one box stands for, since they are too many.
+
+    Attributes:
+        text: What it says.
+        note: How the tasks ended.
+        names: The names of the tasks.
+    """
+
+    text: str
+    note: Note
+    names: list[str]
+
+
+_NO_NOTE = Note(UNREACHED)
+
+
+class Trail:
+    """What an execution did on each part of its graph; of loops the latest visit.
+
+    Attributes:
+        graph: The graph.
+        began: Whether it came to the first step.
+        end: The name of the step it ended after; None where it did not come to an end.
+        lines: What stands below the name of the workflow.
+    """
+
+    def __init__(self, graph: Graph, execution: Execution | None) -> None:
+        self.graph = graph
+        self.began = False
+        self.end: str | None = None
+        self.lines: tuple[str, ...] = ()
+        self._records: dict[str, StepRecord] = {}
+        self._tasks: dict[str, dict[str | None, StepRecord]] = {}
+        self._visits: Counter[str] = Counter()
+        self._taken: dict[str, set[Arrow]] = {}
+        if execution is not None:
+            self._follow(execution)
+
+    def _follow(self, execution: Execution) -> None:
+        status = execution.status
+        mark = STATUS_MARKS.get(status, "…")
+        self.lines = (f"{mark} {status} · {duration_text(execution.duration)}",)
+        for record in execution.history:
+            name, task = record.step, record.task
+            if task is not None:
+                self._tasks[name][task] = record
+                continue
+            self._records[name] = record
+            self._tasks[name] = {}
+            self._visits[name] += 1
+            step = self.graph.table.get(name)
+            if step is not None and record.next_step is not None:
+                taken = _arrow_taken(step, record)
+                self._taken.setdefault(name, set()).update(taken)
+        self.began = bool(self._records)
+        has_ended = status in (Status.COMPLETED, Status.FAILED)
+        if self.began and has_ended and not execution._is_unhandled:
+            self.end = name
+
+    def taken(self, step: str) -> set[Arrow]:
+        """Give the arrows of a step that the execution followed, on any visit."""
+        return self._taken.get(step, set())
+
+    def inside(self, step: str, task: str | None, graph: Graph) -> Trail:
+        """Give what was left on the workflow that is nested in a step or task."""
+        record = self._record(step, task)
+        child = None if record is None else record.child
+        return Trail(graph, child)
+
+    def note(self, step: str, task: str | None = None) -> Note:
+        """Say what became of a step, or of a task of a parallel step."""
+        record = self._record(step, task)
+        if record is None:
+            return _NO_NOTE
+        outcome = record.outcome
+        sign = SIGNS[outcome]
+        facts = [sign.mark if outcome is _SUCCEEDED else word(outcome)]
+        if record.started is not None:
+            facts.append(duration_text(record.duration))
+        attempts = len(record.attempts)
+        if attempts > 1:
+            facts.append(f"{attempts} attempts")
+        visits = self._visits[step]
+        if task is None and visits > 1:
+            facts.append(f"{visits} visits")
+        # As in "✓ 3 ms": a sign needs no point between it and what follows.
+        first = " ".join(facts[:2]) if outcome is _SUCCEEDED else " · ".join(facts[:2])
+        lines = [" · ".join([first, *facts[2:]])]
+        failed = self._failed_tasks(step) if task is None else ""
+        if failed:
+            lines.append(failed)
+        elif record.error is not None and outcome is not Outcome.CANCELLED:
+            lines.append(_error_name(record.error))
+        return Note(sign, tuple(lines))
+
+    def groups(self, step: Step, fan_out: FanOut) -> tuple[list[str], list[Group]]:
+        """Say which tasks to draw by themselves, and which boxes stand for the rest.
+
+        Where tasks are many, those are drawn that did not succeed.
+        """
+        names = list(fan_out.tasks)
+        if len(names) <= _MOST_TASKS:
+            return names, []
+        records = self._tasks.get(step.name, {})
+        if not records:
+            return [], [Group(f"{len(names):,} tasks", _NO_NOTE, names)]
+        by_outcome: dict[Outcome, list[str]] = {}
+        for name in names:
+            if name in records:
+                by_outcome.setdefault(records[name].outcome, []).append(name)
+        groups = []
+        drawn: list[str] = []
+        for outcome in sorted(by_outcome, key=_URGENCY.index):
+            found = by_outcome[outcome]
+            room = 0 if outcome in _DULL else _MOST_TASKS - len(drawn)
+            drawn += found[:room]
+            rest = found[room:]
+            if rest:
+                more = "more tasks" if room else "tasks"
+                note = Note(SIGNS[outcome], (word(outcome),))
+                groups.append(Group(f"{len(rest):,} {more}", note, rest))
+        return drawn, groups
+
+    def _record(self, step: str, task: str | None) -> StepRecord | None:
+        if task is None:
+            return self._records.get(step)
+        return self._tasks.get(step, {}).get(task)
+
+    def _failed_tasks(self, step: str) -> str:
+        tasks = self._tasks.get(step, {})
+        failed = [
+            f"{shortened(record.task or '')} ({_error_name(record.error)})"
+            for record in tasks.values()
+            if record.error is not None and record.outcome not in _DULL
+        ]
+        if not failed:
+            return ""
+        return f"{len(failed)} of {len(tasks)} failed: {listed(failed, _MOST_NAMES)}"
+
+
+# Tasks that ended so are not drawn each by itself where there are many.
+_DULL = (Outcome.SUCCEEDED, Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
+_URGENCY = (
+    Outcome.FAILED,
+    Outcome.CRASHED,
+    Outcome.TIMED_OUT,
+    Outcome.ABANDONED,
+    Outcome.KILLED,
+    Outcome.CANCELLED,
+    Outcome.SKIPPED,
+    Outcome.SUCCEEDED,
+)
+
+
+def trail_of(execution: Execution) -> Trail:
+    """Give what an execution left on the graph that it ran.
+
+    Raises:
+        DrawingError: If it came out of a pickle, which has no graph.
+    """
+    graph = execution._graph
+    if graph is None:
+        raise DrawingError(
+            f"this execution of {execution.workflow!r} came without its graph, as it "
+            "does out of a pickle or a file; draw it with its workflow: "
+            "workflow.visualize(execution=execution)"
+        )
+    return Trail(graph, execution)
+
+
+def trail_on(graph: Graph, execution: Execution) -> Trail:
+    """Give what an execution left on the graph of a workflow.
+
+    Raises:
+        DrawingError: If it is not one of that workflow.
+    """
+    if not isinstance(execution, Execution):
+        raise DrawingError(
+            f"what is drawn on {graph.name!r} is an execution of it, not {execution!r}"
+        )
+    advice = "execution.visualize() draws the workflow that it ran"
+    if execution.workflow != graph.name:
+        raise DrawingError(
+            f"this is an execution of {execution.workflow!r}, which cannot be drawn "
+            f"on {graph.name!r}; {advice}"
+        )
+    if execution._graph is not graph:
+        for record in execution.history:
+            if record.step not in graph.table:
+                raise DrawingError(
+                    f"this execution of {graph.name!r} came to step {record.step!r}, "
+                    f"which is no step of this workflow; {advice}"
+                )
+    return Trail(graph, execution)
+
+
+def _arrow_taken(step: Step, record: StepRecord) -> list[Arrow]:
+    """Give the arrow that led on, as a list of one; none where it is not there."""
+    failed = record.error is not None
+    arrows = [arrow for arrow in step.arrows() if (arrow.kind == "failure") is failed]
+    found = [arrow for arrow in arrows if arrow.target == record.next_step]
+    if len(found) > 1:
+        found = [arrow for arrow in _asked_for(step, record, arrows) if arrow in found]
+    return found[:1]
+
+
+def _asked_for(step: Step, record: StepRecord, arrows: list[Arrow]) -> Iterator[Arrow]:
+    """Give the arrow whose label fits what came out, then all in their order."""
+    if record.error is not None and isinstance(step.on_failure, tuple):
+        chain = tuple(causes(record.error))
+        for (error_class, _), arrow in zip(step.on_failure, arrows):
+            if any(isinstance(cause, error_class) for cause in chain):
+                yield arrow
+    elif step.branch is not None and step.branch.chooser is None:
+        table = step.branch.table
+        if step.branch.choose(record.output) is None:
+            yield arrows[-1]  # the default
+        else:
+            yield arrows[list(table).index(table[record.output][0])]
+    yield from arrows
+
+
+def _error_name(error: BaseException | None) -> str:
+    """Give the name of the class of what failed first, behind our own wrappers."""
+    if error is None:
+        return ""
+    *_, first = causes(error)
+    return type(first).__name__

@@ -1,0 +1,125 @@
+"""Tree: a workflow as text for a terminal.
+
+Steps stand below each other in the order in which they run, failure steps at the end.
+An arrow is written out where it leads elsewhere than to the next line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from stepfunction.core.executors import is_object
+from stepfunction.core.graph import Arrow, FanOut, Graph, Step
+
+
+class _Line(NamedTuple):
+    """A line of the drawing, and the lines below it that belong to it."""
+
+    text: str
+    below: list[_Line]
+
+
+def to_tree(graph: Graph) -> str:
+    """Give the drawing of a graph as lines of text."""
+    lines = [shown(graph.name), *_drawn(_steps(graph), "")]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def shown(name: str) -> str:
+    """Give a name as one line can hold it: as it is, or with escapes."""
+    return name if name.isprintable() else repr(name)
+
+
+def _drawn(lines: list[_Line], indent: str) -> Iterator[str]:
+    for number, (text, below) in enumerate(lines, 1):
+        mark, space = ("└─", "   ") if number == len(lines) else ("├─", "│  ")
+        yield f"{indent}{mark} {text}"
+        yield from _drawn(below, indent + space)
+
+
+def _steps(graph: Graph) -> list[_Line]:
+    steps = sorted(_in_order(graph), key=lambda it: it.name in graph.failure_steps)
+    followers = [*(step.name for step in steps[1:]), None]
+    return [
+        _Line(
+            _described(shown(step.name), _facts(graph, step)),
+            [*_inside(step), *_arrows(step, follower)],
+        )
+        for step, follower in zip(steps, followers)
+    ]
+
+
+def _in_order(graph: Graph) -> list[Step]:
+    """Give the steps so that each comes after those that lead to it, but for loops."""
+    ended: list[Step] = []
+    seen = {graph.start}
+    path = [(graph.table[graph.start], _back_to_front(graph.table[graph.start]))]
+    while path:
+        step, targets = path[-1]
+        name = next((it for it in targets if it not in seen), None)
+        if name is None:
+            ended.append(step)
+            path.pop()
+        else:
+            seen.add(name)
+            path.append((graph.table[name], _back_to_front(graph.table[name])))
+    return ended[::-1]
+
+
+def _back_to_front(step: Step) -> Iterator[str]:
+    # What is walked last ends last, and so stands first.
+    return (arrow.target for arrow in reversed(step.arrows()))
+
+
+def _described(name: str, facts: Iterator[str]) -> str:
+    listed = ", ".join(facts)
+    return f"{name}  ({listed})" if listed else name
+
+
+def _facts(graph: Graph, step: Step) -> Iterator[str]:
+    is_parallel = isinstance(step.action, FanOut)
+    if isinstance(step.action, Graph):
+        yield f"workflow {shown(step.action.name)}"
+    if is_parallel:
+        yield "parallel"
+    if is_object(step.executor):
+        yield f"on {type(step.executor).__name__}"
+    elif step.executor == "process":
+        yield "in processes" if is_parallel else "in a process"
+    elif step.executor == "thread" and not is_parallel:
+        yield "in a thread"
+    if step.retry is not None:
+        yield "with retries"
+    if step.timeout is not None:
+        yield f"at most {step.timeout:g} s"
+    if step.name in graph.failure_steps:
+        yield "failure step"
+    if step.next_step is None and step.branch is None:
+        yield "end"
+
+
+def _inside(step: Step) -> Iterator[_Line]:
+    if isinstance(step.action, Graph):
+        yield from _steps(step.action)
+    if isinstance(step.action, FanOut):
+        for name, task in step.action.tasks.items():
+            if isinstance(task, Graph):
+                text = f"task {shown(name)}  (workflow {shown(task.name)})"
+                yield _Line(text, _steps(task))
+            else:
+                yield _Line(f"task {shown(name)}", [])
+
+
+def _arrows(step: Step, follower: str | None) -> Iterator[_Line]:
+    for arrow in step.arrows():
+        if arrow.kind != "next" or arrow.label or arrow.target != follower:
+            yield _Line(f"{_condition(arrow)} → {shown(arrow.target)}", [])
+
+
+def _condition(arrow: Arrow) -> str:
+    if arrow.kind == "failure":
+        return f"on {arrow.label or 'failure'}"
+    if arrow.kind == "next":
+        return arrow.label or "next"
+    return f"if {shown(arrow.label)}" if arrow.label else "maybe"

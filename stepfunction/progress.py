@@ -1,0 +1,332 @@
+"""Progress: what runs, on the terminal. The only file that imports rich.
+
+Needs the extra ``rich``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from time import time
+from typing import IO, TypeAlias, cast
+from weakref import finalize
+
+from stepfunction.core.errors import error_text
+from stepfunction.core.events import Event, key_text
+from stepfunction.core.execution import Outcome, duration_text
+
+try:
+    from rich.console import Console, RenderableType
+    from rich.errors import LiveError
+    from rich.live import Live
+    from rich.progress_bar import ProgressBar
+    from rich.spinner import Spinner
+    from rich.table import Table
+    from rich.text import Text
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        "stepfunction.progress needs rich: install stepfunction with its extra "
+        "'rich', or the package rich",
+        name=missing.name,
+    ) from missing
+
+_Key: TypeAlias = str | tuple[str, str]
+_Cells: TypeAlias = tuple[RenderableType, ...]
+_FRAMES_PER_SECOND, _BAR_WIDTH = 10, 24
+_STYLES = {"retried": "yellow", "succeeded": "green", "ended": "bold"}
+_ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\].*?(\x07|\x1b\\)|[@-Z\\-_])")
+
+
+class RichProgress:
+    """A listener that shows on a terminal what runs.
+
+    On a terminal: the steps that run with the time they have taken, those of nested
+    workflows indented below theirs, and for a parallel step a bar of its tasks. What
+    fails, and what is retried, is a line that stays, as is the end of the execution.
+    Anywhere else, as in a file: a line for each step that ends, fails or is retried,
+    without escape codes.
+
+    One instance serves any number of executions, also at once, which then share the
+    display. Colours follow ``NO_COLOR``, as always with rich.
+
+    Args:
+        console: Where to show it; None for standard error.
+
+    >>> from stepfunction import StepFunction
+    >>> from stepfunction.progress import RichProgress
+    >>> workflow = StepFunction("Sum").add_step("Add", sum).set_start_step("Add")
+    >>> workflow.execute([1, 2], listeners=[RichProgress()]).output
+    3
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or _standard_error()
+        self._running: dict[str, _Run] = {}  # the outermost, by their ids
+        self._live: Live | None = None
+        # Held to start and stop the display; a frame is drawn without it.
+        self._lock = threading.RLock()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        what = event.kind.partition("_")[2]
+        if not event.path and event.step is None:
+            if what == "started":
+                self._begin(event)
+            else:
+                self._end(event)
+            return
+        root = self._running.get(event.root_id)
+        if root is None or not _take(root, event, what) or event.step is None:
+            return  # of a nested execution its step, or task, tells
+        is_trouble = event.error is not None or event.pause is not None
+        is_end = event.task is None and what != "started"
+        if is_trouble or (is_end and root.is_plain):
+            self._print(root.workflow, event, what)
+
+    def _begin(self, event: Event) -> None:
+        root = _Run(event.execution_id, event.workflow, event.time)
+        with self._lock:
+            self._running[event.root_id] = root
+            root.is_plain = not self._console.is_interactive or not self._show()
+        # Where an interrupt keeps the end from being told: the display hides the
+        # terminal's cursor, which must come back, at the latest when the program ends.
+        finalize(event.execution, self._lose, event.root_id)
+
+    def _end(self, event: Event) -> None:
+        try:
+            if event.root_id in self._running:
+                self._print(event.workflow, event, "ended")
+        finally:
+            with self._lock:
+                self._running.pop(event.root_id, None)
+                self._hide_if_idle()
+
+    def _lose(self, root_id: str) -> None:
+        # The garbage collector may call this anywhere, so it must not wait.
+        self._running.pop(root_id, None)
+        if self._lock.acquire(blocking=False):
+            try:
+                self._hide_if_idle()
+            finally:
+                self._lock.release()
+
+    def _hide_if_idle(self) -> None:
+        if all(run.is_plain for run in list(self._running.values())):
+            live, self._live = self._live, None
+            if live is not None:
+                live.stop()
+
+    def _show(self) -> bool:
+        """Start the display; say whether there is one."""
+        if self._live is not None:
+            return True
+        is_screen = _is_terminal(self._console.file)
+        live = Live(
+            get_renderable=self._frame,
+            console=self._console,
+            refresh_per_second=_FRAMES_PER_SECOND,
+            transient=True,
+            # What the steps print goes above the display, if it goes there at all.
+            redirect_stdout=is_screen and _is_terminal(sys.stdout),
+            redirect_stderr=is_screen and _is_terminal(sys.stderr),
+        )
+        self._live = live  # first, so that an interrupt finds what to stop
+        try:
+            live.start()
+        except LiveError:  # before rich 14.1: another display has this console
+            self._live = None
+            return False
+        return True
+
+    def _frame(self) -> RenderableType:
+        table = Table.grid(padding=(0, 1))
+        # Wide enough not to jump with each step.
+        table.add_column(min_width=20, overflow="ellipsis", no_wrap=True)
+        table.add_column(width=_BAR_WIDTH)
+        table.add_column(min_width=18, no_wrap=True)
+        table.add_column(no_wrap=True, justify="right")
+        now, is_ascii = time(), not self._console.encoding.startswith("utf")
+        for run in list(self._running.values()):
+            if not run.is_plain:
+                title = Text(_one_line(run.workflow), "bold")
+                ended = f"{_count(run.ended, 'step')} done"
+                table.add_row(title, "", ended, _age(run.began, now))
+                for cells in run.rows(now, is_ascii):
+                    table.add_row(*cells)
+        return table
+
+    def _print(self, workflow: str, event: Event, what: str) -> None:
+        is_failure = event.error is not None and what != "retried"
+        style = "red" if is_failure else _STYLES.get(what, "")
+        text = Text(_line(workflow, event, what), style)
+        self._console.print(text, soft_wrap=True)
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """An execution as it is shown."""
+
+    execution_id: str
+    workflow: str
+    began: float
+    is_plain: bool = False  # whether it is told in lines alone
+    ended: int = 0  # how many of its steps have
+    step: _Row | None = None  # the one that runs
+
+    def rows(
+        self, now: float, is_ascii: bool, depth: int = 0, task: str | None = None
+    ) -> Iterator[_Cells]:
+        """Give the rows of the step that runs, and of those nested in it."""
+        step = self.step  # once, for other threads go on meanwhile
+        if step is None:
+            return
+        spinner = Spinner("line" if is_ascii else "dots")
+        spinner.start_time = step.began
+        name = step.name if task is None else f"{task}: {step.name}"
+        title = Text("  " * depth).append_text(cast(Text, spinner.render(now)))
+        title.append(f" {_one_line(name)}")
+        yield title, step.bar(), step.note(), _age(step.began, now)
+        for key, run in list(step.nested.items()):
+            inner = key[1] if isinstance(key, tuple) else None
+            yield from run.rows(now, is_ascii, depth + 1, inner)
+
+
+@dataclass(slots=True, eq=False)
+class _Row:
+    """A step that runs, as it is shown."""
+
+    name: str
+    began: float
+    tasks: int
+    attempt: int = 1
+    ended: int = 0  # of its tasks
+    failed: int = 0
+    retried: int = 0
+    nested: dict[_Key, _Run] = field(default_factory=dict)
+
+    def bar(self) -> RenderableType:
+        if not self.tasks:
+            return ""
+        return ProgressBar(  # of rich's own colours one looks like a failure
+            self.tasks, self.ended, _BAR_WIDTH, complete_style="cyan"
+        )
+
+    def note(self) -> Text:
+        """Say what else is to be known of it."""
+        parts = []
+        if self.tasks:
+            parts.append(Text(f"{self.ended} of {self.tasks}"))
+        if self.failed:
+            parts.append(Text(f"{self.failed} failed", "red"))
+        if self.retried:
+            parts.append(Text(_count(self.retried, "retry", "retries"), "yellow"))
+        if self.attempt > 1:
+            parts.append(Text(f"attempt {self.attempt}", "yellow"))
+        return Text(", ").join(parts)
+
+
+def _take(root: _Run, event: Event, what: str) -> bool:
+    """Take note of an event inside an execution; say whether it still matters."""
+    is_start_of_nested = event.step is None and what == "started"
+    run: _Run | None = root
+    for key in event.path[:-1] if is_start_of_nested else event.path:
+        run = None if run is None or run.step is None else run.step.nested.get(key)
+    if run is None:
+        return False
+    if is_start_of_nested:
+        if run.step is not None:
+            run.step.nested[event.path[-1]] = _Run(
+                event.execution_id, event.workflow, event.time
+            )
+        return True
+    if run.execution_id != event.execution_id:
+        return False  # of an attempt that nobody waits for any more
+    if event.step is None:
+        run.step = None
+    elif event.task is None:
+        _take_step(run, event, event.step, what)
+    elif run.step is not None:
+        _take_task(run.step, event, (event.step, event.task), what)
+    return True
+
+
+def _take_step(run: _Run, event: Event, name: str, what: str) -> None:
+    if what == "started":
+        run.step = _Row(name, event.time, len(event.tasks))
+    elif what != "retried":
+        run.step = None
+        run.ended += 1
+    elif run.step is not None:
+        run.step.attempt = len(event.attempts) + 1
+        run.step.nested.clear()
+
+
+def _take_task(step: _Row, event: Event, key: _Key, what: str) -> None:
+    if what == "started":
+        return
+    step.nested.pop(key, None)
+    if what == "retried":
+        step.retried += 1
+        return
+    step.ended += 1
+    if event.error is not None and event.outcome is not Outcome.CANCELLED:
+        step.failed += 1
+
+
+def _line(workflow: str, event: Event, what: str) -> str:
+    """Tell an event in a line that says where it happened."""
+    names = [workflow, *map(key_text, event.path)]
+    if event.step is not None:
+        names.append(event.step if event.task is None else f"{event.step}.{event.task}")
+    text = " / ".join(names)
+    if what == "retried":
+        text += f": attempt {len(event.attempts)} is followed by another"
+        text += f" in {duration_text(event.pause or 0.0)}"
+    else:
+        text += f" {event.status or what.replace('_', ' ')}"
+        text += f" in {duration_text(event.duration or 0.0)}"
+        if len(event.attempts) > 1:
+            text += f", {len(event.attempts)} attempts"
+        if event.next_step is not None:
+            text += f", going on with {event.next_step}"
+    if event.error is not None:
+        text += f": {error_text(event.error)}"
+    return _one_line(text)
+
+
+def _one_line(text: str) -> str:
+    """Give a text without what would move the cursor, or colour what follows."""
+    words = " ".join(_ESCAPES.sub("", text).split())
+    return "".join(letter if letter.isprintable() else "�" for letter in words)
+
+
+def _age(began: float, now: float) -> Text:
+    seconds = max(0, int(now - began))
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return Text(f"{hours}:{minutes:02}:{seconds:02}", "dim")
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def _is_terminal(stream: IO[str] | None) -> bool:
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+class _StandardError(Console):
+    def on_broken_pipe(self) -> None:
+        self.quiet = True  # nobody reads any more, which must not end the execution
+
+
+@cache
+def _standard_error() -> Console:
+    # One for all, for two displays on one terminal would write over each other. In a
+    # file FORCE_COLOR may ask for colours, but not for frames.
+    is_interactive = None if _is_terminal(sys.stderr) else False
+    return _StandardError(stderr=True, force_interactive=is_interactive)

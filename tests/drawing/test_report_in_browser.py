@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.keys import Keys
+
+from stepfunction import RetryPolicy, StepFunction
+
+ATTACK = "</script><script>alert(1)</script>"
+QUIET = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,900",
+)
+pytestmark = pytest.mark.timeout(120)
+
+
+def fail(_):
+    raise ValueError("the card was refused")
+
+
+def shop():
+    pay = StepFunction("Payment").add_step("Find", str, "Charge")
+    pay.add_step("Charge", fail).set_start_step("Find")
+    workflow = StepFunction("Shop")
+    workflow.add_step(ATTACK, str, "Update")
+    workflow.add_step(
+        "Update",
+        {"ship": str, "pay": pay},
+        parallel=True,
+        on_failure="Sorry",
+        retry=RetryPolicy(2, interval=0),
+    )
+    workflow.add_step("Sorry", str)
+    return workflow.set_start_step(ATTACK)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "run.html"
+    shop().execute("an order").report(path)
+    return path.as_uri()
+
+
+@pytest.fixture(scope="module")
+def window(tmp_path_factory):
+    driver = shutil.which("chromedriver")
+    if driver is None:
+        pytest.skip("there is no chromedriver; .ci/browser installs it")
+    options = Options()
+    for argument in QUIET:
+        options.add_argument(argument)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = webdriver.Chrome(options=options, service=Service(driver))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def browser(window, report):
+    window.get("about:blank")
+    window.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
+    window.get_log("browser")
+    window.get(report)
+    yield window
+    assert window.get_log("browser") == []
+
+
+def names(browser, selector):
+    found = browser.find_elements("css selector", selector)
+    return [it.text for it in found if it.is_displayed()]
+
+
+def press(browser, *keys):
+    browser.switch_to.active_element.send_keys(*keys)
+
+
+def focused(browser):
+    return browser.switch_to.active_element.text.split("\n")[:2]
+
+
+def test_the_page_asks_the_network_for_nothing(browser):
+    code = "return performance.getEntriesByType('resource').length"
+    assert browser.execute_script(code) == 0
+
+
+def test_a_name_that_is_a_script_is_shown_as_text(browser):
+    assert names(browser, ".name")[0] == ATTACK
+
+
+def test_the_style_is_applied(browser):
+    body = browser.find_element("css selector", "body")
+    assert body.value_of_css_property("max-width") == "1240px"
+
+
+def test_the_failing_step_is_open_when_the_page_is_loaded(browser):
+    assert names(browser, ".row[open] .name") == ["Charge"]
+    assert "the card was refused" in "".join(names(browser, ".row[open] pre.error"))
+
+
+def test_the_failing_step_is_found_by_search_and_opened(browser):
+    press(browser, "/")
+    press(browser, "pay / ch")
+    assert names(browser, ".row .name") == ["Charge"]
+    assert names(browser, "#count") == ["1 of 7"]
+    browser.execute_script("document.querySelector('.row[open]').open = false")
+    press(browser, Keys.ENTER)
+    assert names(browser, ".row[open] .name") == ["Charge"]
+    assert focused(browser)[1] == "Charge"
+
+
+def test_escape_ends_the_search(browser):
+    press(browser, "/")
+    press(browser, "charge", Keys.ESCAPE)
+    assert len(names(browser, ".row .name")) == 7
+
+
+def test_what_succeeded_can_be_left_out(browser):
+    browser.find_element("id", "trouble").click()
+    assert names(browser, ".row .name") == ["Update", "pay", "Charge"]
+
+
+def test_keys_move_between_the_rows_that_are_shown(browser):
+    press(browser, "/")
+    press(browser, "update", Keys.ARROW_DOWN)
+    assert focused(browser)[1] == "Update"
+    press(browser, Keys.ARROW_DOWN)
+    assert focused(browser)[1] == "ship"
+    press(browser, Keys.ENTER)
+    assert "ship" in names(browser, ".row[open] .name")
+    press(browser, Keys.ARROW_UP)
+    assert focused(browser)[1] == "Update"
+
+
+def test_everything_that_can_be_used_is_reached_with_the_tab_key(browser):
+    reached = set()
+    for _ in range(30):
+        press(browser, Keys.TAB)
+        element = browser.switch_to.active_element
+        reached.add(element.get_attribute("id") or element.tag_name)
+    assert {"search", "trouble", "open", "close", "summary", "a"} <= reached
+
+
+def test_a_link_opens_the_row_that_it_leads_to(browser):
+    links = browser.find_elements("css selector", ".alert a")
+    assert [link.text for link in links] == ["Update", "pay", "Charge"]
+    links[0].click()
+    # The browser follows the link when the click has been dealt with.
+    browser.execute_async_script("setTimeout(arguments[0])")
+    assert "Update" in names(browser, ".row[open] .name")
+
+
+def test_all_rows_can_be_opened_and_closed(browser):
+    browser.find_element("id", "open").click()
+    assert len(names(browser, ".row[open] .name")) == 7
+    browser.find_element("id", "close").click()
+    assert names(browser, ".row[open] .name") == []
+
+
+def test_every_row_is_open_in_print_and_closed_again_after(browser):
+    opened = "return document.querySelectorAll('.row[open]').length"
+    browser.execute_script("dispatchEvent(new Event('beforeprint'))")
+    assert browser.execute_script(opened) == 7
+    browser.execute_script("dispatchEvent(new Event('afterprint'))")
+    assert browser.execute_script(opened) == 1
+
+
+def luminance(colour):
+    channels = colour.split("(")[1].strip(")").split(",")[:3]
+    shares = [float(channel) / 255 for channel in channels]
+    red, green, blue = (
+        it / 12.92 if it <= 0.03928 else ((it + 0.055) / 1.055) ** 2.4 for it in shares
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+SHADES = (".name", ".took", ".failed > summary .facts", ".said", ".mark", "a")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_texts_stand_out_from_the_paper_in_both_themes(browser, theme):
+    feature = {"name": "prefers-color-scheme", "value": theme}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    section = browser.find_element("id", "timeline")
+    paper = luminance(section.value_of_css_property("background-color"))
+    assert (paper > 0.5) is (theme == "light")
+    for selector in SHADES:
+        element = browser.find_element("css selector", f"#timeline {selector}")
+        ink = luminance(element.value_of_css_property("color"))
+        contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
+        assert contrast >= 4.5, selector
+
+
+def test_a_narrow_window_needs_no_sideways_scrolling(browser):
+    browser.set_window_size(500, 900)
+    code = "return document.documentElement.scrollWidth - innerWidth"
+    assert browser.execute_script(code) <= 0
+    browser.set_window_size(1280, 900)
