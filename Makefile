@@ -8,8 +8,8 @@ slow_core := core/test_heartbeat.py core/test_orphans.py core/test_traps.py
 not_core := contrib django drawing executors \
 	test_examples.py test_properties.py test_readme.py test_soak.py
 
-.PHONY: help demo pictures test test-core test-slow test-all stress soak lint check bench \
-	cover build clean
+.PHONY: help demo pictures test test-core test-slow test-all stress soak lint check \
+	bench cover build clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -18,8 +18,12 @@ help: ## list the targets
 demo: $(VENV)/.has-drawing ## run the car purchase workflow and draw it
 	$(python) examples/car_purchase.py
 
-pictures: $(VENV)/.has-drawing ## make the pictures of the documents
-	$(python) examples/run_picture.py examples/car_purchase_run.svg
+pictures: $(VENV)/.has-drawing ## make the pictures of the documents; needs Chromium
+	mkdir -p build
+	$(python) examples/run_picture.py examples/car_purchase_run.svg build/report.html
+	chromium --headless=new --no-sandbox --disable-background-networking \
+		--hide-scrollbars --window-size=1100,1950 \
+		--screenshot=examples/car_purchase_report.png build/report.html
 
 test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests
 	$(python) -m pytest

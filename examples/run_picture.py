@@ -1,9 +1,10 @@
-"""Draw what became of each step: the car purchase that fails half-way.
+"""Draw and report what became of each step: the car purchase that fails half-way.
 
 The only car has just been sold, so the third task of Update_Records fails and
 Handle_Failure undoes the other two. The picture says how each step ended, how long it
 took, which way the execution went, and what failed. The same as text, for a page that
-draws Mermaid, is printed.
+draws Mermaid, is printed. The report has the picture too, and what each step was given
+and gave.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from contextlib import closing
 from car_purchase import PURCHASE, SHOP, TABLES, workflow
 
 
-def main(path: str = "car_purchase_run.svg") -> None:
+def main(
+    picture: str = "car_purchase_run.svg", report: str = "car_purchase_run.html"
+) -> None:
     SHOP.unlink(missing_ok=True)
     with closing(sqlite3.connect(SHOP)) as connection:
         connection.executescript(TABLES)
     workflow.execute(PURCHASE % (1, 42_000))
     execution = workflow.execute(PURCHASE % (2, 42_000))
     print(execution.to_mermaid())
-    print("Picture:", execution.visualize(path))
+    print("Picture:", execution.visualize(picture))
+    print("Report:", execution.report(report))
 
 
 if __name__ == "__main__":

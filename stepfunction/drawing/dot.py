@@ -171,7 +171,7 @@ class _Drawing:
         """Say in its step's box where an arrow leads, if it is one of too many."""
         if arrow.kind != "failure" or is_taken:
             return False
-        box = self._boxes[ends.cluster or ends.entry]
+        box = self._boxes[ends.entry if ends.cluster is None else ends.cluster]
         asked = arrow.label or "on failure"
         line = _quoted(f"{asked} → {shortened(arrow.target)}")[1:]
         said = box.get_label()[:-1]
@@ -287,7 +287,7 @@ class _Drawing:
             margin="12",
             **look,
         )
-        self._boxes[cluster.get_name()] = cluster
+        self._boxes[str(cluster.get_name())] = cluster
         return cluster
 
     def _add_node(
