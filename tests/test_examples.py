@@ -261,6 +261,9 @@ def test_dask_cluster_says_what_to_install_where_dask_is_missing(run):
 def test_run_picture(run, tmp_path):
     lines = run(EXAMPLES / "run_picture.py").splitlines()
     assert lines[3] == "flowchart TB"
-    assert lines[-1] == "Picture: car_purchase_run.svg"
+    assert lines[-2:] == [
+        "Picture: car_purchase_run.svg",
+        "Report: car_purchase_run.html",
+    ]
     picture = (tmp_path / "car_purchase_run.svg").read_text(encoding="utf-8")
     assert "1 of 3 failed: inventory (LookupError)" in picture

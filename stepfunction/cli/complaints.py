@@ -21,7 +21,7 @@ from stepfunction.core.execution import StepRecord
 
 GREEN, RED = "32", "31"
 _MOST_LISTED = 20
-_OUR_FOLDER = str(Path(__file__).parent) + os.sep
+_OUR_FOLDER = str(Path(__file__).parents[1]) + os.sep
 
 
 def say(text: str) -> None:

@@ -422,7 +422,8 @@ class Execution:
 
     def _repr_svg_(self) -> str | None:
         """Give the drawing to a notebook; None where the text has to do."""
-        if self._graph is None:
+        graph: Graph | None = self._graph  # which a pickle leaves behind
+        if graph is None:
             return None
         from stepfunction.drawing.dot import svg_for_notebook
         from stepfunction.drawing.trail import trail_of

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
+from stepfunction.core.calls import Call
 from stepfunction.core.errors import DrawingError
 from stepfunction.core.graph import Arrow, FanOut, Graph, Step
 from stepfunction.drawing.layout import has_layouter, laid_out, target_of
@@ -148,7 +149,7 @@ class _Drawing:
         """Draw the steps of a graph into a container, and their arrows."""
         columns = _columns(graph)
         ends = {
-            name: self._add_step(graph, step, container, trail)
+            name: self._add_step(graph, step, container, trail, bool(columns))
             for name, step in graph.table.items()
         }
         for name, step in graph.table.items():
@@ -183,10 +184,19 @@ class _Drawing:
         return True
 
     def _add_step(
-        self, graph: Graph, step: Step, container: Any, trail: Trail | None
+        self,
+        graph: Graph,
+        step: Step,
+        container: Any,
+        trail: Trail | None,
+        is_folded: bool,
     ) -> _Ends:
         is_failure_step = step.name in graph.failure_steps
         note = None if trail is None else trail.note(step.name)
+        if is_folded and not isinstance(step.action, Call):
+            look = {**_step_look(step, is_failure_step), "peripheries": "3"}
+            label, tooltip = _folded(step)
+            return self._add_node(label, container, look, note, tooltip)
         if isinstance(step.action, Graph):
             inner = trail and trail.inside(step.name, None, step.action)
             return self._add_nested(
@@ -299,12 +309,13 @@ class _Drawing:
         tooltip: str | None = None,
     ) -> _Ends:
         name = self._new_id()
-        text = _quoted(label)
-        texts: dict[str, Any] = {"label": text, "tooltip": text}
+        texts: dict[str, Any] = {
+            "label": _quoted(label),
+            "tooltip": _quoted(tooltip or label),
+        }
         if note is not None:
             look = {**look, **_NODE_LOOKS[note.sign.name]}
             texts["label"] = _quoted(_noted(label, note))
-            texts["tooltip"] = _quoted(tooltip or label)
         self._boxes[name] = node = self._pydot.Node(name, **texts, **look)
         container.add_node(node)
         return _Ends(name, name, None)
@@ -345,7 +356,8 @@ def _columns(graph: Graph) -> dict[str, int]:
     """Give the column of each step where one would be too long, else nothing.
 
     Arrows from column to column do not say what stands below what. So a long chain is
-    no strip that nobody can read, and long arrows do not take minutes to lay out.
+    no strip that nobody can read, and long arrows do not take minutes to lay out; nor
+    do the clusters that they would cross, for what is inside a step is not drawn then.
     """
     if len(graph.table) <= _MOST_IN_A_COLUMN:
         return {}
@@ -359,6 +371,17 @@ def _columns(graph: Graph) -> dict[str, int]:
                     below.append(arrow.target)
         row = below
     return {name: depth // _ROWS for name, depth in depths.items()}
+
+
+def _folded(step: Step) -> tuple[str, str]:
+    """Give a label, and a tooltip, for a step that has no room for what is inside."""
+    if isinstance(step.action, FanOut):
+        tasks = list(step.action.tasks)
+        plural = "" if len(tasks) == 1 else "s"
+        label = f"{step.name} ({len(tasks)} task{plural})"
+        return label, f"{step.name}: {listed(tasks, _MOST_NAMES)}"
+    label = f"{step.name} (workflow {getattr(step.action, 'name', '')})"
+    return label, label
 
 
 def _may_end(step: Step) -> bool:

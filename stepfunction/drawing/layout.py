@@ -90,12 +90,24 @@ def safe_file_name(name: str) -> str:
     return safe.encode()[:100].decode(errors="ignore") or "workflow"
 
 
+_SECONDS_TO_DRAW = 60
+
+
 def _laid_out_by_program(text: str, kind: str) -> bytes:
     command = ["dot", f"-T{kind}"]
     try:
         run = subprocess.run(
-            command, input=text.encode(), capture_output=True, check=True
+            command,
+            input=text.encode(),
+            capture_output=True,
+            check=True,
+            timeout=_SECONDS_TO_DRAW,
         )
+    except subprocess.TimeoutExpired as error:
+        raise DrawingError(
+            f"Graphviz's dot has not drawn this in {_SECONDS_TO_DRAW} s; draw the "
+            "nested workflows by themselves, or use to_mermaid()"
+        ) from error
     except OSError as error:
         raise DrawingError(f"Graphviz's dot cannot be run: {error}") from error
     except subprocess.CalledProcessError as error:

@@ -236,3 +236,22 @@ def test_what_ran_nested_in_a_process_has_its_outcomes_too(picture):
     workflow = StepFunction("W").add_step("N", inner, executor="process")
     drawing = getattr(run(workflow.set_start_step("N")), picture)()
     assert drawing.count("✗ failed") == 2  # of N and of X
+
+
+def test_of_a_large_workflow_the_insides_of_steps_are_only_counted():
+    inner = StepFunction("Inner").add_step("A", str).set_start_step("A")
+    workflow = StepFunction("Large").set_start_step("s0")
+    for number in range(100):
+        follower = f"s{number + 1}" if number < 99 else None
+        if number % 20 == 0:
+            tasks = {"fine": str, "bad": len, "good": str}
+            workflow.add_step(f"s{number}", tasks, follower, parallel=True)
+        elif number % 20 == 10:
+            workflow.add_step(f"s{number}", inner, follower)
+        else:
+            workflow.add_step(f"s{number}", str, follower)
+    dot = workflow.execute(1).to_dot()
+    assert "subgraph" not in dot
+    assert "s0 (3 tasks)" in dot
+    assert "1 of 3 failed: bad (TypeError)" in dot
+    assert "s10 (workflow Inner)" in dot
