@@ -476,7 +476,7 @@ class Execution:
         Raises:
             TranscriptError: If it is something else.
         """
-        from stepfunction.core.transcript import from_text
+        from stepfunction.core.reading import from_text
 
         return from_text(text)
 

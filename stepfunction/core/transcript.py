@@ -1,4 +1,4 @@
-"""Transcript: an execution as data that JSON can hold, and back.
+"""Transcript: an execution as data that JSON can hold; ``reading`` brings it back.
 
 What is written is the journal in the open: the steps in their order, each with what
 came of it, its attempts, its tasks and the execution nested in it. A step's input is
@@ -14,41 +14,30 @@ object with one key that begins with ``$``::
     {"$tuple": [value, …]}
     {"$dict": [[key, value], …]}    other keys than text, or one that begins with $
     {"$results": [dict, error]}     the results of a parallel step
-
-Reading makes plain data of it. Nothing that the text names is imported or called:
-exceptions come back as ``RemoteError``, functions as names that refuse to be called.
 """
 
 from __future__ import annotations
 
-import json
 import traceback
-from collections.abc import Callable, Mapping
-from math import inf, isfinite
-from typing import Any, Literal, NoReturn, TypeAlias, cast
+from collections.abc import Callable
+from math import isfinite
+from typing import Any, TypeAlias
 
-from stepfunction.core.calls import Call
-from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import (
     ParallelStepExecutionError,
     RemoteError,
     RemoteTraceback,
     StepExecutionError,
-    StepFunctionError,
     StepLimitError,
-    TranscriptError,
     error_text,
 )
 from stepfunction.core.execution import (
-    Blame,
     Execution,
     Omitted,
-    Outcome,
-    Status,
     Visit,
     as_visit,
 )
-from stepfunction.core.graph import Arrow, Branch, FanOut, Graph, Step
+from stepfunction.core.graph import FanOut, Graph, Step
 from stepfunction.core.results import TaskResults
 
 FORMAT = "stepfunction.execution"
@@ -63,7 +52,7 @@ _LONGEST_REPR = 10_000
 _DEEPEST = 100  # containers in one another
 _MOST_BITS = 10_000  # Python reads no number of more than 4,300 digits
 # Errors that say which step failed, and so come back as what they were.
-_OURS: dict[str, Any] = {
+OURS: dict[str, Any] = {
     f"{it.__module__}.{it.__qualname__}": it
     for it in (StepExecutionError, ParallelStepExecutionError, StepLimitError)
 }
@@ -87,49 +76,6 @@ def to_document(execution: Execution, redact: Redact | None = None) -> dict[str,
         "graphs": writer.graphs,
         "errors": writer.errors,
     }
-
-
-def from_text(text: str | bytes) -> Execution:
-    """Give the execution that a JSON text describes.
-
-    Raises:
-        TranscriptError: If the text is none that ``to_json`` has written.
-    """
-    try:
-        return from_document(json.loads(text, parse_constant=_refuse_constant))
-    except RecursionError:
-        raise TranscriptError("the transcript is nested too deeply") from None
-    except ValueError as error:
-        if isinstance(error, TranscriptError):
-            raise
-        raise TranscriptError(f"the transcript is no JSON: {error}") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise TranscriptError(f"the transcript is no JSON: it has a bare {name}")
-
-
-def from_document(document: Any) -> Execution:
-    """Give the execution that data as of ``to_document`` describes.
-
-    Raises:
-        TranscriptError: If it is no such data.
-    """
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
-        raise TranscriptError(
-            "this is no transcript of an execution, which Execution.to_json() writes: "
-            f"its 'format' is not {FORMAT!r}"
-        )
-    version = document.get("version")
-    if type(version) is not int or not 1 <= version <= VERSION:
-        raise TranscriptError(
-            f"the transcript has version {version!r} and this stepfunction reads "
-            f"version {VERSION}; read it with the one that wrote it, or a newer one"
-        )
-    return _Reader(document).execution(document.get("execution"), "execution")
-
-
-# --- writing ----------------------------------------------------------------------
 
 
 class _Writer:
@@ -400,7 +346,7 @@ def _as_text(value: Any, text: Callable[[Any], str]) -> str | None:
 
 
 def _is_ours(error: BaseException) -> bool:
-    return type(error) in _OURS.values()
+    return type(error) in OURS.values()
 
 
 def type_name(error: BaseException) -> str:
@@ -445,321 +391,3 @@ def _next_cause(error: BaseException) -> BaseException | None:
     if cause is None and not error.__suppress_context__:
         return error.__context__
     return cause
-
-
-# --- reading ----------------------------------------------------------------------
-
-
-class _Unperformed:
-    """Stands for a function of which nothing but the name was written."""
-
-    def __init__(self, name: str) -> None:
-        self.__qualname__ = name
-
-    def __repr__(self) -> str:
-        return f"<{self.__qualname__}, of which a transcript has the name alone>"
-
-    def __call__(self, *args: Any, **keywords: Any) -> NoReturn:
-        raise StepFunctionError(
-            f"{self.__qualname__} cannot be called: it was read from a transcript, "
-            "which has no more of it than the name"
-        )
-
-
-class _ReadStep(Step):
-    """A step that was read: it keeps its arrows, and not what they ask for."""
-
-    _arrows: tuple[Arrow, ...] = ()
-
-    def arrows(self) -> list[Arrow]:
-        return list(self._arrows)
-
-
-class _Reader:
-    def __init__(self, document: Mapping[str, Any]) -> None:
-        self._graphs: list[Graph] = []
-        self._errors: list[BaseException] = []
-        for index, it in enumerate(_get(document, "", "graphs", list)):
-            self._graphs.append(self._graph(it, f"graphs[{index}]"))
-        facts = _get(document, "", "errors", list)
-        for index, it in enumerate(facts):
-            self._errors.append(_new_error(it, f"errors[{index}]"))
-        for index, it in enumerate(facts):
-            self._link(self._errors[index], it, f"errors[{index}]")
-        for index in range(len(facts)):
-            _refuse_circle(index, facts)
-
-    def execution(self, written: Any, at: str) -> Execution:
-        """Read an execution."""
-        execution = Execution.__new__(Execution)
-        number = _get(written, at, "graph", int | None)
-        timeout = _get(written, at, "timeout", _NUMBER | None)
-        error = self._error(written, at, "error")
-        execution.__dict__.update(
-            workflow=_get(written, at, "workflow", str),
-            status=_member(Status, _get(written, at, "status", str), f"{at}.status"),
-            input=self._value(_get(written, at, "input", object), f"{at}.input"),
-            output=self._value(_get(written, at, "output", object), f"{at}.output"),
-            _id=_get(written, at, "id", str),
-            _graph=None if number is None else _pick(self._graphs, number, at, "graph"),
-            _journal=self._journal(_get(written, at, "steps", list), f"{at}.steps"),
-            _first_failure=None,
-            _began=0.0,
-            _ended=_get(written, at, "duration", _NUMBER),
-            _epoch=_get(written, at, "started", _NUMBER),
-            _timeout=inf if timeout is None else timeout,
-            _blame=self._blame(_get(written, at, "blame", dict | None), f"{at}.blame"),
-            _cancellation=Cancellation(),
-            _audience=None,
-            _is_live=False,
-        )
-        if error is not None:
-            execution.error = error
-        return execution
-
-    def _journal(self, steps: list[Any], at: str) -> list[Any]:
-        journal: list[Any] = []
-        for index, step in enumerate(steps):
-            place = f"{at}[{index}]"
-            visit = self._visit(step, place, "step")
-            result = visit.output if visit.error is None else visit.error
-            journal += (visit, _get(step, place, "ended", _NUMBER), result)
-        return journal
-
-    def _visit(self, written: Any, at: str, subject: str) -> Visit:
-        name = _get(written, at, subject, str)
-        outcome = _get(written, at, "outcome", str)
-        child = _get(written, at, "child", dict, None)
-        attempts = [
-            (
-                _member(Outcome, _get(it, place, "outcome", str), place),
-                _get(it, place, "began", _NUMBER),
-                _get(it, place, "ended", _NUMBER),
-                self._error(it, place, "error"),
-            )
-            for place, it in _each(written, at, "attempts")
-        ]
-        tasks = [
-            self._visit(it, place, "task") for place, it in _each(written, at, "tasks")
-        ]
-        return Visit(
-            name,
-            _member(Outcome, outcome, f"{at}.outcome"),
-            tuple(attempts),
-            self._value(written.get("output"), f"{at}.output"),
-            self._error(written, at, "error", None),
-            tuple(tasks),
-            None if child is None else self.execution(child, f"{at}.child"),
-        )
-
-    def _blame(self, written: Any, at: str) -> Blame | None:
-        if written is None:
-            return None
-        error = self._error(written, at, "error")
-        names_step = _get(written, at, "names_step", bool)
-        if error is None or (names_step and not isinstance(error, StepExecutionError)):
-            raise TranscriptError(f"{at} of the transcript names no error of a step")
-        return Blame(_get(written, at, "step", str), error, names_step)
-
-    def _value(self, written: Any, at: str) -> Any:
-        if isinstance(written, list):
-            return [self._value(it, f"{at}[{i}]") for i, it in enumerate(written)]
-        if not isinstance(written, dict):
-            return written
-        key = next(iter(written), "")
-        if len(written) == 1 and key.startswith("$"):
-            return self._marked(key, written[key], f"{at}.{key}")
-        return {key: self._value(it, f"{at}.{key}") for key, it in written.items()}
-
-    def _marked(self, mark: str, it: Any, at: str) -> Any:
-        if mark == "$repr" and isinstance(it, str):
-            return Omitted(it)
-        if mark == "$error" and type(it) is int:
-            return _pick(self._errors, it, at, "error")
-        if mark == "$float" and it in ("nan", "inf", "-inf"):
-            return float(it)
-        if mark == "$tuple" and isinstance(it, list):
-            return tuple(self._value(it, at))
-        if mark == "$dict" and isinstance(it, list):
-            try:
-                return {self._value(k, at): self._value(v, at) for k, v in it}
-            except TypeError as error:
-                raise TranscriptError(f"{at} of the transcript: {error}") from None
-        if mark == "$results" and isinstance(it, list) and len(it) == 2:
-            results = self._value(it[0], at)
-            failure = None if it[1] is None else self._marked("$error", it[1], at)
-            if isinstance(results, dict):
-                if isinstance(failure, ParallelStepExecutionError | None):
-                    return TaskResults(results, failure)
-        raise TranscriptError(
-            f"{at} of the transcript is not a value that to_json() writes"
-        )
-
-    def _error(
-        self, written: Any, at: str, key: str, default: Any = ...
-    ) -> BaseException | None:
-        number = _get(written, at, key, int | None, default)
-        if number is None:
-            return None
-        return cast(BaseException, _pick(self._errors, number, at, key))
-
-    def _link(self, error: BaseException, facts: Any, at: str) -> None:
-        cause = self._error(facts, at, "cause")
-        trace = _get(facts, at, "traceback", str | None)
-        if isinstance(error, StepExecutionError):
-            # What it comes from is the step's own exception, and nothing before it.
-            error.__dict__["_recorded_traceback"] = trace
-        elif trace is not None:
-            remote = RemoteTraceback(trace)
-            remote.__cause__, cause = cause, remote
-        error.__cause__ = cause
-        if isinstance(error, ParallelStepExecutionError):
-            outcomes = {
-                task: _member(Outcome, it, f"{at}.outcomes.{task}")
-                for task, it in _get(facts, at, "outcomes", dict).items()
-            }
-            results = {
-                task: self._value(it, f"{at}.results.{task}")
-                for task, it in _get(facts, at, "results", dict).items()
-            }
-            errors = _get(facts, at, "errors", dict)
-            failed = {
-                task: cast(BaseException, self._error(errors, f"{at}.errors", task))
-                for task in errors
-            }
-            error.outcomes, error.results, error.errors = outcomes, results, failed
-            error.args = (*error.args[:2], outcomes, results, failed)
-
-    def _graph(self, written: Any, at: str) -> Graph:
-        start = _get(written, at, "start", str)
-        steps = [self._step(it, place) for place, it in _each(written, at, "steps")]
-        table = {step.name: step for step in steps}
-        for step in steps:
-            for arrow in step.arrows():
-                if arrow.target not in table:
-                    raise TranscriptError(
-                        f"{at} of the transcript has an arrow to {arrow.target!r}, "
-                        "which is no step of it"
-                    )
-        if start not in table:
-            raise TranscriptError(f"{at}.start of the transcript is no step of it")
-        return Graph(
-            _get(written, at, "name", str),
-            start,
-            table,
-            (start, {}, 0),  # nothing here can be run
-            frozenset(map(str, _get(written, at, "failure_steps", list))),
-            _get(written, at, "max_steps", int | None),
-        )
-
-    def _step(self, written: Any, at: str) -> Step:
-        arrows = tuple(
-            Arrow(
-                cast(Any, _one_of(_get(it, place, "kind", str), _KINDS, place)),
-                _get(it, place, "label", str),
-                _get(it, place, "target", str),
-            )
-            for place, it in _each(written, at, "arrows")
-        )
-        follower = [arrow.target for arrow in arrows if arrow.kind == "next"]
-        branches = _get(written, at, "branches", bool)
-        retry = _get(written, at, "retry", str | None)
-        ends = _get(written, at, "ends", str | None)
-        step = _ReadStep(
-            _get(written, at, "name", str),
-            self._action(_get(written, at, "action", dict), f"{at}.action"),
-            next_step=follower[0] if follower else None,
-            branch=Branch(chooser=_Unperformed("a branch")) if branches else None,
-            retry=cast(Any, None if retry is None else Omitted(retry)),
-            executor=cast(Any, _get(written, at, "executor", str | None)),
-            timeout=_get(written, at, "timeout", _NUMBER | None),
-            heartbeat=_get(written, at, "heartbeat", _NUMBER | None),
-            ends=cast(Literal["completed", "failed"] | None, ends),
-        )
-        step._arrows = arrows
-        return step
-
-    def _action(self, written: Any, at: str) -> Any:
-        kind = _get(written, at, "kind", str)
-        _one_of(kind, ("call", "parallel", "workflow"), f"{at}.kind")
-        if kind == "call":
-            return Call(_Unperformed(_get(written, at, "function", str)))
-        if kind == "workflow":
-            return _pick(self._graphs, _get(written, at, "graph", int), at, "graph")
-        tolerated = _get(written, at, "tolerated", _NUMBER | None)
-        return FanOut(
-            {
-                name: self._action(it, f"{at}.tasks.{name}")
-                for name, it in _get(written, at, "tasks", dict).items()
-            },
-            _get(written, at, "stop_on_failure", bool),
-            inf if tolerated is None else tolerated,
-            _get(written, at, "max_workers", int | None),
-        )
-
-
-_NUMBER = int | float
-_KINDS = ("next", "branch", "failure")
-
-
-def _get(written: Any, at: str, key: str, kind: Any, default: Any = ...) -> Any:
-    """Give a part of what was written, if it is of its kind."""
-    place = f"{at}.{key}" if at else key
-    if not isinstance(written, dict):
-        raise TranscriptError(f"{at} of the transcript is {written!r:.60}, no object")
-    value = written.get(key, default)
-    if value is ...:
-        raise TranscriptError(f"the transcript lacks {place}")
-    if value is default:
-        return value
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind not in _ANY):
-        raise TranscriptError(f"{place} of the transcript cannot be {value!r:.60}")
-    return value
-
-
-_ANY = (bool, object)
-
-
-def _each(written: Any, at: str, key: str) -> list[tuple[str, Any]]:
-    items = _get(written, at, key, list, [])
-    return [(f"{at}.{key}[{index}]", item) for index, item in enumerate(items)]
-
-
-def _pick(table: list[Any], number: int, at: str, key: str) -> Any:
-    if not 0 <= number < len(table):
-        raise TranscriptError(f"{at}.{key} of the transcript: there is no {number}")
-    return table[number]
-
-
-def _member(kinds: Any, name: Any, at: str) -> Any:
-    return kinds(_one_of(name, tuple(kinds), at))
-
-
-def _one_of(value: Any, known: tuple[str, ...], at: str) -> Any:
-    if value not in known:
-        listed = ", ".join(known)
-        raise TranscriptError(
-            f"{at} of the transcript is {value!r:.60}, and none of {listed}"
-        )
-    return value
-
-
-def _new_error(facts: Any, at: str) -> BaseException:
-    name, text = _get(facts, at, "type", str), _get(facts, at, "text", str)
-    if name not in _OURS or "step" not in facts:  # which one from afar has lost
-        return RemoteError(f"{name}: {text}" if text else name, name, text)
-    step = _get(facts, at, "step", str)
-    if _OURS[name] is ParallelStepExecutionError:
-        return ParallelStepExecutionError(text, step, {}, {}, {})
-    ours: StepExecutionError = _OURS[name](text, step)
-    return ours
-
-
-def _refuse_circle(index: int, facts: list[Any]) -> None:
-    seen = set()
-    number: int | None = index
-    while number is not None:
-        if number in seen:
-            raise TranscriptError(f"errors[{index}] of the transcript causes itself")
-        seen.add(number)
-        number = facts[number]["cause"]

@@ -27,10 +27,10 @@ from stepfunction.core.execution import (
     duration_text,
 )
 from stepfunction.core.graph import FanOut, Graph, Step
+from stepfunction.core.reading import from_document
 from stepfunction.core.transcript import (
     Redact,
     cause_of,
-    from_document,
     text_of,
     to_document,
     traceback_of,
