@@ -15,6 +15,7 @@ from stepfunction.core.execution import (
     duration_text,
 )
 from stepfunction.core.graph import Arrow, FanOut, Graph, Step
+from stepfunction.core.transcript import type_name
 from stepfunction.drawing.signs import (
     SIGNS,
     STATUS_MARKS,
@@ -270,4 +271,4 @@ def _error_name(error: BaseException | None) -> str:
     if error is None:
         return ""
     *_, first = causes(error)
-    return type(first).__name__
+    return type_name(first).rpartition(".")[2]

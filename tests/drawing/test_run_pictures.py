@@ -6,7 +6,13 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from stepfunction import DrawingError, RetryPolicy, StepExecutionError, StepFunction
+from stepfunction import (
+    DrawingError,
+    Execution,
+    RetryPolicy,
+    StepExecutionError,
+    StepFunction,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -255,3 +261,16 @@ def test_of_a_large_workflow_the_insides_of_steps_are_only_counted():
     assert "s0 (3 tasks)" in dot
     assert "1 of 3 failed: bad (TypeError)" in dot
     assert "s10 (workflow Inner)" in dot
+
+
+def test_a_picture_of_what_was_read_names_the_error_as_it_was():
+    workflow = StepFunction("Read").add_step("Fail", bad).set_start_step("Fail")
+    with pytest.raises(StepExecutionError) as caught:
+        workflow.execute(1)
+    again = Execution.from_json(caught.value.execution.to_json())
+    assert "ValueError" in again.to_dot()
+    assert "ValueError" in again.to_mermaid()
+
+
+def bad(value):
+    raise ValueError(value)
