@@ -64,6 +64,8 @@ class RichProgress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
+        if console is not None and not isinstance(console, Console):
+            raise TypeError(f"console is a rich.console.Console, not {console!r}")
         self._console = console or _standard_error()
         self._running: dict[str, _Run] = {}  # the outermost, by their ids
         self._live: Live | None = None

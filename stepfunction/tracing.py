@@ -58,6 +58,11 @@ class Tracing:
     """
 
     def __init__(self, tracer_provider: trace.TracerProvider | None = None) -> None:
+        if not isinstance(tracer_provider, trace.TracerProvider | None):
+            raise TypeError(
+                f"tracer_provider is a TracerProvider of OpenTelemetry, "
+                f"not {tracer_provider!r}"
+            )
         self._tracer = trace.get_tracer("stepfunction", __version__, tracer_provider)
         self._running: dict[str | None, _Open] = {}  # the outermost, by their ids
 

@@ -211,8 +211,13 @@ def _tell_the_end(execution: Execution) -> None:
     plural = "" if steps == 1 else "s"
     took = duration_text(execution.duration)
     say(f"{execution.workflow!r} {status} after {steps} step{plural} in {took}")
-    if is_done:
-        list_failures(execution.failures)
+    # The failure that ended it is told of by itself.
+    last = None if is_done else execution._blame
+    list_failures(
+        record
+        for record in execution.failures
+        if last is None or record.error is not last.error
+    )
 
 
 def _new_progress() -> Listener:

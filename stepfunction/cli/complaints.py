@@ -39,7 +39,7 @@ def colored(text: str, color: str, stream: TextIO) -> str:
 
 
 def list_failures(failures: Iterable[StepRecord]) -> None:
-    """Say in a line each which steps and tasks failed though the workflow went on."""
+    """Say in a line each which steps and tasks failed on the way."""
     records = list(failures)
     for record in records[:_MOST_LISTED]:
         where = f"step {record.step!r}"

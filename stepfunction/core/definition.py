@@ -26,8 +26,6 @@ from stepfunction.core.retry import is_retry, judges_results
 if TYPE_CHECKING:
     from stepfunction.core.events import Listener
 
-_COROUTINE = 0x80  # as ``inspect`` names the flag of a code object
-
 
 class StepArguments(NamedTuple):
     """The arguments of ``StepFunction.add_step``, in its order and as they were given.
@@ -321,23 +319,35 @@ def check_arguments(
 
 def checked_listeners(listeners: Any, problems: list[str]) -> tuple[Listener, ...]:
     """Give the listeners, and say what is wrong with them."""
-    if not isinstance(listeners, Iterable):
-        problems.append(f"listeners is a list of callables, not {listeners!r}")
+    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
+        hint = "; write listeners=[…]" if callable(listeners) else ""
+        problems.append(f"listeners is a list of callables, not {listeners!r}{hint}")
         return ()
     told = tuple(listeners)
     for listener in told:
-        code = getattr(listener, "__code__", None)
-        if not callable(listener):
-            problems.append(f"a listener is a callable of one Event, not {listener!r}")
-        elif isinstance(listener, type):
-            problems.append(
-                f"a listener is an object, not the class {listener.__name__}; make one"
-            )
-        elif code is not None and code.co_flags & _COROUTINE:
-            problems.append(
-                f"a listener is a plain function; nobody would await {listener!r}"
-            )
+        problems += _listener_problems(listener)
     return told
+
+
+def _listener_problems(listener: Any) -> Iterator[str]:
+    if not callable(listener):
+        yield f"a listener is a callable of one Event, not {listener!r}"
+        return
+    if isinstance(listener, type):
+        yield f"a listener is an object, not the class {listener.__name__}; make one"
+        return
+    import inspect  # dear
+
+    call = listener if inspect.isroutine(listener) else type(listener).__call__
+    if inspect.iscoroutinefunction(call) or inspect.isgeneratorfunction(call):
+        yield f"a listener is a plain function, and {listener!r} would never be run"
+        return
+    try:
+        inspect.signature(listener).bind(None)
+    except ValueError:  # a builtin that does not tell
+        return
+    except TypeError as error:
+        yield f"a listener is given one Event, but {listener!r} cannot be: {error}"
 
 
 def _unknown_executor(executor: Any) -> str:

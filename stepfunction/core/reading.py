@@ -40,6 +40,11 @@ def from_text(text: str | bytes) -> Execution:
     Raises:
         TranscriptError: If the text is none that ``to_json`` has written.
     """
+    if not isinstance(text, str | bytes | bytearray):
+        raise TranscriptError(
+            f"a transcript is the text that to_json() wrote, not {text!r}; "
+            "of a file give what is in it"
+        )
     try:
         return from_document(json.loads(text, parse_constant=_refuse_constant))
     except RecursionError:

@@ -162,9 +162,16 @@ class _Writer:
         return written
 
     def _value(self, where: Where, value: Any) -> Any:
-        if self._redact is not None:
-            value = self._redact(where, value)
-        return self._plain(where, value)
+        return self._plain(where, self._redacted(where, value))
+
+    def _redacted(self, where: Where, value: Any) -> Any:
+        if self._redact is None:
+            return value
+        try:
+            return self._redact(where, value)
+        except Exception as error:
+            error.add_note(f"raised by redact(where, value), where {where!r}")
+            raise
 
     def _plain(self, where: Where, value: Any) -> Any:
         kind = type(value)
@@ -236,11 +243,11 @@ class _Writer:
     def _facts(self, error: BaseException, step: str) -> dict[str, Any]:
         text, trace = text_of(error), traceback_of(error)
         if self._redact is not None:
-            redacted = str(self._redact((step, "error"), text))
+            redacted = str(self._redacted((step, "error"), text))
             if trace is not None:
                 # It ends with the text, which is not to slip through here.
                 trace = trace.replace(text, redacted) if text else trace
-                trace = str(self._redact((step, "traceback"), trace))
+                trace = str(self._redacted((step, "traceback"), trace))
             text = redacted
         facts: dict[str, Any] = {
             "type": type_name(error),

@@ -152,11 +152,15 @@ class _Drawing:
             name: self._add_step(graph, step, container, trail, bool(columns))
             for name, step in graph.table.items()
         }
+        crowded = _crowded(graph)
         for name, step in graph.table.items():
             taken = None if trail is None else trail.taken(name)
             for arrow in step.arrows():
                 is_taken = None if taken is None else arrow in taken
                 look = _arrow_look(arrow, is_taken)
+                if crowded.get(arrow.target, name) != name:
+                    if self._is_said(arrow, is_taken, ends[name]):
+                        continue
                 if columns and columns[name] != columns[arrow.target]:
                     if self._is_said(arrow, is_taken, ends[name]):
                         continue
@@ -373,6 +377,23 @@ def _columns(graph: Graph) -> dict[str, int]:
     return {name: depth // _ROWS for name, depth in depths.items()}
 
 
+def _crowded(graph: Graph) -> dict[str, str]:
+    """Give the failure steps that too many steps share, each with the last of these.
+
+    Arrows from all of them would push the steps aside.
+    """
+    origins: dict[str, list[str]] = {}
+    for step in graph.table.values():
+        for arrow in step.arrows():
+            if arrow.kind == "failure":
+                origins.setdefault(arrow.target, []).append(step.name)
+    return {
+        target: names[-1]
+        for target, names in origins.items()
+        if len(names) > _MOST_FAILURES_DRAWN
+    }
+
+
 def _folded(step: Step) -> tuple[str, str]:
     """Give a label, and a tooltip, for a step that has no room for what is inside."""
     if isinstance(step.action, FanOut):
@@ -444,6 +465,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "&": "&amp;"}
 _MOST_IN_A_ROW = 8
 _MOST_IN_A_COLUMN, _ROWS = 60, 25
 _MOST_NAMES = 100
+_MOST_FAILURES_DRAWN = 6
 _ARROW_NOT_TAKEN = {"penwidth": "0.6", "arrowsize": "0.6"}
 
 

@@ -123,7 +123,13 @@ _in_graphviz = threading.Lock()  # its library is not made for two threads at on
 
 
 def _laid_out_in_process(text: str, kind: str) -> bytes:
-    import pygraphviz
+    try:
+        import pygraphviz
+    except ImportError as error:
+        raise DrawingError(
+            f"pygraphviz is installed but cannot be imported: {error}; install it "
+            "again, or Graphviz itself"
+        ) from error
 
     with _in_graphviz:
         drawing = pygraphviz.AGraph(string=text)

@@ -142,7 +142,7 @@ class _Flowchart:
         self, source: str, target: str, arrow: Arrow | None, is_taken: bool | None
     ) -> None:
         kind, label = (arrow.kind, arrow.label) if arrow is not None else ("next", "")
-        if is_taken is False or kind == "failure":
+        if kind == "failure":
             line = "-.->"
         else:
             line = "==>" if is_taken else "-->"

@@ -1044,15 +1044,50 @@ def test_a_listener_may_execute_a_workflow():
     check_pairs(told)
 
 
+async def wait(event): ...
+
+
+class Waiting:
+    async def __call__(self, event): ...
+
+
+wait_too = Waiting()
+
+
+def give(event):
+    yield event
+
+
+def nothing(): ...
+
+
+def two(event, other): ...
+
+
 @pytest.mark.parametrize(
     "listeners, problem",
     [
         ([3], "a listener is a callable of one Event, not 3"),
         ([print, None], "a listener is a callable of one Event, not None"),
         (3, "listeners is a list of callables, not 3"),
-        (len, f"listeners is a list of callables, not {len!r}"),
-        ("a", "a listener is a callable of one Event, not 'a'"),
+        (len, f"listeners is a list of callables, not {len!r}; write listeners=[…]"),
+        ("a", "listeners is a list of callables, not 'a'"),
         (None, "listeners is a list of callables, not None"),
+        ([dict], "a listener is an object, not the class dict; make one"),
+        *(
+            ([one], f"a listener is a plain function, and {one!r} would never be run")
+            for one in (wait, wait_too, give)
+        ),
+        (
+            [nothing],
+            f"a listener is given one Event, but {nothing!r} cannot be: "
+            "too many positional arguments",
+        ),
+        (
+            [two],
+            f"a listener is given one Event, but {two!r} cannot be: "
+            "missing a required argument: 'other'",
+        ),
     ],
 )
 def test_what_is_no_listener_is_refused(listeners, problem):

@@ -534,3 +534,17 @@ def test_any_execution_is_read_as_it_was_written(workflow, value):
     copy = read_back(execution)
     assert copy.to_dict() == execution.to_dict()
     assert list(map(facts, copy.history)) == list(map(facts, execution.history))
+
+
+@pytest.mark.parametrize("text", [None, {"format": 1}, 3])
+def test_what_is_no_text_is_refused(text):
+    with pytest.raises(TranscriptError, match="is the text that to_json"):
+        Execution.from_json(text)
+
+
+def test_an_error_of_redact_says_where_it_was_asked():
+    workflow = StepFunction("W").add_step("A", str).set_start_step("A")
+    execution = workflow.execute(1)
+    with pytest.raises(TypeError) as caught:
+        execution.to_json(redact=lambda value: value)
+    assert caught.value.__notes__[0].startswith("raised by redact(where, value), where")

@@ -112,7 +112,6 @@ def test_of_a_run_arrows_that_were_followed_are_bold():
     links = [line for line in chart if re.search("-.->|==>", line)]
     assert links == [
         's1 ==>|"x"| s2',
-        's1 -.->|"otherwise"| s3',
         "s1 -.-> s4",
         "s0 ==> s1",
     ]

@@ -274,3 +274,13 @@ def test_a_picture_of_what_was_read_names_the_error_as_it_was():
 
 def bad(value):
     raise ValueError(value)
+
+
+def test_a_failure_step_that_many_share_has_one_arrow():
+    workflow = StepFunction("Shared").set_start_step("s0")
+    for number in range(20):
+        follower = f"s{number + 1}" if number < 19 else None
+        workflow.add_step(f"s{number}", str, follower, on_failure="Sorry")
+    dot = workflow.add_step("Sorry", str).to_dot()
+    assert dot.count("on failure → Sorry") == 19
+    assert dot.count("dashed") == 1
