@@ -868,3 +868,56 @@ def test_an_interrupt_while_a_script_is_imported_is_one_line_too(tmp_path):
     with Command(tmp_path, "list", str(path)) as running:
         running.wait_until_it_runs()
         assert running.interrupt(os.kill) == (130, "", "stepfunction: interrupted\n")
+
+
+FACTORIES = """\
+import sys
+from stepfunction import StepFunction
+def fine() -> StepFunction:
+    return StepFunction("Fine").add_step("A", lambda: 10**5000).set_start_step("A")
+def leave() -> StepFunction:
+    sys.exit(0)
+"""
+
+
+@pytest.fixture
+def factories(tmp_path):
+    script = tmp_path / f"factories_{tmp_path.name}.py"
+    script.write_text(FACTORIES)
+    return script
+
+
+def test_a_factory_that_ends_the_program_does_not_end_the_command(run, factories):
+    code, out, err = run("check", f"{factories}:leave", f"{factories}:fine")
+    assert code == 2
+    assert out == f"{factories}:fine: ok\n"
+    assert "leave() failed: SystemExit: 0" in err
+
+
+def test_the_list_goes_on_after_a_factory_that_fails(run, factories):
+    code, out, err = run("list", factories)
+    assert code == 2
+    assert out == f"{factories}:fine  Fine  1 step\n"
+    assert "leave() failed" in err
+
+
+def test_a_number_that_is_too_long_for_json_is_its_repr(run, factories):
+    code, out, err = run("run", f"{factories}:fine")
+    assert code == 0
+    assert list(json.loads(out)) == ["$repr"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device is always full")
+def test_an_answer_that_cannot_be_written_is_said():
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "list", "orders.py"],
+            cwd=DATA,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=50,
+        )
+    assert done.returncode == 2
+    assert b"the answer cannot be written: No space left" in done.stderr
+    assert b"Traceback" not in done.stderr

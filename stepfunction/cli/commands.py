@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _SUFFIXES = {"txt": "text", "gv": "dot", "mmd": "mermaid"}
 _DEEPEST = 100
+_MOST_BITS = 10_000  # Python writes no number of more than 4,300 digits
 
 
 class Refusal(Exception):
@@ -80,7 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = parse(sys.argv[1:] if argv is None else argv)
         with _stdout_for_the_answer():
             code, answer = _obey(args)
-        _write(answer)
+        try:
+            _write(answer)
+        except OSError as error:  # as of a full disk
+            say(f"stepfunction: the answer cannot be written: {error.strerror}")
+            code = code or WRONG_USE
         return code
     except KeyboardInterrupt:
         say("stepfunction: interrupted")
@@ -266,7 +271,9 @@ def plain(value: Any, depth: int = 0) -> Any:
     Tuples become lists. The marks are those of ``Execution.to_dict()``: the ``repr``
     of a value is ``{"$repr": …}``, a number that is none ``{"$float": …}``.
     """
-    if value is None or type(value) in (bool, int, str):
+    if value is None or type(value) in (bool, str):
+        return value
+    if type(value) is int and value.bit_length() <= _MOST_BITS:
         return value
     if type(value) is float:
         return value if isfinite(value) else {"$float": str(value)}
@@ -382,17 +389,22 @@ def _report(args: Namespace) -> tuple[int, str]:
 
 def _list(args: Namespace) -> tuple[int, str]:
     module = import_place(args.module)
-    rows = []
+    code, rows = DONE, []
     for name, source in sources(module).items():
         target = f"{args.module}:{name}"
-        workflow = build(target, source)
+        try:
+            workflow = build(target, source)
+        except TargetError as error:  # the others are there all the same
+            say(f"stepfunction: {error}")
+            code = WRONG_USE
+            continue
         count = len(workflow.steps)
         rows.append((target, workflow.name, f"{count} step{'' if count == 1 else 's'}"))
-    if not rows:
+    if not rows and code == DONE:
         say(f"{args.module} has no workflows")
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
     lines = (f"{target:<{first}}  {name:<{second}}  {n}\n" for target, name, n in rows)
-    return DONE, "".join(lines)
+    return code, "".join(lines)
 
 
 _COMMANDS: dict[str, Callable[[Namespace], tuple[int, str | bytes]]] = {

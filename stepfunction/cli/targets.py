@@ -187,7 +187,7 @@ def build(target: str, source: Any) -> StepFunction:
         )
     try:
         built = source()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TargetError(f"{target}() failed: {error_text(error)}") from error
     if not isinstance(built, StepFunction):
         raise TargetError(f"{target}() returned {_a(built)}, not a StepFunction")

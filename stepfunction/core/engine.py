@@ -83,7 +83,10 @@ def run(execution: Execution) -> None:
     finally:
         execution._ended = perf_counter()
         if execution._audience is not None:
-            tell_end(execution)
+            try:
+                tell_end(execution)
+            finally:
+                execution._audience = None  # which may hold those it is nested in
 
 
 def _walk(execution: Execution) -> Step:  # noqa: C901
@@ -287,13 +290,18 @@ def _perform(
         error: What the first attempt failed with, if it has been made.
     """
     cancellation = execution._cancellation
-    with cancellation.dependent() as dependent:
-        if step.executor is None:
-            visit = _perform_here(step, value, execution, dependent, error)
-        elif isinstance(step.action, FanOut):
-            visit = _fan_out(step, step.action, value, execution, dependent)
-        else:
-            visit = _perform_elsewhere(step, value, execution, dependent)
+    news = None if execution._audience is None else News(execution, step.name)
+    try:
+        with cancellation.dependent() as dependent:
+            if step.executor is None:
+                visit = _perform_here(step, value, execution, dependent, error, news)
+            elif isinstance(step.action, FanOut):
+                visit = _fan_out(step, step.action, value, execution, dependent, news)
+            else:
+                visit = _perform_elsewhere(step, value, execution, dependent, news)
+    finally:
+        if news is not None:
+            news.close()
     outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
     if cancellation.requested and outcomes != {Outcome.SUCCEEDED}:
         stopped = ExecutionCancelledError("the execution was stopped")
@@ -310,9 +318,10 @@ def _perform_here(
     execution: Execution,
     cancellation: Cancellation,
     error: Exception | None,
+    news: News | None,
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
-    task = _task(step, None, step.action, execution, _news(step, execution))
+    task = _task(step, None, step.action, execution, news)
     make_context = _context_maker(step, execution)
     first = LiveAttempt(task, cancellation)
     if error is None:
@@ -328,10 +337,13 @@ def _perform_here(
 
 
 def _perform_elsewhere(
-    step: Step, value: Any, execution: Execution, cancellation: Cancellation
+    step: Step,
+    value: Any,
+    execution: Execution,
+    cancellation: Cancellation,
+    news: News | None,
 ) -> Visit:
     """Perform a step that has an executor of its own: a fan-out of one."""
-    news = _news(step, execution)
     tasks = (_task(step, None, step.action, execution, news),)
     make_context = _context_maker(step, execution)
     places = execution._places
@@ -346,9 +358,9 @@ def _fan_out(
     value: Any,
     execution: Execution,
     cancellation: Cancellation,
+    news: News | None,
 ) -> Visit:
     """Perform a parallel step."""
-    news = _news(step, execution)
     tasks = [
         _task(step, name, call, execution, news) for name, call in action.tasks.items()
     ]
@@ -396,10 +408,6 @@ def _gather(
     results = {visit.name: errors.get(visit.name, visit.output) for visit in visits}
     output = TaskResults(results, failure)
     return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
-
-
-def _news(step: Step, execution: Execution) -> News | None:
-    return None if execution._audience is None else News(execution, step.name)
 
 
 def _task(

@@ -225,16 +225,18 @@ _STEP_ENDED = {outcome: f"step_{outcome.lower()}" for outcome in Outcome}
 
 def tell_end(execution: Execution) -> None:
     """Tell of what has not been told, and that the execution has ended."""
-    tell_news(execution)
-    if execution._audience is not None and execution._audience.hears_all:
-        _tell(
-            execution,
-            "execution_ended",
-            execution.started + execution.duration,
-            status=execution.status,
-            duration=execution.duration,
-            error=execution.error,
-        )
+    try:
+        tell_news(execution)
+    finally:  # also where a listener was interrupted, for others wait for the end
+        if execution._audience is not None and execution._audience.hears_all:
+            _tell(
+                execution,
+                "execution_ended",
+                execution.started + execution.duration,
+                status=execution.status,
+                duration=execution.duration,
+                error=execution.error,
+            )
 
 
 class News:
@@ -254,6 +256,10 @@ class News:
     def is_at_home(self) -> bool:
         """Whether this is the thread that tells."""
         return get_ident() == self._home
+
+    def close(self) -> None:
+        """Let go of the execution: an attempt that is left behind may hold this."""
+        del self._execution
 
     def pass_on(self, event: Event) -> None:
         """Tell what was told of an execution that is nested in a task."""

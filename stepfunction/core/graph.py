@@ -88,7 +88,7 @@ class Branch(NamedTuple):
     def arrows(self) -> Iterator[Arrow]:
         """Give the arrows, in the order of the definition."""
         for key, target in self.table.values():
-            yield Arrow("branch", _label(key), target)
+            yield Arrow("branch", label_of(key), target)
         for target in self.targets:
             yield Arrow("branch", "", target)
 
@@ -101,7 +101,8 @@ def _is_hashable(value: Any) -> bool:
     return True
 
 
-def _label(key: Any) -> str:
+def label_of(key: Any) -> str:
+    """Give what stands at the arrow of a branch's key."""
     return str(key) if isinstance(key, str) and key.strip() else short_repr(key)
 
 

@@ -115,8 +115,7 @@ class _Reader:
             self._errors.append(_new_error(it, f"errors[{index}]"))
         for index, it in enumerate(facts):
             self._link(self._errors[index], it, f"errors[{index}]")
-        for index in range(len(facts)):
-            _refuse_circle(index, facts)
+        _refuse_circles(facts)
 
     def execution(self, written: Any, at: str) -> Execution:
         """Read an execution."""
@@ -124,6 +123,9 @@ class _Reader:
         number = _get(written, at, "graph", int | None)
         timeout = _get(written, at, "timeout", _NUMBER | None)
         error = self._error(written, at, "error")
+        started = _get(written, at, "started", _NUMBER)
+        if not 0 <= started < _LATEST:
+            raise TranscriptError(f"{at}.started of the transcript is no date")
         execution.__dict__.update(
             workflow=_get(written, at, "workflow", str),
             status=_member(Status, _get(written, at, "status", str), f"{at}.status"),
@@ -135,7 +137,7 @@ class _Reader:
             _first_failure=None,
             _began=0.0,
             _ended=_get(written, at, "duration", _NUMBER),
-            _epoch=_get(written, at, "started", _NUMBER),
+            _epoch=started,
             _timeout=inf if timeout is None else timeout,
             _blame=self._blame(_get(written, at, "blame", dict | None), f"{at}.blame"),
             _cancellation=Cancellation(),
@@ -316,10 +318,13 @@ class _Reader:
         if kind == "workflow":
             return _pick(self._graphs, _get(written, at, "graph", int), at, "graph")
         tolerated = _get(written, at, "tolerated", _NUMBER | None)
+        tasks = _get(written, at, "tasks", dict)
+        if not tasks:
+            raise TranscriptError(f"{at}.tasks of the transcript is empty")
         return FanOut(
             {
-                name: self._action(it, f"{at}.tasks.{name}")
-                for name, it in _get(written, at, "tasks", dict).items()
+                name: self._action(task, f"{at}.tasks.{name}")
+                for name, task in tasks.items()
             },
             _get(written, at, "stop_on_failure", bool),
             inf if tolerated is None else tolerated,
@@ -328,6 +333,9 @@ class _Reader:
 
 
 _NUMBER = int | float
+_NUMBERS = (_NUMBER, _NUMBER | None)
+_LARGEST = 1e300  # beyond which it may be infinite, or no float
+_LATEST = 253_402_300_800  # the end of the year 9999, beyond which there are no dates
 _KINDS = ("next", "branch", "failure")
 
 
@@ -341,7 +349,11 @@ def _get(written: Any, at: str, key: str, kind: Any, default: Any = ...) -> Any:
         raise TranscriptError(f"the transcript lacks {place}")
     if value is default:
         return value
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind not in _ANY):
+    if (
+        not isinstance(value, kind)
+        or (isinstance(value, bool) and kind not in _ANY)
+        or (kind in _NUMBERS and value is not None and not abs(value) < _LARGEST)
+    ):
         raise TranscriptError(f"{place} of the transcript cannot be {value!r:.60}")
     return value
 
@@ -384,11 +396,15 @@ def _new_error(facts: Any, at: str) -> BaseException:
     return ours
 
 
-def _refuse_circle(index: int, facts: list[Any]) -> None:
-    seen = set()
-    number: int | None = index
-    while number is not None:
-        if number in seen:
-            raise TranscriptError(f"errors[{index}] of the transcript causes itself")
-        seen.add(number)
-        number = facts[number]["cause"]
+def _refuse_circles(facts: list[Any]) -> None:
+    ended: set[int] = set()  # from where a chain has been followed to its end
+    for index in range(len(facts)):
+        chain: set[int] = set()
+        number: int | None = index
+        while number is not None and number not in ended:
+            if number in chain:
+                text = f"errors[{index}] of the transcript causes itself"
+                raise TranscriptError(text)
+            chain.add(number)
+            number = facts[number]["cause"]
+        ended |= chain

@@ -186,7 +186,8 @@ class _Writer:
         if kind is Omitted:
             return {"$repr": value.text}
         if kind not in (dict, list, tuple, TaskResults):
-            return {"$repr": _repr(value)}
+            if self._redact is None or not isinstance(value, dict | list | tuple):
+                return {"$repr": _repr(value)}  # else its repr would tell it all
         if id(value) in self._open or len(self._open) >= _DEEPEST:
             return {"$repr": "…"}
         self._open.add(id(value))
@@ -327,7 +328,8 @@ def _seconds(seconds: float) -> float:
 
 def _nested(graph: Graph | None, step: str, task: str | None) -> Graph | None:
     """Give the graph that a step, or a task of it, runs."""
-    action: Any = None if graph is None else graph.table[step].action
+    found = None if graph is None else graph.table.get(step)
+    action: Any = None if found is None else found.action
     if task is not None and isinstance(action, FanOut):
         action = action.tasks.get(task)
     return action if isinstance(action, Graph) else None

@@ -14,7 +14,7 @@ from stepfunction.core.execution import (
     StepRecord,
     duration_text,
 )
-from stepfunction.core.graph import Arrow, FanOut, Graph, Step
+from stepfunction.core.graph import Arrow, FanOut, Graph, Step, label_of
 from stepfunction.core.transcript import type_name
 from stepfunction.drawing.signs import (
     SIGNS,
@@ -252,17 +252,25 @@ def _arrow_taken(step: Step, record: StepRecord) -> list[Arrow]:
 
 def _asked_for(step: Step, record: StepRecord, arrows: list[Arrow]) -> Iterator[Arrow]:
     """Give the arrow whose label fits what came out, then all in their order."""
-    if record.error is not None and isinstance(step.on_failure, tuple):
+    if record.error is not None:
         chain = tuple(causes(record.error))
-        for (error_class, _), arrow in zip(step.on_failure, arrows):
-            if any(isinstance(cause, error_class) for cause in chain):
-                yield arrow
+        if isinstance(step.on_failure, tuple):
+            for (error_class, _), arrow in zip(step.on_failure, arrows):
+                if any(isinstance(cause, error_class) for cause in chain):
+                    yield arrow
+        else:  # of a step that was read there are only the names
+            names = {_class_name(cause) for cause in chain}
+            yield from (arrow for arrow in arrows if arrow.label in names)
     elif step.branch is not None and step.branch.chooser is None:
         table = step.branch.table
         if step.branch.choose(record.output) is None:
             yield arrows[-1]  # the default
         else:
             yield arrows[list(table).index(table[record.output][0])]
+    elif step.branch is not None and any(it.label for it in arrows):  # it was read
+        label = label_of(record.output)
+        yield from (arrow for arrow in arrows if arrow.label == label)
+        yield from (arrow for arrow in arrows if arrow.kind == "next")
     yield from arrows
 
 
@@ -271,4 +279,9 @@ def _error_name(error: BaseException | None) -> str:
     if error is None:
         return ""
     *_, first = causes(error)
-    return type_name(first).rpartition(".")[2]
+    return _class_name(first)
+
+
+def _class_name(error: BaseException) -> str:
+    """Give the name of an exception's class, of one that was read too."""
+    return type_name(error).rpartition(".")[2]

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import pickle
 import signal
 import sys
 import threading
+import weakref
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
@@ -1042,6 +1044,37 @@ def test_a_listener_may_execute_a_workflow():
     assert {event.workflow for event in told} == {"W"}
     check_pairs(others)
     check_pairs(told)
+
+
+def test_an_interrupt_of_one_listener_leaves_no_other_without_the_end():
+    heard = []
+
+    def interrupt(event):
+        if event.kind == "step_succeeded":
+            raise KeyboardInterrupt
+
+    workflow = StepFunction("W").add_step("A", str).set_start_step("A")
+    with pytest.raises(KeyboardInterrupt):
+        workflow.execute(1, listeners=[interrupt, lambda it: heard.append(it.kind)])
+    assert heard[-1] == "execution_ended"
+
+
+def test_an_execution_is_not_kept_by_what_was_told_of_it():
+    inner = StepFunction("Inner").add_step("A", str).set_start_step("A")
+    workflow = StepFunction("W").add_step("P", {"a": inner, "b": str}, parallel=True)
+    other = workflow.set_start_step("P").execute(1, listeners=[print_nothing])
+    child, gone = other.children[("P", "a")], weakref.ref(other)
+    workflow.execute(1)  # of which the builder now knows
+    gc.disable()
+    try:
+        del other
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert child.output == "1"
+
+
+def print_nothing(event): ...
 
 
 async def wait(event): ...

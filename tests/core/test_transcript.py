@@ -4,9 +4,10 @@ import json
 import math
 import pickle
 import sys
-from collections import namedtuple
+from collections import OrderedDict, defaultdict, namedtuple
 from datetime import date
 from enum import Enum
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -534,6 +535,43 @@ def test_any_execution_is_read_as_it_was_written(workflow, value):
     copy = read_back(execution)
     assert copy.to_dict() == execution.to_dict()
     assert list(map(facts, copy.history)) == list(map(facts, execution.history))
+
+
+class Card(NamedTuple):
+    owner: str
+    number: str
+
+
+class Cards(list):
+    pass
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        OrderedDict(card="4111"),
+        defaultdict(str, card="4111"),
+        {"card": Card("me", "4111")},
+        Cards(["4111"]),
+    ],
+)
+def test_nothing_that_redact_takes_is_written_of_classes_of_containers(order):
+    def redact(where, value):
+        return "gone" if value == "4111" else value
+
+    workflow = StepFunction("W").add_step("A", lambda value: value)
+    text = workflow.set_start_step("A").execute(order).to_json(redact=redact)
+    assert "4111" not in text
+    assert "gone" in text
+
+
+@pytest.mark.parametrize("started", [1e30, -1, True, "now"])
+def test_a_beginning_that_is_no_date_is_refused(started):
+    document = StepFunction("W").add_step("A", str).set_start_step("A").execute(1)
+    document = document.to_dict()
+    document["execution"]["started"] = started
+    with pytest.raises(TranscriptError, match="started"):
+        Execution.from_json(json.dumps(document))
 
 
 @pytest.mark.parametrize("text", [None, {"format": 1}, 3])
