@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -921,3 +922,51 @@ def test_an_answer_that_cannot_be_written_is_said():
     assert done.returncode == 2
     assert b"the answer cannot be written: No space left" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_open_to_nobody(closed):
+    shell = f"exec {shlex.join([*COMMAND, 'list', 'orders.py'])} {closed}"
+    done = subprocess.run(
+        ["sh", "-c", shell],
+        cwd=DATA,
+        env=environment(),
+        capture_output=True,
+        timeout=50,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_a_dash_as_the_file_of_a_drawing_is_standard_output(run):
+    code, out, err = run("graph", "orders.py:checkout", "-o", "-", "--format", "dot")
+    assert code == 0
+    assert out.startswith("digraph")
+    assert not Path("-").exists()
+
+
+def test_a_report_is_not_written_to_standard_output(run, tmp_path):
+    record = tmp_path / "run.json"
+    record.write_text(command("run", "orders.py:echo", "--json")[1])
+    code, out, err = run("report", record, "-o", "-")
+    assert code == 2
+    assert "name one with -o FILE" in err
+
+
+def test_an_error_text_sends_a_terminal_no_orders(run, tmp_path):
+    script = tmp_path / f"escaping_{tmp_path.name}.py"
+    script.write_text(
+        "from stepfunction import StepFunction\n"
+        "def bad(_): raise ValueError('\\x1b[31mred')\n"
+        "workflow = StepFunction('W').add_step('A', bad).set_start_step('A')\n"
+    )
+    code, out, err = run("run", script)
+    assert code == 1
+    assert "ValueError: ␛[31mred" in err.splitlines()[1] + err.splitlines()[0]
+
+
+def test_a_script_that_fails_is_refused_with_its_line(run, tmp_path):
+    script = tmp_path / f"broken_{tmp_path.name}.py"
+    script.write_text("a = 1\nundefined\n")
+    code, out, err = run("check", script)
+    assert code == 2
+    assert f"NameError: name 'undefined' is not defined ({script}, line 2)" in err

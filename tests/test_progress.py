@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from rich.live import Live
+from stragglers import Straggler, fan
 
 import stepfunction
 from stepfunction import RetryPolicy, StepExecutionError, StepFunction
@@ -103,11 +104,6 @@ def refuse_once(value, context):
 def alone(function, name="Only", **options):
     workflow = StepFunction("Alone").add_step(name, function, **options)
     return workflow.set_start_step(name)
-
-
-def fan(tasks, **options):
-    workflow = StepFunction("Fan").add_step("All", tasks, parallel=True, **options)
-    return workflow.set_start_step("All")
 
 
 def test_a_file_gets_a_line_of_each_step(file):
@@ -353,27 +349,6 @@ def test_a_display_that_is_there_already_is_left_alone(terminal):
         terminal.run(alone(double), 1)
         assert live.is_started
     assert "Alone COMPLETED in" in terminal.screen.text
-
-
-class Straggler:
-    """A workflow whose first attempt ends while the second runs."""
-
-    def __init__(self):
-        self.may_end, self.has_ended = threading.Event(), threading.Event()
-        self.calls = 0
-        slow = StepFunction("Slow").add_step("Hang", self.hang, "More")
-        slow.add_step("More", str).set_start_step("Hang")
-        retry = RetryPolicy(max_attempts=2, interval=0, jitter=None)
-        self.workflow = fan({"slow": slow}, timeout=1, retry=retry)
-
-    def hang(self, _):
-        self.calls += 1
-        if self.calls == 1:
-            assert self.may_end.wait(20)
-            self.has_ended.set()
-        else:
-            self.may_end.set()
-            assert self.has_ended.wait(20)
 
 
 def test_an_abandoned_attempt_says_no_more(file):

@@ -12,6 +12,7 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from stragglers import Straggler, fan
 
 import stepfunction
 from stepfunction import RetryPolicy, StepExecutionError, StepFunction
@@ -97,11 +98,6 @@ def inner():
 def alone(function, name="Only", **options):
     workflow = StepFunction("Alone").add_step(name, function, **options)
     return workflow.set_start_step(name)
-
-
-def fan(tasks, **options):
-    workflow = StepFunction("Fan").add_step("All", tasks, parallel=True, **options)
-    return workflow.set_start_step("All")
 
 
 def is_error(span):
@@ -349,27 +345,6 @@ def test_a_nested_execution_that_was_abandoned_ends_with_its_task(traced):
     assert hung.attributes["stepfunction.outcome"] == "ABANDONED"
     assert traced.one("step Hang").end_time == hung.end_time
     assert "step More" not in {span.name for span in traced.spans}
-
-
-class Straggler:
-    """A workflow whose first attempt ends while the second runs."""
-
-    def __init__(self):
-        self.may_end, self.has_ended = threading.Event(), threading.Event()
-        self.calls = 0
-        slow = StepFunction("Slow").add_step("Hang", self.hang, "More")
-        slow.add_step("More", str).set_start_step("Hang")
-        retry = RetryPolicy(max_attempts=2, interval=0, jitter=None)
-        self.workflow = fan({"slow": slow}, timeout=1, retry=retry)
-
-    def hang(self, _):
-        self.calls += 1
-        if self.calls == 1:
-            assert self.may_end.wait(20)
-            self.has_ended.set()
-        else:
-            self.may_end.set()
-            assert self.has_ended.wait(20)
 
 
 def test_an_abandoned_attempt_does_not_touch_the_spans_of_the_next(traced):

@@ -77,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: With 0 where only help or the version is asked for, with 2 where
             the arguments cannot be read.
     """
+    # What was closed is open to nobody; the first free numbers are those of these.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            stream = open(nowhere, mode, encoding="utf-8", closefd=False)
+            setattr(sys, name, stream)
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
         with _stdout_for_the_answer():
@@ -343,7 +349,7 @@ def _problems(workflow: StepFunction) -> list[str]:
 
 def _graph(args: Namespace) -> tuple[int, str | bytes]:
     kind = args.format
-    if kind is None and args.output is not None:
+    if kind is None and args.output not in (None, "-"):
         ending = Path(args.output).suffix[1:].lower()
         kind = _SUFFIXES.get(ending, ending)
         if kind not in FORMATS:
@@ -352,7 +358,7 @@ def _graph(args: Namespace) -> tuple[int, str | bytes]:
                 f"give --format as one of {', '.join(FORMATS)}"
             )
     answer = _drawn(load(args.target), kind or "text")
-    if args.output is None:
+    if args.output in (None, "-"):
         if isinstance(answer, bytes) and _output().isatty():
             raise Refusal(f"a terminal cannot show {kind}; name a file with -o FILE")
         return DONE, answer
@@ -383,6 +389,8 @@ def _report(args: Namespace) -> tuple[int, str]:
         execution = Execution.from_json(text)
     except TranscriptError as error:
         raise Refusal(f"{args.run}: {error}") from None
+    if args.output == "-":
+        raise Refusal("a report is written into a file; name one with -o FILE")
     say(f"report: {execution.report(args.output)}")
     return DONE, ""
 

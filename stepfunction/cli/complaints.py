@@ -30,6 +30,11 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def _harmless(text: str) -> str:
+    """Give a text of the user's that sends a terminal no orders."""
+    return text.replace("\x1b", "\N{SYMBOL FOR ESCAPE}")
+
+
 def colored(text: str, color: str, stream: TextIO) -> str:
     """Give a text in a color where a terminal shows it, unless NO_COLOR is set."""
     wanted = stream.isatty() and os.environ.get("TERM") != "dumb"
@@ -46,14 +51,14 @@ def list_failures(failures: Iterable[StepRecord]) -> None:
         if record.task is not None:
             where = f"task {record.task!r} of {where}"
         assert record.error is not None
-        say(f"  {where} failed: {error_text(record.error)}")
+        say(f"  {where} failed: {_harmless(error_text(record.error))}")
     if len(records) > _MOST_LISTED:
         say(f"  and {len(records) - _MOST_LISTED} more")
 
 
 def show_failure(failure: BaseException) -> None:
     """Write what went wrong, and the user's exceptions behind it with tracebacks."""
-    say(str(failure))
+    say(_harmless(str(failure)))
     for task, error in _behind(failure):
         if task is not None:
             say(f"\ntask {task!r}:")
@@ -87,12 +92,13 @@ def show_traceback(error: BaseException | None) -> None:
 
 def _keep_theirs(traceback: TracebackException) -> bool:
     """Leave out our frames and those of the import, and say whether others remain."""
-    theirs = [frame for frame in traceback.stack if _is_theirs(frame.filename)]
+    theirs = [frame for frame in traceback.stack if is_theirs(frame.filename)]
     traceback.stack = StackSummary.from_list(theirs)
     inside = [traceback.__cause__, traceback.__context__, *(traceback.exceptions or ())]
     found = [_keep_theirs(it) for it in inside if it is not None]
     return bool(theirs) or any(found)
 
 
-def _is_theirs(file: str) -> bool:
+def is_theirs(file: str) -> bool:
+    """Tell the user's files from ours and the interpreter's."""
     return not file.startswith(("<frozen ", _OUR_FOLDER, importlib.__file__))

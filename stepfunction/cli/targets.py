@@ -15,9 +15,11 @@ import sys
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any, TypeAlias
 
+from stepfunction.cli.complaints import is_theirs
 from stepfunction.core.errors import closest, did_you_mean, error_text
 from stepfunction.core.step_function import StepFunction
 
@@ -131,7 +133,10 @@ def _import(name: str, place: str) -> ModuleType:
         hint = ""
         if "attempted relative import" in str(error):
             hint = "; name it as package.module:workflow, from the folder above"
-        text = f"{place} cannot be imported: {error_text(error)}{hint}"
+        frames = extract_tb(error.__traceback__)
+        *_, last = [it for it in frames if is_theirs(it.filename)] or frames
+        where = f" ({last.filename}, line {last.lineno})"
+        text = f"{place} cannot be imported: {error_text(error)}{where}{hint}"
         raise TargetError(text) from error
 
 

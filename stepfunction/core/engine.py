@@ -94,7 +94,7 @@ def _walk(execution: Execution) -> Step:  # noqa: C901
     cancellation, journal = execution._cancellation, execution._journal
     name, moves, longest = execution._graph.course
     if execution._audience is not None and execution._audience.hears_all:
-        moves = Telling(execution, moves)
+        moves = Telling(execution, moves)  # to look a move up tells
     value, has_failed, note = execution.input, False, journal.extend
     while True:
         if cancellation.requested or len(journal) >= longest:

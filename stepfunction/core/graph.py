@@ -165,6 +165,11 @@ class Step(NamedTuple):
         return self.executor is None and isinstance(self.action, Call)
 
     @property
+    def may_end(self) -> bool:
+        """Whether an execution that succeeds here has come to its end."""
+        return self.next_step is None and self.branch is None
+
+    @property
     def simply_nested(self) -> Graph | None:
         """The nested workflow, where the step runs it in this thread and no more."""
         is_simple = self.executor is None and self.retry is None

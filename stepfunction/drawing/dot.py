@@ -166,7 +166,7 @@ class _Drawing:
                         continue
                     look["constraint"] = "false"
                 self._connect(ends[name], ends[arrow.target], look)
-            if ends[name].cluster is not None and _may_end(step):
+            if ends[name].cluster is not None and step.may_end:
                 mark = self._add_mark("end", "doublecircle", container)
                 is_taken = None if trail is None else trail.end == name
                 self._connect(ends[name], mark, _arrow_look(None, is_taken))
@@ -274,7 +274,7 @@ class _Drawing:
         last = [
             ends[step.name].exit
             for step in graph.table.values()
-            if _may_end(step) and step.name not in graph.failure_steps
+            if step.may_end and step.name not in graph.failure_steps
         ]
         start = ends[graph.start].entry
         depth = sum(end.depth for end in ends.values())
@@ -351,8 +351,10 @@ def _step_look(step: Step, is_failure_step: bool) -> dict[str, Any]:
     look: dict[str, Any] = {}
     if is_failure_step:
         look = {"shape": "octagon", "style": "filled", "color": _quoted(FAILURE)}
-    if _may_end(step):
+    if step.may_end:
         look["peripheries"] = "2"
+        if not is_failure_step:  # the outer border stands on the page, dark or light
+            look["color"] = _quoted(LINE)
     return look
 
 
@@ -403,10 +405,6 @@ def _folded(step: Step) -> tuple[str, str]:
         return label, f"{step.name}: {listed(tasks, _MOST_NAMES)}"
     label = f"{step.name} (workflow {getattr(step.action, 'name', '')})"
     return label, label
-
-
-def _may_end(step: Step) -> bool:
-    return step.next_step is None and step.branch is None
 
 
 def _arrow_look(arrow: Arrow | None, is_taken: bool | None) -> dict[str, Any]:

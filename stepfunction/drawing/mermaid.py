@@ -63,7 +63,7 @@ class _Flowchart:
             for arrow in step.arrows():
                 is_taken = None if taken is None else arrow in taken
                 self._link(ids[name], ids[arrow.target], arrow, is_taken)
-            if isinstance(step.action, FanOut | Graph) and _may_end(step):
+            if isinstance(step.action, FanOut | Graph) and step.may_end:
                 mark = self._new_id()
                 self._lines.append(f'{mark}(((" ")))')
                 is_taken = None if trail is None else trail.end == name
@@ -80,7 +80,7 @@ class _Flowchart:
             return self._add_tasks(step, action, note, trail)
         if name in graph.failure_steps:
             return self._add_node(name, '{{"', '"}}', note)
-        if _may_end(step):
+        if step.may_end:
             return self._add_node(name, '[["', '"]]', note)
         return self._add_node(name, '("', '")', note)
 
@@ -158,10 +158,6 @@ class _Flowchart:
         if self._failures_taken:
             links = ",".join(map(str, self._failures_taken))
             self._lines.append(f"linkStyle {links} stroke:{FAILURE},stroke-width:3px")
-
-
-def _may_end(step: Step) -> bool:
-    return step.next_step is None and step.branch is None
 
 
 def _label(name: str, note: Note | None) -> str:
