@@ -4,7 +4,7 @@ The only car has just been sold, so the third task of Update_Records fails and
 Handle_Failure undoes the other two. The picture says how each step ended, how long it
 took, which way the execution went, and what failed. The same as text, for a page that
 draws Mermaid, is printed. The report has the picture too, and what each step was given
-and gave.
+and gave; it does not tell in which folder this file is.
 """
 
 from __future__ import annotations
@@ -12,8 +12,16 @@ from __future__ import annotations
 import sqlite3
 import sys
 from contextlib import closing
+from pathlib import Path
 
 from car_purchase import PURCHASE, SHOP, TABLES, workflow
+
+
+FOLDER = f"{Path(__file__).resolve().parent}/"
+
+
+def redact(where, value):
+    return value.replace(FOLDER, "") if where[1] == "traceback" else value
 
 
 def main(
@@ -26,7 +34,7 @@ def main(
     execution = workflow.execute(PURCHASE % (2, 42_000))
     print(execution.to_mermaid())
     print("Picture:", execution.visualize(picture))
-    print("Report:", execution.report(report))
+    print("Report:", execution.report(report, redact=redact))
 
 
 if __name__ == "__main__":

@@ -267,3 +267,6 @@ def test_run_picture(run, tmp_path):
     ]
     picture = (tmp_path / "car_purchase_run.svg").read_text(encoding="utf-8")
     assert "1 of 3 failed: inventory (LookupError)" in picture
+    report = (tmp_path / "car_purchase_run.html").read_text(encoding="utf-8")
+    assert "car_purchase.py&quot;, line" in report or 'car_purchase.py", line' in report
+    assert str(EXAMPLES) not in report
