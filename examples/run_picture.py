@@ -16,7 +16,6 @@ from pathlib import Path
 
 from car_purchase import PURCHASE, SHOP, TABLES, workflow
 
-
 FOLDER = f"{Path(__file__).resolve().parent}/"
 
 
