@@ -13,13 +13,14 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from car_purchase import PURCHASE, SHOP, TABLES, workflow
 
 FOLDER = f"{Path(__file__).resolve().parent}/"
 
 
-def redact(where, value):
+def redact(where: tuple[Any, ...], value: Any) -> Any:
     return value.replace(FOLDER, "") if where[1] == "traceback" else value
 
 
