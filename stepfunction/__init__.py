@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         DrawingError,
         ExecutionCancelledError,
         ExecutionTimeoutError,
+        FailStepError,
         HeartbeatTimeoutError,
         NoBranchMatchedError,
         ParallelStepExecutionError,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     )
     from stepfunction.core.graph import Graph, Step
     from stepfunction.core.lanes import ProcessLanes
-    from stepfunction.core.results import TaskResults
+    from stepfunction.core.results import MapResults, TaskResults
     from stepfunction.core.retry import RetryPolicy
     from stepfunction.core.step_function import StepFunction
 
@@ -57,9 +58,11 @@ __all__ = [
     "Execution",
     "ExecutionCancelledError",
     "ExecutionTimeoutError",
+    "FailStepError",
     "Graph",
     "HeartbeatTimeoutError",
     "Listener",
+    "MapResults",
     "NoBranchMatchedError",
     "Omitted",
     "Outcome",
@@ -93,6 +96,7 @@ _HOMES = {
     "Execution": "execution",
     "Graph": "graph",
     "Listener": "events",
+    "MapResults": "results",
     "Omitted": "execution",
     "Outcome": "execution",
     "ProcessLanes": "lanes",

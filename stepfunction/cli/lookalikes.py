@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from os.path import commonprefix
 
+from stepfunction.core.actions import FanOut
 from stepfunction.core.calls import Call
-from stepfunction.core.graph import FanOut, Graph, Step
+from stepfunction.core.graph import Graph, Step
 
 _SHORTEST_WORD = 5
 

@@ -117,6 +117,14 @@ def takes_input_alone(function: Any) -> bool:
     )
 
 
+def is_coroutine_function(function: Any) -> bool:
+    """Tell an ``async def``, also behind a partial or a method."""
+    while isinstance(function, partial):
+        function = function.func
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code is not None and bool(code.co_flags & 0x80)
+
+
 def stray_coroutine(coroutine: CoroutineType[Any, Any, Any], name: str) -> TypeError:
     """Close a coroutine that nobody will await and give the error that says so."""
     coroutine.close()

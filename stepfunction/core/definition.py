@@ -6,25 +6,30 @@ Every argument is looked at, so that one error names all that is wrong with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from math import floor, inf
 from types import FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from stepfunction.core.actions import (
+    Fail,
+    FanOut,
+    MapItems,
+    Wait,
+    seconds_problem,
+    until_problem,
+)
+from stepfunction.core.branch import branch_problems, frozen_branch, plain_text
 from stepfunction.core.calls import Call, takes_input_alone
 from stepfunction.core.errors import DefinitionError, did_you_mean
+from stepfunction.core.events import Listener, checked_listeners
 from stepfunction.core.executors import NAMES, is_executor, is_lanes
 from stepfunction.core.graph import (
     Action,
-    Branch,
-    FanOut,
     Step,
     plain_call,
 )
 from stepfunction.core.retry import is_retry, judges_results
-
-if TYPE_CHECKING:
-    from stepfunction.core.events import Listener
 
 
 class StepArguments(NamedTuple):
@@ -33,6 +38,7 @@ class StepArguments(NamedTuple):
     Attributes:
         builder: The StepFunction that the step is for.
         must_nest: Whether ``func`` must be a StepFunction.
+        made: The action, where it is no call; of a map step all of it but the call.
     """
 
     builder: Any
@@ -52,41 +58,53 @@ class StepArguments(NamedTuple):
     timeout: Any = None
     heartbeat: Any = None
     ends: Any = None
+    inputs: Any = None
+    compensate: Any = None
     must_nest: bool = False
+    made: Any = None
 
-    def step(self) -> Step:
+    def step(self, problems: Iterable[str] = ()) -> Step:
         """Give the step that they define.
+
+        Args:
+            problems: What has been found already.
 
         Raises:
             DefinitionError: If they do not define one, with every reason.
         """
-        problems = list(self._problems())
+        problems = [*problems, *self._problems()]
         action = self._action(problems)
         if self.timeout is not None or self.heartbeat is not None:
             problems += self._limit_problems(action)
+        compensate = None
+        if self.compensate is not None:
+            compensate = self._compensation(problems)
         if problems or action is None:
             raise DefinitionError(f"step {self.name!r}", problems)
         executor = self.executor
-        if executor is None and isinstance(action, FanOut):
+        if executor is None and isinstance(action, FanOut | MapItems):
             executor = "thread"
         return Step(
             plain_text(self.name),
             action,
-            plain_call(action) if executor is None and self._retries_late() else None,
+            plain_call(action) if self._is_plain(executor) else None,
             None if self.next_step is None else plain_text(self.next_step),
-            None if self.on_failure is None else self._frozen_on_failure(),
-            None if self.branch is None else self._frozen_branch(),
+            _frozen_on_failure(self.on_failure),
+            frozen_branch(self.branch, self.branch_targets),
             self.retry,
             executor,
             self.timeout,
             self.heartbeat,
             self.ends,
+            None if self.inputs is None else self._frozen_inputs(),
+            compensate,
         )
 
-    def _retries_late(self) -> bool:
-        """Whether the retry is of no account until the function itself has failed."""
-        return self.retry is None or (
-            self.branch is None and not judges_results(self.retry)
+    def _is_plain(self, executor: Any) -> bool:
+        """Whether it is a call with its input, and no more until that has failed."""
+        return (executor is None and self.inputs is None) and (
+            self.retry is None
+            or (self.branch is None and not judges_results(self.retry))
         )
 
     def _problems(self) -> Iterator[str]:
@@ -102,7 +120,8 @@ class StepArguments(NamedTuple):
         if self.ends is not None:
             yield from self._end_problems()
         if self.branch is not None or self.branch_targets is not None:
-            yield from self._branch_problems()
+            output = "mapping" if self.parallel else "list" if self._has_tasks else None
+            yield from branch_problems(self.branch, self.branch_targets, output)
         if self.executor is not None and not is_executor(self.executor):
             yield _unknown_executor(self.executor)
         if self.retry is not None and not is_retry(self.retry):
@@ -126,43 +145,12 @@ class StepArguments(NamedTuple):
             and all(isinstance(name, str) for name in self.params)
         )
 
-    def _branch_problems(self) -> Iterator[str]:
-        branch, targets = self.branch, self.branch_targets
-        if isinstance(branch, Mapping):
-            if not branch:
-                yield "branch is empty; leave it out, or say where results lead"
-            for result, target in branch.items():
-                if not isinstance(target, str):
-                    yield f"branch[{result!r}] is the name of a step, not {target!r}"
-            if self.parallel:
-                yield (
-                    "branch is a mapping, but the output of a parallel step, itself a "
-                    "mapping, can be no key of it; let branch be a callable of the "
-                    "output, with branch_targets"
-                )
-        elif callable(branch):
-            if isinstance(targets, str):
-                yield f"branch_targets is a list of names, not the text {targets!r}"
-            elif not _are_names(targets):
-                yield (
-                    "branch is a callable, so give branch_targets=['…'], the names of "
-                    "the steps it may choose; checking and drawing cannot call it"
-                )
-            return
-        elif branch is not None:
-            yield (
-                "branch is a mapping of result to step, or a callable of the output "
-                f"that gives a step's name, not {branch!r}"
-            )
-        if targets is not None:
-            yield "branch_targets goes with a branch that is a callable"
-
     def _limit_problems(self, action: Action | None) -> Iterator[str]:
         for name, limit in (("timeout", self.timeout), ("heartbeat", self.heartbeat)):
             if limit is not None and not _is_duration(limit):
                 yield f"{name} is seconds above 0, not {limit!r}"
-        executor = self.executor or ("thread" if self.parallel else "inline")
-        if executor == "inline" and isinstance(action, Call | FanOut):
+        executor = self.executor or ("thread" if self._has_tasks else "inline")
+        if executor == "inline" and isinstance(action, Call | FanOut | MapItems):
             if self.timeout is not None:
                 yield (
                     "timeout cannot be honoured in the calling thread, where nothing "
@@ -183,11 +171,16 @@ class StepArguments(NamedTuple):
                 "the step must take a parameter annotated Context, or named context"
             )
 
+    @property
+    def _has_tasks(self) -> bool:
+        """Whether it is a parallel step or a map step."""
+        return bool(self.parallel) or isinstance(self.made, MapItems)
+
     def _parallel_problems(self) -> Iterator[str]:
-        if self.parallel:
+        if self._has_tasks:
             yield from _tolerance_problems(self.tolerated_failures)
             workers = self.max_workers
-            if workers is not None and not _is_count(workers, 1):
+            if workers is not None and not is_count(workers, 1):
                 yield f"max_workers is a whole number from 1, not {workers!r}"
             return
         if self.stop_on_failure is not None and self.stop_on_failure is not False:
@@ -199,6 +192,8 @@ class StepArguments(NamedTuple):
 
     def _action(self, problems: list[str]) -> Action | None:
         func = self.func
+        if self.made is not None:
+            return self._made_action(problems)
         if type(func) is not FunctionType and isinstance(func, Mapping):
             if not self.parallel:
                 problems.append(
@@ -214,6 +209,56 @@ class StepArguments(NamedTuple):
             )
             return None
         return self._call(func, problems)
+
+    def _made_action(self, problems: list[str]) -> Action | None:
+        if not isinstance(self.made, MapItems):
+            action: Action = self.made
+            return action
+        problems += _map_problems(self.made)
+        call: Any = self._call(self.func, problems)
+        if call is not None and not isinstance(call, Call):
+            if self.made.batch_size != 1:
+                problems.append(
+                    "batch_size goes with a function; each run of a workflow is a "
+                    "batch of its own"
+                )
+        if problems or call is None:
+            return None
+        tolerated: Any = self.tolerated_failures
+        if not isinstance(tolerated, str):
+            tolerated = self._tolerated()
+        return self.made._replace(
+            call=call,
+            stop_on_failure=bool(self.stop_on_failure),
+            tolerated=tolerated,
+            max_workers=self.max_workers,
+        )
+
+    def _compensation(self, problems: list[str]) -> Any:
+        """Give what undoes the step, or its tasks by their names."""
+        undo = self.compensate
+        if not isinstance(undo, Mapping):
+            return _undoing(undo, "compensate", problems)
+        if not self.parallel:
+            problems.append(
+                "compensate is a mapping of task to what undoes it, which goes with "
+                "parallel=True; give one callable"
+            )
+            return None
+        if not undo:
+            problems.append("compensate is empty; leave it out, or say what undoes")
+        tasks = self.func if isinstance(self.func, Mapping) else {}
+        found = []
+        for name, one in undo.items():
+            if name not in tasks:
+                hint = did_you_mean(name, [task for task in tasks if task])
+                problems.append(f"compensate names {name!r}, which is no task{hint}")
+            found.append((name, _undoing(one, f"compensate[{name!r}]", problems)))
+        return tuple(found)
+
+    def _frozen_inputs(self) -> tuple[tuple[str, str], ...]:
+        items = self.inputs.items()
+        return tuple((plain_text(name), plain_text(step)) for name, step in items)
 
     def _call(self, func: Any, problems: list[str]) -> Action | None:
         if isinstance(func, type(self.builder)):
@@ -274,25 +319,78 @@ class StepArguments(NamedTuple):
             return floor(float(tolerated[:-1]) * len(self.func) / 100 + 1e-9)
         return float(tolerated)
 
-    def _frozen_on_failure(self) -> Any:
-        if isinstance(self.on_failure, Mapping):
-            items = self.on_failure.items()
-            return tuple((cause, plain_text(step)) for cause, step in items)
-        return plain_text(self.on_failure)
 
-    def _frozen_branch(self) -> Branch:
-        if isinstance(self.branch, Mapping):
-            items = self.branch.items()
-            table = {key: (key, plain_text(step)) for key, step in items}
-            return Branch(MappingProxyType(table))
-        return Branch(
-            chooser=self.branch, targets=tuple(map(plain_text, self.branch_targets))
+def failure_arrows(
+    on_failure: Any, problems: list[str]
+) -> str | tuple[tuple[type[BaseException], str], ...] | None:
+    """Give the arrows of an ``on_failure``, and say what is wrong with it."""
+    found = list(_failure_problems(on_failure))
+    problems += found
+    return None if found else _frozen_on_failure(on_failure)
+
+
+def _frozen_on_failure(on_failure: Any) -> Any:
+    if on_failure is None:
+        return None
+    if isinstance(on_failure, Mapping):
+        items = on_failure.items()
+        return tuple((cause, plain_text(step)) for cause, step in items)
+    return plain_text(on_failure)
+
+
+def map_action(func: Any, items: Any, batch_size: Any, keep_results: Any) -> MapItems:
+    """Give the action of a map step, without what its other arguments say."""
+    return MapItems(func, items, batch_size, False, 0, None, bool(keep_results))
+
+
+def wait_action(seconds: Any, until: Any) -> tuple[Wait, list[str]]:
+    """Give the action of a wait step, and what is wrong with it."""
+    problems: list[str] = []
+    if (seconds is None) is (until is None):
+        problems.append("give seconds, or until; one of the two")
+    problem = None
+    if seconds is not None and not callable(seconds):
+        problem = seconds_problem(seconds)
+    elif until is not None and not callable(until):
+        problem = until_problem(until)
+    if problem:
+        problems.append(problem)
+    return Wait(seconds, until), problems
+
+
+def fail_action(error: Any, cause: Any) -> tuple[Fail, list[str]]:
+    """Give the action of a fail step, and what is wrong with it."""
+    problems = []
+    if not isinstance(error, str) or not error:
+        hint = f"; give {error.__name__!r}" if isinstance(error, type) else ""
+        problems.append(f"error is the name of an error, not {error!r}{hint}")
+    if cause is not None and not isinstance(cause, str):
+        problems.append(f"cause is a text, not {cause!r}")
+    return Fail(error, cause), problems
+
+
+def _map_problems(action: MapItems) -> Iterator[str]:
+    items: Any = action.items
+    if items is not None and not callable(items) and not isinstance(items, str | int):
+        yield (
+            "items is a key of the step's input or a callable of it that gives the "
+            f"items, not {items!r}"
         )
+    if not is_count(action.batch_size, 1):
+        yield f"batch_size is a whole number from 1, not {action.batch_size!r}"
 
 
-def plain_text(name: str) -> str:
-    """Give the text of a name, which may be a member of an enum of texts."""
-    return name if type(name) is str else str.__str__(name)
+def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
+    """Give the call that undoes something, given its output."""
+    if takes_input_alone(function):
+        return Call(function)
+    from stepfunction.core.signatures import bind  # and with it inspect, dear
+
+    call = bind(function)
+    if isinstance(call, list):
+        problems += (f"{what}: {problem}" for problem in call)
+        return None
+    return call
 
 
 def check_arguments(
@@ -315,39 +413,6 @@ def check_arguments(
     if problems:
         raise DefinitionError("execute", problems)
     return told
-
-
-def checked_listeners(listeners: Any, problems: list[str]) -> tuple[Listener, ...]:
-    """Give the listeners, and say what is wrong with them."""
-    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
-        hint = "; write listeners=[…]" if callable(listeners) else ""
-        problems.append(f"listeners is a list of callables, not {listeners!r}{hint}")
-        return ()
-    told = tuple(listeners)
-    for listener in told:
-        problems += _listener_problems(listener)
-    return told
-
-
-def _listener_problems(listener: Any) -> Iterator[str]:
-    if not callable(listener):
-        yield f"a listener is a callable of one Event, not {listener!r}"
-        return
-    if isinstance(listener, type):
-        yield f"a listener is an object, not the class {listener.__name__}; make one"
-        return
-    import inspect  # dear
-
-    call = listener if inspect.isroutine(listener) else type(listener).__call__
-    if inspect.iscoroutinefunction(call) or inspect.isgeneratorfunction(call):
-        yield f"a listener is a plain function, and {listener!r} would never be run"
-        return
-    try:
-        inspect.signature(listener).bind(None)
-    except ValueError:  # a builtin that does not tell
-        return
-    except TypeError as error:
-        yield f"a listener is given one Event, but {listener!r} cannot be: {error}"
 
 
 def _unknown_executor(executor: Any) -> str:
@@ -395,7 +460,7 @@ def _failure_problems(on_failure: Any) -> Iterator[str]:
 
 
 def _tolerance_problems(tolerated: Any) -> Iterator[str]:
-    if tolerated is None or _is_count(tolerated, 0):
+    if tolerated is None or is_count(tolerated, 0):
         return
     if isinstance(tolerated, str) and re.fullmatch(r"\d+(\.\d+)?%", tolerated):
         if float(tolerated[:-1]) <= 100:
@@ -406,18 +471,9 @@ def _tolerance_problems(tolerated: Any) -> Iterator[str]:
     )
 
 
-def _is_count(value: Any, least: int) -> bool:
+def is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _is_duration(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-
-def _are_names(names: Any) -> bool:
-    return (
-        isinstance(names, Sequence)
-        and not isinstance(names, str)
-        and bool(names)
-        and all(isinstance(name, str) for name in names)
-    )

@@ -12,6 +12,7 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
+from stepfunction.core.actions import Fail, FanOut
 from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context, Line
@@ -37,7 +38,7 @@ from stepfunction.core.execution import (
     Visit,
     as_visit,
 )
-from stepfunction.core.graph import FanOut, Graph, Step
+from stepfunction.core.graph import Graph, Step
 from stepfunction.core.places import Inline, Places
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
@@ -157,6 +158,11 @@ def _conclude(execution: Execution, last: Step) -> None:
         execution.status, execution.error = Status.FAILED, failure.error
         execution._blame = _blame_at(execution._last_failure, execution)
         return
+    if isinstance(last.action, Fail):
+        failure = _blame_at(execution._last_failure, execution)
+        execution.status, execution.error = Status.FAILED, failure.error
+        execution._blame = failure
+        return
     execution.output = execution.last_result
     if last.ends == "completed" or (last.ends is None and not is_failure_step):
         execution.status = _COMPLETED
@@ -205,7 +211,7 @@ def _after_failure(
         isinstance(cause, WorkerStartError) for cause in causes(error)
     ):
         target = None  # the program is at fault, and not the step
-    if target is None:
+    if target is None and not isinstance(step.action, Fail):
         execution._is_unhandled = True
     if execution._audience is not None:
         tell_news(execution, target)
@@ -417,7 +423,7 @@ def _task(
     if name is not None:
         title = f"task {name!r} of {title}"
     retry, timeout, heartbeat = step.retry, step.timeout, step.heartbeat
-    if isinstance(action, Call):
+    if not isinstance(action, Graph):
         call, wants_context = action.__call__, action.wants_context
         return Task(
             name, title, call, wants_context, retry, timeout, heartbeat, None, news

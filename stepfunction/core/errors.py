@@ -8,6 +8,7 @@
     │   ├── ParallelStepExecutionError        tasks of a parallel step failed
     │   └── StepLimitError                    a loop ran past ``max_steps``
     ├── NoBranchMatchedError (LookupError)    a result leads to no step
+    ├── FailStepError                         a fail step ended the workflow
     ├── StepTimeoutError (TimeoutError)       an attempt took longer than it may
     │   └── HeartbeatTimeoutError             or gave no sign of life for too long
     ├── ExecutionTimeoutError (TimeoutError)  the whole execution took too long
@@ -131,6 +132,20 @@ class NoBranchMatchedError(StepFunctionError, LookupError):
         self.step = step
         self.result = result
         self.known = known
+
+
+class FailStepError(StepFunctionError):
+    """A fail step ended the execution, as AWS Step Functions' Fail state does.
+
+    Attributes:
+        error: The name of the error.
+        cause: What a person should know of it; None for nothing.
+    """
+
+    def __init__(self, message: str, error: str, cause: str | None = None) -> None:
+        super().__init__(message, error, cause)
+        self.error = error
+        self.cause = cause
 
 
 class StepLimitError(StepExecutionError):

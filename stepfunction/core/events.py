@@ -7,7 +7,7 @@ line of the attempt that it belongs to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from threading import get_ident
 from time import perf_counter
@@ -50,6 +50,8 @@ class Event(NamedTuple):
         error: What it failed with.
         pause: How many seconds pass before it is retried.
         next_step: The step that follows a failed one.
+        done: How many items of a map step have ended.
+        total: How many there are; None while that is not known.
         execution: The execution as it stands; None where it runs in another process.
     """
 
@@ -69,6 +71,8 @@ class Event(NamedTuple):
     error: BaseException | None = None
     pause: float | None = None
     next_step: str | None = None
+    done: int | None = None
+    total: int | None = None
     execution: Execution | None = None
 
     def __repr__(self) -> str:
@@ -87,6 +91,39 @@ def key_text(key: str | tuple[str, str]) -> str:
 
 
 Listener: TypeAlias = Callable[[Event], object]
+
+
+def checked_listeners(listeners: Any, problems: list[str]) -> tuple[Listener, ...]:
+    """Give the listeners, and say what is wrong with them."""
+    if not isinstance(listeners, Iterable) or isinstance(listeners, str):
+        hint = "; write listeners=[…]" if callable(listeners) else ""
+        problems.append(f"listeners is a list of callables, not {listeners!r}{hint}")
+        return ()
+    told = tuple(listeners)
+    for listener in told:
+        problems += _listener_problems(listener)
+    return told
+
+
+def _listener_problems(listener: Any) -> Iterator[str]:
+    if not callable(listener):
+        yield f"a listener is a callable of one Event, not {listener!r}"
+        return
+    if isinstance(listener, type):
+        yield f"a listener is an object, not the class {listener.__name__}; make one"
+        return
+    import inspect  # dear
+
+    call = listener if inspect.isroutine(listener) else type(listener).__call__
+    if inspect.iscoroutinefunction(call) or inspect.isgeneratorfunction(call):
+        yield f"a listener is a plain function, and {listener!r} would never be run"
+        return
+    try:
+        inspect.signature(listener).bind(None)
+    except ValueError:  # a builtin that does not tell
+        return
+    except TypeError as error:
+        yield f"a listener is given one Event, but {listener!r} cannot be: {error}"
 
 
 class Audience:
@@ -166,12 +203,15 @@ def _tell(
     error: BaseException | None = None,
     pause: float | None = None,
     next_step: str | None = None,
+    done: int | None = None,
+    total: int | None = None,
 ) -> None:
     audience, path = execution._audience, execution._path
     assert audience is not None
-    facts = (outcome, status, attempts, duration, error, pause, next_step, execution)
+    facts = (outcome, status, attempts, duration, error, pause, next_step)
     whose = (audience.root_id, execution.id, execution.workflow, path)
-    audience.tell(_event((kind, time, *whose, step, task, tasks, *facts)))
+    what = (step, task, tasks, *facts, done, total, execution)
+    audience.tell(_event((kind, time, *whose, *what)))
 
 
 class Telling(dict[str, Any]):

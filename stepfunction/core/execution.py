@@ -192,6 +192,7 @@ class Visit(NamedTuple):
     error: BaseException | None = None
     tasks: tuple[Visit, ...] = ()
     child: Execution | None = None
+    given: tuple[Any] | None = None  # its input, unless that is the output before
 
 
 def as_visit(entry: Any, result: Any) -> Visit:
@@ -224,6 +225,7 @@ class Execution:
     _is_unhandled = False  # whether no step took that
     _blame: Blame | None = None  # what raise_if_failed() names
     _results_end = 0
+    _undone: tuple[Visit, ...] = ()  # what compensations did, in their order
     _done: threading.Event | None = None  # of one that start() began
     _timeout = math.inf
     _is_live = True  # whether it is no transcript, which stays as it is
@@ -315,6 +317,18 @@ class Execution:
                 key = (record.step, record.task) if record.task else record.step
                 found[key] = record.child
         return MappingProxyType(found)
+
+    @property
+    def compensations(self) -> tuple[StepRecord, ...]:
+        """What compensations did when it had failed, in order.
+
+        Each has the ``step`` and ``task`` that it was to undo, as ``input`` the output
+        that it was given, as ``output`` what it returned and as ``error`` what it
+        raised. Those of nested workflows are in their own executions.
+        """
+        return tuple(
+            self._visit_record(visit, None, 0.0, 0.0, None) for visit in self._undone
+        )
 
     def cancel(self) -> None:
         """Ask the execution to stop; any thread may.
@@ -561,9 +575,10 @@ class Execution:
                 yield _record((entry, None, _SUCCEEDED, *facts))
             else:
                 visit = as_visit(entry, output)
-                yield self._visit_record(visit, value, began, ended, follower)
+                record = self._visit_record(visit, value, began, ended, follower)
+                yield record
                 for task in visit.tasks:
-                    yield self._task_record(visit.name, task, value)
+                    yield self._task_record(visit.name, task, record.input)
             value, began = output, ended
 
     def _visit_record(
@@ -572,6 +587,8 @@ class Execution:
         attempts = visit.attempts
         if attempts:
             began, ended = attempts[0][1], attempts[-1][2]
+        if visit.given is not None:
+            value = visit.given[0]
         return StepRecord(
             visit.name,
             None,
@@ -590,6 +607,8 @@ class Execution:
         if task.attempts:
             record = self._visit_record(task, value, 0.0, 0.0, None)
             return record._replace(step=step, task=task.name)
+        if task.given is not None:
+            value = task.given[0]
         facts = (task.outcome, value, task.output, task.error, None, 0.0, ())
         return StepRecord(step, task.name, *facts, None, task.child)
 
@@ -672,7 +691,8 @@ def portable_visit(entry: Any) -> Any:
     if not isinstance(entry, Visit):
         return entry
     tasks = tuple(portable_visit(task) for task in entry.tasks)
-    return entry._replace(output=portable(entry.output), tasks=tasks)
+    given = entry.given and (portable(entry.given[0]),)
+    return entry._replace(output=portable(entry.output), tasks=tasks, given=given)
 
 
 def duration_text(seconds: float) -> str:

@@ -7,15 +7,14 @@ arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from numbers import Number
-from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
+from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
+from stepfunction.core.branch import Arrow, Branch
 from stepfunction.core.calls import Call
 from stepfunction.core.errors import (
     DefinitionError,
-    NoBranchMatchedError,
     causes,
     closest,
     did_you_mean,
@@ -29,103 +28,9 @@ if TYPE_CHECKING:
     from stepfunction.core.step_function import StepFunction
 
 
-_MOST_LISTED = 10
-
-
-class Arrow(NamedTuple):
-    """One arrow of the graph.
-
-    Attributes:
-        kind: ``"next"``, ``"branch"`` or ``"failure"``.
-        label: What it asks for: a result, an exception class, or nothing.
-        target: The name of the step that it leads to.
-    """
-
-    kind: Literal["next", "branch", "failure"]
-    label: str
-    target: str
-
-
-class Branch(NamedTuple):
-    """Where a result leads.
-
-    Attributes:
-        table: Result to itself and the step that it leads to.
-        chooser: A callable of the output that gives a step's name or None; None
-            where the table is looked up.
-        targets: The steps that the callable may name.
-    """
-
-    table: Mapping[Any, tuple[Any, str]] = {}
-    chooser: Callable[[Any], str | None] | None = None
-    targets: tuple[str, ...] = ()
-
-    def __reduce__(self) -> Any:
-        return Branch, (dict(self.table), self.chooser, self.targets)
-
-    def choose(self, result: Any) -> str | None:
-        """Give the step that a result leads to, or None."""
-        if self.chooser is not None:
-            try:
-                return self.chooser(result)
-            except Exception as error:
-                error.add_note("raised by the branch of the step")
-                raise
-        if not _is_hashable(result) or result not in self.table:
-            return None
-        key, target = self.table[result]
-        # True == 1 in Python, but who asks for one does not mean the other.
-        if isinstance(key, bool) is not isinstance(result, bool) and (
-            isinstance(key, Number) and isinstance(result, Number)
-        ):
-            return None
-        return target
-
-    def known(self) -> tuple[Any, ...]:
-        """Give the results that lead on or, for a callable, the steps."""
-        return self.targets or tuple(self.table)
-
-    def arrows(self) -> Iterator[Arrow]:
-        """Give the arrows, in the order of the definition."""
-        for key, target in self.table.values():
-            yield Arrow("branch", label_of(key), target)
-        for target in self.targets:
-            yield Arrow("branch", "", target)
-
-
-def _is_hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def label_of(key: Any) -> str:
-    """Give what stands at the arrow of a branch's key."""
-    return str(key) if isinstance(key, str) and key.strip() else short_repr(key)
-
-
-class FanOut(NamedTuple):
-    """The action of a parallel step: tasks that run side by side.
-
-    Attributes:
-        tasks: Task name to what it does.
-        stop_on_failure: Whether a failure past the tolerated ones stops the others.
-        tolerated: How many tasks may fail without the step failing.
-        max_workers: How many tasks run at once; None for the executor's default.
-    """
-
-    tasks: Mapping[str, Call | StepFunction | Graph]
-    stop_on_failure: bool
-    tolerated: float
-    max_workers: int | None
-
-    def __reduce__(self) -> Any:
-        return FanOut, (dict(self.tasks), *self[1:])
-
-
-Action: TypeAlias = "Call | FanOut | StepFunction | Graph"
+Action: TypeAlias = """(
+    Call | FanOut | MapItems | Wait | Pass | Fail | StepFunction | Graph
+)"""
 
 
 class Step(NamedTuple):
@@ -145,6 +50,10 @@ class Step(NamedTuple):
         timeout: How many seconds an attempt may take; None for no limit.
         heartbeat: How many seconds an attempt may pass without a sign of life.
         ends: What an execution that ends here is; None to go by the arrows.
+        inputs: Parameter to the earlier step whose output it takes, in the place of
+            the output of the step before; None for that.
+        compensate: What undoes it, given its output; of a parallel step also pairs of
+            task and what undoes that. None for nothing.
     """
 
     name: str
@@ -158,11 +67,15 @@ class Step(NamedTuple):
     timeout: float | None = None
     heartbeat: float | None = None
     ends: Literal["completed", "failed"] | None = None
+    inputs: tuple[tuple[str, str], ...] | None = None
+    compensate: Call | tuple[tuple[str, Call], ...] | None = None
 
     @property
     def is_call_here(self) -> bool:
         """Whether it is no more than a call of a function in the caller's thread."""
-        return self.executor is None and isinstance(self.action, Call)
+        return self.executor is None and isinstance(
+            self.action, Call | Wait | Pass | Fail
+        )
 
     @property
     def may_end(self) -> bool:
@@ -173,7 +86,8 @@ class Step(NamedTuple):
     def simply_nested(self) -> Graph | None:
         """The nested workflow, where the step runs it in this thread and no more."""
         is_simple = self.executor is None and self.retry is None
-        if is_simple and self.timeout is None and isinstance(self.action, Graph):
+        is_simple = is_simple and self.timeout is None and self.inputs is None
+        if is_simple and isinstance(self.action, Graph):
             return self.action
         return None
 
@@ -196,7 +110,7 @@ class Step(NamedTuple):
             and target != self.next_step
             and target not in self.branch.targets
         ):
-            raise self._unmatched(output, target)
+            raise self.branch.unmatched(self.name, output, target)
         return target
 
     def after_failure(self, error: BaseException) -> str | None:
@@ -233,42 +147,16 @@ class Step(NamedTuple):
         """Give what the step calls, by task name; None where it is the step itself."""
         if isinstance(self.action, FanOut):
             yield from self.action.tasks.items()
-        else:
+        elif isinstance(self.action, MapItems):
+            yield None, self.action.call
+        elif not isinstance(self.action, Wait | Pass | Fail):
             yield None, self.action
-
-    def _unmatched(self, output: Any, target: Any) -> NoBranchMatchedError:
-        assert self.branch is not None
-        known = self.branch.known()
-        listed = ", ".join(map(short_repr, known[:_MOST_LISTED]))
-        if len(known) > _MOST_LISTED:
-            listed += f" and {len(known) - _MOST_LISTED} more"
-        if target is not None:
-            text = (
-                f"branch of step {self.name!r} chose {target!r} for "
-                f"{short_repr(output)}, but branch_targets has only {listed}"
-                f"{did_you_mean(target, known)}"
-            )
-        elif self.branch.chooser is not None:
-            text = (
-                f"branch of step {self.name!r} chose no step for "
-                f"{short_repr(output)}; let it return one of {listed}, "
-                "or give next_step as the default"
-            )
-        else:
-            hint = "" if _is_hashable(output) else (
-                f" (a {type(output).__name__} cannot be a key of a mapping: "
-                "return a string, or give branch a callable)"
-            )
-            text = (
-                f"step {self.name!r} returned {short_repr(output)}, but branch knows "
-                f"only {listed}{hint}; return one of these, "
-                "or give next_step as the default"
-            )
-        return NoBranchMatchedError(text, self.name, output, known)
 
 
 def plain_call(action: Action) -> Callable[[Any], Any] | None:
     """Give what is called with a step's input alone, if that is all there is to it."""
+    if isinstance(action, Pass | Fail):
+        return action.__call__
     if not isinstance(action, Call) or action.wants_context:
         return None
     return action.function if action.is_plain else action.__call__
@@ -303,6 +191,8 @@ class Graph(NamedTuple):
         failure_steps: The steps that only an ``on_failure`` arrow leads to.
         max_steps: How many steps one run may take; None where there are no loops.
         uses_processes: Whether any step, here or nested, runs in processes.
+        keep_history: How many of its latest steps an execution remembers; None for
+            all.
     """
 
     name: str
@@ -312,6 +202,7 @@ class Graph(NamedTuple):
     failure_steps: frozenset[str]
     max_steps: int | None = None
     uses_processes: bool = False
+    keep_history: int | None = None
 
     @property
     def steps(self) -> Mapping[str, Step]:
@@ -325,6 +216,8 @@ def freeze(
     steps: Mapping[str, Step],
     max_steps: int | None,
     problems: list[str],
+    on_failure: str | tuple[tuple[type[BaseException], str], ...] | None = None,
+    keep_history: int | None = None,
 ) -> Graph:
     """Check a workflow and freeze it.
 
@@ -334,6 +227,9 @@ def freeze(
         steps: Step name to step, with graphs for nested workflows.
         max_steps: How many steps one run may take; None where there are no loops.
         problems: What has been found already.
+        on_failure: The failure arrows of steps that have none of their own.
+        keep_history: How many of its latest steps an execution remembers; None for
+            all.
 
     Raises:
         DefinitionError: If it is not sound, with every problem there is.
@@ -343,6 +239,8 @@ def freeze(
         problems.append("no start step; name the first step with set_start_step()")
     elif start not in steps:
         problems.append(f"start step {start!r} is no step{did_you_mean(start, steps)}")
+    if on_failure is not None:
+        steps = _with_failure_step(steps, start, on_failure, max_steps is not None)
     arrows = {origin: step.arrows() for origin, step in steps.items()}
     for origin, leaving in arrows.items():
         for arrow in leaving:
@@ -379,7 +277,41 @@ def freeze(
         failure_steps=frozenset(steps.keys() - main_path),
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),
+        keep_history=keep_history,
     )
+
+
+def _with_failure_step(
+    steps: Mapping[str, Step],
+    start: str | None,
+    on_failure: str | tuple[tuple[type[BaseException], str], ...],
+    has_loops: bool,
+) -> dict[str, Step]:
+    """Lead the failures of steps without a failure step of their own to one.
+
+    It takes none of its own failures, nor of what follows it, which would be a
+    circle; where loops are allowed, none of what only failures lead to.
+    """
+    arrows = {origin: step.arrows() for origin, step in steps.items()}
+    targets = (
+        [on_failure] if isinstance(on_failure, str) else [to for _, to in on_failure]
+    )
+    after: set[str] = set()
+    for target in targets:
+        if target in steps:
+            after |= reachable(target, arrows, ("next", "branch", "failure"))
+    if has_loops and start is not None and start in steps:
+        after -= reachable(start, arrows, ("next", "branch"))
+    return {
+        name: (
+            step
+            if name in after
+            or step.on_failure is not None
+            or isinstance(step.action, Fail)
+            else step._replace(on_failure=on_failure)
+        )
+        for name, step in steps.items()
+    }
 
 
 def _uses_processes(step: Step) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from math import inf
 from typing import Any, Literal, NoReturn, cast
 
+from stepfunction.core.actions import FanOut
+from stepfunction.core.branch import Arrow, Branch
 from stepfunction.core.calls import Call
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import (
@@ -29,7 +31,7 @@ from stepfunction.core.execution import (
     Status,
     Visit,
 )
-from stepfunction.core.graph import Arrow, Branch, FanOut, Graph, Step
+from stepfunction.core.graph import Graph, Step
 from stepfunction.core.results import TaskResults
 from stepfunction.core.transcript import FORMAT, OURS, VERSION
 

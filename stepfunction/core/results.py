@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -45,6 +45,43 @@ class TaskResults(dict[str, Any]):
 
     def __reduce__(self) -> Any:
         return TaskResults, (dict(self), self._failure)
+
+
+class MapResults(list[Any]):
+    """The output of a map step: the results, in the order of the items.
+
+    Where the step tolerates failures, a failed item's place holds its exception.
+
+    Attributes:
+        failed: Index to exception, for the items that failed, as they failed.
+    """
+
+    def __init__(
+        self,
+        results: Iterable[Any] = (),
+        failure: ParallelStepExecutionError | None = None,
+    ) -> None:
+        super().__init__(results)
+        self._failure = failure
+        self.failed: Mapping[int, BaseException] = {}
+        if failure is not None:
+            self.failed = {int(index): error for index, error in failure.errors.items()}
+
+    def raise_if_failed(self) -> MapResults:
+        """Raise if any item failed.
+
+        Returns:
+            The results themselves, if none did.
+
+        Raises:
+            ParallelStepExecutionError: If any did, caused by the first in time.
+        """
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        return self
+
+    def __reduce__(self) -> Any:
+        return MapResults, (list(self), self._failure)
 
 
 def parallel_failure(

@@ -10,23 +10,27 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
+from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
+from stepfunction.core.branch import plain_text
 from stepfunction.core.calls import Call
 from stepfunction.core.coroutines import callers_loop
 from stepfunction.core.definition import (
     StepArguments,
     check_arguments,
-    checked_listeners,
-    plain_text,
+    fail_action,
+    failure_arrows,
+    is_count,
+    map_action,
+    wait_action,
 )
 from stepfunction.core.engine import run
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.events import Listener, gather
+from stepfunction.core.events import Listener, checked_listeners, gather
 from stepfunction.core.execution import Execution, Status
 from stepfunction.core.executors import ExecutorChoice, runs_in_processes
 from stepfunction.core.graph import (
-    FanOut,
     Graph,
     Step,
     freeze,
@@ -38,6 +42,7 @@ from stepfunction.core.retry import RetryPolicy
 
 if TYPE_CHECKING:
     import os
+    from datetime import datetime
 
     import tenacity
 
@@ -45,6 +50,12 @@ if TYPE_CHECKING:
 
 
 Error = TypeVar("Error", bound=BaseException)
+BranchChoice: TypeAlias = (
+    Mapping[Any, str]
+    | Sequence[tuple[Callable[[Any], object], str]]
+    | Callable[[Any], str | None]
+)
+_INPUT: Any = object()  # stands for a pass step's own input
 
 
 class StepFunction:
@@ -57,6 +68,11 @@ class StepFunction:
         name: What it is called in messages, records and pictures.
         max_steps: How many steps one run may take. Given, steps may lead back in a
             loop; without it a workflow is a graph without circles.
+        on_failure: The failure step of all steps that have none of their own, but for
+            itself and what follows it; or exception class to step, as in
+            ``add_step``.
+        keep_history: How many of its latest steps an execution remembers in its
+            ``history``, for long loops; None for all. ``context`` has all steps.
         listeners: Callables of one ``Event``, called with all that happens in its
             executions. Where it is nested, those of the outer workflow are.
 
@@ -75,22 +91,25 @@ class StepFunction:
         name: str,
         *,
         max_steps: int | None = None,
+        on_failure: str | Mapping[type[Error], str] | None = None,
+        keep_history: int | None = None,
         listeners: Iterable[Listener] = (),
     ) -> None:
         problems: list[str] = []
         self._listeners = checked_listeners(listeners, problems)
         if not isinstance(name, str) or not name:
             problems.append(f"the name of a workflow is a text, not {name!r}")
-        if max_steps is not None and (
-            not isinstance(max_steps, int)
-            or isinstance(max_steps, bool)
-            or max_steps < 1
-        ):
-            problems.append(f"max_steps is a whole number from 1, not {max_steps!r}")
+        for what, limit in (("max_steps", max_steps), ("keep_history", keep_history)):
+            if limit is not None and not is_count(limit, 1):
+                problems.append(f"{what} is a whole number from 1, not {limit!r}")
+        self._on_failure = None
+        if on_failure is not None:
+            self._on_failure = failure_arrows(on_failure, problems)
         if problems:
             raise DefinitionError("StepFunction", problems)
         self._name = plain_text(name)
         self._max_steps = max_steps
+        self._keep_history = keep_history
         self._steps: dict[str, Step] = {}
         self._start: str | None = None
         self._compiled: _Compiled | None = None
@@ -131,7 +150,7 @@ class StepFunction:
         func: Callable[..., Any] | StepFunction | Mapping[str, Any],
         next_step: str | None = None,
         on_failure: str | Mapping[type[Error], str] | None = None,
-        branch: Mapping[Any, str] | Callable[[Any], str | None] | None = None,
+        branch: BranchChoice | None = None,
         parallel: bool = False,
         stop_on_failure: bool = False,
         *,
@@ -144,6 +163,8 @@ class StepFunction:
         timeout: float | None = None,
         heartbeat: float | None = None,
         ends: Literal["completed", "failed"] | None = None,
+        inputs: Mapping[str, str] | None = None,
+        compensate: Callable[..., Any] | Mapping[str, Callable[..., Any]] | None = None,
     ) -> StepFunction:
         """Add a step.
 
@@ -155,8 +176,9 @@ class StepFunction:
                 With ``branch`` it is the default.
             on_failure: The step that follows a failure and is given the exception; or
                 exception class to step, of which the first match counts.
-            branch: Result to the step that it leads to; or a callable of the output
-                that gives a step's name, or None for ``next_step``.
+            branch: Result to the step that it leads to; or pairs of predicate of the
+                output and step, of which the first that holds counts; or a callable
+                of the output that gives a step's name, or None for ``next_step``.
             parallel: Whether ``func`` is tasks that run side by side. The output is
                 then a mapping of task name to result, in the order of ``func``.
             stop_on_failure: Whether the first failure past the tolerated ones stops
@@ -182,6 +204,11 @@ class StepFunction:
             ends: What an execution that ends here is, ``"completed"`` or
                 ``"failed"``. By default it has failed where only ``on_failure``
                 arrows lead here.
+            inputs: Parameter to the name of the earlier step whose output it takes, in
+                the place of the output of the step before. Every path that leads here
+                must go through these steps.
+            compensate: What undoes the step, called with its output when the execution
+                ends FAILED; of a parallel step also task name to what undoes that.
 
         Returns:
             This builder, for the next call.
@@ -208,6 +235,8 @@ class StepFunction:
             timeout,
             heartbeat,
             ends,
+            inputs,
+            compensate,
         )
         return self._add(arguments.step())
 
@@ -217,13 +246,15 @@ class StepFunction:
         sub_step_function: StepFunction,
         next_step: str | None = None,
         on_failure: str | Mapping[type[Error], str] | None = None,
-        branch: Mapping[Any, str] | Callable[[Any], str | None] | None = None,
+        branch: BranchChoice | None = None,
         *,
         branch_targets: Sequence[str] | None = None,
         executor: ExecutorChoice | None = None,
         retry: RetryPolicy | tenacity.Retrying | None = None,
         timeout: float | None = None,
         ends: Literal["completed", "failed"] | None = None,
+        inputs: Mapping[str, str] | None = None,
+        compensate: Callable[..., Any] | None = None,
     ) -> StepFunction:
         """Add a step that runs another workflow.
 
@@ -242,6 +273,9 @@ class StepFunction:
             retry: How a failed run is made again, from its start.
             timeout: How many seconds an attempt may take, as in ``add_step``.
             ends: As in ``add_step``.
+            inputs: As in ``add_step``; the workflow is given a dict of them.
+            compensate: As in ``add_step``; without it the steps of the workflow are
+                undone, each by what undoes it.
 
         Returns:
             This builder, for the next call.
@@ -262,8 +296,183 @@ class StepFunction:
             retry=retry,
             timeout=timeout,
             ends=ends,
+            inputs=inputs,
+            compensate=compensate,
         )
         return self._add(arguments.step())
+
+    def add_map_step(
+        self,
+        name: str,
+        func: Callable[..., Any] | StepFunction,
+        items: Callable[[Any], Iterable[Any]] | str | int | None = None,
+        next_step: str | None = None,
+        on_failure: str | Mapping[type[Error], str] | None = None,
+        branch: BranchChoice | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        branch_targets: Sequence[str] | None = None,
+        executor: ExecutorChoice | None = None,
+        max_workers: int | None = None,
+        batch_size: int = 1,
+        stop_on_failure: bool = False,
+        tolerated_failures: int | str | None = None,
+        keep_results: bool = True,
+        retry: RetryPolicy | tenacity.Retrying | None = None,
+        timeout: float | None = None,
+        ends: Literal["completed", "failed"] | None = None,
+        compensate: Callable[..., Any] | None = None,
+    ) -> StepFunction:
+        """Add a step that makes the same call for each of many items.
+
+        As AWS Step Functions' Map state. The items are taken as they are needed, so
+        they may come from a generator that is longer than memory. The output has the
+        results in the order of the items.
+
+        Args:
+            name: The name of the step, unique in this workflow.
+            func: What is called with each item: a function, any other callable, or a
+                StepFunction.
+            items: Where the items are: a key of the step's input, or a callable of it
+                that gives an iterable; by default they are the input.
+            next_step: As in ``add_step``.
+            on_failure: As in ``add_step``.
+            branch: As in ``add_step``; the output is a list, so no mapping.
+            params: Keyword arguments for every call.
+            branch_targets: As in ``add_step``.
+            executor: As in ``add_step``, ``"thread"`` by default.
+            max_workers: How many batches run at once, as in ``add_step``.
+            batch_size: How many items are sent together, which makes short calls
+                cheap. The function still sees one item at a time.
+            stop_on_failure: As in ``add_step``, for items.
+            tolerated_failures: How many items may fail, or their share as ``"10%"``,
+                as in ``add_step``.
+            keep_results: False to give no list, but a dict of outcome to how many
+                items had it.
+            retry: How failed calls are made again, for each item by itself.
+            timeout: How many seconds the call for one item may take.
+            ends: As in ``add_step``.
+            compensate: What undoes the call for one item, given what it returned.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If the arguments are not sound, with every reason.
+        """
+        arguments = StepArguments(
+            builder=self,
+            name=name,
+            func=func,
+            next_step=next_step,
+            on_failure=on_failure,
+            branch=branch,
+            stop_on_failure=stop_on_failure,
+            params=params,
+            branch_targets=branch_targets,
+            executor=executor,
+            max_workers=max_workers,
+            tolerated_failures=tolerated_failures,
+            retry=retry,
+            timeout=timeout,
+            ends=ends,
+            compensate=compensate,
+            made=map_action(func, items, batch_size, keep_results),
+        )
+        return self._add(arguments.step())
+
+    def add_wait_step(
+        self,
+        name: str,
+        seconds: float | Callable[[Any], float] | None = None,
+        until: datetime | Callable[[Any], datetime] | None = None,
+        next_step: str | None = None,
+        on_failure: str | Mapping[type[Error], str] | None = None,
+        *,
+        ends: Literal["completed", "failed"] | None = None,
+    ) -> StepFunction:
+        """Add a step that waits, and passes its input on.
+
+        As AWS Step Functions' Wait state. Waiting ends at once when the execution is
+        cancelled or has no time left.
+
+        Args:
+            name: The name of the step, unique in this workflow.
+            seconds: How long to wait, or a callable of the input that says it.
+            until: When to go on, a datetime with a time zone, or a callable of the
+                input that gives one. What has passed is not waited for.
+            next_step: As in ``add_step``.
+            on_failure: As in ``add_step``, for what a callable raises.
+            ends: As in ``add_step``.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If the arguments are not sound, with every reason.
+        """
+        action, problems = wait_action(seconds, until)
+        return self._add_made(
+            action, problems, name, next_step, on_failure, None, None, ends
+        )
+
+    def add_pass_step(
+        self,
+        name: str,
+        result: Any = _INPUT,
+        next_step: str | None = None,
+        on_failure: str | Mapping[type[Error], str] | None = None,
+        branch: BranchChoice | None = None,
+        *,
+        branch_targets: Sequence[str] | None = None,
+        ends: Literal["completed", "failed"] | None = None,
+    ) -> StepFunction:
+        """Add a step that gives a constant, or its input.
+
+        As AWS Step Functions' Pass state; with a ``branch`` as its Choice state.
+
+        Args:
+            name: The name of the step, unique in this workflow.
+            result: The constant, of which each execution is given a copy; left out,
+                the step's input.
+            next_step: As in ``add_step``.
+            on_failure: As in ``add_step``, for a branch that nothing matches.
+            branch: As in ``add_step``.
+            branch_targets: As in ``add_step``.
+            ends: As in ``add_step``.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If the arguments are not sound, with every reason.
+        """
+        action = Pass() if result is _INPUT else Pass(True, result)
+        return self._add_made(
+            action, [], name, next_step, on_failure, branch, branch_targets, ends
+        )
+
+    def add_fail_step(
+        self, name: str, error: str, cause: str | None = None
+    ) -> StepFunction:
+        """Add a step that ends the execution as FAILED.
+
+        As AWS Step Functions' Fail state. No step takes this failure; ``execute()``
+        returns the execution, whose ``error`` is a ``FailStepError``.
+
+        Args:
+            name: The name of the step, unique in this workflow.
+            error: The name of the error.
+            cause: What a person should know of it.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If the arguments are not sound, with every reason.
+        """
+        action, problems = fail_action(error, cause)
+        return self._add_made(action, problems, name)
 
     def set_start_step(self, name: str) -> StepFunction:
         """Name the step that an execution begins with.
@@ -331,7 +540,15 @@ class StepFunction:
                         for text in error.problems
                     )
             frozen[name] = _with_frozen(step, frozen_nested)
-        graph = freeze(self._name, self._start, frozen, self._max_steps, problems)
+        graph = freeze(
+            self._name,
+            self._start,
+            frozen,
+            self._max_steps,
+            problems,
+            self._on_failure,
+            self._keep_history,
+        )
         nested = tuple(frozen_nested.items())
         self._compiled = _Compiled(graph, nested, edit, latest)
         return graph
@@ -567,6 +784,31 @@ class StepFunction:
         steps = dict(self._steps)
         return {**self.__dict__, "_steps": steps, "_latest": None, "_compiled": None}
 
+    def _add_made(
+        self,
+        action: Wait | Pass | Fail,
+        problems: list[str],
+        name: str,
+        next_step: Any = None,
+        on_failure: Any = None,
+        branch: Any = None,
+        branch_targets: Any = None,
+        ends: Any = None,
+    ) -> StepFunction:
+        """Add a step that calls nothing, if nothing is wrong with its action."""
+        arguments = StepArguments(
+            builder=self,
+            name=name,
+            func=None,
+            next_step=next_step,
+            on_failure=on_failure,
+            branch=branch,
+            branch_targets=branch_targets,
+            ends=ends,
+            made=action,
+        )
+        return self._add(arguments.step(problems))
+
     def _add(self, step: Step) -> StepFunction:
         self._steps[step.name] = step
         self._edited()
@@ -682,6 +924,9 @@ def _with_frozen(step: Step, graphs: Mapping[StepFunction, Graph]) -> Step:
             for name, task in action.tasks.items()
         }
         return step._replace(action=action._replace(tasks=MappingProxyType(tasks)))
+    if isinstance(action, MapItems) and isinstance(action.call, StepFunction):
+        call = graphs.get(action.call, action.call)
+        return step._replace(action=action._replace(call=call))
     if isinstance(action, StepFunction):
         return step._replace(action=graphs.get(action, action))
     return step

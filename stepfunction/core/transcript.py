@@ -23,6 +23,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any, TypeAlias
 
+from stepfunction.core.actions import FanOut
 from stepfunction.core.errors import (
     ParallelStepExecutionError,
     RemoteError,
@@ -37,7 +38,7 @@ from stepfunction.core.execution import (
     Visit,
     as_visit,
 )
-from stepfunction.core.graph import FanOut, Graph, Step
+from stepfunction.core.graph import Graph, Step
 from stepfunction.core.results import TaskResults
 
 FORMAT = "stepfunction.execution"

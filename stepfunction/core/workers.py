@@ -29,6 +29,7 @@ from stepfunction.core.errors import (
 from stepfunction.core.events import Event, News
 from stepfunction.core.execution import Execution, Outcome, Visit
 from stepfunction.core.executors import is_cancelled_error
+from stepfunction.core.pauses import to_pass
 from stepfunction.core.retry import Retries, RetryPolicy, judges_results
 
 if TYPE_CHECKING:
@@ -487,7 +488,7 @@ class _Loop:
         if task.news is not None:
             task.tell_start(task.attempts[0][1])
             task.news.retried(task, seconds)
-        due = perf_counter() + seconds
+        due = perf_counter() + to_pass(task.name, seconds)
         heapq.heappush(self.pausing, (due, next(self.numbers), task))
 
     def stop(self) -> None:

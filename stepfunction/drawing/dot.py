@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
+from stepfunction.core.actions import FanOut
+from stepfunction.core.branch import Arrow
 from stepfunction.core.calls import Call
 from stepfunction.core.errors import DrawingError
-from stepfunction.core.graph import Arrow, FanOut, Graph, Step
+from stepfunction.core.graph import Graph, Step
 from stepfunction.drawing.layout import has_layouter, laid_out, target_of
 from stepfunction.drawing.signs import (
     FAILURE,

@@ -10,7 +10,9 @@ import json
 import re
 from itertools import count
 
-from stepfunction.core.graph import Arrow, FanOut, Graph, Step
+from stepfunction.core.actions import FanOut
+from stepfunction.core.branch import Arrow
+from stepfunction.core.graph import Graph, Step
 from stepfunction.drawing.signs import FAILURE, LINE, UNREACHED, Sign, shortened, shown
 from stepfunction.drawing.trail import Group, Note, Trail
 

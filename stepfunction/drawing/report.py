@@ -18,6 +18,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any, NamedTuple
 
+from stepfunction.core.actions import FanOut
 from stepfunction.core.errors import DrawingError
 from stepfunction.core.execution import (
     Execution,
@@ -26,7 +27,7 @@ from stepfunction.core.execution import (
     StepRecord,
     duration_text,
 )
-from stepfunction.core.graph import FanOut, Graph, Step
+from stepfunction.core.graph import Graph, Step
 from stepfunction.core.reading import from_document
 from stepfunction.core.transcript import (
     Redact,

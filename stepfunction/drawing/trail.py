@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from stepfunction.core.actions import FanOut
+from stepfunction.core.branch import Arrow, label_of
 from stepfunction.core.errors import DrawingError, causes
 from stepfunction.core.execution import (
     Execution,
@@ -14,7 +16,7 @@ from stepfunction.core.execution import (
     StepRecord,
     duration_text,
 )
-from stepfunction.core.graph import Arrow, FanOut, Graph, Step, label_of
+from stepfunction.core.graph import Graph, Step
 from stepfunction.core.transcript import type_name
 from stepfunction.drawing.signs import (
     SIGNS,

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from stepfunction.core.actions import FanOut
+from stepfunction.core.branch import Arrow
 from stepfunction.core.executors import is_object
-from stepfunction.core.graph import Arrow, FanOut, Graph, Step
+from stepfunction.core.graph import Graph, Step
 
 
 class _Line(NamedTuple):

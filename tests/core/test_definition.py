@@ -108,12 +108,14 @@ REFUSED_STEPS = {
     "branch": [
         (
             {"branch": 3},
-            "branch is a mapping of result to step, or a callable of the output that "
+            "branch is a mapping of result to step, a list of pairs of predicate and "
+            "step, or a callable of the output that "
             "gives a step's name, not 3",
         ),
         (
             {"branch": "B"},
-            "branch is a mapping of result to step, or a callable of the output that "
+            "branch is a mapping of result to step, a list of pairs of predicate and "
+            "step, or a callable of the output that "
             "gives a step's name, not 'B'",
         ),
         (
@@ -339,7 +341,8 @@ def test_add_step_names_every_mistake_of_a_call_at_once():
         "not 4",
         "ends is 'completed' or 'failed', not 'done'",
         ENDS_AND_LEADS_ON,
-        "branch is a mapping of result to step, or a callable of the output that gives "
+        "branch is a mapping of result to step, a list of pairs of predicate and "
+        "step, or a callable of the output that gives "
         "a step's name, not 5",
         NEEDS_CHOOSER,
         f"{NEITHER}not 'cluster'",
