@@ -70,6 +70,12 @@ class MapItems(NamedTuple):
         return self.call.name
 
 
+def share(percentage: str, count: int) -> int:
+    """Give how many of so many a share such as ``"10%"`` is, rounded down."""
+    # 10% of 30 is 3, whatever binary fractions say.
+    return int(float(percentage[:-1]) * count / 100 + 1e-9)
+
+
 class Wait(NamedTuple):
     """The action of a wait step: time passes, and its input goes on.
 

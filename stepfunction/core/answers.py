@@ -39,14 +39,19 @@ def perform(
     try:
         return pack_answer((True, output, seconds))
     except Exception as error:
-        hint = ", for a generator list(…)" if isinstance(output, Generator) else ""
-        unsent = TransferError(
-            f"the result, a {type(output).__name__}, cannot be sent back from its "
-            f"process: {reason(error, output, 'result')}. "
-            f"Return what can be pickled (plain data, an id, a path{hint})"
-        )
-        unsent.__cause__ = error
-        return pack_answer((False, unsent, seconds))
+        return pack_answer((False, unsent_result(output, error), seconds))
+
+
+def unsent_result(output: Any, error: Exception) -> TransferError:
+    """Give the error of a result that cannot be packed, by why it cannot."""
+    hint = ", for a generator list(…)" if isinstance(output, Generator) else ""
+    unsent = TransferError(
+        f"the result, a {type(output).__name__}, cannot be sent back from its "
+        f"process: {reason(error, output, 'result')}. "
+        f"Return what can be pickled (plain data, an id, a path{hint})"
+    )
+    unsent.__cause__ = error
+    return unsent
 
 
 def prepare_call(
@@ -110,8 +115,15 @@ def open_answer(label: str, answer: Contents) -> tuple[bool, Any, float]:
     try:
         is_result, payload, seconds = unpack(answer)
     except Exception as error:
-        raise TransferError(
-            f"the result of {label} came back from its process, but cannot be "
-            f"unpickled here: {error_text(error)}"
-        ) from error
+        raise unreadable_result(label, error) from error
     return is_result, payload, seconds
+
+
+def unreadable_result(label: str, error: Exception) -> TransferError:
+    """Give the error of a result that cannot be unpacked, by why it cannot."""
+    unread = TransferError(
+        f"the result of {label} came back from its process, but cannot be "
+        f"unpickled here: {error_text(error)}"
+    )
+    unread.__cause__ = error
+    return unread

@@ -27,6 +27,9 @@ class Line(Protocol):
     def pass_on(self, event: Event) -> None:
         """Pass on what is told of an execution that is nested in it."""
 
+    def report(self, part: Any) -> None:
+        """Report a part of what comes of it before the rest."""
+
 
 class Context(Mapping[str, Any]):
     """A read-only mapping of step name to output, or exception, so far.
@@ -75,6 +78,19 @@ class Context(Mapping[str, Any]):
         self.cancellation = cancellation
         self._results = results
         self.line = line
+
+    def of_task(self, task: str) -> Context:
+        """Give the context of one of several tasks that an attempt makes."""
+        return Context(
+            self.execution_id,
+            self.step,
+            task,
+            self.attempt,
+            self.failure,
+            self.cancellation,
+            self._results,
+            self.line,
+        )
 
     @property
     def cancelled(self) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from math import floor, inf
+from math import inf
 from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from stepfunction.core.actions import (
     MapItems,
     Wait,
     seconds_problem,
+    share,
     until_problem,
 )
 from stepfunction.core.branch import branch_problems, frozen_branch, plain_text
@@ -224,9 +225,8 @@ class StepArguments(NamedTuple):
                 )
         if problems or call is None:
             return None
-        tolerated: Any = self.tolerated_failures
-        if not isinstance(tolerated, str):
-            tolerated = self._tolerated()
+        is_share = isinstance(self.tolerated_failures, str)
+        tolerated = self.tolerated_failures if is_share else self._tolerated()
         return self.made._replace(
             call=call,
             stop_on_failure=bool(self.stop_on_failure),
@@ -315,8 +315,7 @@ class StepArguments(NamedTuple):
             is_tolerant = not self.stop_on_failure and self.on_failure is None
             return inf if is_tolerant else 0
         if isinstance(tolerated, str):
-            # A share of 10% of 30 tasks is 3, whatever binary fractions say.
-            return floor(float(tolerated[:-1]) * len(self.func) / 100 + 1e-9)
+            return share(tolerated, len(self.func))
         return float(tolerated)
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from time import perf_counter
 from types import CoroutineType
-from typing import Any
+from typing import Any, TypeVar
 
-from stepfunction.core.actions import Fail, FanOut
+from stepfunction.core.actions import Fail, FanOut, MapItems
 from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context, Line
@@ -49,6 +49,8 @@ from stepfunction.core.workers import (
     make_attempt,
     run_tasks,
 )
+
+AnyTask = TypeVar("AnyTask", bound=Task)
 
 # To look a member of an enum up takes its time.
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
@@ -303,6 +305,8 @@ def _perform(
                 visit = _perform_here(step, value, execution, dependent, error, news)
             elif isinstance(step.action, FanOut):
                 visit = _fan_out(step, step.action, value, execution, dependent, news)
+            elif isinstance(step.action, MapItems):
+                visit = _map(step, step.action, value, execution, dependent, news)
             else:
                 visit = _perform_elsewhere(step, value, execution, dependent, news)
     finally:
@@ -327,7 +331,7 @@ def _perform_here(
     news: News | None,
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
-    task = _task(step, None, step.action, execution, news)
+    task = _task(step, None, step.action, execution, news, Task)
     make_context = _context_maker(step, execution)
     first = LiveAttempt(task, cancellation)
     if error is None:
@@ -350,7 +354,7 @@ def _perform_elsewhere(
     news: News | None,
 ) -> Visit:
     """Perform a step that has an executor of its own: a fan-out of one."""
-    tasks = (_task(step, None, step.action, execution, news),)
+    tasks = (_task(step, None, step.action, execution, news, Task),)
     make_context = _context_maker(step, execution)
     places = execution._places
     place = places.place(step.executor, step.name, tasks, value, make_context)
@@ -368,7 +372,8 @@ def _fan_out(
 ) -> Visit:
     """Perform a parallel step."""
     tasks = [
-        _task(step, name, call, execution, news) for name, call in action.tasks.items()
+        _task(step, name, call, execution, news, Task)
+        for name, call in action.tasks.items()
     ]
     make_context = _context_maker(step, execution)
     failed: list[Task] = []  # as they fail, which tells the first
@@ -408,7 +413,13 @@ def _gather(
     in_time = set(failed)  # who failed after being told to stop is not in it
     failed += (task for task in tasks if task.error and task not in in_time)
     errors = {str(task.key): task.error for task in failed if task.error is not None}
-    failure = parallel_failure(step.name, visits, errors) if errors else None
+    failure = None
+    if errors:
+        who = f"{len(errors)} of {len(visits)} tasks"
+        outcomes = {visit.name: visit.outcome for visit in visits}
+        succeeded = (visit for visit in visits if visit.outcome is Outcome.SUCCEEDED)
+        outputs = {visit.name: visit.output for visit in succeeded}
+        failure = parallel_failure(step.name, who, outcomes, outputs, errors)
     if failure is not None and len(errors) > action.tolerated:
         return Visit(step.name, Outcome.FAILED, error=failure, tasks=visits)
     results = {visit.name: errors.get(visit.name, visit.output) for visit in visits}
@@ -416,16 +427,70 @@ def _gather(
     return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
 
 
+def _map(
+    step: Step,
+    action: MapItems,
+    value: Any,
+    execution: Execution,
+    cancellation: Cancellation,
+    news: News | None,
+) -> Visit:
+    """Perform a map step."""
+    from stepfunction.core.items import Gathering, Item, items_of
+
+    is_nested = not isinstance(action.call, Call)
+    call: Any = action.call.__call__ if isinstance(action.call, Call) else None
+
+    def make_item(index: int) -> Item:
+        item = _task(step, str(index), action.call, execution, news, Item)
+        item.is_told = is_nested
+        if call is not None:
+            item.call = call  # the same for all, to be packed once
+        return item
+
+    try:
+        items = items_of(value, action.items)
+    except Exception as error:
+        failure = error.with_traceback(users_traceback(error))
+        return Visit(step.name, Outcome.FAILED, error=failure)
+    gathering = Gathering(action, step.name, items, make_item, news)
+    make_context = _context_maker(step, execution)
+    place = execution._places.place(
+        step.executor,
+        step.name,
+        gathering.models,
+        None,
+        make_context,
+        action.max_workers,
+        ahead=not action.stop_on_failure,
+        count=gathering.most_tasks,
+    )
+    tasks = gathering.tasks_for(place)
+    try:
+        run_tasks(tasks, place, cancellation, gathering.is_enough, gathering.end)
+    except BaseException as interrupt:
+        is_failure = isinstance(interrupt, Exception)
+        outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
+        return Visit(step.name, outcome, error=interrupt, tasks=gathering.visits())
+    return gathering.visit()
+
+
 def _task(
-    step: Step, name: str | None, action: Any, execution: Execution, news: News | None
-) -> Task:
+    step: Step,
+    name: str | None,
+    action: Any,
+    execution: Execution,
+    news: News | None,
+    kind: type[AnyTask],
+) -> AnyTask:
     title = f"step {step.name!r}"
     if name is not None:
-        title = f"task {name!r} of {title}"
+        what = repr(name) if kind is Task else name
+        title = f"{'task' if kind is Task else 'item'} {what} of {title}"
     retry, timeout, heartbeat = step.retry, step.timeout, step.heartbeat
     if not isinstance(action, Graph):
         call, wants_context = action.__call__, action.wants_context
-        return Task(
+        return kind(
             name, title, call, wants_context, retry, timeout, heartbeat, None, news
         )
     # In the calling thread a nested workflow looks after its own time.
@@ -445,7 +510,7 @@ def _task(
     if execution._audience is not None:
         key = step.name if name is None else (step.name, name)
         nested.reach = execution._audience.reach((*execution._path, key))
-    task = Task(name, title, nested, True, retry, timeout, heartbeat, open_result, news)
+    task = kind(name, title, nested, True, retry, timeout, heartbeat, open_result, news)
     return task
 
 

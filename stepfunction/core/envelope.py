@@ -129,11 +129,11 @@ def unpack(data: Contents) -> Any:
     return pickle.loads(data)
 
 
-def pack_input(step: str, value: Any, pack: Callable[[Any], _Packed]) -> _Packed:
-    """Pack the input of a step, or say why it cannot be sent.
+def pack_input(label: str, value: Any, pack: Callable[[Any], _Packed]) -> _Packed:
+    """Pack the input of a step or task, or say why it cannot be sent.
 
     Args:
-        step: The name of the step.
+        label: What messages call the step or task.
         value: Its input.
         pack: ``pack``, or ``pack_parcel`` for a process of this machine.
 
@@ -144,7 +144,7 @@ def pack_input(step: str, value: Any, pack: Callable[[Any], _Packed]) -> _Packed
         return pack(value)
     except Exception as error:
         raise TransferError(
-            f"the input of step {step!r} cannot be sent to another process: "
+            f"the input of {label} cannot be sent to another process: "
             f"{reason(error, value, 'input')}. Pass on what can be pickled (plain "
             "data, an id, a path) and open the rest in the step, or use "
             "executor='thread'"

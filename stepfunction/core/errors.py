@@ -90,24 +90,24 @@ class StepExecutionError(StepFunctionError):
 
 
 class ParallelStepExecutionError(StepExecutionError):
-    """More tasks of a parallel step failed than the step tolerates.
+    """More tasks of a parallel step, or items of a map step, failed than it tolerates.
 
     The first failure in time is the ``__cause__``.
 
     Attributes:
-        step: The name of the parallel step.
-        outcomes: Task name to ``Outcome``, for every task.
-        results: Task name to result, for the tasks that succeeded.
-        errors: Task name to exception, for the tasks that failed.
+        step: The name of the step.
+        outcomes: Task name, or index of the item, to ``Outcome``, for every one.
+        results: The same to result, for those that succeeded.
+        errors: The same to exception, for those that failed, as they failed.
     """
 
     def __init__(
         self,
         message: str,
         step: str,
-        outcomes: Mapping[str, Outcome],
-        results: Mapping[str, Any],
-        errors: Mapping[str, BaseException],
+        outcomes: Mapping[Any, Outcome],
+        results: Mapping[Any, Any],
+        errors: Mapping[Any, BaseException],
     ) -> None:
         super().__init__(message, step)
         self.args = (message, step, outcomes, results, errors)

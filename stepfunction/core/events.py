@@ -329,6 +329,13 @@ class News:
         time = self._execution._epoch + ended
         self._tell(outcome.lower(), task, time, duration=duration, **facts)
 
+    def progressed(self, done: int, total: int | None) -> None:
+        """Tell how many items of a map step have ended."""
+        if self.hears_all:
+            now = self._execution._epoch + perf_counter()
+            kind = "step_progressed"
+            _tell(self._execution, kind, now, self._step, done=done, total=total)
+
     def _facts(self, task: Task) -> dict[str, Any]:
         epoch = self._execution._epoch
         attempts = tuple(

@@ -42,6 +42,8 @@ class Lanes:
     """Our worker processes, of this execution or kept open by the caller."""
 
     left_behind = Outcome.KILLED
+    is_here = False
+    hears_parts = True
 
     def __init__(
         self,
@@ -52,27 +54,36 @@ class Lanes:
         make_context: MakeContext,
         limit: int | None,
     ) -> None:
-        from stepfunction.core.envelope import pack_call, pack_input, pack_parcel
+        from stepfunction.core.envelope import pack_input, pack_parcel
         from stepfunction.core.logs import current_levels
 
         self.limit = limit
         self._lanes = lanes
         self._make_context = make_context
         # All is packed before anything starts, and the input once for all tasks.
-        self._calls = {task: pack_call(task.name, task.call) for task in tasks}
-        self._body: Parcel = pack_input(name, value, pack_parcel)
+        self._calls = _PackedCalls(tasks)
+        self._body: Parcel = b""
+        if any(task.given is None for task in tasks):
+            self._body = pack_input(f"step {name!r}", value, pack_parcel)
         self._levels = current_levels()
         self._futures: dict[LiveAttempt, LaneFuture] = {}
 
     def begin(self, attempt: LiveAttempt) -> None:
-        from stepfunction.core.envelope import pack
+        from stepfunction.core.envelope import pack, pack_input, pack_parcel
         from stepfunction.core.lane_worker import prepare_in_lane
 
-        task = attempt.task
+        task, body = attempt.task, self._body
         context = self._make_context(attempt) if task.wants_context else None
-        args = (self._calls[task], context, task.says_start)
-        head = pack((prepare_in_lane, args, {}))
-        future = self._lanes.send(task.name, head, self._body, attempt, self._levels)
+        try:
+            call = self._calls.of(task)
+            if task.given is not None:
+                body = pack_input(task.name, task.given[0], pack_parcel)
+        except TransferError as error:
+            now = perf_counter()
+            attempt.end(Outcome.FAILED, error, now, now)
+            return
+        head = pack((prepare_in_lane, (call, context, task.says_start), {}))
+        future = self._lanes.send(task.name, head, body, attempt, self._levels)
         self._futures[attempt] = future
         future.add_done_callback(
             lambda it: attempt.end(*_result(it, cast("LaneFuture", it).began))
@@ -95,10 +106,35 @@ class Lanes:
         self._body = b""  # a large input is not kept until these are collected
 
 
+class _PackedCalls:
+    """The calls of a step's tasks, of which many may make the same one.
+
+    Raises:
+        TransferError: If one cannot be sent to another process.
+    """
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._packed: dict[int, tuple[Any, bytes]] = {}
+        for task in tasks:
+            # With the call, for nothing else may come to have its id.
+            self._packed[id(task.call)] = task.call, self._pack(task)
+
+    def of(self, task: Task) -> bytes:
+        """Give the packed call of a task, who need not be among those."""
+        known = self._packed.get(id(task.call))
+        return self._pack(task) if known is None else known[1]
+
+    def _pack(self, task: Task) -> bytes:
+        from stepfunction.core.envelope import pack_call
+
+        return pack_call(task.name, task.call)
+
+
 class Pool:
     """Somebody else's executor, which we never shut down."""
 
     left_behind = Outcome.ABANDONED
+    hears_parts = False
 
     def __init__(
         self,
@@ -123,19 +159,21 @@ class Pool:
         self._value = value
         self._make_context = make_context
         self._futures: dict[LiveAttempt, Future[Any] | None] = {}
-        self._is_remote = not isinstance(executor, ThreadPoolExecutor)
+        self.is_here = isinstance(executor, ThreadPoolExecutor)
         self._cancels_what_began = cancels_what_began(executor)
-        if self._is_remote:
-            from stepfunction.core.envelope import pack, pack_call, pack_input
+        self._body = b""
+        self._calls: _PackedCalls | None = None
+        if not self.is_here:
+            from stepfunction.core.envelope import pack, pack_input
 
-            self._body = pack_input(name, value, pack)
-            self._calls: dict[Task, Any] = {task: task.call for task in tasks}
+            if any(task.given is None for task in tasks):
+                self._body = pack_input(f"step {name!r}", value, pack)
             if runs_in_processes(executor):
                 # Others have ways of their own to send a function, as by its code.
-                self._calls = {task: pack_call(task.name, task.call) for task in tasks}
+                self._calls = _PackedCalls(tasks)
 
     def begin(self, attempt: LiveAttempt) -> None:
-        if self._is_remote:
+        if not self.is_here:
             attempt.start()  # as near as can be known from here
 
         def done(future: Future[Any]) -> None:
@@ -147,7 +185,7 @@ class Pool:
                 attempt.end(Outcome.CRASHED, *rest)
             elif outcome is not Outcome.SUCCEEDED:
                 attempt.end(*result)
-            elif self._is_remote:
+            elif not self.is_here:
                 attempt.end(*_opened(attempt.task.name, *result))
             else:
                 attempt.end(*result[1][1:])
@@ -161,7 +199,7 @@ class Pool:
         future.add_done_callback(done)
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
-        if not self._is_remote:
+        if self.is_here:
             attempt.variables = copy_context()
             attempt.variables.run(around.set, (*around.get(), self._executor))
             return self._executor.submit(
@@ -169,15 +207,21 @@ class Pool:
             )
         from pickle import PickleError
 
-        from stepfunction.core.envelope import pack
+        from stepfunction.core.envelope import pack, pack_input
 
         # Positional arguments alone, and a number that makes no two calls alike: some
         # executors swallow keywords, and some run equal calls once.
+        task, body, call = attempt.task, self._body, attempt.task.call
         context = pack(self._make_context(attempt))
-        call, number = self._calls[attempt.task], next(_numbers)
+        try:
+            if task.given is not None:
+                body = pack_input(task.name, task.given[0], pack)
+            sent = call if self._calls is None else self._calls.of(task)
+        except TransferError as error:
+            return _failed(error)
         try:
             return self._executor.submit(
-                _perform_remotely, call, self._body, context, number
+                _perform_remotely, sent, body, context, next(_numbers)
             )
         except (TypeError, AttributeError, PickleError) as error:
             unsent = TransferError(

@@ -29,6 +29,7 @@ BEGAN = b"began"
 BEAT = b"beat"
 LOG = b"log:"  # and a packed record
 EVENT = b"event:"  # and a packed event
+PART = b"part:"  # and a packed part of what comes of the call
 LEVELS = b"levels:"  # and the packed levels of the parent's loggers
 
 _pipe: Any = None
@@ -78,6 +79,9 @@ class _Line:
 
     def pass_on(self, event: Event) -> None:
         self._say(EVENT + pack(event))
+
+    def report(self, part: Any) -> None:
+        self._say(PART + pack(part))
 
     def _say(self, message: bytes) -> None:
         with _speaking:

@@ -47,6 +47,7 @@ from stepfunction.core.lane_worker import (
     HELLO,
     LEVELS,
     LOG,
+    PART,
     serve_lane,
 )
 from stepfunction.core.logger import logger
@@ -80,6 +81,9 @@ class Watcher(Protocol):
 
     def pass_on(self, event: Any) -> None:
         """Take note of what is told of an execution that is nested in the call."""
+
+    def report(self, part: Any) -> None:
+        """Take note of a part of what comes of the call."""
 
 
 class LaneFuture(Future[Any]):
@@ -414,13 +418,13 @@ class _Lane(threading.Thread):
             if watcher is not None:
                 watcher.live()
             return True
+        if message[: len(PART)] == PART:
+            if watcher is not None:
+                watcher.report(unpack(message[len(PART) :]))
+            return True
         if message[: len(EVENT)] == EVENT:
             if watcher is not None:
-                try:
-                    watcher.pass_on(unpack(message[len(EVENT) :]))
-                except Exception:  # as of an error's class that only the worker has
-                    text = "an event of the worker process %d cannot be unpickled here"
-                    logger().warning(text, self._process.pid, exc_info=True)
+                self._pass_on(message[len(EVENT) :], watcher)
             return True
         if message[: len(LOG)] == LOG:
             if work is None:
@@ -429,6 +433,13 @@ class _Lane(threading.Thread):
                 work.variables.run(replay, message[len(LOG) :])
             return True
         return False
+
+    def _pass_on(self, event: Contents, watcher: Watcher) -> None:
+        try:
+            watcher.pass_on(unpack(event))
+        except Exception:  # as of an error's class that only the worker has
+            text = "an event of the worker process %d cannot be unpickled here"
+            logger().warning(text, self._process.pid, exc_info=True)
 
     def _crash(self, label: str) -> WorkerCrashedError:
         process, is_killed = self._process, self._is_killed

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 _MOST_THREADS = 32
 _MOST_LANES = 1024
+# Of tasks that are taken one by one, so that no thread waits for the next.
+_MOST_QUEUED = 64
+# Of tasks that are taken one by one, at an executor whose size we do not know.
+_MOST_AT_OTHERS = 64
 
 
 class Inline:
@@ -40,6 +44,8 @@ class Inline:
 
     limit: int | None = 1
     left_behind = Outcome.CANCELLED
+    is_here = True
+    hears_parts = False
 
     def __init__(
         self, value: Any, make_context: MakeContext, isolate: bool = True
@@ -70,6 +76,8 @@ class Threads:
     """Daemon threads made for one step, so that no other step can wait for them."""
 
     left_behind = Outcome.ABANDONED
+    is_here = True
+    hears_parts = False
 
     def __init__(
         self,
@@ -165,18 +173,21 @@ class Places:
         make_context: MakeContext,
         max_workers: int | None = None,
         ahead: bool = True,
+        count: float | None = None,
     ) -> Place:
         """Give the place where a step's tasks are to run.
 
         Args:
             executor: The step's own executor.
             name: The name of the step.
-            tasks: Its tasks.
+            tasks: Its tasks, or some like them where they are taken one by one.
             value: Its input.
             make_context: Gives the context of an attempt.
             max_workers: How many tasks may run at once; None for the default.
             ahead: Whether attempts may be handed out before a worker is free, which
                 is faster, but lets one begin although another has just failed.
+            count: How many tasks there may be where they are taken one by one, which
+                no more of them are than are needed; None for those that are given.
 
         Raises:
             TransferError: If they must go to another process and cannot.
@@ -191,16 +202,18 @@ class Places:
             for task in tasks:
                 task.timeout = task.heartbeat = None
             return Inline(value, make_context)
+        most_tasks = len(tasks) if count is None else count
         if executor == "thread":
-            most = max_workers or min(len(tasks), _MOST_THREADS)
-            limit = None if ahead else most
+            most = max_workers or int(min(most_tasks, _MOST_THREADS))
+            queued = None if count is None else max(_MOST_QUEUED, 2 * most)
+            limit = queued if ahead else most
             return Threads(name, value, make_context, most, limit)
         from stepfunction.core.futures import Lanes, Pool
 
         if executor == "process":
             from stepfunction.core.lanes import usable_cpus
 
-            limit = max_workers or min(len(tasks), usable_cpus())
+            limit = max_workers or int(min(most_tasks, usable_cpus()))
             executor = self._open_lanes()
             return Lanes(executor, name, tasks, value, make_context, limit)
         if is_lanes(executor):
@@ -217,6 +230,7 @@ class Places:
             )
         for task in tasks:
             task.heartbeat = None
+        max_workers = max_workers or (None if count is None else _MOST_AT_OTHERS)
         return Pool(executor, name, tasks, value, make_context, max_workers)
 
     def _warn_of_limits(self) -> None:

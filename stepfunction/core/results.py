@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from stepfunction.core.errors import ParallelStepExecutionError, error_text
-from stepfunction.core.execution import Outcome, Visit
+from stepfunction.core.execution import Outcome
 
 _MOST_NAMED = 5
 
@@ -65,7 +66,7 @@ class MapResults(list[Any]):
         self._failure = failure
         self.failed: Mapping[int, BaseException] = {}
         if failure is not None:
-            self.failed = {int(index): error for index, error in failure.errors.items()}
+            self.failed = cast("Mapping[int, BaseException]", failure.errors)
 
     def raise_if_failed(self) -> MapResults:
         """Raise if any item failed.
@@ -84,25 +85,87 @@ class MapResults(list[Any]):
         return MapResults, (list(self), self._failure)
 
 
+class ItemOutcomes(Mapping[int, Outcome]):
+    """Index to outcome, for every item of a map step.
+
+    Args:
+        count: How many items there were.
+        others: The outcomes of those that did not succeed.
+    """
+
+    def __init__(self, count: int, others: Mapping[int, Outcome]) -> None:
+        self._count = count
+        self._others = others
+
+    def __getitem__(self, index: int) -> Outcome:
+        if index not in range(self._count):
+            raise KeyError(index)
+        return self._others.get(index, Outcome.SUCCEEDED)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._count))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __repr__(self) -> str:
+        return f"<outcomes of {self._count} items, {len(self._others)} did not succeed>"
+
+
+class ItemResults(Mapping[int, Any]):
+    """Index to result, for the items of a map step that succeeded.
+
+    Args:
+        results: What came of each item.
+        others: Those of them that did not succeed.
+    """
+
+    def __init__(self, results: Sequence[Any], others: Collection[int]) -> None:
+        self._results = results
+        self._others = others
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in range(len(self._results)) or index in self._others:
+            raise KeyError(index)
+        return self._results[index]
+
+    def __iter__(self) -> Iterator[int]:
+        indexes = range(len(self._results))
+        return (index for index in indexes if index not in self._others)
+
+    def __len__(self) -> int:
+        # Without results, as by keep_results=False, there are others all the same.
+        return max(0, len(self._results) - len(self._others))
+
+    def __repr__(self) -> str:
+        return f"<results of {len(self)} items>"
+
+
 def parallel_failure(
-    step: str, tasks: Sequence[Visit], errors: Mapping[str, BaseException]
+    step: str,
+    who: str,
+    outcomes: Mapping[Any, Outcome],
+    results: Mapping[Any, Any],
+    errors: Mapping[Any, BaseException],
 ) -> ParallelStepExecutionError:
-    """Give the error of a parallel step.
+    """Give the error of a parallel step, or of a map step.
 
     Args:
         step: The name of the step.
-        tasks: How its tasks ended.
-        errors: Task name to exception, for the tasks that failed, as they failed.
+        who: How many of how many have failed, as text.
+        outcomes: Task name, or index of the item, to outcome.
+        results: The same to result, for those that succeeded.
+        errors: The same to exception, for those that failed, as they failed.
     """
-    named = [f"{name!r}: {error_text(error)}" for name, error in errors.items()]
-    if len(named) > _MOST_NAMED:
-        named[_MOST_NAMED:] = [f"and {len(named) - _MOST_NAMED} more"]
+    first = islice(errors.items(), _MOST_NAMED)
+    named = [f"{name!r}: {error_text(error)}" for name, error in first]
+    if len(errors) > _MOST_NAMED:
+        named.append(f"and {len(errors) - _MOST_NAMED} more")
     failure = ParallelStepExecutionError(
-        f"{len(errors)} of {len(tasks)} tasks of step {step!r} failed: "
-        + "; ".join(named),
+        f"{who} of step {step!r} failed: " + "; ".join(named),
         step,
-        {task.name: task.outcome for task in tasks},
-        {task.name: task.output for task in tasks if task.outcome is Outcome.SUCCEEDED},
+        outcomes,
+        results,
         errors,
     )
     failure.__cause__ = next(iter(errors.values()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import Context as Variables
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -60,6 +60,7 @@ class Task:
         error: What it failed with.
         child: The execution, if it was a nested workflow.
         news: Who tells of it; None where nobody listens.
+        given: Its own input; None for that of the step.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class Task:
         "child",
         "news",
         "has_told_start",
+        "given",
     )
 
     def __init__(
@@ -109,6 +111,7 @@ class Task:
         self.child: Execution | None = None
         self.news = news
         self.has_told_start = False
+        self.given: tuple[Any] | None = None
 
     @property
     def is_timed(self) -> bool:
@@ -125,6 +128,23 @@ class Task:
         if self.news is not None and not self.has_told_start:
             self.has_told_start = True
             self.news.started(self, began)
+
+    def tell_end(self) -> None:
+        """Tell that there will be no other attempt."""
+        if self.news is not None:
+            if self.attempts:  # word of its beginning may not have been read
+                self.tell_start(self.attempts[0][1])
+            self.news.ended(self)
+
+    def take(self, part: Any) -> None:
+        """Take note of a part of what comes of it."""
+
+    def halt(self) -> None:
+        """Stop what a place cannot stop."""
+
+    def heirs(self) -> Sequence[Task] | None:
+        """Give the tasks that take its place when it has ended; None for itself."""
+        return None
 
     def settle(self, report: Report, is_stopping: bool = False) -> None:
         """Take note of how an attempt ended, as the task's own end until retried."""
@@ -158,6 +178,7 @@ class Task:
             self.error,
             tuple(tasks),
             self.child,
+            self.given,
         )
 
 
@@ -239,6 +260,12 @@ class LiveAttempt:
         else:
             self._inbox.put(Passed(self, event))
 
+    def report(self, part: Any) -> None:
+        """Report a part of what comes of it before the rest. Any thread may."""
+        assert self._inbox is not None
+        self.began = self.heard = perf_counter()  # a limit is for what is left
+        self._inbox.put(Part(self, part))
+
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""
         self.end(Outcome.SKIPPED, None, 0.0, 0.0)
@@ -266,8 +293,15 @@ class Passed(NamedTuple):
     event: Event
 
 
-# What comes for the loop: an end, a beginning, an event, or word to stop.
-Letter: TypeAlias = "Report | LiveAttempt | Passed | None"
+class Part(NamedTuple):
+    """A part of what comes of an attempt."""
+
+    attempt: LiveAttempt
+    part: Any
+
+
+# What comes for the loop: an end, a beginning, an event, a part, or word to stop.
+Letter: TypeAlias = "Report | LiveAttempt | Passed | Part | None"
 MakeContext = Callable[[LiveAttempt], Context]
 
 
@@ -278,10 +312,14 @@ class Place(Protocol):
         limit: How many attempts may be under way at once; None where the place
             itself sees to that.
         left_behind: The outcome of an attempt that is not waited for.
+        is_here: Whether attempts are made in this process, and share its objects.
+        hears_parts: Whether the loop is told of each part of what comes of them.
     """
 
     limit: int | None
     left_behind: Outcome
+    is_here: bool
+    hears_parts: bool
 
     def begin(self, attempt: LiveAttempt) -> None:
         """Make an attempt, here or elsewhere, and have it report its end once.
@@ -303,36 +341,43 @@ class Place(Protocol):
 
 
 def run_tasks(
-    tasks: Sequence[Task],
+    tasks: Iterable[Task],
     place: Place,
     cancellation: Cancellation,
     is_enough: Callable[[Task], bool] = lambda task: False,
+    ended: Callable[[Task], None] = lambda task: None,
 ) -> None:
     """Bring tasks to their ends; each then has an outcome.
 
     Args:
-        tasks: What to run. One that has been attempted already begins with what
-            follows from that.
+        tasks: What to run; of an iterator each is taken when there is a place for it.
+            One that has been attempted already begins with what follows from that.
         place: Where to run it.
         cancellation: Requested by others to stop these tasks, and by this function
             to tell the tasks that they should stop.
         is_enough: Asked after each failed task whether the others are to be stopped.
+        ended: Called with each task when it has ended.
 
     Raises:
+        Exception: What the iterator raises, when all others have ended.
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
-    _Loop(tasks, place, cancellation, is_enough).run()
+    _Loop(tasks, place, cancellation, is_enough, ended).run()
 
 
 class _Loop:
     def __init__(
         self,
-        tasks: Sequence[Task],
+        tasks: Iterable[Task],
         place: Place,
         cancellation: Cancellation,
         is_enough: Callable[[Task], bool],
+        ended: Callable[[Task], None],
     ) -> None:
-        self.waiting = deque(task for task in tasks if not task.attempts)
+        self.waiting: deque[Task] = deque()
+        self.more: Iterator[Task] | None = None  # what has not been taken
+        if isinstance(tasks, Iterator):
+            self.more, tasks = tasks, ()
         self.under_way: set[LiveAttempt] = set()
         # Heaps by time: who is to be tried again, and who is to be looked after.
         self.pausing: list[tuple[float, int, Task]] = []
@@ -341,39 +386,62 @@ class _Loop:
         self.place = place
         self.cancellation = cancellation
         self.is_enough = is_enough
+        self.ended = ended
+        self.source_error: Exception | None = None
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_stopping = False
-        # Of whose end it has not been told.
-        self.untold = {task: task.news for task in tasks if task.news is not None}
-        self.news = next(iter(self.untold.values()), None)
+        self.open: dict[Task, None] = {}  # those that have not ended
         for task in tasks:
-            if task.attempts:
+            self.open[task] = None
+            if not task.attempts:
+                self.waiting.append(task)
+            else:
                 self.is_to_be_retried(task)
 
     def run(self) -> None:
         is_done = False
         try:
             with self.cancellation.calling(lambda: self.inbox.put(None)):
-                while self.waiting or self.under_way or self.pausing:
+                while self.waiting or self.under_way or self.pausing or self.more:
                     self.begin_what_may()
-                    self.take_news()
+                    if self.under_way or self.pausing:
+                        self.take_news()
             is_done = True
         finally:
             if not is_done:
                 self.stop()
                 self.leave_behind()
             self.place.close(wait=is_done)
-            for task in tuple(self.untold):
-                self.tell_end(task)
+            for task in tuple(self.open):
+                self.end(task)
+        if self.source_error is not None:
+            raise self.source_error
 
     def begin_what_may(self) -> None:
         limit = self.place.limit
-        while self.waiting and (limit is None or len(self.under_way) < limit):
-            task = self.waiting.popleft()
+        while limit is None or len(self.under_way) < limit:
+            task = self.waiting.popleft() if self.waiting else self.next_task()
+            if task is None:
+                break
             attempt = LiveAttempt(task, self.cancellation, self.inbox)
             self.under_way.add(attempt)
             self.place.begin(attempt)
         self.place.staff()
+
+    def next_task(self) -> Task | None:
+        """Take the next task from where they come from; None if there is none."""
+        if self.more is None:
+            return None
+        try:
+            task = next(self.more, None)
+        except Exception as error:
+            self.source_error, task = error, None
+            self.stop()
+        if task is None:
+            self.more = None
+        else:
+            self.open[task] = None
+        return task
 
     def take_news(self) -> None:
         """Take one item from the inbox, or see to what has become due."""
@@ -403,8 +471,10 @@ class _Loop:
             return  # it was given up, and speaks late
         elif isinstance(letter, Report):
             self.settle(letter)
-        elif self.news is not None:
-            self.news.pass_on(letter.event)
+        elif isinstance(letter, Part):
+            letter.attempt.task.take(letter.part)
+        elif (news := letter.attempt.task.news) is not None:
+            news.pass_on(letter.event)
 
     def note_beginning(self, attempt: LiveAttempt) -> None:
         task = attempt.task
@@ -413,12 +483,29 @@ class _Loop:
         if not attempt.is_preparing:
             task.tell_start(attempt.began)
 
-    def tell_end(self, task: Task) -> None:
-        news = self.untold.pop(task, None)
-        if news is not None:
-            if task.attempts:  # word of its beginning may not have been read
-                task.tell_start(task.attempts[0][1])
-            news.ended(task)
+    def close(self, task: Task) -> None:
+        """See to what an attempt leaves behind: its task's end, or what goes on."""
+        heirs = task.heirs()
+        if heirs is None:
+            if self.is_stopping or not self.is_to_be_retried(task):
+                self.end(task)
+            return
+        self.end(task)
+        for heir in heirs:
+            self.open[heir] = None
+            if heir.attempts:
+                self.close(heir)
+            elif self.is_stopping:
+                self.leave_out(heir)
+            else:
+                self.waiting.append(heir)
+
+    def end(self, task: Task) -> None:
+        """Let it be known that a task has ended, once."""
+        if task in self.open:
+            del self.open[task]
+            task.tell_end()
+            self.ended(task)
 
     def settle(self, report: Report) -> None:
         attempt, task = report.attempt, report.attempt.task
@@ -435,8 +522,7 @@ class _Loop:
                 outcome=Outcome.TIMED_OUT, payload=attempt.overdue
             )
         task.settle(report, self.is_stopping or attempt.cancellation.requested)
-        if self.is_stopping or not self.is_to_be_retried(task):
-            self.tell_end(task)
+        self.close(task)
 
     def watch(self, attempt: LiveAttempt) -> None:
         """Look after a timed attempt that has begun, when its time may be over."""
@@ -503,6 +589,8 @@ class _Loop:
         self.cancellation.request()
         for attempt in self.under_way:
             attempt.cancellation.request(self.cancellation.is_overdue)
+            attempt.task.halt()
+        self.more = None
         never_begun = self.place.halt(self.under_way)
         self.under_way.difference_update(never_begun)
         for task in (*self.waiting, *(attempt.task for attempt in never_begun)):
@@ -523,6 +611,7 @@ class _Loop:
             self.place.give_up(attempt)
             began = min(attempt.began or now, now)  # it may only be about to begin
             attempt.task.settle(Report(attempt, outcome, None, began, now))
+            self.close(attempt.task)
         self.under_way.clear()
 
 
@@ -555,11 +644,13 @@ def make_attempt(
 
     Args:
         attempt: What to attempt.
-        value: Its input.
+        value: The input of its step.
         make_context: Gives its context.
         catch: What counts as its failure; anything else is raised.
     """
     task = attempt.task
+    if task.given is not None:
+        value = task.given[0]
     attempt.start()
     began = attempt.began
     try:
