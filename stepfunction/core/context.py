@@ -79,19 +79,6 @@ class Context(Mapping[str, Any]):
         self._results = results
         self.line = line
 
-    def of_task(self, task: str) -> Context:
-        """Give the context of one of several tasks that an attempt makes."""
-        return Context(
-            self.execution_id,
-            self.step,
-            task,
-            self.attempt,
-            self.failure,
-            self.cancellation,
-            self._results,
-            self.line,
-        )
-
     @property
     def cancelled(self) -> bool:
         """Whether to stop: a sibling failed, time ran out, or somebody cancelled.
@@ -177,6 +164,20 @@ class Context(Mapping[str, Any]):
             self.attempt,
             failure and _portable_record(failure),
         )
+
+
+def context_of_task(context: Context, task: str) -> Context:
+    """Give the context of one of several tasks that an attempt makes."""
+    return Context(
+        context.execution_id,
+        context.step,
+        task,
+        context.attempt,
+        context.failure,
+        context.cancellation,
+        context._results,
+        context.line,
+    )
 
 
 def _portable_record(record: StepRecord) -> StepRecord:

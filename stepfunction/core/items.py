@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from stepfunction.core.actions import MapItems, share
 from stepfunction.core.answers import unreadable_result, unsent_result
 from stepfunction.core.calls import Call, stray_coroutine
-from stepfunction.core.context import Context
+from stepfunction.core.context import Context, context_of_task
 from stepfunction.core.envelope import pack, unpack
 from stepfunction.core.errors import (
     StepTimeoutError,
@@ -171,7 +171,7 @@ class BatchCall:
 
         def call_with_context(item: Any) -> Any:
             index = load.first + len(load.results)
-            return call(item, context.of_task(str(index)))
+            return call(item, context_of_task(context, str(index)))
 
         return call_with_context
 
