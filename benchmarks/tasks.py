@@ -6,6 +6,10 @@ from time import perf_counter, sleep
 from typing import Any
 
 
+def add_one(value: int) -> int:
+    return value + 1
+
+
 def keep_busy(value: int) -> int:
     """Take some tenths of a second."""
     for number in range(12_000_000):

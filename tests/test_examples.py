@@ -270,3 +270,10 @@ def test_run_picture(run, tmp_path):
     report = (tmp_path / "car_purchase_run.html").read_text(encoding="utf-8")
     assert "car_purchase.py&quot;, line" in report or 'car_purchase.py", line' in report
     assert str(EXAMPLES) not in report
+
+
+def test_map_items_counts_words_and_tolerates_empty_texts(run):
+    assert run(EXAMPLES / "map_items.py") == dedent("""\
+        Count: 4000 items are done
+        'the' is there 3000 times; 1000 texts were empty
+        """)

@@ -210,9 +210,9 @@ def catching(workflow: StepFunction) -> None:
         workflow.execute()
     except ParallelStepExecutionError as error:
         assert_type(error.step, str)
-        assert_type(error.outcomes, Mapping[str, Outcome])
-        assert_type(error.results, Mapping[str, Any])
-        assert_type(error.errors, Mapping[str, BaseException])
+        assert_type(error.outcomes, Mapping[Any, Outcome])
+        assert_type(error.results, Mapping[Any, Any])
+        assert_type(error.errors, Mapping[Any, BaseException])
     except StepExecutionError as error:
         assert_type(error.execution, Execution | None)
     except DefinitionError as error:

@@ -296,12 +296,14 @@ class Batch(Task):
         if self.output is not None:  # from another process
             self.take(self.output)
         gathering, load, items = self._gathering, self.load, self.items
-        done = len(load.results)
+        results, done = load.results, len(load.results)
+        if outcome is Outcome.ABANDONED:
+            results = results[:done]  # to which who was left behind may add
         failed = [at for at in load.failed if at < done]
-        gathering.take(load.first, load.results[:done], len(failed))
+        gathering.take(load.first, results, len(failed))
         found: list[Task] = []
         for at in failed:
-            its_ending = (Outcome.FAILED, began, ended, load.results[at])
+            its_ending = (Outcome.FAILED, began, ended, results[at])
             found.append(gathering.item(load.first + at, items[at], its_ending))
         first, rest = load.first + done, items[done:]
         if rest and outcome is not _SUCCEEDED:
@@ -382,7 +384,7 @@ class Gathering:
         self._news = news
         self._told = perf_counter()
         self._taken = self._done = self._failures = 0
-        self._results: list[Any] = []
+        self._results = MapResults()
         self._counts = Counter({_SUCCEEDED: 0})
         self._outcomes: dict[int, Outcome] = {}  # of those that did not succeed
         self._errors: dict[int, BaseException] = {}  # as they failed
@@ -505,7 +507,7 @@ class Gathering:
             return Visit(self.step, Outcome.CANCELLED, tasks=visits)
         output: Any = dict(self._counts)
         if self._action.keep_results:
-            output = MapResults(self._results, failure)
+            output = self._results._tolerate(failure)
         return Visit(self.step, _SUCCEEDED, output=output, tasks=visits)
 
     def visits(self) -> tuple[Visit, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from stepfunction.core.errors import ParallelStepExecutionError, error_text
 from stepfunction.core.execution import Outcome
@@ -63,10 +63,15 @@ class MapResults(list[Any]):
         failure: ParallelStepExecutionError | None = None,
     ) -> None:
         super().__init__(results)
-        self._failure = failure
         self.failed: Mapping[int, BaseException] = {}
-        if failure is not None:
-            self.failed = cast("Mapping[int, BaseException]", failure.errors)
+        self._failure: ParallelStepExecutionError | None = None
+        self._tolerate(failure)
+
+    def _tolerate(self, failure: ParallelStepExecutionError | None) -> MapResults:
+        """Take the failure that the step tolerates, for the engine; None for none."""
+        self._failure = failure
+        self.failed = {} if failure is None else failure.errors
+        return self
 
     def raise_if_failed(self) -> MapResults:
         """Raise if any item failed.
