@@ -17,12 +17,14 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import select
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
+from functools import partial
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from multiprocessing import resource_tracker
@@ -321,6 +323,32 @@ class _Work:
         self.variables = copy_context()
 
 
+def _nothing(seconds: float | None) -> Sequence[Any]:
+    return ()
+
+
+def _readiness(ends: Sequence[Any]) -> Callable[[float | None], Sequence[Any]]:
+    """Give what waits for ends of pipes, as ``multiprocessing.connection.wait``.
+
+    That looks all over again for what to wait for each time, which takes three times
+    as long as to wait for what is there.
+    """
+    if not hasattr(select, "poll"):
+        return partial(pipes.wait, ends)
+    poll = select.poll()
+    by_number = {}
+    for end in ends:
+        number = end if isinstance(end, int) else end.fileno()
+        by_number[number] = end
+        poll.register(number, select.POLLIN)
+
+    def ready(seconds: float | None) -> Sequence[Any]:
+        found = poll.poll(None if seconds is None else seconds * 1000)
+        return [by_number[number] for number, _ in found]
+
+    return ready
+
+
 class _Lane(threading.Thread):
     """A thread and its worker process. Only the thread replaces the process."""
 
@@ -332,6 +360,7 @@ class _Lane(threading.Thread):
         self._lock = threading.Lock()
         self._process: Any = None
         self._pipe: Any = None
+        self._ready: Callable[[float | None], Sequence[Any]] = _nothing
         self._is_greeted = False  # whether the worker has said that it is ready
         self._levels: Levels | None = None  # as the worker knows them
         self._future: LaneFuture | None = None
@@ -402,8 +431,7 @@ class _Lane(threading.Thread):
 
     def _receive(self) -> Contents:
         # The sentinel too, for a child of the worker may keep the pipe open.
-        ready = pipes.wait([self._pipe, self._process.sentinel])
-        if self._pipe not in ready and not self._pipe.poll():
+        if self._pipe not in self._ready(None) and not self._pipe.poll():
             raise EOFError
         return receive(self._pipe)
 
@@ -460,20 +488,16 @@ class _Lane(threading.Thread):
             self._greet(label)
 
     def _has_left(self) -> bool:
-        """Tell whether the worker died while it was idle."""
-        # The end of the pipe is seen first, but a child of the worker may hold it.
-        return not self._hear_asides() or self._process.exitcode is not None
-
-    def _hear_asides(self) -> bool:
-        """Take what an idle worker's own threads had to say; False at its end."""
+        """Take what an idle worker's threads had to say, and tell whether it died."""
         try:
             for _ in range(_MOST_ASIDES):  # its threads may never stop speaking
-                if not self._pipe.poll():
-                    break
-                self._is_aside(self._receive())
+                ready = self._ready(0)
+                if self._pipe not in ready:
+                    return bool(ready)  # a child of the worker may hold the pipe
+                self._is_aside(receive(self._pipe))
         except (EOFError, OSError):
-            return False
-        return True
+            return True
+        return False
 
     def launch(self) -> None:
         """Start a worker process."""
@@ -493,6 +517,7 @@ class _Lane(threading.Thread):
             far_end.close()
             with self._lock:
                 self._process = process
+                self._ready = _readiness([self._pipe, process.sentinel])
                 if self._is_killed or _is_ending:
                     _kill_group(process)
 
@@ -559,7 +584,7 @@ class _Lane(threading.Thread):
     def _let_go(self) -> None:
         process = self._process
         if process is not None:
-            self._hear_asides()
+            self._has_left()
             self._pipe.close()  # an idle worker that can hear nothing more leaves
             process.join(_SECONDS_TO_END)
             if process.exitcode is None:
