@@ -106,7 +106,7 @@ def takes_input_alone(function: Any) -> bool:
     """
     if not _is_common(function):
         return False
-    count = function.__code__.co_argcount
+    count: int = function.__code__.co_argcount
     return count > 0 and count - len(function.__defaults__ or ()) <= 1
 
 
@@ -121,7 +121,7 @@ def takes_names_alone(function: Any, names: Iterable[str]) -> bool:
 
 
 def _is_common(function: Any) -> bool:
-    """Tell a plain function without a context, or anything that has to be read."""
+    """Tell a function whose parameters are plain, none of them for the context."""
     if type(function) is not FunctionType or function.__dict__:
         return False
     code, annotations = function.__code__, function.__annotations__

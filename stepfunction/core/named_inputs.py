@@ -43,7 +43,7 @@ def input_problems(
                 yield f"{what} names the step itself; name an earlier one"
             else:
                 checked.append((what, name, source))
-    if start in arrows:
+    if start is not None and start in arrows:
         yield from _Paths(start, _mended(arrows)).problems(checked)
 
 
