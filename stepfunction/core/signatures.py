@@ -123,6 +123,8 @@ def bind_named(
     free = [p for p in parameters if p.name not in bound or p.kind not in _BY_KEYWORD]
     contexts = [p for p in free if _means_context(p.annotation)]
     contexts += (p for p in free if p.name == "context" and p not in contexts)
+    # A template's **context is no Context, but what it is filled with.
+    contexts = [p for p in contexts if p.kind is not Parameter.VAR_KEYWORD]
     takes_context = next((p for p in contexts if p.kind in _BY_KEYWORD), None)
     missing = [p for p in free if p is not takes_context and _is_required(p)]
     problems = [

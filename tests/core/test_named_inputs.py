@@ -202,6 +202,11 @@ def test_a_parameter_named_context_may_be_a_named_input():
     assert workflow.execute(20).output == 1.5
 
 
+def test_keywords_that_are_called_context_are_no_context():
+    workflow = pricing(lambda **context: context, {"rate": "Fetch_Rate"})
+    assert workflow.execute(20).output == {"rate": 1.5}
+
+
 def test_a_class_is_called_with_named_inputs():
     basket = pricing(Basket).execute(20).output
     assert (basket.order, basket.rate) == ({"amount": 20}, 1.5)
@@ -322,6 +327,11 @@ def test_a_nested_workflow_in_a_process_is_sent_the_named_outputs_alone(lanes):
     options = {"func": chain("A")}
     workflow = before_a_process(lanes, {"order": "Parse"}, **options)
     assert workflow.execute(20).output == {"order": {"amount": 20}}
+
+
+def test_a_nested_workflow_has_its_named_inputs_in_a_process_too(lanes):
+    workflow = StepFunction("w").add_step("Nested", pricing(), executor=lanes)
+    assert workflow.set_start_step("Nested").execute(20).output == 30
 
 
 def test_a_named_output_that_cannot_be_sent_is_an_input_of_the_failed_step(lanes):
