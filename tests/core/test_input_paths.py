@@ -163,6 +163,18 @@ def test_a_mistyped_arrow_is_no_second_problem():
     assert len(problems_of(workflow)) == 1
 
 
+def test_paths_are_checked_behind_a_mistyped_arrow_too():
+    workflow = taking(
+        "Fetch_Rate",
+        Start={"branch": {1: "Fetch_Rate"}, "next_step": "Cahce"},
+        Fetch_Rate={"next_step": "Take"},
+        Cache={"next_step": "Take"},
+    )
+    mistyped, without = problems_of(workflow)
+    assert "leads to 'Cahce', which is no step (did you mean 'Cache'?)" in mistyped
+    assert "but 'Start' → 'Cache' → 'Take' leads here without it" in without
+
+
 def test_a_source_that_cannot_be_reached_is_no_second_problem():
     workflow = StepFunction("w").set_start_step("Parse")
     workflow.add_step("Parse", passes, next_step="Take")

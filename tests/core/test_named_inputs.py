@@ -236,11 +236,12 @@ def test_names_may_be_members_of_an_enum_of_texts():
         ORDER = "order"
         PARSE = "Parse"
 
-    workflow = pricing(only_order, {Word.ORDER: Word.PARSE})
-    assert workflow.execute(20).output == {"amount": 20}
+    workflow = pricing(everything, {Word.ORDER: Word.PARSE})
+    output = workflow.execute(20).output
+    assert output == {"order": {"amount": 20}}
     (pair,) = workflow.steps["Price"].inputs
     assert pair == ("order", "Parse")
-    assert [type(word) for word in pair] == [str, str]
+    assert [type(word) for word in (*pair, *output)] == [str, str, str]
 
 
 def test_later_changes_of_the_mapping_do_not_matter():
