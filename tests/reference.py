@@ -5,7 +5,8 @@ It is plain, slow, and knows nothing of the package. A workflow is plain data::
     {"name", "start", "max_steps", "steps": {name: {
         "do": a script or a workflow, or "tasks": {task: a script or a workflow},
         "next", "branch": {result: step}, "on_failure": {class name: step},
-        "ends", "attempts", "retry_on": class name, "stop", "tolerated"}}}
+        "inputs": {parameter: step}, "ends", "attempts", "retry_on": class name,
+        "stop", "tolerated"}}}
 
 A script says what each call of a function does; its last line is for every further
 call too: ("give", value), ("fail", class names, text), ("echo",), or ("raise",),
@@ -40,6 +41,8 @@ def run(workflow, value, calls=None):
             is_taken = False
             break
         name, step = follower, workflow["steps"][follower]
+        if step["inputs"]:
+            value = {key: context[source] for key, source in step["inputs"].items()}
         record, *tasks = perform(name, step, value, calls)
         follower, error = step["next"], record["error"]
         is_named = error is not None and not isinstance(step.get("do"), list)
@@ -163,6 +166,28 @@ def arrows(step):
         "branch": list(step["branch"].values()),
         "failure": list(step["on_failure"].values()),
     }
+
+
+def always_before(workflow, target):
+    """Give the steps that have succeeded on every path that leads to a step."""
+    return [
+        name
+        for name in workflow["steps"]
+        if name != target and not is_reached_without(workflow, name, target)
+    ]
+
+
+def is_reached_without(workflow, source, target):
+    found, waiting = set(), [(workflow["start"], False)]
+    while waiting:
+        name, is_there = place = waiting.pop()
+        if place not in found:
+            found.add(place)
+            leads_to = arrows(workflow["steps"][name])
+            for kind, names in leads_to.items():
+                is_left_with = kind != "failure" if name == source else is_there
+                waiting += ((follower, is_left_with) for follower in names)
+    return (target, False) in found
 
 
 def reachable(workflow, kinds):

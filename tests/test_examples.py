@@ -133,6 +133,22 @@ def test_nested_shows_the_executions_inside_executions(run):
         """)
 
 
+def test_named_inputs_shows_what_each_step_was_given(run):
+    assert run(EXAMPLES / "named_inputs.py") == dedent("""\
+        20.00 EUR are 22.00 USD
+          Parse was given '20'
+          Fetch_Rate was given {'amount': 20.0}
+          Price was given {'order': {'amount': 20.0}, 'rate': 1.1}
+          Invoice was given {'order': {'amount': 20.0}, 'total': 22.0}
+        workflow 'Short_Cut': 2 problems
+          - step 'Price': inputs['order'] takes the output of 'Parse', but 'Parse' \
+(failed) → 'Price' leads here without it; a step that failed has no output
+          - step 'Price': inputs['rate'] takes the output of 'Fetch_Rate', but \
+'Parse' (failed) → 'Price' leads here without it; lead every path through \
+'Fetch_Rate', or name a step that is on all of them
+        """)
+
+
 def test_listeners_prints_what_happens_and_counts_failures(run):
     assert run(EXAMPLES / "listeners.py") == dedent("""\
         Shop: execution_started

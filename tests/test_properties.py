@@ -108,6 +108,11 @@ class Scripted:
         return facts[0] if verb == "give" else value
 
 
+class ScriptedByName(Scripted):
+    def __call__(self, **named: Any) -> Any:
+        return super().__call__(named)
+
+
 class Chooser:
     def __init__(self, branch: Mapping[Any, str], of_tasks: bool) -> None:
         self.branch = branch
@@ -159,14 +164,23 @@ def workflows(draw: Any, races: bool, steady: bool = False, depth: int = 3) -> A
     workflow = {"name": "w", "start": "a", "max_steps": max_steps, "steps": steps}
     found = reference.reachable(workflow, ["next", "branch", "failure"])
     order = sorted(found, reverse=draw(ONE_IN[2]))
-    return {**workflow, "steps": {name: steps[name] for name in order}}
+    workflow["steps"] = {name: steps[name] for name in order}
+    for name in order:
+        sources = reference.always_before(workflow, name)
+        if sources and draw(ONE_IN[3]):
+            inputs = st.dictionaries(
+                st.sampled_from("xyz"), st.sampled_from(sources), min_size=1, max_size=2
+            )
+            steps[name]["inputs"] = draw(inputs)
+    return workflow
 
 
 @st.composite
 def drawn_steps(
     draw: Any, targets: list[str], races: bool, steady: bool, depth: int
 ) -> Any:
-    step: dict[str, Any] = {"next": None, "branch": {}, "on_failure": {}, "ends": None}
+    step: dict[str, Any] = {"next": None, "branch": {}, "on_failure": {}}
+    step |= {"ends": None, "inputs": {}}
     kind = draw(st.sampled_from(["script"] * 4 + ["fan-out"] * 2 + ["nested"]))
     step |= {"stop": False, "tolerated": None, "attempts": 1, "retry_on": "Exception"}
     step |= {"chooser": kind == "fan-out" or draw(ONE_IN[4])}
@@ -256,7 +270,9 @@ def built(workflow: Any) -> StepFunction:
             "branch": step["branch"] or None,
             "executor": step["executor"],
             "ends": step["ends"],
+            "inputs": step["inputs"] or None,
         }
+        by_name = bool(step["inputs"])
         if step["branch"] and step["chooser"]:
             shape["branch"] = Chooser(step["branch"], "tasks" in step)
             shape["branch_targets"] = [*step["branch"].values()]
@@ -265,19 +281,21 @@ def built(workflow: Any) -> StepFunction:
                 step["attempts"], interval=0, retry_on=CLASSES[step["retry_on"]]
             )
         if "tasks" in step:
-            tasks = {task: action(do) for task, do in step["tasks"].items()}
+            tasks = {task: action(do, by_name) for task, do in step["tasks"].items()}
             shape["stop_on_failure"] = step["stop"]
             shape["tolerated_failures"] = step["tolerated"]
             builder.add_step(name, tasks, parallel=True, **shape)
         elif isinstance(step["do"], dict) and step["chooser"]:
             builder.add_sub_step_function(name, built(step["do"]), **shape)
         else:
-            builder.add_step(name, action(step["do"]), **shape)
+            builder.add_step(name, action(step["do"], by_name), **shape)
     return builder
 
 
-def action(do: Any) -> Any:
-    return built(do) if isinstance(do, dict) else Scripted(do)
+def action(do: Any, by_name: bool) -> Any:
+    if isinstance(do, dict):
+        return built(do)
+    return ScriptedByName(do) if by_name else Scripted(do)
 
 
 def executed(builder: StepFunction, value: Any, **options: Any) -> Any:
@@ -698,7 +716,7 @@ def renamed(workflow: Any, names: Mapping[str, str]) -> Any:
     steps = {}
     for name, step in workflow["steps"].items():
         step = {**step, "next": names.get(step["next"])}
-        for kind in ("branch", "on_failure"):
+        for kind in ("branch", "on_failure", "inputs"):
             step[kind] = {key: names[target] for key, target in step[kind].items()}
         if "tasks" in step:
             step["tasks"] = {names[task]: do(d) for task, d in step["tasks"].items()}

@@ -100,6 +100,7 @@ def building(nested: StepFunction, pool: ThreadPoolExecutor) -> StepFunction:
     workflow.add_sub_step_function(
         "P", nested, "A", "F", {"yes": "A"}, ends="completed"
     )
+    workflow.add_step("S", tasks, parallel=True, inputs={"value": "A"})
     workflow.validate()
     assert_type(workflow.set_start_step("A"), StepFunction)
     assert_type(workflow.add_step("Q", plain).add_step("R", plain), StepFunction)

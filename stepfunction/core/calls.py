@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import CoroutineType, FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +27,8 @@ class Call(NamedTuple):
         context_name: The parameter that takes the ``Context``; None without one.
         params: Keyword arguments that the workflow's author fixed.
         is_async: Whether it returns a coroutine that is to be run to its end.
+        named_inputs: The keys of the input that it takes as keyword arguments, where
+            the input is a dict of named inputs.
     """
 
     function: Callable[..., Any]
@@ -35,9 +37,10 @@ class Call(NamedTuple):
     context_name: str | None = None
     params: Mapping[str, Any] = MappingProxyType({})
     is_async: bool = False
+    named_inputs: tuple[str, ...] = ()
 
     def __reduce__(self) -> Any:
-        return Call, (*self[:4], dict(self.params), self.is_async)
+        return Call, (*self[:4], dict(self.params), *self[5:])
 
     @property
     def name(self) -> str:
@@ -68,6 +71,8 @@ class Call(NamedTuple):
             BaseException: Whatever the function raises.
         """
         keywords = dict(self.params)
+        for name in self.named_inputs:
+            keywords[name] = value[name]
         if self.context_name is not None:
             keywords[self.context_name] = context
         if not self.takes_input:
@@ -99,14 +104,29 @@ def takes_input_alone(function: Any) -> bool:
 
     To read a signature takes long, and so does the import of what can.
     """
+    if not _is_common(function):
+        return False
+    count: int = function.__code__.co_argcount
+    return count > 0 and count - len(function.__defaults__ or ()) <= 1
+
+
+def takes_names_alone(function: Any, names: Iterable[str]) -> bool:
+    """Tell the commonest functions that named inputs are all they need, likewise."""
+    if not _is_common(function) or function.__code__.co_posonlyargcount:
+        return False
+    code, given = function.__code__, {*names}
+    parameters = code.co_varnames[: code.co_argcount]
+    required = parameters[: code.co_argcount - len(function.__defaults__ or ())]
+    return given.issuperset(required) and given.issubset(parameters)
+
+
+def _is_common(function: Any) -> bool:
+    """Tell a function whose parameters are plain, none of them for the context."""
     if type(function) is not FunctionType or function.__dict__:
         return False
     code, annotations = function.__code__, function.__annotations__
-    required = code.co_argcount - len(function.__defaults__ or ())
     if (
-        code.co_argcount == 0
-        or required > 1
-        or code.co_kwonlyargcount
+        code.co_kwonlyargcount
         or code.co_flags & _UNUSUAL
         or "context" in code.co_varnames[: code.co_argcount]
     ):

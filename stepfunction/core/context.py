@@ -150,8 +150,8 @@ class Context(Mapping[str, Any]):
         if self._results is None:
             raise TransferError(
                 f"context[{step!r}] is not to be had in another process, which is sent "
-                f"the input of step {self.step!r} alone; let an earlier step return "
-                "what this one needs, or use executor='thread'"
+                f"the input of step {self.step!r} alone; name what it needs with "
+                f"inputs={{'…': {step!r}}}, or use executor='thread'"
             )
         return self._results
 

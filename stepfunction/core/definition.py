@@ -21,7 +21,7 @@ from stepfunction.core.actions import (
     until_problem,
 )
 from stepfunction.core.branch import branch_problems, frozen_branch, plain_text
-from stepfunction.core.calls import Call, takes_input_alone
+from stepfunction.core.calls import Call, takes_input_alone, takes_names_alone
 from stepfunction.core.errors import DefinitionError, did_you_mean
 from stepfunction.core.events import Listener, checked_listeners
 from stepfunction.core.executors import NAMES, is_executor, is_lanes
@@ -129,6 +129,8 @@ class StepArguments(NamedTuple):
             yield f"retry is a RetryPolicy or a tenacity.Retrying, not {self.retry!r}"
         if not self._has_params():
             yield f"params is a mapping of parameter name to value, not {self.params!r}"
+        if self.inputs is not None:
+            yield from self._input_problems()
         yield from self._parallel_problems()
 
     def _end_problems(self) -> Iterator[str]:
@@ -145,6 +147,28 @@ class StepArguments(NamedTuple):
             isinstance(self.params, Mapping)
             and all(isinstance(name, str) for name in self.params)
         )
+
+    def _input_problems(self) -> Iterator[str]:
+        if not isinstance(self.inputs, Mapping):
+            yield (
+                "inputs is a mapping of parameter name to the name of a step, "
+                f"not {self.inputs!r}"
+            )
+            return
+        if not self.inputs:
+            yield "inputs is empty; leave it out, or say whose outputs the step takes"
+        for name, source in self.inputs.items():
+            if not _is_parameter(name):
+                yield f"inputs has the key {name!r}, which can be no parameter's name"
+            elif not isinstance(source, str) or not source:
+                yield f"inputs[{name!r}] is the name of a step, not {source!r}"
+            if self.params and self._has_params() and name in self.params:
+                yield f"inputs and params both have {name!r}; leave out one of them"
+
+    def _has_inputs(self) -> bool:
+        """Whether there are named inputs, of names that a function can be given."""
+        names = self.inputs if isinstance(self.inputs, Mapping) else ()
+        return len(names) > 0 and all(map(_is_parameter, names))
 
     def _limit_problems(self, action: Action | None) -> Iterator[str]:
         for name, limit in (("timeout", self.timeout), ("heartbeat", self.heartbeat)):
@@ -276,14 +300,29 @@ class StepArguments(NamedTuple):
         if self.must_nest:
             problems.append(f"sub_step_function is a StepFunction, not {func!r}")
             return None
-        if not self._has_params():
+        if not self._has_params() or not (self.inputs is None or self._has_inputs()):
             if callable(func):
-                return None  # what is said of the params says it all
+                return None  # what is said of the params, or inputs, says it all
+        elif self.inputs is not None:
+            return self._named_call(func, problems)
         elif not self.params and takes_input_alone(func):
             return Call(func)
         from stepfunction.core.signatures import bind  # and with it inspect, dear
 
         call = bind(func, self.params)
+        if isinstance(call, list):
+            problems += call
+            return None
+        return call
+
+    def _named_call(self, func: Any, problems: list[str]) -> Call | None:
+        """Give the call of a function with named inputs, of a task with its own."""
+        names = tuple(map(plain_text, self.inputs))
+        if not self.params and takes_names_alone(func, names):
+            return Call(func, takes_input=False, named_inputs=names)
+        from stepfunction.core.signatures import bind_named
+
+        call = bind_named(func, self.params, names, bool(self.parallel))
         if isinstance(call, list):
             problems += call
             return None
@@ -300,6 +339,8 @@ class StepArguments(NamedTuple):
             found: list[str] = []
             tasks[plain_text(name)] = self._call(func, found)
             problems += (f"task {name!r}: {problem}" for problem in found)
+        if self._has_inputs():
+            problems += self._untaken_problems()
         if problems:
             return None
         return FanOut(
@@ -308,6 +349,26 @@ class StepArguments(NamedTuple):
             self._tolerated(),
             self.max_workers,
         )
+
+    def _untaken_problems(self) -> Iterator[str]:
+        """Say which named inputs no task takes; a workflow is given them all."""
+        from stepfunction.core.signatures import keywords_of
+
+        tasks = [task for task in self.func.values() if callable(task)]
+        if len(tasks) < len(self.func):
+            return
+        known: set[str] = set()
+        for task in tasks:
+            keywords = keywords_of(task)
+            if keywords is None:
+                return
+            known |= keywords
+        for name in self.inputs:
+            if name not in known:
+                yield (
+                    f"inputs has {name!r}, but no task has a parameter of that name to "
+                    f"give by keyword{did_you_mean(name, known)}"
+                )
 
     def _tolerated(self) -> float:
         tolerated = self.tolerated_failures
@@ -472,6 +533,10 @@ def _tolerance_problems(tolerated: Any) -> Iterator[str]:
 
 def is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_parameter(name: Any) -> bool:
+    return isinstance(name, str) and name.isidentifier()
 
 
 def _is_duration(value: Any) -> bool:

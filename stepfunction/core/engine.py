@@ -293,10 +293,24 @@ def _perform(
 
     Args:
         step: What to perform.
-        value: Its input.
+        value: Its input, unless it names its inputs.
         execution: What it is a step of.
         error: What the first attempt failed with, if it has been made.
     """
+    if step.inputs is None:
+        return _perform_with(step, value, execution, error)
+    results = execution._results_so_far()
+    given = {parameter: results[source] for parameter, source in step.inputs}
+    try:
+        visit = _perform_with(step, given, execution, None)
+    except BaseException as raised:
+        visit = _failed(step.name, raised.with_traceback(users_traceback(raised)))
+    return visit._replace(given=(given,))
+
+
+def _perform_with(
+    step: Step, value: Any, execution: Execution, error: Exception | None
+) -> Visit:
     cancellation = execution._cancellation
     news = None if execution._audience is None else News(execution, step.name)
     try:

@@ -264,6 +264,11 @@ def freeze(
             for cycle in cycles(arrows)
         )
     problems += sending_problems(steps)
+    inputs = {origin: step.inputs for origin, step in steps.items() if step.inputs}
+    if inputs:
+        from stepfunction.core.named_inputs import input_problems  # which few need
+
+        problems += input_problems(inputs, start, arrows)
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from inspect import Parameter
 from types import FunctionType, MappingProxyType, MethodType, UnionType
@@ -39,15 +39,8 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
         The call; or what stands against it, one sentence each.
     """
     params = MappingProxyType(dict(params or {}))
-    if not callable(function):
-        return [f"func is {function!r}, which cannot be called"]
-    if _is_function(innermost := _innermost(function)) and inspect.isasyncgenfunction(
-        innermost
-    ):
-        return [
-            f"{name_of(function)} is an async generator; a step returns one result, "
-            "so collect the items and return them"
-        ]
+    if problem := _uncallable(function):
+        return [problem]
     parameters = _parameters(function)
     if parameters is None:
         return Call(function, params=params)
@@ -66,16 +59,10 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
     named = [p for p in free if p.name == "context" and p is not takes_input]
     takes_context = next((p for p in annotated + named if p.kind in _BY_KEYWORD), None)
     given = (takes_input, takes_context)
-    out_of_reach = [p for p in annotated + named if p.kind not in _BY_KEYWORD]
     missing = [p for p in free if p not in given and _is_required(p)]
     problems = [
-        *(
-            f"{name_of(function)} takes the context as {p.name!r}, which is positional "
-            "only; remove the '/' after it"
-            for p in out_of_reach
-            if takes_context is None and not _is_required(p)
-        ),
-        *_unusable(function, parameters, params),
+        *(_out_of_reach(function, annotated + named) if not takes_context else ()),
+        *_unusable(function, parameters, params, "params"),
         *(
             f"{name_of(function)} also requires {p.name!r}; {_way_out(p)}"
             for p in missing
@@ -102,6 +89,95 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
         params=params,
         is_async=_is_async(function),
     )
+
+
+def bind_named(
+    function: Any,
+    params: Mapping[str, Any] | None,
+    inputs: Iterable[str],
+    is_task: bool = False,
+) -> Call | list[str]:
+    """Decide how a function is to be called with named inputs.
+
+    Args:
+        function: Any callable.
+        params: Further keyword arguments.
+        inputs: The names of the inputs.
+        is_task: Whether it is given only those that it has parameters for.
+
+    Returns:
+        As ``bind``.
+    """
+    params = MappingProxyType(dict(params or {}))
+    names = tuple(inputs)
+    if problem := _uncallable(function):
+        return [problem]
+    parameters = _parameters(function)
+    if parameters is None:
+        return Call(function, takes_input=False, params=params, named_inputs=names)
+    usable = _by_keyword(parameters)
+    if is_task and usable is not None:
+        names = tuple(name for name in names if name in usable)
+
+    bound = {*params, *names}
+    free = [p for p in parameters if p.name not in bound or p.kind not in _BY_KEYWORD]
+    contexts = [p for p in free if _means_context(p.annotation)]
+    contexts += (p for p in free if p.name == "context" and p not in contexts)
+    # A template's **context is no Context, but what it is filled with.
+    contexts = [p for p in contexts if p.kind is not Parameter.VAR_KEYWORD]
+    takes_context = next((p for p in contexts if p.kind in _BY_KEYWORD), None)
+    missing = [p for p in free if p is not takes_context and _is_required(p)]
+    problems = [
+        *(_out_of_reach(function, contexts) if takes_context is None else ()),
+        *_unusable(function, parameters, params, "params"),
+        *_unusable(function, parameters, names, "inputs"),
+        *(
+            f"inputs has {p.name!r}, but {name_of(function)} is given the Context for "
+            "it; leave it out"
+            for p in parameters
+            if p.name in names and _means_context(p.annotation)
+        ),
+        *(
+            f"{name_of(function)} also requires {p.name!r}; {_way_out(p, True)}"
+            for p in missing
+        ),
+    ]
+    if problems:
+        return problems
+    return Call(
+        function,
+        takes_input=False,
+        context_name=takes_context.name if takes_context else None,
+        params=params,
+        is_async=_is_async(function),
+        named_inputs=names,
+    )
+
+
+def keywords_of(function: Any) -> set[str] | None:
+    """Give which names a callable takes by keyword; None if it may be any."""
+    parameters = _parameters(function)
+    return None if parameters is None else _by_keyword(parameters)
+
+
+def _by_keyword(parameters: list[Parameter]) -> set[str] | None:
+    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+        return None
+    return {p.name for p in parameters if p.kind in _BY_KEYWORD}
+
+
+def _uncallable(function: Any) -> str | None:
+    """Say why no step can call it; None if one can."""
+    if not callable(function):
+        return f"func is {function!r}, which cannot be called"
+    if _is_function(innermost := _innermost(function)) and inspect.isasyncgenfunction(
+        innermost
+    ):
+        return (
+            f"{name_of(function)} is an async generator; a step returns one result, "
+            "so collect the items and return them"
+        )
+    return None
 
 
 def _parameters(function: Any) -> list[Parameter] | None:
@@ -134,25 +210,36 @@ def _is_required(parameter: Parameter) -> bool:
     )
 
 
-def _way_out(parameter: Parameter) -> str:
+def _out_of_reach(function: Any, contexts: Iterable[Parameter]) -> Iterator[str]:
+    for p in contexts:
+        if p.kind not in _BY_KEYWORD and not _is_required(p):
+            yield (
+                f"{name_of(function)} takes the context as {p.name!r}, which is "
+                "positional only; remove the '/' after it"
+            )
+
+
+def _way_out(parameter: Parameter, has_inputs: bool = False) -> str:
     if parameter.kind is Parameter.POSITIONAL_ONLY:
         return "it is positional only, so wrap the function in one that gives it"
     hint = f"give it with params={{{parameter.name!r}: …}}"
+    if has_inputs:
+        hint = f"name a step for it in inputs, or {hint}"
     if parameter.name == "ctx":
         hint += ", or annotate it Context to be given the context"
     return hint
 
 
 def _unusable(
-    function: Any, parameters: list[Parameter], params: Mapping[str, Any]
+    function: Any, parameters: list[Parameter], names: Iterable[str], what: str
 ) -> Iterator[str]:
-    if any(p.kind is Parameter.VAR_KEYWORD for p in parameters):
+    usable = _by_keyword(parameters)
+    if usable is None:
         return
-    usable = [p.name for p in parameters if p.kind in _BY_KEYWORD]
-    for name in params:
+    for name in names:
         if name not in usable:
             yield (
-                f"params has {name!r}, but {name_of(function)} has no parameter "
+                f"{what} has {name!r}, but {name_of(function)} has no parameter "
                 f"of that name to give by keyword{did_you_mean(name, usable)}"
             )
 

@@ -16,7 +16,7 @@ from stepfunction import (
 
 LOST = (
     "context['Price'] is not to be had in another process, which is sent the input of "
-    "step 'Look' alone; let an earlier step return what this one needs, "
+    "step 'Look' alone; name what it needs with inputs={'…': 'Price'}, "
     "or use executor='thread'"
 )
 
@@ -423,7 +423,7 @@ def test_listing_the_steps_in_a_process_fails_and_names_the_way_out(lanes, func)
     error = caught.value.__cause__
     assert type(error) is TransferError
     assert str(error).endswith(
-        "let an earlier step return what this one needs, or use executor='thread'"
+        "name what it needs with inputs={'…': '…'}, or use executor='thread'"
     )
 
 
