@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from math import floor, inf
 from types import FunctionType, MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from stepfunction.core.actions import (
     Fail,
@@ -302,11 +302,13 @@ class StepArguments(NamedTuple):
             problems += (f"task {name!r}: {problem}" for problem in found)
         if problems:
             return None
+        tolerated = self.tolerated_failures
         return FanOut(
             MappingProxyType(tasks),
             bool(self.stop_on_failure),
             self._tolerated(),
             self.max_workers,
+            tolerated if isinstance(tolerated, str) else None,
         )
 
     def _tolerated(self) -> float:
@@ -317,7 +319,7 @@ class StepArguments(NamedTuple):
         if isinstance(tolerated, str):
             # A share of 10% of 30 tasks is 3, whatever binary fractions say.
             return floor(float(tolerated[:-1]) * len(self.func) / 100 + 1e-9)
-        return float(tolerated)
+        return cast(int, tolerated)
 
 
 def failure_arrows(
