@@ -92,7 +92,11 @@ class FunctionRegistry(Mapping[str, Callable[..., Any]]):
         raise _refusal(f"{name!r} is no name, and no function either")
 
     def name_of(self, function: object) -> str | None:
-        """Give the first name that a function was registered by; None without one."""
+        """Give the first name that a function was registered by; None without one.
+
+        Args:
+            function: Any callable.
+        """
         return self._names.get(_identity(function))
 
     def _add(self, name: Any, function: Any) -> Any:
