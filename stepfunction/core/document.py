@@ -173,7 +173,7 @@ class _Writer:
 
     def _value_or_func(self, value: Any, where: str) -> Any:
         if callable(value):
-            return {"func": self._name(value, where)}
+            return {"func": self._name(value, where, "func")}
         return self._data(value, where)
 
     def _key(self, nested: StepFunction) -> str:

@@ -5,8 +5,6 @@ from functools import partial
 from os import path as paths
 from pathlib import Path
 
-imports = []
-
 
 def charge(order):
     return order
@@ -54,4 +52,6 @@ join, system, home = paths.join, os.system, Path
 
 
 def __getattr__(name):
+    if name.startswith("__"):  # as the import itself asks for
+        raise AttributeError(name)
     raise AssertionError("loading looks up nothing that runs code")
