@@ -34,7 +34,7 @@ CHECKOUT = """\
 
 registry = FunctionRegistry()
 prices = {"Emma": 12, "Persuasion": 9, "Atlas": 180}
-calls = []
+calls: list[int] = []
 
 
 @registry.register

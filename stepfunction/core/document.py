@@ -195,7 +195,8 @@ class _Writer:
     def _seconds(self, written: dict[str, Any], key: str, value: Any) -> None:
         if value == inf:
             self._refuse("JSON cannot hold inf; leave it out for no limit", key)
-        written[key] = self._number(value, key)
+        else:
+            written[key] = self._number(value, key)
 
     def _inputs(self, written: dict[str, Any], key: str, value: Any) -> None:
         written[key] = dict(value)

@@ -563,20 +563,23 @@ WRONG = [
     ({"func": "chargee"}, "func: unknown function 'chargee' (did you mean 'charge'?)"),
     ({"func": "shop.pay"}, "func: unknown function 'shop.pay'; an import string is 'p"),
     ({"func": 3}, "func: give the name of a function, not 3"),
-    ({"func": {"a": "charge"}}, 'func: give the name of a function, not {"a": "charge"'),
+    (
+        {"func": {"a": "charge"}},
+        "func: give the name of a function, not {'a': 'charge'}; give the step",
+    ),
     ({}, "func: it is missing"),
-    ({"type": "paralel"}, "type: 'paralel' is no type of step (did you mean 'parallel'"),
-    ({"type": []}, "type: [] is no type of step; give one of call, workflow, parallel,"),
-    ({"func": "charge", "next": "B"}, "next: this key is not known (did you mean 'next_"),
+    ({"type": "paralel"}, "type: 'paralel' is no type of step (did you mean 'parallel"),
+    ({"type": []}, "type: [] is no type of step; give one of call, workflow, parallel"),
+    ({"func": "charge", "next": "B"}, "next: this key is not known (did you mean 'nex"),
     (
         {"func": "charge", "batch_size": 3},
         'batch_size: this key is not known; it goes with "type": "map"',
     ),
-    ({"func": "charge", "parallel": True}, 'parallel: this key is not known; give the s'),
-    ({"func": "charge", "next_step": None}, "next_step: null is no value for it; leave"),
+    ({"func": "charge", "parallel": True}, 'parallel: this key is not known; give the'),
+    ({"func": "charge", "next_step": None}, "next_step: null is no value for it; leav"),
     ({"func": "charge", "next_step": 3}, "next_step: next_step is the name of a step"),
-    ({"func": "charge", "timeout": "3"}, "timeout: timeout is seconds above 0, not '3'"),
-    ({"func": "charge", "executor": "gpu"}, "executor: executor is 'inline', 'thread',"),
+    ({"func": "charge", "timeout": "3"}, "timeout: timeout is seconds above 0, not '3"),
+    ({"func": "charge", "executor": "gpu"}, "executor: executor is 'inline', 'thread'"),
     ({"func": "charge", "ends": "well"}, "ends: ends is 'completed' or 'failed', not"),
     ({"func": "charge", "params": [1]}, "params: give an object, not [1]"),
     (
@@ -584,9 +587,9 @@ WRONG = [
         "params: params has 'x', but charge has no parameter of that name",
     ),
     ({"func": "charge", "inputs": "A"}, "inputs: give an object of parameter to step"),
-    ({"func": "charge", "inputs": {"a": 1}}, "inputs.a: give the name of a step, not 1"),
+    ({"func": "charge", "inputs": {"a": 1}}, "inputs.a: give the name of a step, not"),
     ({"func": "charge", "compensate": "x"}, "compensate: unknown function 'x'"),
-    ({"func": "charge", "compensate": {"a": "charge"}}, "compensate: compensate is a m"),
+    ({"func": "charge", "compensate": {"a": "charge"}}, "compensate: compensate is a"),
     ({"func": "charge", "retry": 3}, "retry: give an object, not 3"),
     (
         {"func": "charge", "retry": {"interval": -1}},
@@ -609,8 +612,8 @@ WRONG = [
         {"func": "charge", "retry": {"retry_on": "charge"}},
         "retry.retry_on: 'charge' is no exception class",
     ),
-    ({"func": "charge", "retry": {"interval": None}}, "retry.interval: null is no value"),
-    ({"func": "charge", "on_failure": 3}, "on_failure: on_failure is the name of a step"),
+    ({"func": "charge", "retry": {"interval": None}}, "retry.interval: null is no val"),
+    ({"func": "charge", "on_failure": 3}, "on_failure: on_failure is the name of a st"),
     ({"func": "charge", "on_failure": {}}, "on_failure: on_failure is empty; leave it"),
     (
         {"func": "charge", "on_failure": [{"error": "OSError", "step": "B"}] * 2},
@@ -620,8 +623,8 @@ WRONG = [
         {"func": "charge", "on_failure": [{"error": "OSError"}]},
         "on_failure[0].step: it is missing",
     ),
-    ({"func": "charge", "branch": 3}, "branch: give an object, a list or a name, not 3"),
-    ({"func": "charge", "branch": "charge"}, "branch: branch is a callable, so give bra"),
+    ({"func": "charge", "branch": 3}, "branch: give an object, a list or a name, not"),
+    ({"func": "charge", "branch": "charge"}, "branch: branch is a callable, so give b"),
     ({"func": "charge", "branch": []}, "branch: branch is empty; leave it out, or say"),
     ({"func": "charge", "branch": ["B"]}, "branch[0]: give an object of 'result' and"),
     (
@@ -642,8 +645,8 @@ WRONG = [
     ({"type": "workflow"}, "workflow: it is missing"),
     ({"type": "workflow", "workflow": "X"}, "workflow: 'workflows' has no 'X'"),
     ({"type": "workflow", "workflow": ["X"]}, "workflow: 'workflows' has no ['X']"),
-    ({"type": "parallel", "func": "charge"}, "func: give an object of task to function"),
-    ({"type": "parallel", "func": {}}, "func: func has no tasks; a parallel step needs"),
+    ({"type": "parallel", "func": "charge"}, "func: give an object of task to functio"),
+    ({"type": "parallel", "func": {}}, "func: func has no tasks; a parallel step need"),
     (
         {"type": "parallel", "func": {"a": "charge", "b": "chargee"}},
         "func.b: unknown function 'chargee' (did you mean 'charge'?)",
@@ -670,15 +673,15 @@ WRONG = [
         "items.func: unknown function 'chargee' (did you mean 'charge'?)",
     ),
     ({"type": "map", "func": "charge", "items": {}}, "items.func: it is missing"),
-    ({"type": "map", "func": "charge", "keep_results": 0}, "keep_results: give true or"),
-    ({"type": "map", "func": "charge", "batch_size": 0}, "batch_size: batch_size is a w"),
+    ({"type": "map", "func": "charge", "keep_results": 0}, "keep_results: give true o"),
+    ({"type": "map", "func": "charge", "batch_size": 0}, "batch_size: batch_size is a"),
     ({"type": "wait", "seconds": -1}, "seconds: seconds is a number from 0, not -1"),
     ({"type": "wait", "until": "2030-01-31"}, "until: '2030-01-31' is no moment; give"),
-    ({"type": "wait", "until": "2030-13-31T00:00Z"}, "until: '2030-13-31T00:00Z' is no"),
+    ({"type": "wait", "until": "2030-13-31T00:00Z"}, "until: '2030-13-31T00:00Z' is n"),
     ({"type": "wait", "until": 3}, "until: 3 is no moment; give date, time and offset"),
     ({"type": "fail"}, "error: it is missing"),
     ({"type": "fail", "error": 3}, "error: error is the name of an error, not 3"),
-    ({"type": "fail", "error": "E", "next_step": "B"}, "next_step: this key is not kno"),
+    ({"type": "fail", "error": "E", "next_step": "B"}, "next_step: this key is not kn"),
 ]
 
 
@@ -687,18 +690,29 @@ WRONG = [
 )
 def test_a_step_that_is_wrong_is_refused_with_its_place(step, text):
     found = problems(one(**step))
-    start = f"steps.A.{text}".replace('{"a": "charge"', "{'a': 'charge'")
-    assert any(problem.startswith(start) for problem in found), found
+    assert any(problem.startswith(f"steps.A.{text}") for problem in found), found
+
+
+# What names stand for, and what a function takes, is nothing that a schema can know.
+BEYOND_SCHEMAS = (
+    "unknown",
+    "charge has no",
+    "is no exception class",
+    "is a mapping of task",
+    "is a callable",
+    "is there more than once",
+    "are one key",
+    "'workflows' has no 'X'",
+    "2030-13-31",
+)
 
 
 @pytest.mark.parametrize(
     "step",
-    [step for step, text in WRONG if "unknown" not in text and "charge has no" not in text]
+    [step for step, text in WRONG if not any(it in text for it in BEYOND_SCHEMAS)],
 )
 def test_a_step_of_a_wrong_shape_is_refused_by_the_schema_too(step):
-    known_to_python_alone = ("workflow", "branch", "on_failure", "until", "retry_on")
-    if SCHEMA.is_valid(one(**step)):
-        assert any(key in str(step) for key in known_to_python_alone)
+    assert not SCHEMA.is_valid(one(**step))
 
 
 def test_all_problems_of_a_document_are_told_at_once():
@@ -733,16 +747,16 @@ def test_all_problems_of_a_document_are_told_at_once():
         ([], "a workflow is an object, not []"),
         (None, "a workflow is an object, not None"),
         ({}, "format: it is missing; give 'stepfunction/1'"),
-        ({"format": "stepfunction/2"}, "format: 'stepfunction/2' is not what this step"),
+        ({"format": "stepfunction/2"}, "format: 'stepfunction/2' is not what this ste"),
         ({"format": FORMAT, "steps": {}}, "name: it is missing"),
-        ({"format": FORMAT, "name": "", "steps": {}}, "name: the name of a workflow is"),
+        ({"format": FORMAT, "name": "", "steps": {}}, "name: the name of a workflow i"),
         ({"format": FORMAT, "name": "W"}, "steps: it is missing"),
-        ({"format": FORMAT, "name": "W", "steps": []}, "steps: an object of name to ste"),
+        ({"format": FORMAT, "name": "W", "steps": []}, "steps: an object of name to s"),
         (one(func="charge") | {"workflows": 3}, "workflows: it is an object of key to"),
         (one(func="charge") | {"x": CYCLE}, "x[0].again: it contains itself"),
-        (one(func="charge") | {"x": 10**5_000}, "x: JSON cannot hold so large a number"),
+        (one(func="charge") | {"x": 10**5_000}, "x: JSON cannot hold so large a numbe"),
         (one(**{"type": "pass", "result": DEEP}), "steps.A.result[0][0]"),
-        (one(func="charge", timeout=float("nan")), "steps.A.timeout: JSON cannot hold n"),
+        (one(func="charge", timeout=float("nan")), "steps.A.timeout: JSON cannot hold"),
         (one(func="charge", branch={1: "B"}), "steps.A.branch: the key 1 is no text"),
     ],
     ids=range(15),
@@ -782,7 +796,8 @@ def test_a_text_that_is_no_document_is_refused(text, message):
 
 
 def test_a_key_that_a_text_has_twice_is_refused_with_its_place():
-    text = json.dumps(one(func="charge")).replace('"A": {', '"A": 3, "A": {"func": "x", ')
+    text = json.dumps(one(func="charge"))
+    text = text.replace('"A": {', '"A": 3, "A": {"func": "x", ')
     with pytest.raises(DefinitionError) as caught:
         StepFunction.from_json(text, REGISTRY)
     assert caught.value.problems == (
