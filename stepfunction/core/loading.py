@@ -74,6 +74,8 @@ class _Loader(PartReader):
             DefinitionError: If it is none.
         """
         self._look_over(document)
+        if not isinstance(document.get("$schema", ""), str):
+            self.note(("$schema",), "it is the address of a JSON Schema, a text")
         table = document.get("workflows", {})
         if not isinstance(table, dict):
             self.note(("workflows",), "it is an object of key to workflow")

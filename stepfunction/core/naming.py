@@ -29,7 +29,7 @@ class Names:
         self._registry = registry
         self._allowed = tuple(allowed)
         self._names: dict[int, str] = {}  # of what the workflow keeps alive
-        self._found: dict[str, Any] = {}
+        self._found: dict[object, Any] = {}
 
     def of(self, function: Any) -> str:
         """Give the name of a function.
@@ -82,13 +82,14 @@ class Names:
         return found
 
     def _once(self, name: str, find: Callable[[str], Any]) -> Any:
-        # Of an import that failed too, which may take long.
-        if name not in self._found:
+        # What cannot be imported is not tried again either.
+        key = name if ":" in name else (find, name)
+        if key not in self._found:
             try:
-                self._found[name] = find(name)
+                self._found[key] = find(name)
             except NoSuchName as reason:
-                self._found[name] = reason
-        found = self._found[name]
+                self._found[key] = reason
+        found = self._found[key]
         if isinstance(found, NoSuchName):
             raise NoSuchName(str(found))
         return found
@@ -111,8 +112,9 @@ class Names:
     def _error(self, name: str) -> Any:
         if name in self._registry or ":" in name:
             return self._function(name)
-        known = [it for it in vars(builtins) if _known_error(it)]
-        hint = did_you_mean(name, [*known, *vars(errors), *self._registry])
+        ours = (*vars(errors), *vars(builtins))
+        known = [it for it in ours if _known_error(it) is not None]
+        hint = did_you_mean(name, [*known, *self._registry])
         raise NoSuchName(f"unknown exception class {name!r}{hint}")
 
     def _refuse_if_taken(self, name: str) -> None:

@@ -122,6 +122,10 @@ class FunctionRegistry(Mapping[str, Callable[..., Any]]):
     def __len__(self) -> int:
         return len(self._functions)
 
+    def __reduce__(self) -> Any:
+        # What tells functions apart is of this process, and of these very objects.
+        return type(self), (dict(self._functions),)
+
     def __repr__(self) -> str:
         return f"<FunctionRegistry of {', '.join(self._functions) or 'nothing'}>"
 

@@ -766,6 +766,21 @@ def test_what_is_no_document_is_refused(document, text):
     assert problem.startswith(text)
 
 
+def test_a_document_may_name_its_schema():
+    document = {"$schema": "workflow.schema.json", **one(func="charge")}
+    SCHEMA.validate(document)
+    assert StepFunction.from_dict(document, REGISTRY).execute(3).output == 3
+    (problem,) = problems({**document, "$schema": 3})
+    assert problem == "$schema: it is the address of a JSON Schema, a text"
+
+
+def test_a_name_is_told_of_as_what_it_should_have_been():
+    assert problems(one(func="Oops", on_failure={"Oops": "B"})) == (
+        "steps.A.func: unknown function 'Oops'; the registry has no such name",
+        "steps.A.on_failure.Oops: unknown exception class 'Oops'",
+    )
+
+
 def test_data_that_is_shared_over_and_over_is_looked_at_once():
     many: Any = [1]
     for _ in range(90):

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 from stepfunction import DefinitionError, FunctionRegistry
@@ -94,3 +97,16 @@ def test_a_method_is_known_each_time_that_it_is_asked_for():
 def test_a_registry_says_what_it_has():
     assert repr(FunctionRegistry()) == "<FunctionRegistry of nothing>"
     assert repr(FunctionRegistry({"a": len, "b": sum})) == "<FunctionRegistry of a, b>"
+
+
+def remade(registry):
+    return pickle.loads(pickle.dumps(registry))
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, remade])
+def test_a_copy_of_a_registry_is_one_of_its_own(make):
+    registry = FunctionRegistry({"charge": charge, "till": Till()})
+    made = make(registry)
+    made.register("other", len)
+    assert (list(registry), list(made)) == (["charge", "till"], [*registry, "other"])
+    assert [made.name_of(function) for function in made.values()] == list(made)
