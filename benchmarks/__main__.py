@@ -12,6 +12,7 @@ from pathlib import Path
 
 import chain
 import delays
+import documents
 import listeners
 import maps
 import peers
@@ -40,7 +41,9 @@ def main() -> None:
     )
     parser.add_argument("--save", action="store_true", help=f"keep in {RESULTS.name}")
     arguments = parser.parse_args()
-    parts = (chain, steps, listeners, threads, processes, maps, delays, start_up)
+    parts = (
+        chain, steps, listeners, threads, processes, maps, delays, start_up, documents
+    )
     measures = [measure for part in parts for measure in part.MEASURES]
     if arguments.peers:
         measures.append(peers.named(arguments.peers))

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from stepfunction.core.graph import Graph, Step
     from stepfunction.core.lanes import ProcessLanes
+    from stepfunction.core.registry import FunctionRegistry
     from stepfunction.core.results import MapResults, TaskResults
     from stepfunction.core.retry import RetryPolicy
     from stepfunction.core.step_function import StepFunction
@@ -59,6 +60,7 @@ __all__ = [
     "ExecutionCancelledError",
     "ExecutionTimeoutError",
     "FailStepError",
+    "FunctionRegistry",
     "Graph",
     "HeartbeatTimeoutError",
     "Listener",
@@ -94,6 +96,7 @@ _HOMES = {
     "Context": "context",
     "Event": "events",
     "Execution": "execution",
+    "FunctionRegistry": "registry",
     "Graph": "graph",
     "Listener": "events",
     "MapResults": "results",

@@ -149,6 +149,17 @@ def test_named_inputs_shows_what_each_step_was_given(run):
         """)
 
 
+def test_declarative_runs_a_workflow_that_is_json(run):
+    assert run(EXAMPLES / "declarative.py") == dedent("""\
+        COMPLETED: {'payment': '16 paid', 'parcel': 'packed'}
+        COMPLETED: a clerk will call
+        FAILED: sorry: KeyError('Ulysses')
+        the same: True
+        document: steps.Sell.func.payment: unknown function 'chargee' \
+(did you mean 'charge'?)
+        """)
+
+
 def test_listeners_prints_what_happens_and_counts_failures(run):
     assert run(EXAMPLES / "listeners.py") == dedent("""\
         Shop: execution_started

@@ -20,6 +20,7 @@ from stepfunction import (
     Event,
     Execution,
     ExecutionCancelledError,
+    FunctionRegistry,
     Graph,
     Listener,
     NoBranchMatchedError,
@@ -247,6 +248,20 @@ def errors_that_are_of_a_known_kind() -> Sequence[type[Exception]]:
     runtime: type[RuntimeError] = WorkerStartError
     kind: type[TypeError] = TransferError
     return value, lookup, runtime, kind
+
+
+def documents(workflow: StepFunction) -> None:
+    registry = FunctionRegistry({"plain": plain})
+    assert_type(registry.register(plain)(3), str)
+    assert_type(registry.register("other", plain)(3), str)
+    assert_type(registry.register("third")(plain)(3), str)
+    assert_type(workflow.to_dict(registry), dict[str, Any])
+    assert_type(workflow.to_json({"plain": plain}, indent=2), str)
+    assert_type(StepFunction.from_dict({}, registry, ["shop"]), StepFunction)
+    assert_type(StepFunction.from_json("{}", {"plain": plain}), StepFunction)
+    assert_type(StepFunction.json_schema(), dict[str, Any])
+    assert_type(workflow.copy(), StepFunction)
+    registry.register(3)  # type: ignore[call-overload]
 
 
 def lanes() -> None:

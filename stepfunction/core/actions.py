@@ -30,12 +30,14 @@ class FanOut(NamedTuple):
         stop_on_failure: Whether a failure past the tolerated ones stops the others.
         tolerated: How many tasks may fail without the step failing.
         max_workers: How many tasks run at once; None for the executor's default.
+        share: What of the tasks ``tolerated`` is, as ``"10%"``, where it was so given.
     """
 
     tasks: Mapping[str, Callee]
     stop_on_failure: bool
     tolerated: float
     max_workers: int | None
+    share: str | None = None
 
     def __reduce__(self) -> Any:
         return FanOut, (dict(self.tasks), *self[1:])

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
 from types import FunctionType, MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from stepfunction.core.actions import (
     Fail,
@@ -343,11 +343,13 @@ class StepArguments(NamedTuple):
             problems += self._untaken_problems()
         if problems:
             return None
+        tolerated = self.tolerated_failures
         return FanOut(
             MappingProxyType(tasks),
             bool(self.stop_on_failure),
             self._tolerated(),
             self.max_workers,
+            tolerated if isinstance(tolerated, str) else None,
         )
 
     def _untaken_problems(self) -> Iterator[str]:
@@ -377,7 +379,7 @@ class StepArguments(NamedTuple):
             return inf if is_tolerant else 0
         if isinstance(tolerated, str):
             return share(tolerated, len(self.func))
-        return float(tolerated)
+        return cast(int, tolerated)
 
 
 def failure_arrows(

@@ -70,6 +70,18 @@ class Step(NamedTuple):
     inputs: tuple[tuple[str, str], ...] | None = None
     compensate: Call | tuple[tuple[str, Call], ...] | None = None
 
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two steps are defined alike."""
+        from stepfunction.core.likeness import alike
+
+        return isinstance(other, Step) and alike(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        raise TypeError("a step cannot be hashed; its name can")
+
     @property
     def is_call_here(self) -> bool:
         """Whether it is no more than a call of a function in the caller's thread."""
@@ -203,6 +215,18 @@ class Graph(NamedTuple):
     max_steps: int | None = None
     uses_processes: bool = False
     keep_history: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two workflows are defined alike, and what they nest too."""
+        from stepfunction.core.likeness import alike
+
+        return isinstance(other, Graph) and alike(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        raise TypeError("a graph cannot be hashed; its name can")
 
     @property
     def steps(self) -> Mapping[str, Step]:

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from contextvars import copy_context
+from copy import copy
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.branch import plain_text
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 
     import tenacity
 
+    from stepfunction.core.registry import Functions
     from stepfunction.drawing.trail import Trail
 
 
@@ -699,6 +701,113 @@ class StepFunction:
             await asyncio.wait([done], timeout=0.5)
             raise
         return done.result()
+
+    def to_dict(self, registry: Functions = None) -> dict[str, Any]:
+        """Give the definition as JSON data, which ``from_dict`` reads.
+
+        Functions are written by their names: as registered, else as import string,
+        ``"package.module:function"``. Nested workflows are part of it, listeners are
+        not. It need not be finished, or sound.
+
+        Args:
+            registry: The names of functions: a ``FunctionRegistry``, or a mapping of
+                name to function.
+
+        Raises:
+            DefinitionError: If a function has no name, or JSON cannot hold a value as
+                what it is: all of them, each with its place.
+        """
+        from stepfunction.core.document import to_document
+        from stepfunction.core.registry import as_registry
+
+        return to_document(self, as_registry(registry))
+
+    def to_json(self, registry: Functions = None, indent: int | None = None) -> str:
+        """Give ``to_dict()`` as a JSON text, which ``from_json`` reads.
+
+        Args:
+            registry: As in ``to_dict``.
+            indent: By how many spaces to indent what is nested; None for one line.
+
+        Raises:
+            DefinitionError: As in ``to_dict``.
+        """
+        import json
+
+        return json.dumps(self.to_dict(registry), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(
+        cls,
+        document: Mapping[str, Any],
+        registry: Functions = None,
+        allow_imports: Iterable[str] = (),
+    ) -> Self:
+        """Give the workflow that ``to_dict()`` has written, or a person.
+
+        None of its functions is called. Modules are imported only where
+        ``allow_imports`` names them, and to import a module runs its top level.
+
+        Args:
+            document: The JSON data.
+            registry: The functions that it names, as in ``to_dict``.
+            allow_imports: The packages, or single modules, that import strings may
+                lead into, such as ``["shop"]``. What they name must be defined there.
+
+        Returns:
+            The builder. As any other it is checked as a whole by ``validate()``.
+
+        Raises:
+            DefinitionError: If it is no such document; ``problems`` has all there
+                are, each with its place in the document.
+        """
+        from stepfunction.core.loading import from_document
+        from stepfunction.core.registry import as_registry
+
+        return from_document(cls, document, as_registry(registry), allow_imports)
+
+    @classmethod
+    def from_json(
+        cls,
+        text: str | bytes,
+        registry: Functions = None,
+        allow_imports: Iterable[str] = (),
+    ) -> Self:
+        """Give the workflow that a JSON text describes, as ``from_dict``.
+
+        Args:
+            text: What ``to_json()`` gave, or a person has written.
+            registry: As in ``from_dict``.
+            allow_imports: As in ``from_dict``.
+
+        Returns:
+            The builder.
+
+        Raises:
+            DefinitionError: As in ``from_dict``; or if the text is no JSON.
+        """
+        from stepfunction.core.loading import from_text
+        from stepfunction.core.registry import as_registry
+
+        return from_text(cls, text, as_registry(registry), allow_imports)
+
+    @staticmethod
+    def json_schema() -> dict[str, Any]:
+        """Give the JSON Schema (draft 2020-12) of what ``to_dict()`` gives."""
+        import json
+        from importlib.resources import files
+
+        schema = files("stepfunction.core").joinpath("workflow.schema.json")
+        found: dict[str, Any] = json.loads(schema.read_text(encoding="utf-8"))
+        return found
+
+    def copy(self) -> Self:
+        """Give another builder of the same definition, listeners included.
+
+        What is added to one is not seen by the other. Nested workflows are shared, as
+        functions are; ``copy.deepcopy(workflow)`` copies those too.
+        """
+        return copy(self)
 
     def visualize(
         self,

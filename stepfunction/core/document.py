@@ -1,0 +1,325 @@
+"""Document: a workflow as JSON data, its functions by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from math import inf
+from typing import Any
+
+from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
+from stepfunction.core.branch import Branch, plain_text
+from stepfunction.core.calls import Call
+from stepfunction.core.errors import DefinitionError
+from stepfunction.core.graph import Step
+from stepfunction.core.importing import NoSuchName
+from stepfunction.core.json_data import Path, place, problems_of, shown
+from stepfunction.core.naming import Names
+from stepfunction.core.registry import FunctionRegistry
+from stepfunction.core.retry import RetryPolicy
+from stepfunction.core.step_function import StepFunction
+
+FORMAT = "stepfunction/1"
+# What stays out of a document where it is so.
+_DEFAULT_RETRY = RetryPolicy()
+_TASKS_RUN_ON = "thread"
+
+
+def to_document(workflow: StepFunction, registry: FunctionRegistry) -> dict[str, Any]:
+    """Give a workflow, and all that are nested in it, as JSON data.
+
+    Raises:
+        DefinitionError: If JSON cannot hold a part of it, or a function has no name,
+            with the place of each.
+    """
+    return _Writer(registry).document(workflow)
+
+
+class _Writer:
+    def __init__(self, registry: FunctionRegistry) -> None:
+        self._names = Names(registry)
+        self._problems: list[str] = []
+        self._keys: dict[StepFunction, str] = {}
+        self._waiting: list[StepFunction] = []
+        self._at: Path = ()
+
+    def document(self, workflow: StepFunction) -> dict[str, Any]:
+        written: dict[str, Any]
+        written = {"format": FORMAT, "name": workflow.name, **self._parts(workflow, ())}
+        workflows = {}
+        for nested in self._waiting:  # which grows as it is walked
+            key = self._keys[nested]
+            name = {} if key == nested.name else {"name": nested.name}
+            parts = self._parts(nested, ("workflows", key))
+            workflows[key] = {**name, **parts}
+        if workflows:
+            written["workflows"] = workflows
+        if self._problems:
+            what = f"workflow {workflow.name!r} cannot be written"
+            raise DefinitionError(what, self._problems)
+        return written
+
+    def _parts(self, workflow: StepFunction, at: Path) -> dict[str, Any]:
+        self._at = at
+        facts: dict[str, Any] = {
+            "start": workflow._start,
+            "max_steps": workflow._max_steps,
+            "keep_history": workflow._keep_history,
+        }
+        written = {key: value for key, value in facts.items() if value is not None}
+        if workflow._on_failure is not None:
+            self._on_failure(written, "on_failure", workflow._on_failure)
+        written["steps"] = {
+            name: self._step(step, (*at, "steps", name))
+            for name, step in workflow.steps.items()
+        }
+        return written
+
+    def _step(self, step: Step, at: Path) -> dict[str, Any]:
+        self._at = at
+        written = self._action(step)
+        for key, value in zip(Step._fields, step):
+            if value is not None and key not in _OF_ITSELF:
+                _FIELDS[key](self, written, key, value)
+        return written
+
+    def _action(self, step: Step) -> dict[str, Any]:
+        action = step.action
+        if isinstance(action, Call):
+            call: dict[str, Any] = {"func": self._name(action.function, "func")}
+            self._params(call, action)
+            return call
+        if isinstance(action, StepFunction):
+            return {"type": "workflow", "workflow": self._key(action)}
+        if isinstance(action, FanOut):
+            return self._fan_out(action, step)
+        if isinstance(action, MapItems):
+            return self._map_items(action, step)
+        if isinstance(action, Wait):
+            return self._wait(action)
+        if isinstance(action, Fail):
+            cause = {} if action.cause is None else {"cause": action.cause}
+            return {"type": "fail", "error": action.error, **cause}
+        assert isinstance(action, Pass)
+        if not action.is_constant:
+            return {"type": "pass"}
+        return {"type": "pass", "result": self._data(action.result, "result")}
+
+    def _fan_out(self, action: FanOut, step: Step) -> dict[str, Any]:
+        tasks = {
+            name: self._callee(callee, "func", name)
+            for name, callee in action.tasks.items()
+        }
+        written: dict[str, Any] = {"type": "parallel", "func": tasks}
+        for callee in action.tasks.values():
+            if isinstance(callee, Call):  # every task has the same
+                self._params(written, callee)
+                break
+        self._many(written, action, step, action.share)
+        return written
+
+    def _map_items(self, action: MapItems, step: Step) -> dict[str, Any]:
+        call, items = action.call, action.items
+        written = {"type": "map", "func": self._callee(call, "func")}
+        if isinstance(call, Call):
+            self._params(written, call)
+        if items is not None:
+            written["items"] = self._value_or_func(items, "items")
+        if action.batch_size != 1:
+            written["batch_size"] = action.batch_size
+        if not action.keep_results:
+            written["keep_results"] = False
+        self._many(written, action, step, action.tolerated)
+        return written
+
+    def _many(
+        self, written: dict[str, Any], action: FanOut | MapItems, step: Step, share: Any
+    ) -> None:
+        """Write what a parallel step and a map step have in common."""
+        if action.max_workers is not None:
+            written["max_workers"] = action.max_workers
+        if action.stop_on_failure:
+            written["stop_on_failure"] = True
+        is_tolerant = not action.stop_on_failure and step.on_failure is None
+        if isinstance(share, str):
+            written["tolerated_failures"] = share
+        elif action.tolerated != (inf if is_tolerant else 0):
+            count: Any = action.tolerated
+            written["tolerated_failures"] = self._data(count, "tolerated_failures")
+
+    def _wait(self, action: Wait) -> dict[str, Any]:
+        until = action.until
+        if until is None:
+            seconds = self._value_or_func(action.seconds, "seconds")
+            return {"type": "wait", "seconds": seconds}
+        if not isinstance(until, datetime):
+            return {"type": "wait", "until": self._value_or_func(until, "until")}
+        text = datetime.isoformat(until)
+        if datetime.fromisoformat(text).utcoffset() != until.utcoffset():
+            self._refuse(f"{until!r} has no ISO 8601 text", "until")
+        return {"type": "wait", "until": text}
+
+    def _params(self, written: dict[str, Any], call: Call) -> None:
+        if call.params:
+            written["params"] = {
+                plain_text(name): self._data(value, "params", name)
+                for name, value in call.params.items()
+            }
+
+    def _callee(self, callee: Any, *where: str) -> Any:
+        if isinstance(callee, StepFunction):
+            return {"workflow": self._key(callee)}
+        return self._name(callee.function, *where)
+
+    def _value_or_func(self, value: Any, where: str) -> Any:
+        if callable(value):
+            return {"func": self._name(value, where, "func")}
+        return self._data(value, where)
+
+    def _key(self, nested: StepFunction) -> str:
+        """Give the key of a nested workflow in the table of workflows."""
+        if nested not in self._keys:
+            taken, key, count = self._keys.values(), nested.name, 1
+            while key in taken:
+                count += 1
+                key = f"{nested.name} {count}"
+            self._keys[nested] = key
+            self._waiting.append(nested)
+        return self._keys[nested]
+
+    # --- the fields of a step -----------------------------------------------------
+
+    def _text(self, written: dict[str, Any], key: str, value: Any) -> None:
+        written[key] = plain_text(value)
+
+    def _seconds(self, written: dict[str, Any], key: str, value: Any) -> None:
+        if value == inf:
+            self._refuse("JSON cannot hold inf; leave it out for no limit", key)
+        else:
+            written[key] = self._number(value, key)
+
+    def _inputs(self, written: dict[str, Any], key: str, value: Any) -> None:
+        written[key] = dict(value)
+
+    def _on_failure(self, written: dict[str, Any], key: str, value: Any) -> None:
+        if isinstance(value, str):
+            written[key] = value
+            return
+        written[key] = [
+            {"error": self._error(error, key, index, "error"), "step": target}
+            for index, (error, target) in enumerate(value)
+        ]
+
+    def _branch(self, written: dict[str, Any], key: str, branch: Branch) -> None:
+        if branch.chooser is not None:
+            written[key] = self._name(branch.chooser, key)
+            written["branch_targets"] = list(branch.targets)
+        elif branch.conditions:
+            written[key] = [
+                {"if": self._name(holds, key, index, "if"), "step": target}
+                for index, (holds, target) in enumerate(branch.conditions)
+            ]
+        elif all(isinstance(result, str) for result in branch.table):
+            written[key] = {plain_text(it): to for it, to in branch.table.values()}
+        else:
+            written[key] = [
+                {"result": self._result(result, key, index, "result"), "step": target}
+                for index, (result, target) in enumerate(branch.table.values())
+            ]
+
+    def _result(self, result: Any, *where: str | int) -> Any:
+        """Give the key of a branch; a member of an enum that is a text is that text."""
+        if isinstance(result, str):
+            return plain_text(result)
+        return self._number(result, *where)
+
+    def _executor(self, written: dict[str, Any], key: str, value: Any) -> None:
+        if not isinstance(value, str):
+            self._refuse(
+                f"{shown(value)} is an object; name 'inline', 'thread' or 'process', "
+                "or give it to execute(executor=…)",
+                key,
+            )
+        elif value != _TASKS_RUN_ON or written.get("type") not in ("parallel", "map"):
+            written[key] = plain_text(value)
+
+    def _retry(self, written: dict[str, Any], key: str, retry: Any) -> None:
+        if type(retry) is not RetryPolicy:
+            kind = type(retry)
+            name = f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
+            self._refuse(f"a {name} cannot be written; give a RetryPolicy", key)
+            return
+        policy = written[key] = {}
+        for name, value in retry._asdict().items():
+            if value == getattr(_DEFAULT_RETRY, name):
+                continue
+            if name == "retry_on" and isinstance(value, tuple):
+                value = [
+                    self._error(one, key, name, index)
+                    for index, one in enumerate(value)
+                ]
+            elif name == "retry_on":
+                value = self._error(value, key, name)
+            else:
+                value = self._number(value, key, name)
+            policy[name] = value
+
+    def _compensate(self, written: dict[str, Any], key: str, value: Any) -> None:
+        if isinstance(value, Call):
+            written[key] = self._name(value.function, key)
+            return
+        written[key] = {
+            task: self._name(call.function, key, task) for task, call in value
+        }
+
+    # --- names and values ---------------------------------------------------------
+
+    def _name(self, function: Any, *where: str | int) -> str:
+        try:
+            return self._names.of(function)
+        except NoSuchName as reason:
+            self._refuse(str(reason), *where)
+            return ""
+
+    def _error(self, error: type[BaseException], *where: str | int) -> str:
+        try:
+            return self._names.of_error(error)
+        except NoSuchName as reason:
+            self._refuse(str(reason), *where)
+            return ""
+
+    def _number(self, value: Any, *where: str | int) -> Any:
+        """Give a number as one of Python's own; numpy's float is one too."""
+        for kind in (int, float):
+            if isinstance(value, kind) and not isinstance(value, bool):
+                value = kind(value)
+        return self._data(value, *where)
+
+    def _data(self, value: Any, *where: str | int) -> Any:
+        if type(value) is str or type(value) is bool:
+            return value
+        from copy import deepcopy
+
+        at = (*self._at, *where)
+        found = [f"{place(it.path)}: {it.text}" for it in problems_of(value, at)]
+        self._problems += found
+        return None if found else deepcopy(value)
+
+    def _refuse(self, problem: str, *where: str | int) -> None:
+        self._problems.append(f"{place((*self._at, *where))}: {problem}")
+
+
+# Fields of a step that the action has said all about.
+_OF_ITSELF = frozenset({"name", "action", "plain"})
+_FIELDS: Mapping[str, Callable[[_Writer, dict[str, Any], str, Any], None]] = {
+    "next_step": _Writer._text,
+    "branch": _Writer._branch,
+    "on_failure": _Writer._on_failure,
+    "executor": _Writer._executor,
+    "retry": _Writer._retry,
+    "timeout": _Writer._seconds,
+    "heartbeat": _Writer._seconds,
+    "ends": _Writer._text,
+    "inputs": _Writer._inputs,
+    "compensate": _Writer._compensate,
+}

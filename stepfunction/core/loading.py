@@ -1,0 +1,173 @@
+"""Loading: a workflow out of a document.
+
+Every part is read, so that one error names all that is wrong, with its place. Nothing
+is called but the constructor and the ``add_…`` methods of the builder, and nothing is
+imported but what the caller has allowed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
+
+from stepfunction.core.document import FORMAT
+from stepfunction.core.errors import DefinitionError, did_you_mean
+from stepfunction.core.importing import checked_imports
+from stepfunction.core.json_data import Path, as_object, problems_of, shown
+from stepfunction.core.kinds import KINDS
+from stepfunction.core.naming import Names
+from stepfunction.core.parts import READ, SUBJECT, PartReader, unread
+from stepfunction.core.registry import FunctionRegistry
+from stepfunction.core.step_function import StepFunction
+
+Workflow = TypeVar("Workflow", bound=StepFunction)
+
+_WORKFLOW = ("name", "start", "max_steps", "keep_history", "on_failure", "steps")
+_DOCUMENT = ("$schema", "format", *_WORKFLOW, "workflows")
+
+
+def from_text(
+    builder: type[Workflow],
+    text: Any,
+    registry: FunctionRegistry,
+    allow_imports: Iterable[str],
+) -> Workflow:
+    """Give the workflow that a JSON text describes.
+
+    Raises:
+        DefinitionError: If it describes none, with every reason and its place.
+    """
+    if not isinstance(text, str | bytes | bytearray):
+        problem = f"give the JSON text itself, not {shown(text)}; of a file its content"
+        raise DefinitionError(SUBJECT, [problem])
+    try:
+        document = json.loads(text, object_pairs_hook=as_object)
+    except RecursionError:
+        raise DefinitionError(SUBJECT, ["it is nested too deeply"]) from None
+    except ValueError as error:
+        raise DefinitionError(SUBJECT, [f"it is no JSON: {error}"]) from None
+    return from_document(builder, document, registry, allow_imports)
+
+
+def from_document(
+    builder: type[Workflow],
+    document: Any,
+    registry: FunctionRegistry,
+    allow_imports: Iterable[str],
+) -> Workflow:
+    """Give the workflow that JSON data as of ``to_document`` describes.
+
+    Raises:
+        DefinitionError: If it describes none, with every reason and its place.
+    """
+    allowed = checked_imports(allow_imports)
+    loader = _Loader(builder, Names(registry, allowed))
+    return cast(Workflow, loader.workflow(document))
+
+
+class _Loader(PartReader):
+    def workflow(self, document: Any) -> Any:
+        """Read the document.
+
+        Raises:
+            DefinitionError: If it is none.
+        """
+        self._look_over(document)
+        if not isinstance(document.get("$schema", ""), str):
+            self.note(("$schema",), "it is the address of a JSON Schema, a text")
+        table = document.get("workflows", {})
+        if not isinstance(table, dict):
+            self.note(("workflows",), "it is an object of key to workflow")
+            table = {}
+        self.check_keys(document, (), ("format", "name", "steps"), _DOCUMENT)
+        main = self._builder_of(document, (), "?")
+        for key, written in table.items():
+            at = ("workflows", key)
+            if not isinstance(written, dict):
+                self.note(at, f"a workflow is an object, not {shown(written)}")
+                continue
+            self.check_keys(written, at, ("steps",), _WORKFLOW)
+            self.nested[key] = self._builder_of(written, at, key)
+        self._add_steps(main, document, ())
+        for key, nested in self.nested.items():
+            self._add_steps(nested, table[key], ("workflows", key))
+        if not self.problems:
+            used = main.with_all_nested()
+            for key, nested in self.nested.items():
+                if nested not in used:
+                    self.note(("workflows", key), "no step runs it; leave it out")
+        self._raise_problems()
+        return main
+
+    def _look_over(self, document: Any) -> None:
+        """Refuse what is no document at all, and note what JSON could not hold."""
+        if not isinstance(document, dict):
+            self.note((), f"a workflow is an object, not {shown(document)}")
+        elif "format" not in document:
+            self.note(("format",), f"it is missing; give {FORMAT!r}")
+        elif document["format"] != FORMAT:
+            given = shown(document["format"])
+            text = f"{given} is not what this stepfunction reads, {FORMAT!r}"
+            self.note(("format",), text)
+        self._raise_problems()
+        is_readable = True
+        for path, problem, is_grave in problems_of(document):
+            self.note(path, problem)
+            self.told.add(path)
+            is_readable = is_readable and not is_grave
+        if not is_readable:
+            self._raise_problems()
+
+    def _builder_of(self, written: dict[str, Any], at: Path, name: str) -> Any:
+        """Give the builder of a workflow, without its steps."""
+        options: dict[str, Any] = {"name": name}
+        for key in ("name", "max_steps", "keep_history", "on_failure"):
+            self.argument(options, written, key, at, READ.get(key))
+        return self.made(lambda: self._builder(**options), at, written)
+
+    def _add_steps(self, builder: Any, written: dict[str, Any], at: Path) -> None:
+        options: dict[str, Any] = {}
+        self.argument(options, written, "start", at)
+        if options:
+            start = options["start"]
+            self.made(lambda: builder.set_start_step(start), at, written, "start")
+        steps = written.get("steps", {})
+        if not isinstance(steps, dict):
+            text = f"an object of name to step is expected, not {shown(steps)}"
+            self.note((*at, "steps"), text)
+            return
+        for name, step in steps.items():
+            self._add_step(builder, name, step, (*at, "steps", name))
+
+    def _add_step(self, builder: Any, name: Any, written: Any, at: Path) -> None:
+        if not isinstance(written, dict):
+            self.note(at, f"a step is an object, not {shown(written)}")
+            return
+        kind_name = written.get("type", "call")
+        if not isinstance(kind_name, str) or kind_name not in KINDS:
+            hint = did_you_mean(kind_name, KINDS) or f"; give one of {', '.join(KINDS)}"
+            text = f"{shown(kind_name)} is no type of step{hint}"
+            self.note((*at, "type"), text)
+            return
+        kind = KINDS[kind_name]
+        keys = (*kind.required, *kind.keys)
+        self.check_keys(written, at, kind.required, ("type", *keys))
+        # What is missing has been noted, and the rest is to be checked too.
+        arguments = {key: self._stand_in(key, kind_name) for key in kind.required}
+        for key in keys:
+            read = READ.get(f"{kind_name} {key}", READ.get(key))
+            self.argument(arguments, written, key, at, read)
+        if kind_name == "parallel":
+            arguments["parallel"] = True
+        elif kind_name == "workflow":
+            arguments["sub_step_function"] = arguments.pop("workflow")
+        add = getattr(builder, kind.method)
+        self.made(lambda: add(name, **arguments), at, written)
+
+    def _stand_in(self, key: str, kind: str) -> Any:
+        if key == "workflow":
+            return self._builder("?")
+        if key == "func":
+            return {"?": unread} if kind == "parallel" else unread
+        return "?"
