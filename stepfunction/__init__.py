@@ -43,10 +43,10 @@ if TYPE_CHECKING:
     )
     from stepfunction.core.graph import Graph, Step
     from stepfunction.core.lanes import ProcessLanes
-    from stepfunction.core.registry import FunctionRegistry
     from stepfunction.core.results import MapResults, TaskResults
     from stepfunction.core.retry import RetryPolicy
     from stepfunction.core.step_function import StepFunction
+    from stepfunction.declarative.registry import FunctionRegistry
 
 __version__ = "0.1.0"
 
@@ -92,23 +92,23 @@ __all__ = [
 # Where a name that is not an error lives. A worker process needs few of them, and
 # process pools are dear to import, so each is loaded when somebody asks for it.
 _HOMES = {
-    "Attempt": "execution",
-    "Context": "context",
-    "Event": "events",
-    "Execution": "execution",
-    "FunctionRegistry": "registry",
-    "Graph": "graph",
-    "Listener": "events",
-    "MapResults": "results",
-    "Omitted": "execution",
-    "Outcome": "execution",
-    "ProcessLanes": "lanes",
-    "RetryPolicy": "retry",
-    "Status": "execution",
-    "Step": "graph",
-    "StepFunction": "step_function",
-    "StepRecord": "execution",
-    "TaskResults": "results",
+    "Attempt": "core.execution",
+    "Context": "core.context",
+    "Event": "core.events",
+    "Execution": "core.execution",
+    "FunctionRegistry": "declarative.registry",
+    "Graph": "core.graph",
+    "Listener": "core.events",
+    "MapResults": "core.results",
+    "Omitted": "core.execution",
+    "Outcome": "core.execution",
+    "ProcessLanes": "core.lanes",
+    "RetryPolicy": "core.retry",
+    "Status": "core.execution",
+    "Step": "core.graph",
+    "StepFunction": "core.step_function",
+    "StepRecord": "core.execution",
+    "TaskResults": "core.results",
 }
 
 
@@ -121,7 +121,7 @@ if not TYPE_CHECKING:  # which would take any name for one of these
         if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         home = importlib.import_module(
-            f"stepfunction.core.{_HOMES.get(name, 'errors')}"
+            f"stepfunction.{_HOMES.get(name, 'core.errors')}"
         )
         value = globals()[name] = getattr(home, name)
         return value

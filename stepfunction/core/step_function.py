@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     import tenacity
 
-    from stepfunction.core.registry import Functions
+    from stepfunction.declarative.registry import Functions
     from stepfunction.drawing.trail import Trail
 
 
@@ -717,8 +717,8 @@ class StepFunction:
             DefinitionError: If a function has no name, or JSON cannot hold a value as
                 what it is: all of them, each with its place.
         """
-        from stepfunction.core.document import to_document
-        from stepfunction.core.registry import as_registry
+        from stepfunction.declarative.document import to_document
+        from stepfunction.declarative.registry import as_registry
 
         return to_document(self, as_registry(registry))
 
@@ -761,8 +761,8 @@ class StepFunction:
             DefinitionError: If it is no such document; ``problems`` has all there
                 are, each with its place in the document.
         """
-        from stepfunction.core.loading import from_document
-        from stepfunction.core.registry import as_registry
+        from stepfunction.declarative.loading import from_document
+        from stepfunction.declarative.registry import as_registry
 
         return from_document(cls, document, as_registry(registry), allow_imports)
 
@@ -786,8 +786,8 @@ class StepFunction:
         Raises:
             DefinitionError: As in ``from_dict``; or if the text is no JSON.
         """
-        from stepfunction.core.loading import from_text
-        from stepfunction.core.registry import as_registry
+        from stepfunction.declarative.loading import from_text
+        from stepfunction.declarative.registry import as_registry
 
         return from_text(cls, text, as_registry(registry), allow_imports)
 
@@ -797,7 +797,7 @@ class StepFunction:
         import json
         from importlib.resources import files
 
-        schema = files("stepfunction.core").joinpath("workflow.schema.json")
+        schema = files("stepfunction.declarative").joinpath("workflow.schema.json")
         found: dict[str, Any] = json.loads(schema.read_text(encoding="utf-8"))
         return found
 

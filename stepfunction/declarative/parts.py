@@ -12,11 +12,11 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from stepfunction.core.errors import DefinitionError, did_you_mean
-from stepfunction.core.importing import NoSuchName
-from stepfunction.core.json_data import Path, place, shown
-from stepfunction.core.kinds import KINDS
-from stepfunction.core.naming import Names
 from stepfunction.core.retry import RetryPolicy
+from stepfunction.declarative.importing import NoSuchName
+from stepfunction.declarative.json_data import Path, place, shown
+from stepfunction.declarative.kinds import KINDS
+from stepfunction.declarative.naming import Names
 
 SUBJECT = "document"
 _MOMENT = re.compile(

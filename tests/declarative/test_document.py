@@ -23,9 +23,9 @@ from stepfunction import (
     StepFunction,
     StepTimeoutError,
 )
-from stepfunction.core.document import _FIELDS
 from stepfunction.core.graph import Step
-from stepfunction.core.kinds import KINDS
+from stepfunction.declarative.document import _FIELDS
+from stepfunction.declarative.kinds import KINDS
 
 DATA = str(Path(__file__).parents[1] / "data")
 FORMAT = "stepfunction/1"

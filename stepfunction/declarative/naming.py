@@ -8,8 +8,8 @@ from typing import Any
 
 from stepfunction.core import errors
 from stepfunction.core.errors import closest, did_you_mean
-from stepfunction.core.importing import NoSuchName, import_string, imported
-from stepfunction.core.registry import FunctionRegistry
+from stepfunction.declarative.importing import NoSuchName, import_string, imported
+from stepfunction.declarative.registry import FunctionRegistry
 
 _WAY_OUT = "; register it: registry.register('name', function)"
 

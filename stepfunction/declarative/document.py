@@ -12,12 +12,12 @@ from stepfunction.core.branch import Branch, plain_text
 from stepfunction.core.calls import Call
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.graph import Step
-from stepfunction.core.importing import NoSuchName
-from stepfunction.core.json_data import Path, place, problems_of, shown
-from stepfunction.core.naming import Names
-from stepfunction.core.registry import FunctionRegistry
 from stepfunction.core.retry import RetryPolicy
 from stepfunction.core.step_function import StepFunction
+from stepfunction.declarative.importing import NoSuchName
+from stepfunction.declarative.json_data import Path, place, problems_of, shown
+from stepfunction.declarative.naming import Names
+from stepfunction.declarative.registry import FunctionRegistry
 
 FORMAT = "stepfunction/1"
 # What stays out of a document where it is so.

@@ -11,15 +11,15 @@ import json
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
-from stepfunction.core.document import FORMAT
 from stepfunction.core.errors import DefinitionError, did_you_mean
-from stepfunction.core.importing import checked_imports
-from stepfunction.core.json_data import Path, as_object, problems_of, shown
-from stepfunction.core.kinds import KINDS
-from stepfunction.core.naming import Names
-from stepfunction.core.parts import READ, SUBJECT, PartReader, unread
-from stepfunction.core.registry import FunctionRegistry
 from stepfunction.core.step_function import StepFunction
+from stepfunction.declarative.document import FORMAT
+from stepfunction.declarative.importing import checked_imports
+from stepfunction.declarative.json_data import Path, as_object, problems_of, shown
+from stepfunction.declarative.kinds import KINDS
+from stepfunction.declarative.naming import Names
+from stepfunction.declarative.parts import READ, SUBJECT, PartReader, unread
+from stepfunction.declarative.registry import FunctionRegistry
 
 Workflow = TypeVar("Workflow", bound=StepFunction)
 

@@ -1,0 +1,1 @@
+"""Workflows as data that JSON can hold: ``StepFunction.to_dict()`` and back."""
