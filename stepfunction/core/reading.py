@@ -7,15 +7,26 @@ Nothing that the text names is imported or called: exceptions come back as
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 from math import inf
 from typing import Any, Literal, NoReturn, cast
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import (
+    Fail,
+    FanOut,
+    MapItems,
+    Pass,
+    Wait,
+    seconds_problem,
+    until_problem,
+)
 from stepfunction.core.branch import Arrow, Branch
 from stepfunction.core.calls import Call
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import (
+    FailStepError,
     ParallelStepExecutionError,
     RemoteError,
     RemoteTraceback,
@@ -32,7 +43,7 @@ from stepfunction.core.execution import (
     Visit,
 )
 from stepfunction.core.graph import Graph, Step
-from stepfunction.core.results import TaskResults
+from stepfunction.core.results import MapResults, TaskResults
 from stepfunction.core.transcript import FORMAT, OURS, VERSION
 
 
@@ -145,6 +156,10 @@ class _Reader:
             _cancellation=Cancellation(),
             _audience=None,
             _is_live=False,
+            _undone=tuple(
+                self._undone(it, place)
+                for place, it in _each(written, at, "compensations")
+            ),
         )
         if error is not None:
             execution.error = error
@@ -163,6 +178,9 @@ class _Reader:
         name = _get(written, at, subject, str)
         outcome = _get(written, at, "outcome", str)
         child = _get(written, at, "child", dict, None)
+        given = None
+        if "input" in written:
+            given = (self._value(written["input"], f"{at}.input"),)
         attempts = [
             (
                 _member(Outcome, _get(it, place, "outcome", str), place),
@@ -183,7 +201,29 @@ class _Reader:
             self._error(written, at, "error", None),
             tuple(tasks),
             None if child is None else self.execution(child, f"{at}.child"),
+            given,
         )
+
+    def _undone(self, written: Any, at: str) -> Visit:
+        """Read what a compensation did, as it is noted: of a task inside its step's."""
+        step, task = _get(written, at, "step", str), _get(written, at, "task", str | None)
+        outcome = _get(written, at, "outcome", str)
+        error = self._error(written, at, "error")
+        ended = (
+            _member(Outcome, outcome, f"{at}.outcome"),
+            _get(written, at, "began", _NUMBER),
+            _get(written, at, "ended", _NUMBER),
+            error,
+        )
+        visit = Visit(
+            step if task is None else task,
+            ended[0],
+            (ended,),
+            self._value(_get(written, at, "output", object), f"{at}.output"),
+            error,
+            given=(self._value(_get(written, at, "input", object), f"{at}.input"),),
+        )
+        return visit if task is None else Visit(step, ended[0], tasks=(visit,))
 
     def _blame(self, written: Any, at: str) -> Blame | None:
         if written is None:
@@ -211,6 +251,8 @@ class _Reader:
             return _pick(self._errors, it, at, "error")
         if mark == "$float" and it in ("nan", "inf", "-inf"):
             return float(it)
+        if mark == "$outcome" and it in tuple(Outcome):
+            return Outcome(it)
         if mark == "$tuple" and isinstance(it, list):
             return tuple(self._value(it, at))
         if mark == "$dict" and isinstance(it, list):
@@ -224,6 +266,12 @@ class _Reader:
             if isinstance(results, dict):
                 if isinstance(failure, ParallelStepExecutionError | None):
                     return TaskResults(results, failure)
+        if mark == "$items" and isinstance(it, list) and len(it) == 2:
+            items = self._value(it[0], at)
+            failure = None if it[1] is None else self._marked("$error", it[1], at)
+            if isinstance(items, list):
+                if isinstance(failure, ParallelStepExecutionError | None):
+                    return MapResults(items, failure)
         raise TranscriptError(
             f"{at} of the transcript is not a value that to_json() writes"
         )
@@ -247,17 +295,21 @@ class _Reader:
             remote.__cause__, cause = cause, remote
         error.__cause__ = cause
         if isinstance(error, ParallelStepExecutionError):
+            are_items = _get(facts, at, "are_items", bool, False)
+            key = partial(_index, at=at) if are_items else str
             outcomes = {
-                task: _member(Outcome, it, f"{at}.outcomes.{task}")
+                key(task): _member(Outcome, it, f"{at}.outcomes.{task}")
                 for task, it in _get(facts, at, "outcomes", dict).items()
             }
             results = {
-                task: self._value(it, f"{at}.results.{task}")
+                key(task): self._value(it, f"{at}.results.{task}")
                 for task, it in _get(facts, at, "results", dict).items()
             }
             errors = _get(facts, at, "errors", dict)
             failed = {
-                task: cast(BaseException, self._error(errors, f"{at}.errors", task))
+                key(task): cast(
+                    BaseException, self._error(errors, f"{at}.errors", task)
+                )
                 for task in errors
             }
             error.outcomes, error.results, error.errors = outcomes, results, failed
@@ -268,10 +320,11 @@ class _Reader:
         steps = [self._step(it, place) for place, it in _each(written, at, "steps")]
         table = {step.name: step for step in steps}
         for step in steps:
-            for arrow in step.arrows():
-                if arrow.target not in table:
+            named = [arrow.target for arrow in step.arrows()]
+            for name in [*named, *(origin for _, origin in step.inputs or ())]:
+                if name not in table:
                     raise TranscriptError(
-                        f"{at} of the transcript has an arrow to {arrow.target!r}, "
+                        f"{at} of the transcript has an arrow to {name!r}, "
                         "which is no step of it"
                     )
         if start not in table:
@@ -283,6 +336,7 @@ class _Reader:
             (start, {}, 0),  # nothing here can be run
             frozenset(map(str, _get(written, at, "failure_steps", list))),
             _get(written, at, "max_steps", int | None),
+            keep_history=_get(written, at, "keep_history", int | None, None),
         )
 
     def _step(self, written: Any, at: str) -> Step:
@@ -295,30 +349,34 @@ class _Reader:
             for place, it in _each(written, at, "arrows")
         )
         follower = [arrow.target for arrow in arrows if arrow.kind == "next"]
-        branches = _get(written, at, "branches", bool)
+        inputs = _get(written, at, "inputs", dict | None, None)
         retry = _get(written, at, "retry", str | None)
         ends = _get(written, at, "ends", str | None)
         step = _ReadStep(
             _get(written, at, "name", str),
             self._action(_get(written, at, "action", dict), f"{at}.action"),
             next_step=follower[0] if follower else None,
-            branch=Branch(chooser=_Unperformed("a branch")) if branches else None,
+            branch=_branch(written, at, arrows),
             retry=cast(Any, None if retry is None else Omitted(retry)),
             executor=cast(Any, _get(written, at, "executor", str | None)),
             timeout=_get(written, at, "timeout", _NUMBER | None),
             heartbeat=_get(written, at, "heartbeat", _NUMBER | None),
             ends=cast(Literal["completed", "failed"] | None, ends),
+            inputs=None if inputs is None else _pairs(inputs, f"{at}.inputs"),
+            compensate=_compensation(written, at),
         )
         step._arrows = arrows
         return step
 
     def _action(self, written: Any, at: str) -> Any:
         kind = _get(written, at, "kind", str)
-        _one_of(kind, ("call", "parallel", "workflow"), f"{at}.kind")
-        if kind == "call":
-            return Call(_Unperformed(_get(written, at, "function", str)))
+        _one_of(kind, (*_ACTIONS, "map", "parallel", "workflow"), f"{at}.kind")
+        if kind in _ACTIONS:
+            return _ACTIONS[kind](written, at)
         if kind == "workflow":
             return _pick(self._graphs, _get(written, at, "graph", int), at, "graph")
+        if kind == "map":
+            return self._map(written, at)
         tolerated = _get(written, at, "tolerated", _NUMBER | None)
         tasks = _get(written, at, "tasks", dict)
         if not tasks:
@@ -331,6 +389,22 @@ class _Reader:
             _get(written, at, "stop_on_failure", bool),
             inf if tolerated is None else tolerated,
             _get(written, at, "max_workers", int | None),
+        )
+
+
+    def _map(self, written: Any, at: str) -> MapItems:
+        items = _get(written, at, "items", str | int | None)
+        tolerated = _get(written, at, "tolerated", _NUMBER | str | None)
+        if _get(written, at, "picks", bool):
+            items = _Unperformed(str(items))
+        return MapItems(
+            self._action(_get(written, at, "call", dict), f"{at}.call"),
+            items,
+            _get(written, at, "batch_size", int),
+            _get(written, at, "stop_on_failure", bool),
+            inf if tolerated is None else tolerated,
+            _get(written, at, "max_workers", int | None),
+            _get(written, at, "keep_results", bool),
         )
 
 
@@ -363,6 +437,80 @@ def _get(written: Any, at: str, key: str, kind: Any, default: Any = ...) -> Any:
 _ANY = (bool, object)
 
 
+def _read_call(written: Any, at: str) -> Call:
+    return Call(_Unperformed(_get(written, at, "function", str)))
+
+
+def _read_wait(written: Any, at: str) -> Wait:
+    seconds = _get(written, at, "seconds", _NUMBER | dict | None)
+    until: Any = _get(written, at, "until", str | dict | None)
+    if isinstance(seconds, dict):
+        seconds = _Unperformed(_get(seconds, f"{at}.seconds", "function", str))
+    elif seconds is not None and seconds_problem(seconds):
+        raise TranscriptError(f"{at}.seconds of the transcript cannot be {seconds!r}")
+    if isinstance(until, dict):
+        until = _Unperformed(_get(until, f"{at}.until", "function", str))
+    elif until is not None:
+        until = _moment(until, f"{at}.until")
+    if (seconds is None) is (until is None):
+        raise TranscriptError(f"{at} of the transcript has not one of seconds and until")
+    return Wait(seconds, until)
+
+
+def _moment(text: str, at: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise TranscriptError(f"{at} of the transcript cannot be {text!r:.60}") from None
+    if until_problem(moment):
+        raise TranscriptError(f"{at} of the transcript has no time zone")
+    return moment
+
+
+def _read_pass(written: Any, at: str) -> Pass:
+    return Pass(_get(written, at, "is_constant", bool), Omitted("the constant"))
+
+
+def _read_fail(written: Any, at: str) -> Fail:
+    return Fail(_get(written, at, "error", str), _get(written, at, "cause", str | None))
+
+
+_ACTIONS: dict[str, Callable[[Any, str], Any]] = {
+    "call": _read_call,
+    "wait": _read_wait,
+    "pass": _read_pass,
+    "fail": _read_fail,
+}
+
+
+def _branch(written: Any, at: str, arrows: tuple[Arrow, ...]) -> Branch | None:
+    if not _get(written, at, "branches", bool):
+        return None
+    if not _get(written, at, "conditions", bool, False):
+        return Branch(chooser=_Unperformed("a branch"))
+    led_to = [arrow for arrow in arrows if arrow.kind == "branch"]
+    return Branch(conditions=tuple((_Unperformed(it.label), it.target) for it in led_to))
+
+
+def _compensation(written: Any, at: str) -> Any:
+    undo = _get(written, at, "compensate", str | dict | None, None)
+    if isinstance(undo, dict):
+        pairs = _pairs(undo, f"{at}.compensate")
+        return tuple((task, Call(_Unperformed(name))) for task, name in pairs)
+    return None if undo is None else Call(_Unperformed(undo))
+
+
+def _pairs(written: dict[str, Any], at: str) -> tuple[tuple[str, str], ...]:
+    return tuple((key, _get(written, at, key, str)) for key in written)
+
+
+def _index(task: str, at: str) -> Any:
+    """Give the index of an item, which is the key of it where it failed."""
+    if not task.isdecimal():
+        raise TranscriptError(f"{at} of the transcript has an item {task!r:.60}")
+    return int(task)
+
+
 def _each(written: Any, at: str, key: str) -> list[tuple[str, Any]]:
     items = _get(written, at, key, list, [])
     return [(f"{at}.{key}[{index}]", item) for index, item in enumerate(items)]
@@ -389,6 +537,9 @@ def _one_of(value: Any, known: tuple[str, ...], at: str) -> Any:
 
 def _new_error(facts: Any, at: str) -> BaseException:
     name, text = _get(facts, at, "type", str), _get(facts, at, "text", str)
+    if OURS.get(name) is FailStepError and "reason" in facts:
+        error = _get(facts, at, "error", str)
+        return FailStepError(text, error, _get(facts, at, "reason", str | None))
     if name not in OURS or "step" not in facts:  # which one from afar has lost
         return RemoteError(f"{name}: {text}" if text else name, name, text)
     step = _get(facts, at, "step", str)

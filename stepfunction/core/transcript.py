@@ -2,7 +2,8 @@
 
 What is written is the journal in the open: the steps in their order, each with what
 came of it, its attempts, its tasks and the execution nested in it. A step's input is
-what the step before gave, a task's that of its step, so neither is said again.
+what the step before gave, a task's that of its step, so neither is said again; where it
+is another, as that of an item of a map step, it is written too.
 Exceptions and graphs, which are met in many places, stand in tables of their own.
 
 JSON has no more than texts, numbers, lists and objects. What else Python has is an
@@ -14,17 +15,21 @@ object with one key that begins with ``$``::
     {"$tuple": [value, …]}
     {"$dict": [[key, value], …]}    other keys than text, or one that begins with $
     {"$results": [dict, error]}     the results of a parallel step
+    {"$items": [list, error]}       the results of a map step
+    {"$outcome": "SUCCEEDED"}       an ``Outcome``
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from math import isfinite
+from collections.abc import Callable, Iterable
+from math import inf, isfinite
 from typing import Any, TypeAlias
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
+from stepfunction.core.calls import Call, name_of
 from stepfunction.core.errors import (
+    FailStepError,
     ParallelStepExecutionError,
     RemoteError,
     RemoteTraceback,
@@ -35,11 +40,13 @@ from stepfunction.core.errors import (
 from stepfunction.core.execution import (
     Execution,
     Omitted,
+    Outcome,
+    StepRecord,
     Visit,
     as_visit,
 )
 from stepfunction.core.graph import Graph, Step
-from stepfunction.core.results import TaskResults
+from stepfunction.core.results import MapResults, TaskResults
 
 FORMAT = "stepfunction.execution"
 VERSION = 1
@@ -52,10 +59,16 @@ Redact: TypeAlias = Callable[[Where, Any], Any]
 _LONGEST_REPR = 10_000
 _DEEPEST = 100  # containers in one another
 _MOST_BITS = 10_000  # Python reads no number of more than 4,300 digits
-# Errors that say which step failed, and so come back as what they were.
+# Errors that say which step failed, or how one ended it, and so come back as what they
+# were.
 OURS: dict[str, Any] = {
     f"{it.__module__}.{it.__qualname__}": it
-    for it in (StepExecutionError, ParallelStepExecutionError, StepLimitError)
+    for it in (
+        StepExecutionError,
+        ParallelStepExecutionError,
+        StepLimitError,
+        FailStepError,
+    )
 }
 
 
@@ -123,14 +136,33 @@ class _Writer:
             "error": self._error(last, it.error),
             "blame": None,
         }
+        undone = it.compensations
+        if undone:
+            written["compensations"] = [self._undone(one, it) for one in undone]
         if it._blame is not None:
             step, error, names_step = it._blame
             written["blame"] = {
                 "step": step,
                 "error": self._error(step, error),
-                "names_step": names_step and _is_ours(error),
+                "names_step": names_step and isinstance(error, StepExecutionError)
+                and _is_ours(error),
             }
         return written
+
+    def _undone(self, record: StepRecord, it: Execution) -> dict[str, Any]:
+        """Write what a compensation did; the output that it was given is its input."""
+        name = record.step if record.task is None else f"{record.step}.{record.task}"
+        began = (record.started or it.started) - it.started
+        return {
+            "step": record.step,
+            "task": record.task,
+            "outcome": record.outcome.value,
+            "input": self._value((name, "output"), record.input),
+            "output": self._value((name, "compensation"), record.output),
+            "error": self._error(name, record.error),
+            "began": _seconds(began),
+            "ended": _seconds(began + record.duration),
+        }
 
     def _visit(
         self, visit: Visit, step: str | None, zero: float, graph: Graph | None
@@ -138,6 +170,8 @@ class _Writer:
         """Write what a step did or, where its step is named, a task."""
         name = visit.name if step is None else f"{step}.{visit.name}"
         written: dict[str, Any] = {"outcome": visit.outcome.value}
+        if visit.given is not None:
+            written["input"] = self._value((name, "input"), visit.given[0])
         if visit.error is None:
             written["output"] = self._value((name, "output"), visit.output)
         else:
@@ -186,7 +220,9 @@ class _Writer:
             return {"$error": self._error(str(where[0]), value)}
         if kind is Omitted:
             return {"$repr": value.text}
-        if kind not in (dict, list, tuple, TaskResults):
+        if kind is Outcome:
+            return {"$outcome": value.value}
+        if kind not in (dict, list, tuple, TaskResults, MapResults):
             if self._redact is None or not isinstance(value, dict | list | tuple):
                 return {"$repr": _repr(value)}  # else its repr would tell it all
         if id(value) in self._open or len(self._open) >= _DEEPEST:
@@ -208,6 +244,16 @@ class _Writer:
                 pairs = {key: self._value((*where, key), value[key]) for key in value}
             failure = self._error(str(where[0]), value._failure)
             return {"$results": [self._mapping(where, pairs), failure]}
+        if isinstance(value, MapResults):
+            is_output = where[1:] == ("output",)
+            results = [
+                self._value(
+                    (f"{where[0]}.{index}", "output") if is_output else (*where, index),
+                    item,
+                )
+                for index, item in enumerate(value)
+            ]
+            return {"$items": [results, self._error(str(where[0]), value._failure)]}
         if isinstance(value, dict):
             return self._mapping(
                 where,
@@ -259,9 +305,18 @@ class _Writer:
         }
         if not _is_ours(error):
             return facts
+        if isinstance(error, FailStepError):
+            # What is hidden of the text is hidden of its parts.
+            is_open = text == text_of(error)
+            facts["error"] = error.error if is_open else text
+            facts["reason"] = error.cause if is_open else None
+            return facts
         assert isinstance(error, StepExecutionError)
         facts["step"] = error.step
         if isinstance(error, ParallelStepExecutionError):
+            # Of a map step the tasks are the items, by their index; JSON has no such keys.
+            keys: Iterable[Any] = error.outcomes
+            facts["are_items"] = any(type(key) is int for key in keys)
             facts["outcomes"] = {k: it.value for k, it in error.outcomes.items()}
             facts["results"] = {
                 task: self._value((f"{error.step}.{task}", "output"), result)
@@ -283,6 +338,7 @@ class _Writer:
             "start": graph.start,
             "max_steps": graph.max_steps,
             "failure_steps": sorted(graph.failure_steps),
+            "keep_history": graph.keep_history,
             "steps": [self._step(step) for step in graph.table.values()],
         }
         number = self._numbers[id(graph)] = len(self.graphs)
@@ -295,6 +351,9 @@ class _Writer:
             "action": self._action(step.action),
             "arrows": [arrow._asdict() for arrow in step.arrows()],
             "branches": step.branch is not None,
+            "conditions": step.branch is not None and bool(step.branch.conditions),
+            "inputs": None if step.inputs is None else dict(step.inputs),
+            "compensate": _compensation(step.compensate),
             "executor": _as_text(step.executor, lambda it: type(it).__qualname__),
             "retry": _as_text(step.retry, repr),
             "timeout": step.timeout,
@@ -315,7 +374,43 @@ class _Writer:
                 "tolerated": action.tolerated if isfinite(action.tolerated) else None,
                 "max_workers": action.max_workers,
             }
+        if isinstance(action, MapItems):
+            return {
+                "kind": "map",
+                "call": self._action(action.call),
+                "items": name_of(action.items) if callable(action.items) else (
+                    action.items
+                ),
+                "picks": callable(action.items),
+                "batch_size": action.batch_size,
+                "stop_on_failure": action.stop_on_failure,
+                "tolerated": None if action.tolerated == inf else action.tolerated,
+                "max_workers": action.max_workers,
+                "keep_results": action.keep_results,
+            }
+        if isinstance(action, Wait):
+            return _wait(action)
+        if isinstance(action, Pass):  # its constant is seen in its output
+            return {"kind": "pass", "is_constant": action.is_constant}
+        if isinstance(action, Fail):
+            return {"kind": "fail", "error": action.error, "cause": action.cause}
         return {"kind": "call", "function": action.name}
+
+
+def _wait(action: Wait) -> dict[str, Any]:
+    seconds, until = action.seconds, action.until
+    written: dict[str, Any] = {"kind": "wait", "seconds": None, "until": None}
+    if callable(seconds):
+        return {**written, "seconds": {"function": name_of(seconds)}}
+    if callable(until):
+        return {**written, "until": {"function": name_of(until)}}
+    return {**written, "seconds": seconds, "until": until and until.isoformat()}
+
+
+def _compensation(undo: Any) -> str | dict[str, str] | None:
+    if undo is None or isinstance(undo, Call):
+        return undo and undo.name
+    return {task: one.name for task, one in undo}
 
 
 def _name(entry: Any) -> str:
@@ -331,6 +426,8 @@ def _nested(graph: Graph | None, step: str, task: str | None) -> Graph | None:
     """Give the graph that a step, or a task of it, runs."""
     found = None if graph is None else graph.table.get(step)
     action: Any = None if found is None else found.action
+    if isinstance(action, MapItems):
+        action = action.call
     if task is not None and isinstance(action, FanOut):
         action = action.tasks.get(task)
     return action if isinstance(action, Graph) else None
