@@ -12,9 +12,11 @@ from typing import TypeAlias
 from weakref import finalize
 
 from stepfunction import __version__
+from stepfunction.core.actions import MapItems
 from stepfunction.core.errors import error_text
 from stepfunction.core.events import Event, key_text
 from stepfunction.core.execution import Attempt, Outcome, Status
+from stepfunction.core.graph import Graph
 
 try:
     from opentelemetry import trace
@@ -34,6 +36,10 @@ _Facts: TypeAlias = dict[str, str | int]
 
 class Tracing:
     """A listener that makes a span of each execution, step, task and attempt.
+
+    Of the items of a map step those have spans that failed or were tried again, or run
+    a workflow; the span of the step says how many have ended. What undoes a step or
+    task has a span too.
 
     The span of an execution is a child of the span that is current where
     ``execute()`` is called; that of a nested one is a child of its step's or task's.
@@ -68,6 +74,9 @@ class Tracing:
 
     def __call__(self, event: Event) -> None:
         """Begin or end the span that an event is about."""
+        if event.kind.startswith("compensation"):
+            self._add_compensation(event)
+            return
         place = _place(event)
         subject, what = self._find(place), event.kind.partition("_")[2]
         if subject is not None and subject.execution_id != event.execution_id:
@@ -81,13 +90,42 @@ class Tracing:
             subject = self._begin(place, event, event.attempts[0].started)
         if subject is None or subject.is_ended:
             return
-        if what == "retried":
+        if what == "progressed":
+            subject.note("done", event.done or 0)
+            if event.total is not None:
+                subject.note("total", event.total)
+        elif what == "retried":
             subject.end_below(subject.since(event.time))
             self._add_attempts(subject, event.attempts)
         else:
             self._end(subject, event)
             if event.task is None:  # a task is kept, and so known to have ended
                 self._below(place).pop(place[-1], None)
+            if event.step is None and event.status is Status.COMPLETED:
+                self._end_item(place, event)
+
+    def _end_item(self, place: _Place, event: Event) -> None:
+        """End the span of a map step's item whose workflow has: no more is told."""
+        step = self._find(place[:-2]) if len(place) > 2 else None
+        if step is not None and step.is_map:
+            item = step.below.pop(place[-2], None)
+            if item is not None:
+                item.note("outcome", Outcome.SUCCEEDED.value)
+                item.end(item.since(event.time))
+
+    def _add_compensation(self, event: Event) -> None:
+        """Make the span of what has undone something, in whatever is still open."""
+        place = _place(event)
+        around = (self._find(place[:length]) for length in range(1, len(place)))
+        is_open = [it for it in around if it is not None and not it.is_ended]
+        if not is_open:
+            return
+        facts = {**_facts(event), "stepfunction.kind": "compensation"}
+        name = event.step if event.task is None else f"{event.step}.{event.task}"
+        began = event.time - (event.duration or 0.0)
+        made = self._open(f"compensation {name}", facts, began, is_open[-1])
+        made.fail(event.outcome, event.error, made.since(event.time))
+        made.end(made.since(event.time))
 
     def _find(self, place: _Place) -> _Open | None:
         found, below = None, self._running
@@ -195,6 +233,7 @@ class _Open:
     execution_id: str = ""
     attempts: int = 0  # how many of them have spans
     below: dict[str | None, _Open] = field(default_factory=dict)
+    is_map: bool = False  # whether it is of a map step
     is_here: bool = False  # whether what is nested in it runs in the calling thread
     token: Token[Context] | None = None
     is_ended: bool = False
@@ -215,11 +254,15 @@ class _Open:
         """Make it the current one, if its functions run in this thread."""
         if len(place) == 1:
             self.is_here = True
+        graph: Graph | None = None
+        if event.execution is not None:
+            graph = event.execution._graph
+        step = None if graph is None or event.step is None else graph.table[event.step]
+        self.is_map = step is not None and isinstance(step.action, MapItems)
         if not self.is_here or event.execution is None:
             return
         self.token = attach(self.context)
-        if event.step is not None and event.execution._graph is not None:
-            step = event.execution._graph.table[event.step]
+        if step is not None:
             self.is_here = step.executor is None
 
     def note(self, name: str, value: str | int) -> None:

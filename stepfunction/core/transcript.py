@@ -317,13 +317,13 @@ class _Writer:
             # Of a map step the tasks are the items, by their index; JSON has no such keys.
             keys: Iterable[Any] = error.outcomes
             facts["are_items"] = any(type(key) is int for key in keys)
-            facts["outcomes"] = {k: it.value for k, it in error.outcomes.items()}
+            facts["outcomes"] = {str(k): it.value for k, it in error.outcomes.items()}
             facts["results"] = {
-                task: self._value((f"{error.step}.{task}", "output"), result)
+                str(task): self._value((f"{error.step}.{task}", "output"), result)
                 for task, result in error.results.items()
             }
             facts["errors"] = {
-                task: self._error(f"{error.step}.{task}", failure)
+                str(task): self._error(f"{error.step}.{task}", failure)
                 for task, failure in error.errors.items()
             }
         return facts

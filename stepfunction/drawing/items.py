@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from stepfunction.core.actions import MapItems
 from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.execution import Outcome, StepRecord
+from stepfunction.core.graph import Step
 from stepfunction.core.results import MapResults
 
 
@@ -31,12 +33,21 @@ class ItemCounts(NamedTuple):
         return f"{self.succeeded:,} of {self.total:,} items"
 
 
-def item_counts(record: StepRecord) -> ItemCounts | None:
+def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     """Count the items of a map step by its output, or by what it failed with.
 
-    The records of items are no help, for most have none. None where neither tells, as
-    of any other step.
+    The records of items are no help, for most have none.
+
+    Args:
+        record: What the step did.
+        step: What it is; None where that is not known.
+
+    Returns:
+        How many there were; None where nothing tells, and of any other step.
     """
+    is_map = step is not None and isinstance(step.action, MapItems)
+    if not is_map or record.task is not None:
+        return None
     output, error = record.output, record.error
     if isinstance(output, MapResults):
         failed = len(output.failed)

@@ -108,7 +108,8 @@ class _Flowchart:
             inner = trail and trail.inside(name, None, inner_graph)
             if trail is not None and is_map:
                 inner, which = trail.inside_item(name, inner_graph)
-                said = [*said, *filter(None, [which])]
+                counted = note.lines[1:2] if note is not None else ()
+                said = [*said, *counted, *filter(None, [which])]
             return self._add_nested(name, inner_graph, note, inner, said)
         if isinstance(action, FanOut):
             return self._add_tasks(step, action, note, trail, said)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import Fail, FanOut
 from stepfunction.core.branch import Arrow, label_of
 from stepfunction.core.errors import DrawingError, FailStepError, causes
 from stepfunction.core.execution import (
@@ -150,16 +150,23 @@ class Trail:
         # As in "✓ 3 ms": a sign needs no point between it and what follows.
         first = " ".join(facts[:2]) if outcome is _SUCCEEDED else " · ".join(facts[:2])
         lines = [" · ".join([first, *facts[2:]])]
-        counts = item_counts(record) if task is None else None
+        counts = item_counts(record, self.graph.table.get(step))
         failed = self._failed_tasks(step, counts) if task is None else ""
         if counts is not None:
             lines.append(counts.text)
         if failed:
             lines.append(failed)
-        elif record.error is not None and outcome is not Outcome.CANCELLED:
+        elif self._is_news(record):
             lines.append(_error_name(record.error))
         lines += self._undoing(step, task)
         return Note(sign, tuple(lines))
+
+    def _is_news(self, record: StepRecord) -> bool:
+        """Tell whether the name of what failed is to be said: a fail step has it."""
+        step = self.graph.table.get(record.step)
+        if step is not None and isinstance(step.action, Fail):
+            return False
+        return record.error is not None and record.outcome is not Outcome.CANCELLED
 
     def _undoing(self, step: str, task: str | None) -> Iterator[str]:
         """Say what compensations did of a step, with all its tasks, or of a task."""
