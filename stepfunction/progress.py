@@ -16,7 +16,7 @@ from typing import IO, TypeAlias, cast
 from weakref import finalize
 
 from stepfunction.core.errors import error_text
-from stepfunction.core.events import Event, Path, key_text
+from stepfunction.core.events import Event, key_text
 from stepfunction.core.execution import Outcome, duration_text
 
 try:
@@ -46,8 +46,9 @@ class RichProgress:
 
     On a terminal: the steps that run with the time they have taken, those of nested
     workflows indented below theirs, for a parallel step a bar of its tasks, and for a
-    map step one of its items, or their count while nobody knows how many there are. What
-    fails, and what is retried, is a line that stays, as is the end of the execution.
+    map step one of its items, or how many have ended where nobody knows how many there
+    are. What fails, and what is retried, is a line that stays, as is the end of the
+    execution.
     Anywhere else, as in a file: a line for each step that ends, fails or is retried,
     without escape codes.
 
@@ -265,25 +266,11 @@ def _take(root: _Run, event: Event, what: str) -> bool:
         return False  # of an attempt that nobody waits for any more
     if event.step is None:
         run.step = None
-        _forget(root, event.path)
     elif event.task is None:
         _take_step(run, event, event.step, what)
     elif run.step is not None:
         _take_task(run.step, event, (event.step, event.task), what)
     return True
-
-
-def _forget(root: _Run, path: Path) -> None:
-    """Forget a nested execution that has ended: of an item nothing else is told."""
-    if not path:
-        return
-    outer: _Run | None = root
-    for key in path[:-1]:
-        outer = None if outer is None or outer.step is None else (
-            outer.step.nested.get(key)
-        )
-    if outer is not None and outer.step is not None:
-        outer.step.nested.pop(path[-1], None)
 
 
 def _take_step(run: _Run, event: Event, name: str, what: str) -> None:

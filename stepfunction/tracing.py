@@ -12,11 +12,9 @@ from typing import TypeAlias
 from weakref import finalize
 
 from stepfunction import __version__
-from stepfunction.core.actions import MapItems
 from stepfunction.core.errors import error_text
 from stepfunction.core.events import Event, key_text
 from stepfunction.core.execution import Attempt, Outcome, Status
-from stepfunction.core.graph import Graph
 
 try:
     from opentelemetry import trace
@@ -91,9 +89,9 @@ class Tracing:
         if subject is None or subject.is_ended:
             return
         if what == "progressed":
-            subject.note("done", event.done or 0)
+            subject.note("items_done", event.done or 0)
             if event.total is not None:
-                subject.note("total", event.total)
+                subject.note("items_total", event.total)
         elif what == "retried":
             subject.end_below(subject.since(event.time))
             self._add_attempts(subject, event.attempts)
@@ -101,17 +99,6 @@ class Tracing:
             self._end(subject, event)
             if event.task is None:  # a task is kept, and so known to have ended
                 self._below(place).pop(place[-1], None)
-            if event.step is None and event.status is Status.COMPLETED:
-                self._end_item(place, event)
-
-    def _end_item(self, place: _Place, event: Event) -> None:
-        """End the span of a map step's item whose workflow has: no more is told."""
-        step = self._find(place[:-2]) if len(place) > 2 else None
-        if step is not None and step.is_map:
-            item = step.below.pop(place[-2], None)
-            if item is not None:
-                item.note("outcome", Outcome.SUCCEEDED.value)
-                item.end(item.since(event.time))
 
     def _add_compensation(self, event: Event) -> None:
         """Make the span of what has undone something, in whatever is still open."""
@@ -233,7 +220,6 @@ class _Open:
     execution_id: str = ""
     attempts: int = 0  # how many of them have spans
     below: dict[str | None, _Open] = field(default_factory=dict)
-    is_map: bool = False  # whether it is of a map step
     is_here: bool = False  # whether what is nested in it runs in the calling thread
     token: Token[Context] | None = None
     is_ended: bool = False
@@ -254,15 +240,11 @@ class _Open:
         """Make it the current one, if its functions run in this thread."""
         if len(place) == 1:
             self.is_here = True
-        graph: Graph | None = None
-        if event.execution is not None:
-            graph = event.execution._graph
-        step = None if graph is None or event.step is None else graph.table[event.step]
-        self.is_map = step is not None and isinstance(step.action, MapItems)
         if not self.is_here or event.execution is None:
             return
         self.token = attach(self.context)
-        if step is not None:
+        if event.step is not None and event.execution._graph is not None:
+            step = event.execution._graph.table[event.step]
             self.is_here = step.executor is None
 
     def note(self, name: str, value: str | int) -> None:
