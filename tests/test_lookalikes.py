@@ -152,3 +152,29 @@ def test_many_steps_are_compared():
     names = [f"Import_{number}_of_the_records" for number in range(2_000)]
     (problem,) = found(chain(*names, "Import_5_of_the_recrods"))
     assert "'Import_5_of_the_records' and 'Import_5_of_the_recrods'" in problem
+
+
+def waits(**seconds):
+    workflow = StepFunction("W").set_start_step(next(iter(seconds)))
+    for name, pause in seconds.items():
+        workflow.add_wait_step(name, pause, next_step=f"After_{name}")
+    for name, follower in zip(seconds, [*list(seconds)[1:], None]):
+        workflow.add_step(f"After_{name}", same, follower)
+    return workflow
+
+
+def test_waits_of_the_same_time_may_be_one_step():
+    assert len(found(waits(Breather=1, Breether=1))) == 1
+
+
+def test_waits_of_other_times_are_two_steps():
+    assert found(waits(Breather=1, Breether=2)) == []
+
+
+@pytest.mark.parametrize(("key", "count"), [("rows", 1), ("columns", 0)])
+def test_map_steps_of_other_items_are_two_steps(key, count):
+    workflow = StepFunction("W").set_start_step("Resize_All")
+    workflow.add_map_step("Resize_All", contact, "rows", next_step="Between")
+    workflow.add_step("Between", same, "Resise_All")
+    workflow.add_map_step("Resise_All", contact, key)
+    assert len([it for it in found(workflow) if "differ in a letter" in it]) == count

@@ -23,11 +23,10 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterable
-from math import inf, isfinite
+from math import isfinite
 from typing import Any, TypeAlias
 
-from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
-from stepfunction.core.calls import Call, name_of
+from stepfunction.core.actions import FanOut, MapItems
 from stepfunction.core.errors import (
     FailStepError,
     ParallelStepExecutionError,
@@ -45,7 +44,8 @@ from stepfunction.core.execution import (
     Visit,
     as_visit,
 )
-from stepfunction.core.graph import Graph, Step
+from stepfunction.core.graph import Graph
+from stepfunction.core.outline import GraphWriter
 from stepfunction.core.results import MapResults, TaskResults
 
 FORMAT = "stepfunction.execution"
@@ -94,12 +94,16 @@ def to_document(execution: Execution, redact: Redact | None = None) -> dict[str,
 
 class _Writer:
     def __init__(self, redact: Redact | None) -> None:
-        self.graphs: list[dict[str, Any]] = []
         self.errors: list[dict[str, Any]] = []
+        self._graphs = GraphWriter()
         self._redact = redact
         self._found: list[tuple[BaseException, str]] = []  # and where it was met first
-        self._numbers: dict[int, int] = {}  # of exceptions and graphs, by id
+        self._numbers: dict[int, int] = {}  # of exceptions, by id
         self._open: set[int] = set()  # the containers around what is being written
+
+    @property
+    def graphs(self) -> list[dict[str, Any]]:
+        return self._graphs.graphs
 
     def execution(self, it: Execution, graph: Graph | None) -> dict[str, Any]:
         """Write an execution.
@@ -120,7 +124,7 @@ class _Writer:
             "started": it.started,
             "duration": _seconds(it.duration),
             "timeout": it._timeout if isfinite(it._timeout) else None,
-            "graph": None if graph is None else self._graph(graph),
+            "graph": None if graph is None else self._graphs.number(graph),
             "input": self._value((first, "input"), it.input),
             "steps": [
                 {
@@ -314,7 +318,7 @@ class _Writer:
         assert isinstance(error, StepExecutionError)
         facts["step"] = error.step
         if isinstance(error, ParallelStepExecutionError):
-            # Of a map step the tasks are the items, by their index; JSON has no such keys.
+            # Of a map step the keys are indexes, and JSON has no such keys.
             keys: Iterable[Any] = error.outcomes
             facts["are_items"] = any(type(key) is int for key in keys)
             facts["outcomes"] = {str(k): it.value for k, it in error.outcomes.items()}
@@ -327,90 +331,6 @@ class _Writer:
                 for task, failure in error.errors.items()
             }
         return facts
-
-    def _graph(self, graph: Graph) -> int:
-        """Give a graph's place in the table, behind those that are nested in it."""
-        number = self._numbers.get(id(graph))
-        if number is not None:
-            return number
-        written = {
-            "name": graph.name,
-            "start": graph.start,
-            "max_steps": graph.max_steps,
-            "failure_steps": sorted(graph.failure_steps),
-            "keep_history": graph.keep_history,
-            "steps": [self._step(step) for step in graph.table.values()],
-        }
-        number = self._numbers[id(graph)] = len(self.graphs)
-        self.graphs.append(written)
-        return number
-
-    def _step(self, step: Step) -> dict[str, Any]:
-        return {
-            "name": step.name,
-            "action": self._action(step.action),
-            "arrows": [arrow._asdict() for arrow in step.arrows()],
-            "branches": step.branch is not None,
-            "conditions": step.branch is not None and bool(step.branch.conditions),
-            "inputs": None if step.inputs is None else dict(step.inputs),
-            "compensate": _compensation(step.compensate),
-            "executor": _as_text(step.executor, lambda it: type(it).__qualname__),
-            "retry": _as_text(step.retry, repr),
-            "timeout": step.timeout,
-            "heartbeat": step.heartbeat,
-            "ends": step.ends,
-        }
-
-    def _action(self, action: Any) -> dict[str, Any]:
-        if isinstance(action, Graph):
-            return {"kind": "workflow", "graph": self._graph(action)}
-        if isinstance(action, FanOut):
-            return {
-                "kind": "parallel",
-                "tasks": {
-                    name: self._action(task) for name, task in action.tasks.items()
-                },
-                "stop_on_failure": action.stop_on_failure,
-                "tolerated": action.tolerated if isfinite(action.tolerated) else None,
-                "max_workers": action.max_workers,
-            }
-        if isinstance(action, MapItems):
-            return {
-                "kind": "map",
-                "call": self._action(action.call),
-                "items": name_of(action.items) if callable(action.items) else (
-                    action.items
-                ),
-                "picks": callable(action.items),
-                "batch_size": action.batch_size,
-                "stop_on_failure": action.stop_on_failure,
-                "tolerated": None if action.tolerated == inf else action.tolerated,
-                "max_workers": action.max_workers,
-                "keep_results": action.keep_results,
-            }
-        if isinstance(action, Wait):
-            return _wait(action)
-        if isinstance(action, Pass):  # its constant is seen in its output
-            return {"kind": "pass", "is_constant": action.is_constant}
-        if isinstance(action, Fail):
-            return {"kind": "fail", "error": action.error, "cause": action.cause}
-        return {"kind": "call", "function": action.name}
-
-
-def _wait(action: Wait) -> dict[str, Any]:
-    seconds, until = action.seconds, action.until
-    written: dict[str, Any] = {"kind": "wait", "seconds": None, "until": None}
-    if callable(seconds):
-        return {**written, "seconds": {"function": name_of(seconds)}}
-    if callable(until):
-        return {**written, "until": {"function": name_of(until)}}
-    return {**written, "seconds": seconds, "until": until and until.isoformat()}
-
-
-def _compensation(undo: Any) -> str | dict[str, str] | None:
-    if undo is None or isinstance(undo, Call):
-        return undo and undo.name
-    return {task: one.name for task, one in undo}
 
 
 def _name(entry: Any) -> str:
@@ -444,12 +364,6 @@ def _repr(value: Any) -> str:
     if len(text) <= _LONGEST_REPR:
         return text
     return f"{text[:_LONGEST_REPR]}… ({len(text)} characters in all)"
-
-
-def _as_text(value: Any, text: Callable[[Any], str]) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return value.text if isinstance(value, Omitted) else text(value)
 
 
 def _is_ours(error: BaseException) -> bool:

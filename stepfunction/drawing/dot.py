@@ -393,8 +393,8 @@ class _Drawing:
 
 def _step_look(step: Step, is_failure_step: bool) -> dict[str, Any]:
     look: dict[str, Any] = {}
-    is_fail_step = isinstance(step.action, Fail)
-    if is_failure_step or is_fail_step:
+    is_failure_step = is_failure_step or isinstance(step.action, Fail)
+    if is_failure_step:
         look = {"shape": "octagon", "style": "filled", "color": _quoted(FAILURE)}
     elif is_choice(step):
         look = {"shape": "diamond", "style": "filled", "margin": _quoted("0.02")}
@@ -402,7 +402,7 @@ def _step_look(step: Step, is_failure_step: bool) -> dict[str, Any]:
         look["peripheries"] = "3"
     elif step.may_end:
         look["peripheries"] = "2"
-        if not (is_failure_step or is_fail_step):  # the outer border stands on the page, dark or light
+        if not is_failure_step:  # the outer border stands on the page, dark or light
             look["color"] = _quoted(LINE)
     return look
 

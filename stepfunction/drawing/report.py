@@ -405,8 +405,7 @@ class _Page:
 
     def _told(self, row: _Row) -> Iterator[str]:
         """Say what is special about a row, in a sentence each."""
-        record, step = row.record, row.step
-        counts = row.items
+        step, counts = row.step, row.items
         if counts is not None:
             stopped = counts.total - counts.succeeded - counts.failed
             said = [f"{_count(counts.total, 'item')}: {counts.succeeded:,} succeeded"]

@@ -193,7 +193,7 @@ def test_a_map_step_comes_back():
     [
         ("Early", ("action", "until"), "2020-01-01", "until .* has no time zone"),
         ("Early", ("action", "until"), "soon", "until .* cannot be 'soon'"),
-        ("Early", ("action", "until"), None, "not one of seconds and until"),
+        ("Early", ("action", "until"), None, "not one of its two times"),
         ("Late", ("action", "seconds"), -1, "seconds .* cannot be -1"),
         ("Soon", ("action", "seconds"), {}, "lacks .*seconds.function"),
         ("Refuse", ("action", "error"), 1, "action.error .* cannot be 1"),
