@@ -154,21 +154,19 @@ def test_many_steps_are_compared():
     assert "'Import_5_of_the_records' and 'Import_5_of_the_recrods'" in problem
 
 
-def waits(**seconds):
-    workflow = StepFunction("W").set_start_step(next(iter(seconds)))
-    for name, pause in seconds.items():
-        workflow.add_wait_step(name, pause, next_step=f"After_{name}")
-    for name, follower in zip(seconds, [*list(seconds)[1:], None]):
-        workflow.add_step(f"After_{name}", same, follower)
-    return workflow
+def waits(first, second):
+    workflow = StepFunction("W").set_start_step("Breather")
+    workflow.add_wait_step("Breather", first, next_step="Between")
+    workflow.add_step("Between", same, "Breether")
+    return workflow.add_wait_step("Breether", second)
 
 
 def test_waits_of_the_same_time_may_be_one_step():
-    assert len(found(waits(Breather=1, Breether=1))) == 1
+    assert len(found(waits(1, 1))) == 1
 
 
 def test_waits_of_other_times_are_two_steps():
-    assert found(waits(Breather=1, Breether=2)) == []
+    assert found(waits(1, 2)) == []
 
 
 @pytest.mark.parametrize(("key", "count"), [("rows", 1), ("columns", 0)])

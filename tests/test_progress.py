@@ -444,7 +444,11 @@ def progressed(done, total):
 
 @pytest.mark.parametrize(
     ("done", "total", "said"),
-    [(500, 1_000, "[━╸╺]+ +500 of 1,000"), (1_234, None, " 1,234 done"), (0, 0, " 0 of 0")],
+    [
+        (500, 1_000, "[━╸╺]+ +500 of 1,000"),
+        (1_234, None, " 1,234 done"),
+        (0, 0, " 0 of 0"),
+    ],
 )
 def test_a_terminal_shows_how_far_a_map_step_has_come(terminal, done, total, said):
     told = progressed(done, total)
