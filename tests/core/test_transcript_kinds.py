@@ -46,7 +46,7 @@ def giving(value):
 
 
 def order():
-    workflow = StepFunction("Order", on_failure="Sorry", max_steps=50, keep_history=9)
+    workflow = StepFunction("Order", on_failure="Sorry", max_steps=50)
     workflow.add_pass_step("Choose", branch=[(is_big, "Late")], next_step="Early")
     workflow.add_wait_step("Early", until=NEW_YEAR, next_step="Soon")
     workflow.add_wait_step("Soon", soon, next_step="New_Year")
@@ -137,8 +137,19 @@ def test_an_older_transcript_is_read(execution):
 
 def test_the_actions_come_back_with_what_pictures_tell_of_them(execution):
     copy = read_back(execution)
-    assert copy._graph.keep_history == 9
     assert copy.to_dot().replace("\\n", "") == execution.to_dot().replace("\\n", "")
+
+
+def test_how_much_a_history_keeps_comes_back():
+    workflow = StepFunction("Long", max_steps=50, keep_history=2)
+    workflow.add_step("Count", lambda n: n + 1, branch=[(is_big, "End")])
+    workflow.add_step("Count_On", same, "Count").add_step("End", same)
+    workflow.add_pass_step("Start", next_step="Count_On").set_start_step("Start")
+    execution = workflow.execute(10)
+    copy = read_back(execution)
+    assert copy._graph.keep_history == 2
+    assert [it.step for it in copy.history] == [it.step for it in execution.history]
+    assert [it.input for it in copy.history] == [it.input for it in execution.history]
 
 
 def test_a_condition_that_was_read_refuses_to_be_called(execution):
