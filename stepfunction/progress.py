@@ -45,8 +45,10 @@ class RichProgress:
     """A listener that shows on a terminal what runs.
 
     On a terminal: the steps that run with the time they have taken, those of nested
-    workflows indented below theirs, and for a parallel step a bar of its tasks. What
-    fails, and what is retried, is a line that stays, as is the end of the execution.
+    workflows indented below theirs, for a parallel step a bar of its tasks, and for a
+    map step one of its items, or how many have ended where nobody knows how many there
+    are. What fails, and what is retried, is a line that stays, as is the end of the
+    execution.
     Anywhere else, as in a file: a line for each step that ends, fails or is retried,
     without escape codes.
 
@@ -74,7 +76,10 @@ class RichProgress:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        what = event.kind.partition("_")[2]
+        subject, _, what = event.kind.partition("_")
+        if subject == "compensation":
+            self._take_compensation(event, what)
+            return
         if not event.path and event.step is None:
             if what == "started":
                 self._begin(event)
@@ -85,8 +90,13 @@ class RichProgress:
         if root is None or not _take(root, event, what) or event.step is None:
             return  # of a nested execution its step, or task, tells
         is_trouble = event.error is not None or event.pause is not None
-        is_end = event.task is None and what != "started"
+        is_end = event.task is None and what not in ("started", "progressed")
         if is_trouble or (is_end and root.is_plain):
+            self._print(root.workflow, event, what)
+
+    def _take_compensation(self, event: Event, what: str) -> None:
+        root = self._running.get(event.root_id)
+        if root is not None and (event.error is not None or root.is_plain):
             self._print(root.workflow, event, what)
 
     def _begin(self, event: Event) -> None:
@@ -208,19 +218,26 @@ class _Row:
     ended: int = 0  # of its tasks
     failed: int = 0
     retried: int = 0
+    done: int | None = None  # of the items of a map step
+    total: int | None = None
     nested: dict[_Key, _Run] = field(default_factory=dict)
 
     def bar(self) -> RenderableType:
-        if not self.tasks:
+        total = self.tasks if self.done is None else self.total
+        if not total:
             return ""
+        ended = self.ended if self.done is None else self.done
         return ProgressBar(  # of rich's own colours one looks like a failure
-            self.tasks, self.ended, _BAR_WIDTH, complete_style="cyan"
+            total, ended, _BAR_WIDTH, complete_style="cyan"
         )
 
     def note(self) -> Text:
         """Say what else is to be known of it."""
         parts = []
-        if self.tasks:
+        if self.done is not None:
+            rest = " done" if self.total is None else f" of {self.total:,}"
+            parts.append(Text(f"{self.done:,}{rest}"))
+        elif self.tasks:
             parts.append(Text(f"{self.ended} of {self.tasks}"))
         if self.failed:
             parts.append(Text(f"{self.failed} failed", "red"))
@@ -259,6 +276,9 @@ def _take(root: _Run, event: Event, what: str) -> bool:
 def _take_step(run: _Run, event: Event, name: str, what: str) -> None:
     if what == "started":
         run.step = _Row(name, event.time, len(event.tasks))
+    elif what == "progressed":
+        if run.step is not None:
+            run.step.done, run.step.total = event.done, event.total
     elif what != "retried":
         run.step = None
         run.ended += 1
@@ -285,6 +305,8 @@ def _line(workflow: str, event: Event, what: str) -> str:
     if event.step is not None:
         names.append(event.step if event.task is None else f"{event.step}.{event.task}")
     text = " / ".join(names)
+    if event.kind.startswith("compensation"):
+        text += " compensation"
     if what == "retried":
         text += f": attempt {len(event.attempts)} is followed by another"
         text += f" in {duration_text(event.pause or 0.0)}"

@@ -35,6 +35,10 @@ _Facts: TypeAlias = dict[str, str | int]
 class Tracing:
     """A listener that makes a span of each execution, step, task and attempt.
 
+    Of the items of a map step those have spans that failed or were tried again, or run
+    a workflow; the span of the step says how many have ended. What undoes a step or
+    task has a span too.
+
     The span of an execution is a child of the span that is current where
     ``execute()`` is called; that of a nested one is a child of its step's or task's.
     Attempts have spans of their own where there was more than one. What failed has
@@ -68,6 +72,9 @@ class Tracing:
 
     def __call__(self, event: Event) -> None:
         """Begin or end the span that an event is about."""
+        if event.kind.startswith("compensation"):
+            self._add_compensation(event)
+            return
         place = _place(event)
         subject, what = self._find(place), event.kind.partition("_")[2]
         if subject is not None and subject.execution_id != event.execution_id:
@@ -81,13 +88,31 @@ class Tracing:
             subject = self._begin(place, event, event.attempts[0].started)
         if subject is None or subject.is_ended:
             return
-        if what == "retried":
+        if what == "progressed":
+            subject.note("items_done", event.done or 0)
+            if event.total is not None:
+                subject.note("items_total", event.total)
+        elif what == "retried":
             subject.end_below(subject.since(event.time))
             self._add_attempts(subject, event.attempts)
         else:
             self._end(subject, event)
             if event.task is None:  # a task is kept, and so known to have ended
                 self._below(place).pop(place[-1], None)
+
+    def _add_compensation(self, event: Event) -> None:
+        """Make the span of what has undone something, in whatever is still open."""
+        place = _place(event)
+        around = (self._find(place[:length]) for length in range(1, len(place)))
+        is_open = [it for it in around if it is not None and not it.is_ended]
+        if not is_open:
+            return
+        facts = {**_facts(event), "stepfunction.kind": "compensation"}
+        name = event.step if event.task is None else f"{event.step}.{event.task}"
+        began = event.time - (event.duration or 0.0)
+        made = self._open(f"compensation {name}", facts, began, is_open[-1])
+        made.fail(event.outcome, event.error, made.since(event.time))
+        made.end(made.since(event.time))
 
     def _find(self, place: _Place) -> _Open | None:
         found, below = None, self._running

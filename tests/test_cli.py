@@ -162,6 +162,17 @@ def test_an_output_that_holds_itself_is_cut(run, script):
     assert (code, out.count("$repr")) == (0, 1)
 
 
+def test_counts_of_outcomes_are_printed_by_their_names(run, script):
+    name = script(
+        "from stepfunction import Outcome\n"
+        "def count(value):\n"
+        "    return {Outcome.SUCCEEDED: 998, Outcome.FAILED: 2}\n"
+        "w = StepFunction('W').add_step('A', count).set_start_step('A')\n"
+    )
+    code, out, _ = run("run", name)
+    assert (code, json.loads(out)) == (0, {"SUCCEEDED": 998, "FAILED": 2})
+
+
 def test_a_value_whose_repr_fails_does_not_fail_the_command(run, script):
     name = script(
         "class Shy:\n"

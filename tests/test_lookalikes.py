@@ -152,3 +152,27 @@ def test_many_steps_are_compared():
     names = [f"Import_{number}_of_the_records" for number in range(2_000)]
     (problem,) = found(chain(*names, "Import_5_of_the_recrods"))
     assert "'Import_5_of_the_records' and 'Import_5_of_the_recrods'" in problem
+
+
+def waits(first, second):
+    workflow = StepFunction("W").set_start_step("Breather")
+    workflow.add_wait_step("Breather", first, next_step="Between")
+    workflow.add_step("Between", same, "Breether")
+    return workflow.add_wait_step("Breether", second)
+
+
+def test_waits_of_the_same_time_may_be_one_step():
+    assert len(found(waits(1, 1))) == 1
+
+
+def test_waits_of_other_times_are_two_steps():
+    assert found(waits(1, 2)) == []
+
+
+@pytest.mark.parametrize(("key", "count"), [("rows", 1), ("columns", 0)])
+def test_map_steps_of_other_items_are_two_steps(key, count):
+    workflow = StepFunction("W").set_start_step("Resize_All")
+    workflow.add_map_step("Resize_All", contact, "rows", next_step="Between")
+    workflow.add_step("Between", same, "Resise_All")
+    workflow.add_map_step("Resise_All", contact, key)
+    assert len([it for it in found(workflow) if "differ in a letter" in it]) == count

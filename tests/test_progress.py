@@ -421,3 +421,72 @@ def test_without_rich_the_error_says_what_to_install():
         "ModuleNotFoundError: stepfunction.progress needs rich: install stepfunction "
         "with its extra 'rich', or the package rich"
     )
+
+
+class Telling:
+    """A listener that passes on, and after a kind of event tells others."""
+
+    def __init__(self, listener, kind, *others):
+        self.listener = listener
+        self.kind = kind
+        self.others = others
+
+    def __call__(self, event):
+        self.listener(event)
+        if event.kind == self.kind:
+            for facts in self.others:
+                self.listener(event._replace(**facts))
+
+
+def progressed(done, total):
+    return {"kind": "step_progressed", "done": done, "total": total}
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "said"),
+    [
+        (500, 1_000, "[━╸╺]+ +500 of 1,000"),
+        (1_234, None, " 1,234 done"),
+        (0, 0, " 0 of 0"),
+    ],
+)
+def test_a_terminal_shows_how_far_a_map_step_has_come(terminal, done, total, said):
+    told = progressed(done, total)
+    listener = Telling(terminal.progress, "step_started", told)
+    work = alone(lambda _: terminal.screen.wait_for(f"Only +{said}"))
+    work.execute(listeners=[listener])
+
+
+def test_a_file_gets_no_line_of_the_progress_of_a_map_step(file):
+    listener = Telling(file.progress, "step_started", progressed(1, 2))
+    alone(double).execute(1, listeners=[listener])
+    assert file.lines == ["Alone / Only succeeded in …", "Alone COMPLETED in …"]
+
+
+def test_items_that_fail_are_lines_and_are_counted(terminal):
+    failed = {"kind": "task_failed", "task": "17", "error": ValueError("no room left")}
+    told = progressed(5, 10), failed
+    listener = Telling(terminal.progress, "step_started", *told)
+    work = alone(lambda _: terminal.screen.wait_for("5 of 10, 1 failed"))
+    work.execute(listeners=[listener])
+    assert "Alone / Only.17 failed in …: ValueError: no room left" in terminal.lines
+
+
+def test_a_compensation_is_a_line_and_no_end_of_a_step(file):
+    done = {"kind": "compensation_succeeded", "step": "Pay", "duration": 0.5}
+    failed = {**done, "kind": "compensation_failed", "error": OSError("closed")}
+    listener = Telling(file.progress, "step_succeeded", done, failed)
+    alone(double).execute(1, listeners=[listener])
+    assert file.lines[1:3] == [
+        "Alone / Pay compensation succeeded in …",
+        "Alone / Pay compensation failed in …: OSError: closed",
+    ]
+
+
+def test_a_terminal_gets_a_line_of_a_compensation_that_failed(terminal):
+    done = {"kind": "compensation_succeeded", "step": "Pay", "duration": 0.5}
+    failed = {**done, "kind": "compensation_failed", "error": OSError("closed")}
+    listener = Telling(terminal.progress, "step_succeeded", done, failed)
+    alone(double).execute(1, listeners=[listener])
+    lines = [line for line in terminal.lines if "compensation" in line]
+    assert lines == ["Alone / Pay compensation failed in …: OSError: closed"]

@@ -15,7 +15,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from stragglers import Straggler, fan
 
 import stepfunction
-from stepfunction import RetryPolicy, StepExecutionError, StepFunction
+from stepfunction import (
+    Attempt,
+    Outcome,
+    RetryPolicy,
+    StepExecutionError,
+    StepFunction,
+)
 from stepfunction.tracing import Tracing
 
 PATIENT = RetryPolicy(max_attempts=3, interval=0, jitter=None)
@@ -533,3 +539,70 @@ def test_without_opentelemetry_the_error_says_what_to_install():
         "ModuleNotFoundError: stepfunction.tracing needs OpenTelemetry: install "
         "stepfunction with its extra 'otel', or the package opentelemetry-api"
     )
+
+
+class Telling:
+    """A listener that passes on, and after a kind of event tells others."""
+
+    def __init__(self, listener, kind, *others):
+        self.listener = listener
+        self.kind = kind
+        self.others = others
+
+    def __call__(self, event):
+        self.listener(event)
+        if event.kind == self.kind:
+            for facts in self.others:
+                self.listener(event._replace(**facts))
+
+
+def test_the_span_of_a_map_step_says_how_many_items_have_ended(traced):
+    told = [{"kind": "step_progressed", "done": n, "total": 9} for n in (4, 9)]
+    listener = Telling(traced.tracing, "step_started", *told)
+    alone(double).execute(1, listeners=[listener])
+    step = traced.one("step Only")
+    assert step.attributes["stepfunction.items_done"] == 9
+    assert step.attributes["stepfunction.items_total"] == 9
+    assert step.attributes["stepfunction.outcome"] == "SUCCEEDED"
+
+
+def test_an_item_that_failed_has_a_span_though_its_start_was_not_told(traced):
+    def tell(event):
+        traced.tracing(event)
+        if event.kind == "step_started":
+            error = ValueError("no room left")
+            attempt = Attempt(1, Outcome.FAILED, event.time, 0.001, error)
+            facts = {"outcome": Outcome.FAILED, "attempts": (attempt,), "error": error}
+            traced.tracing(event._replace(kind="task_failed", task="17", **facts))
+
+    alone(double).execute(1, listeners=[tell])
+    task = traced.one("task 17")
+    assert traced.parent(task).name == "step Only"
+    assert is_error(task)
+
+
+def test_an_item_that_never_began_has_no_span(traced):
+    cancelled = {"kind": "task_cancelled", "task": "9", "outcome": Outcome.CANCELLED}
+    listener = Telling(traced.tracing, "step_started", cancelled)
+    alone(double).execute(1, listeners=[listener])
+    assert [span.name for span in traced.spans] == ["execution Alone", "step Only"]
+
+
+def test_a_compensation_is_a_span_of_its_own(traced):
+    error = OSError("closed")
+    facts = {"kind": "compensation_failed", "error": error, "duration": 0.5}
+    facts |= {"outcome": Outcome.FAILED, "step": "Pay", "task": "card"}
+    listener = Telling(traced.tracing, "step_succeeded", facts)
+    alone(double).execute(1, listeners=[listener])
+    span = traced.one("compensation Pay.card")
+    assert traced.parent(span).name == "execution Alone"
+    assert span.attributes["stepfunction.kind"] == "compensation"
+    assert is_error(span)
+    assert traced.one("execution Alone").end_time is not None
+
+
+def test_a_fail_step_is_an_error_of_its_own_name(traced):
+    workflow = StepFunction("W").add_fail_step("Stop", "Refused", "too late")
+    traced.run(workflow.set_start_step("Stop"))
+    assert is_error(traced.one("step Stop"))
+    assert "Refused: too late" in traced.one("step Stop").status.description

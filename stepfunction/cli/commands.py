@@ -47,7 +47,7 @@ from stepfunction.core.errors import (
     TranscriptError,
     error_text,
 )
-from stepfunction.core.execution import Execution, Status, duration_text
+from stepfunction.core.execution import Execution, Outcome, Status, duration_text
 
 if TYPE_CHECKING:
     from stepfunction.core.events import Event, Listener
@@ -284,8 +284,10 @@ def plain(value: Any, depth: int = 0) -> Any:
     if type(value) is float:
         return value if isfinite(value) else {"$float": str(value)}
     if depth < _DEEPEST:
-        if isinstance(value, Mapping) and all(type(key) is str for key in value):
-            return {key: plain(part, depth + 1) for key, part in value.items()}
+        if isinstance(value, Mapping) and all(
+            type(key) in (str, Outcome) for key in value
+        ):
+            return {str(key): plain(part, depth + 1) for key, part in value.items()}
         if isinstance(value, list | tuple):
             return [plain(part, depth + 1) for part in value]
     try:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from os.path import commonprefix
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.calls import Call
 from stepfunction.core.graph import Graph, Step
 
@@ -116,11 +116,17 @@ def _stand_apart(one: Step, other: Step, graph: Graph) -> bool:
 
 
 def _deed(step: Step) -> object:
-    if isinstance(step.action, FanOut):
-        return tuple(step.action.tasks)
-    if isinstance(step.action, Call):
-        return step.action.name, repr(dict(step.action.params))
-    return step.action.name
+    """Give what tells a step from others by what it does, and to what."""
+    action, inputs = step.action, step.inputs
+    if isinstance(action, FanOut):
+        return tuple(action.tasks), inputs
+    if isinstance(action, MapItems):
+        return "each", _deed(step._replace(action=action.call)), repr(action.items)
+    if isinstance(action, Call):
+        return action.name, repr(dict(action.params)), inputs
+    if isinstance(action, Wait | Pass | Fail):
+        return repr(action)
+    return action.name, inputs
 
 
 def _are_mirrored(key: str, target: str, elsewhere: str) -> bool:

@@ -82,8 +82,8 @@ class Branch(NamedTuple):
             yield Arrow("branch", label_of(key), target)
         for target in self.targets:
             yield Arrow("branch", "", target)
-        for holds, target in self.conditions:
-            yield Arrow("branch", name_of(holds), target)
+        for number, (holds, target) in enumerate(self.conditions, 1):
+            yield Arrow("branch", _condition_name(holds, number), target)
 
     def unmatched(self, step: str, output: Any, target: Any) -> NoBranchMatchedError:
         """Give the error of an output that leads nowhere.
@@ -131,6 +131,12 @@ def _is_hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _condition_name(holds: Any, number: int) -> str:
+    """Give what stands at the arrow of a condition, of which a lambda has no name."""
+    name = name_of(holds)
+    return f"condition {number}" if name.endswith("<lambda>") else name
 
 
 def label_of(key: Any) -> str:

@@ -60,13 +60,13 @@ def log(event: Event) -> None:
 
     What fails is logged at ERROR with its traceback, where it is not the failure of
     something inside that has been logged already. Tasks that start and end well are
-    logged at DEBUG.
+    logged at DEBUG, and how far a map step has come.
     """
     import logging
 
     subject, _, what = event.kind.partition("_")
     level = _ENDINGS.get(what, "INFO" if event.error is None else "ERROR")
-    if subject == "task" and level == "INFO":
+    if what == "progressed" or (subject == "task" and level == "INFO"):
         level = "DEBUG"
     number = logging.getLevelName(level)
     if not logger().isEnabledFor(number):
@@ -87,6 +87,13 @@ def log(event: Event) -> None:
     )
 
 
+def progress_text(done: int | None, total: int | None) -> str:
+    """Say how far a map step has come."""
+    if total is None:
+        return f"{done or 0:,} item{'' if done == 1 else 's'} done"
+    return f"{done or 0:,} of {total:,} items done"
+
+
 def _text(event: Event, what: str) -> str:
     where = f"{event.workflow!r}"
     if event.step is not None:
@@ -95,6 +102,10 @@ def _text(event: Event, what: str) -> str:
         where = f"task {event.task!r} of {where}"
     if event.step is None:
         where = f"execution of {where}"
+    if event.kind.startswith("compensation"):
+        where = f"compensation of {where}"
+    if what == "progressed":
+        return f"{where}: {progress_text(event.done, event.total)}"
     if what == "started":
         return f"{where} started"
     if what == "retried":

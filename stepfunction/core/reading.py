@@ -7,20 +7,19 @@ Nothing that the text names is imported or called: exceptions come back as
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, NoReturn, cast
 
-from stepfunction.core.actions import FanOut
-from stepfunction.core.branch import Arrow, Branch
-from stepfunction.core.calls import Call
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.document import NUMBER, member, part, parts, pick
 from stepfunction.core.errors import (
+    FailStepError,
     ParallelStepExecutionError,
     RemoteError,
     RemoteTraceback,
     StepExecutionError,
-    StepFunctionError,
     TranscriptError,
 )
 from stepfunction.core.execution import (
@@ -31,8 +30,8 @@ from stepfunction.core.execution import (
     Status,
     Visit,
 )
-from stepfunction.core.graph import Graph, Step
-from stepfunction.core.results import TaskResults
+from stepfunction.core.outline import read_graphs
+from stepfunction.core.results import MapResults, TaskResults
 from stepfunction.core.transcript import FORMAT, OURS, VERSION
 
 
@@ -81,38 +80,11 @@ def from_document(document: Any) -> Execution:
     return _Reader(document).execution(document.get("execution"), "execution")
 
 
-class _Unperformed:
-    """Stands for a function of which nothing but the name was written."""
-
-    def __init__(self, name: str) -> None:
-        self.__qualname__ = name
-
-    def __repr__(self) -> str:
-        return f"<{self.__qualname__}, of which a transcript has the name alone>"
-
-    def __call__(self, *args: Any, **keywords: Any) -> NoReturn:
-        raise StepFunctionError(
-            f"{self.__qualname__} cannot be called: it was read from a transcript, "
-            "which has no more of it than the name"
-        )
-
-
-class _ReadStep(Step):
-    """A step that was read: it keeps its arrows, and not what they ask for."""
-
-    _arrows: tuple[Arrow, ...] = ()
-
-    def arrows(self) -> list[Arrow]:
-        return list(self._arrows)
-
-
 class _Reader:
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._graphs: list[Graph] = []
         self._errors: list[BaseException] = []
-        for index, it in enumerate(_get(document, "", "graphs", list)):
-            self._graphs.append(self._graph(it, f"graphs[{index}]"))
-        facts = _get(document, "", "errors", list)
+        self._graphs = read_graphs(part(document, "", "graphs", list))
+        facts = part(document, "", "errors", list)
         for index, it in enumerate(facts):
             self._errors.append(_new_error(it, f"errors[{index}]"))
         for index, it in enumerate(facts):
@@ -122,29 +94,33 @@ class _Reader:
     def execution(self, written: Any, at: str) -> Execution:
         """Read an execution."""
         execution = Execution.__new__(Execution)
-        number = _get(written, at, "graph", int | None)
-        timeout = _get(written, at, "timeout", _NUMBER | None)
+        number = part(written, at, "graph", int | None)
+        timeout = part(written, at, "timeout", NUMBER | None)
         error = self._error(written, at, "error")
-        started = _get(written, at, "started", _NUMBER)
+        started = part(written, at, "started", NUMBER)
         if not 0 <= started < _LATEST:
             raise TranscriptError(f"{at}.started of the transcript is no date")
         execution.__dict__.update(
-            workflow=_get(written, at, "workflow", str),
-            status=_member(Status, _get(written, at, "status", str), f"{at}.status"),
-            input=self._value(_get(written, at, "input", object), f"{at}.input"),
-            output=self._value(_get(written, at, "output", object), f"{at}.output"),
-            _id=_get(written, at, "id", str),
-            _graph=None if number is None else _pick(self._graphs, number, at, "graph"),
-            _journal=self._journal(_get(written, at, "steps", list), f"{at}.steps"),
+            workflow=part(written, at, "workflow", str),
+            status=member(Status, part(written, at, "status", str), f"{at}.status"),
+            input=self._value(part(written, at, "input", object), f"{at}.input"),
+            output=self._value(part(written, at, "output", object), f"{at}.output"),
+            _id=part(written, at, "id", str),
+            _graph=None if number is None else pick(self._graphs, number, at, "graph"),
+            _journal=self._journal(part(written, at, "steps", list), f"{at}.steps"),
             _first_failure=None,
             _began=0.0,
-            _ended=_get(written, at, "duration", _NUMBER),
+            _ended=part(written, at, "duration", NUMBER),
             _epoch=started,
             _timeout=inf if timeout is None else timeout,
-            _blame=self._blame(_get(written, at, "blame", dict | None), f"{at}.blame"),
+            _blame=self._blame(part(written, at, "blame", dict | None), f"{at}.blame"),
             _cancellation=Cancellation(),
             _audience=None,
             _is_live=False,
+            _undone=tuple(
+                self._undone(it, place)
+                for place, it in parts(written, at, "compensations")
+            ),
         )
         if error is not None:
             execution.error = error
@@ -156,43 +132,69 @@ class _Reader:
             place = f"{at}[{index}]"
             visit = self._visit(step, place, "step")
             result = visit.output if visit.error is None else visit.error
-            journal += (visit, _get(step, place, "ended", _NUMBER), result)
+            journal += (visit, part(step, place, "ended", NUMBER), result)
         return journal
 
     def _visit(self, written: Any, at: str, subject: str) -> Visit:
-        name = _get(written, at, subject, str)
-        outcome = _get(written, at, "outcome", str)
-        child = _get(written, at, "child", dict, None)
+        name = part(written, at, subject, str)
+        outcome = part(written, at, "outcome", str)
+        child = part(written, at, "child", dict, None)
+        given = None
+        if "input" in written:
+            given = (self._value(written["input"], f"{at}.input"),)
         attempts = [
             (
-                _member(Outcome, _get(it, place, "outcome", str), place),
-                _get(it, place, "began", _NUMBER),
-                _get(it, place, "ended", _NUMBER),
+                member(Outcome, part(it, place, "outcome", str), place),
+                part(it, place, "began", NUMBER),
+                part(it, place, "ended", NUMBER),
                 self._error(it, place, "error"),
             )
-            for place, it in _each(written, at, "attempts")
+            for place, it in parts(written, at, "attempts")
         ]
         tasks = [
-            self._visit(it, place, "task") for place, it in _each(written, at, "tasks")
+            self._visit(it, place, "task") for place, it in parts(written, at, "tasks")
         ]
         return Visit(
             name,
-            _member(Outcome, outcome, f"{at}.outcome"),
+            member(Outcome, outcome, f"{at}.outcome"),
             tuple(attempts),
             self._value(written.get("output"), f"{at}.output"),
             self._error(written, at, "error", None),
             tuple(tasks),
             None if child is None else self.execution(child, f"{at}.child"),
+            given,
         )
+
+    def _undone(self, written: Any, at: str) -> Visit:
+        """Read what a compensation did, as it is noted: of a task inside its step's."""
+        step = part(written, at, "step", str)
+        task = part(written, at, "task", str | None)
+        outcome = part(written, at, "outcome", str)
+        error = self._error(written, at, "error")
+        ended = (
+            member(Outcome, outcome, f"{at}.outcome"),
+            part(written, at, "began", NUMBER),
+            part(written, at, "ended", NUMBER),
+            error,
+        )
+        visit = Visit(
+            step if task is None else task,
+            ended[0],
+            (ended,),
+            self._value(part(written, at, "output", object), f"{at}.output"),
+            error,
+            given=(self._value(part(written, at, "input", object), f"{at}.input"),),
+        )
+        return visit if task is None else Visit(step, ended[0], tasks=(visit,))
 
     def _blame(self, written: Any, at: str) -> Blame | None:
         if written is None:
             return None
         error = self._error(written, at, "error")
-        names_step = _get(written, at, "names_step", bool)
+        names_step = part(written, at, "names_step", bool)
         if error is None or (names_step and not isinstance(error, StepExecutionError)):
             raise TranscriptError(f"{at} of the transcript names no error of a step")
-        return Blame(_get(written, at, "step", str), error, names_step)
+        return Blame(part(written, at, "step", str), error, names_step)
 
     def _value(self, written: Any, at: str) -> Any:
         if isinstance(written, list):
@@ -205,12 +207,12 @@ class _Reader:
         return {key: self._value(it, f"{at}.{key}") for key, it in written.items()}
 
     def _marked(self, mark: str, it: Any, at: str) -> Any:
-        if mark == "$repr" and isinstance(it, str):
-            return Omitted(it)
+        if mark in _PLAIN_MARKS:
+            value = _PLAIN_MARKS[mark](it)
+            if value is not None:
+                return value
         if mark == "$error" and type(it) is int:
-            return _pick(self._errors, it, at, "error")
-        if mark == "$float" and it in ("nan", "inf", "-inf"):
-            return float(it)
+            return pick(self._errors, it, at, "error")
         if mark == "$tuple" and isinstance(it, list):
             return tuple(self._value(it, at))
         if mark == "$dict" and isinstance(it, list):
@@ -218,12 +220,14 @@ class _Reader:
                 return {self._value(k, at): self._value(v, at) for k, v in it}
             except TypeError as error:
                 raise TranscriptError(f"{at} of the transcript: {error}") from None
-        if mark == "$results" and isinstance(it, list) and len(it) == 2:
+        if mark in ("$results", "$items") and isinstance(it, list) and len(it) == 2:
             results = self._value(it[0], at)
             failure = None if it[1] is None else self._marked("$error", it[1], at)
-            if isinstance(results, dict):
-                if isinstance(failure, ParallelStepExecutionError | None):
+            if isinstance(failure, ParallelStepExecutionError | None):
+                if mark == "$results" and isinstance(results, dict):
                     return TaskResults(results, failure)
+                if mark == "$items" and isinstance(results, list):
+                    return MapResults(results, failure)
         raise TranscriptError(
             f"{at} of the transcript is not a value that to_json() writes"
         )
@@ -231,14 +235,14 @@ class _Reader:
     def _error(
         self, written: Any, at: str, key: str, default: Any = ...
     ) -> BaseException | None:
-        number = _get(written, at, key, int | None, default)
+        number = part(written, at, key, int | None, default)
         if number is None:
             return None
-        return cast(BaseException, _pick(self._errors, number, at, key))
+        return cast(BaseException, pick(self._errors, number, at, key))
 
     def _link(self, error: BaseException, facts: Any, at: str) -> None:
         cause = self._error(facts, at, "cause")
-        trace = _get(facts, at, "traceback", str | None)
+        trace = part(facts, at, "traceback", str | None)
         if isinstance(error, StepExecutionError):
             # What it comes from is the step's own exception, and nothing before it.
             error.__dict__["_recorded_traceback"] = trace
@@ -247,151 +251,53 @@ class _Reader:
             remote.__cause__, cause = cause, remote
         error.__cause__ = cause
         if isinstance(error, ParallelStepExecutionError):
+            are_items = part(facts, at, "are_items", bool, False)
+            key = partial(_index, at=at) if are_items else str
             outcomes = {
-                task: _member(Outcome, it, f"{at}.outcomes.{task}")
-                for task, it in _get(facts, at, "outcomes", dict).items()
+                key(task): member(Outcome, it, f"{at}.outcomes.{task}")
+                for task, it in part(facts, at, "outcomes", dict).items()
             }
             results = {
-                task: self._value(it, f"{at}.results.{task}")
-                for task, it in _get(facts, at, "results", dict).items()
+                key(task): self._value(it, f"{at}.results.{task}")
+                for task, it in part(facts, at, "results", dict).items()
             }
-            errors = _get(facts, at, "errors", dict)
+            errors = part(facts, at, "errors", dict)
             failed = {
-                task: cast(BaseException, self._error(errors, f"{at}.errors", task))
+                key(task): cast(
+                    BaseException, self._error(errors, f"{at}.errors", task)
+                )
                 for task in errors
             }
             error.outcomes, error.results, error.errors = outcomes, results, failed
             error.args = (*error.args[:2], outcomes, results, failed)
 
-    def _graph(self, written: Any, at: str) -> Graph:
-        start = _get(written, at, "start", str)
-        steps = [self._step(it, place) for place, it in _each(written, at, "steps")]
-        table = {step.name: step for step in steps}
-        for step in steps:
-            for arrow in step.arrows():
-                if arrow.target not in table:
-                    raise TranscriptError(
-                        f"{at} of the transcript has an arrow to {arrow.target!r}, "
-                        "which is no step of it"
-                    )
-        if start not in table:
-            raise TranscriptError(f"{at}.start of the transcript is no step of it")
-        return Graph(
-            _get(written, at, "name", str),
-            start,
-            table,
-            (start, {}, 0),  # nothing here can be run
-            frozenset(map(str, _get(written, at, "failure_steps", list))),
-            _get(written, at, "max_steps", int | None),
-        )
 
-    def _step(self, written: Any, at: str) -> Step:
-        arrows = tuple(
-            Arrow(
-                cast(Any, _one_of(_get(it, place, "kind", str), _KINDS, place)),
-                _get(it, place, "label", str),
-                _get(it, place, "target", str),
-            )
-            for place, it in _each(written, at, "arrows")
-        )
-        follower = [arrow.target for arrow in arrows if arrow.kind == "next"]
-        branches = _get(written, at, "branches", bool)
-        retry = _get(written, at, "retry", str | None)
-        ends = _get(written, at, "ends", str | None)
-        step = _ReadStep(
-            _get(written, at, "name", str),
-            self._action(_get(written, at, "action", dict), f"{at}.action"),
-            next_step=follower[0] if follower else None,
-            branch=Branch(chooser=_Unperformed("a branch")) if branches else None,
-            retry=cast(Any, None if retry is None else Omitted(retry)),
-            executor=cast(Any, _get(written, at, "executor", str | None)),
-            timeout=_get(written, at, "timeout", _NUMBER | None),
-            heartbeat=_get(written, at, "heartbeat", _NUMBER | None),
-            ends=cast(Literal["completed", "failed"] | None, ends),
-        )
-        step._arrows = arrows
-        return step
-
-    def _action(self, written: Any, at: str) -> Any:
-        kind = _get(written, at, "kind", str)
-        _one_of(kind, ("call", "parallel", "workflow"), f"{at}.kind")
-        if kind == "call":
-            return Call(_Unperformed(_get(written, at, "function", str)))
-        if kind == "workflow":
-            return _pick(self._graphs, _get(written, at, "graph", int), at, "graph")
-        tolerated = _get(written, at, "tolerated", _NUMBER | None)
-        tasks = _get(written, at, "tasks", dict)
-        if not tasks:
-            raise TranscriptError(f"{at}.tasks of the transcript is empty")
-        return FanOut(
-            {
-                name: self._action(task, f"{at}.tasks.{name}")
-                for name, task in tasks.items()
-            },
-            _get(written, at, "stop_on_failure", bool),
-            inf if tolerated is None else tolerated,
-            _get(written, at, "max_workers", int | None),
-        )
-
-
-_NUMBER = int | float
-_NUMBERS = (_NUMBER, _NUMBER | None)
-_LARGEST = 1e300  # beyond which it may be infinite, or no float
 _LATEST = 253_402_300_800  # the end of the year 9999, beyond which there are no dates
-_KINDS = ("next", "branch", "failure")
 
 
-def _get(written: Any, at: str, key: str, kind: Any, default: Any = ...) -> Any:
-    """Give a part of what was written, if it is of its kind."""
-    place = f"{at}.{key}" if at else key
-    if not isinstance(written, dict):
-        raise TranscriptError(f"{at} of the transcript is {written!r:.60}, no object")
-    value = written.get(key, default)
-    if value is ...:
-        raise TranscriptError(f"the transcript lacks {place}")
-    if value is default:
-        return value
-    if (
-        not isinstance(value, kind)
-        or (isinstance(value, bool) and kind not in _ANY)
-        or (kind in _NUMBERS and value is not None and not abs(value) < _LARGEST)
-    ):
-        raise TranscriptError(f"{place} of the transcript cannot be {value!r:.60}")
-    return value
+# What stands for itself, without anything inside; None where it is no such thing.
+_PLAIN_MARKS: dict[str, Callable[[Any], Any]] = {
+    "$repr": lambda it: Omitted(it) if isinstance(it, str) else None,
+    "$float": lambda it: float(it) if it in ("nan", "inf", "-inf") else None,
+    "$outcome": lambda it: Outcome(it) if it in tuple(Outcome) else None,
+}
 
 
-_ANY = (bool, object)
-
-
-def _each(written: Any, at: str, key: str) -> list[tuple[str, Any]]:
-    items = _get(written, at, key, list, [])
-    return [(f"{at}.{key}[{index}]", item) for index, item in enumerate(items)]
-
-
-def _pick(table: list[Any], number: int, at: str, key: str) -> Any:
-    if not 0 <= number < len(table):
-        raise TranscriptError(f"{at}.{key} of the transcript: there is no {number}")
-    return table[number]
-
-
-def _member(kinds: Any, name: Any, at: str) -> Any:
-    return kinds(_one_of(name, tuple(kinds), at))
-
-
-def _one_of(value: Any, known: tuple[str, ...], at: str) -> Any:
-    if value not in known:
-        listed = ", ".join(known)
-        raise TranscriptError(
-            f"{at} of the transcript is {value!r:.60}, and none of {listed}"
-        )
-    return value
+def _index(task: str, at: str) -> Any:
+    """Give the index of an item, which is the key of it where it failed."""
+    if not task.isdecimal():
+        raise TranscriptError(f"{at} of the transcript has an item {task!r:.60}")
+    return int(task)
 
 
 def _new_error(facts: Any, at: str) -> BaseException:
-    name, text = _get(facts, at, "type", str), _get(facts, at, "text", str)
+    name, text = part(facts, at, "type", str), part(facts, at, "text", str)
+    if OURS.get(name) is FailStepError and "reason" in facts:
+        error = part(facts, at, "error", str)
+        return FailStepError(text, error, part(facts, at, "reason", str | None))
     if name not in OURS or "step" not in facts:  # which one from afar has lost
         return RemoteError(f"{name}: {text}" if text else name, name, text)
-    step = _get(facts, at, "step", str)
+    step = part(facts, at, "step", str)
     if OURS[name] is ParallelStepExecutionError:
         return ParallelStepExecutionError(text, step, {}, {}, {})
     ours: StepExecutionError = OURS[name](text, step)

@@ -2,7 +2,8 @@
 
 What is written is the journal in the open: the steps in their order, each with what
 came of it, its attempts, its tasks and the execution nested in it. A step's input is
-what the step before gave, a task's that of its step, so neither is said again.
+what the step before gave, a task's that of its step, so neither is said again; where it
+is another, as that of an item of a map step, it is written too.
 Exceptions and graphs, which are met in many places, stand in tables of their own.
 
 JSON has no more than texts, numbers, lists and objects. What else Python has is an
@@ -14,17 +15,20 @@ object with one key that begins with ``$``::
     {"$tuple": [value, …]}
     {"$dict": [[key, value], …]}    other keys than text, or one that begins with $
     {"$results": [dict, error]}     the results of a parallel step
+    {"$items": [list, error]}       the results of a map step
+    {"$outcome": "SUCCEEDED"}       an ``Outcome``
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any, TypeAlias
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import FanOut, MapItems
 from stepfunction.core.errors import (
+    FailStepError,
     ParallelStepExecutionError,
     RemoteError,
     RemoteTraceback,
@@ -35,11 +39,14 @@ from stepfunction.core.errors import (
 from stepfunction.core.execution import (
     Execution,
     Omitted,
+    Outcome,
+    StepRecord,
     Visit,
     as_visit,
 )
-from stepfunction.core.graph import Graph, Step
-from stepfunction.core.results import TaskResults
+from stepfunction.core.graph import Graph
+from stepfunction.core.outline import GraphWriter
+from stepfunction.core.results import MapResults, TaskResults
 
 FORMAT = "stepfunction.execution"
 VERSION = 1
@@ -52,10 +59,16 @@ Redact: TypeAlias = Callable[[Where, Any], Any]
 _LONGEST_REPR = 10_000
 _DEEPEST = 100  # containers in one another
 _MOST_BITS = 10_000  # Python reads no number of more than 4,300 digits
-# Errors that say which step failed, and so come back as what they were.
+# Errors that say which step failed, or how one ended it, and so come back as what they
+# were.
 OURS: dict[str, Any] = {
     f"{it.__module__}.{it.__qualname__}": it
-    for it in (StepExecutionError, ParallelStepExecutionError, StepLimitError)
+    for it in (
+        StepExecutionError,
+        ParallelStepExecutionError,
+        StepLimitError,
+        FailStepError,
+    )
 }
 
 
@@ -81,12 +94,16 @@ def to_document(execution: Execution, redact: Redact | None = None) -> dict[str,
 
 class _Writer:
     def __init__(self, redact: Redact | None) -> None:
-        self.graphs: list[dict[str, Any]] = []
         self.errors: list[dict[str, Any]] = []
+        self._graphs = GraphWriter()
         self._redact = redact
         self._found: list[tuple[BaseException, str]] = []  # and where it was met first
-        self._numbers: dict[int, int] = {}  # of exceptions and graphs, by id
+        self._numbers: dict[int, int] = {}  # of exceptions, by id
         self._open: set[int] = set()  # the containers around what is being written
+
+    @property
+    def graphs(self) -> list[dict[str, Any]]:
+        return self._graphs.graphs
 
     def execution(self, it: Execution, graph: Graph | None) -> dict[str, Any]:
         """Write an execution.
@@ -107,7 +124,7 @@ class _Writer:
             "started": it.started,
             "duration": _seconds(it.duration),
             "timeout": it._timeout if isfinite(it._timeout) else None,
-            "graph": None if graph is None else self._graph(graph),
+            "graph": None if graph is None else self._graphs.number(graph),
             "input": self._value((first, "input"), it.input),
             "steps": [
                 {
@@ -123,14 +140,33 @@ class _Writer:
             "error": self._error(last, it.error),
             "blame": None,
         }
+        undone = it.compensations
+        if undone:
+            written["compensations"] = [self._undone(one, it) for one in undone]
         if it._blame is not None:
             step, error, names_step = it._blame
             written["blame"] = {
                 "step": step,
                 "error": self._error(step, error),
-                "names_step": names_step and _is_ours(error),
+                "names_step": names_step and isinstance(error, StepExecutionError)
+                and _is_ours(error),
             }
         return written
+
+    def _undone(self, record: StepRecord, it: Execution) -> dict[str, Any]:
+        """Write what a compensation did; the output that it was given is its input."""
+        name = record.step if record.task is None else f"{record.step}.{record.task}"
+        began = (record.started or it.started) - it.started
+        return {
+            "step": record.step,
+            "task": record.task,
+            "outcome": record.outcome.value,
+            "input": self._value((name, "output"), record.input),
+            "output": self._value((name, "compensation"), record.output),
+            "error": self._error(name, record.error),
+            "began": _seconds(began),
+            "ended": _seconds(began + record.duration),
+        }
 
     def _visit(
         self, visit: Visit, step: str | None, zero: float, graph: Graph | None
@@ -138,6 +174,8 @@ class _Writer:
         """Write what a step did or, where its step is named, a task."""
         name = visit.name if step is None else f"{step}.{visit.name}"
         written: dict[str, Any] = {"outcome": visit.outcome.value}
+        if visit.given is not None:
+            written["input"] = self._value((name, "input"), visit.given[0])
         if visit.error is None:
             written["output"] = self._value((name, "output"), visit.output)
         else:
@@ -186,7 +224,9 @@ class _Writer:
             return {"$error": self._error(str(where[0]), value)}
         if kind is Omitted:
             return {"$repr": value.text}
-        if kind not in (dict, list, tuple, TaskResults):
+        if kind is Outcome:
+            return {"$outcome": value.value}
+        if kind not in (dict, list, tuple, TaskResults, MapResults):
             if self._redact is None or not isinstance(value, dict | list | tuple):
                 return {"$repr": _repr(value)}  # else its repr would tell it all
         if id(value) in self._open or len(self._open) >= _DEEPEST:
@@ -208,6 +248,16 @@ class _Writer:
                 pairs = {key: self._value((*where, key), value[key]) for key in value}
             failure = self._error(str(where[0]), value._failure)
             return {"$results": [self._mapping(where, pairs), failure]}
+        if isinstance(value, MapResults):
+            is_output = where[1:] == ("output",)
+            results = [
+                self._value(
+                    (f"{where[0]}.{index}", "output") if is_output else (*where, index),
+                    item,
+                )
+                for index, item in enumerate(value)
+            ]
+            return {"$items": [results, self._error(str(where[0]), value._failure)]}
         if isinstance(value, dict):
             return self._mapping(
                 where,
@@ -259,63 +309,28 @@ class _Writer:
         }
         if not _is_ours(error):
             return facts
+        if isinstance(error, FailStepError):
+            # What is hidden of the text is hidden of its parts.
+            is_open = text == text_of(error)
+            facts["error"] = error.error if is_open else text
+            facts["reason"] = error.cause if is_open else None
+            return facts
         assert isinstance(error, StepExecutionError)
         facts["step"] = error.step
         if isinstance(error, ParallelStepExecutionError):
-            facts["outcomes"] = {k: it.value for k, it in error.outcomes.items()}
+            # Of a map step the keys are indexes, and JSON has no such keys.
+            keys: Iterable[Any] = error.outcomes
+            facts["are_items"] = any(type(key) is int for key in keys)
+            facts["outcomes"] = {str(k): it.value for k, it in error.outcomes.items()}
             facts["results"] = {
-                task: self._value((f"{error.step}.{task}", "output"), result)
+                str(task): self._value((f"{error.step}.{task}", "output"), result)
                 for task, result in error.results.items()
             }
             facts["errors"] = {
-                task: self._error(f"{error.step}.{task}", failure)
+                str(task): self._error(f"{error.step}.{task}", failure)
                 for task, failure in error.errors.items()
             }
         return facts
-
-    def _graph(self, graph: Graph) -> int:
-        """Give a graph's place in the table, behind those that are nested in it."""
-        number = self._numbers.get(id(graph))
-        if number is not None:
-            return number
-        written = {
-            "name": graph.name,
-            "start": graph.start,
-            "max_steps": graph.max_steps,
-            "failure_steps": sorted(graph.failure_steps),
-            "steps": [self._step(step) for step in graph.table.values()],
-        }
-        number = self._numbers[id(graph)] = len(self.graphs)
-        self.graphs.append(written)
-        return number
-
-    def _step(self, step: Step) -> dict[str, Any]:
-        return {
-            "name": step.name,
-            "action": self._action(step.action),
-            "arrows": [arrow._asdict() for arrow in step.arrows()],
-            "branches": step.branch is not None,
-            "executor": _as_text(step.executor, lambda it: type(it).__qualname__),
-            "retry": _as_text(step.retry, repr),
-            "timeout": step.timeout,
-            "heartbeat": step.heartbeat,
-            "ends": step.ends,
-        }
-
-    def _action(self, action: Any) -> dict[str, Any]:
-        if isinstance(action, Graph):
-            return {"kind": "workflow", "graph": self._graph(action)}
-        if isinstance(action, FanOut):
-            return {
-                "kind": "parallel",
-                "tasks": {
-                    name: self._action(task) for name, task in action.tasks.items()
-                },
-                "stop_on_failure": action.stop_on_failure,
-                "tolerated": action.tolerated if isfinite(action.tolerated) else None,
-                "max_workers": action.max_workers,
-            }
-        return {"kind": "call", "function": action.name}
 
 
 def _name(entry: Any) -> str:
@@ -331,6 +346,8 @@ def _nested(graph: Graph | None, step: str, task: str | None) -> Graph | None:
     """Give the graph that a step, or a task of it, runs."""
     found = None if graph is None else graph.table.get(step)
     action: Any = None if found is None else found.action
+    if isinstance(action, MapItems):
+        action = action.call
     if task is not None and isinstance(action, FanOut):
         action = action.tasks.get(task)
     return action if isinstance(action, Graph) else None
@@ -347,12 +364,6 @@ def _repr(value: Any) -> str:
     if len(text) <= _LONGEST_REPR:
         return text
     return f"{text[:_LONGEST_REPR]}… ({len(text)} characters in all)"
-
-
-def _as_text(value: Any, text: Callable[[Any], str]) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    return value.text if isinstance(value, Omitted) else text(value)
 
 
 def _is_ours(error: BaseException) -> bool:

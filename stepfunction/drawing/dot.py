@@ -11,11 +11,17 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import Fail, FanOut, MapItems
 from stepfunction.core.branch import Arrow
-from stepfunction.core.calls import Call
 from stepfunction.core.errors import DrawingError
 from stepfunction.core.graph import Graph, Step
+from stepfunction.drawing.captions import (
+    captions,
+    inputs_of,
+    is_choice,
+    task_captions,
+)
+from stepfunction.drawing.crowds import crowded_targets, general_arrows
 from stepfunction.drawing.layout import has_layouter, laid_out, target_of
 from stepfunction.drawing.signs import (
     FAILURE,
@@ -91,12 +97,14 @@ class _Ends(NamedTuple):
         exit: The node that arrows come from.
         cluster: The cluster; None for a step that is a node.
         depth: About how many nodes it is high.
+        is_box: Whether an end of the workflow must be drawn beside it.
     """
 
     entry: str
     exit: str
     cluster: str | None
     depth: int = 1
+    is_box: bool = False
 
 
 class _Drawing:
@@ -154,13 +162,18 @@ class _Drawing:
             name: self._add_step(graph, step, container, trail, bool(columns))
             for name, step in graph.table.items()
         }
-        crowded = _crowded(graph)
+        crowded = crowded_targets(graph)
+        general = general_arrows(graph, crowded)
+        for arrow, text in general.items():
+            self._say(text, ends[arrow.target])
         for name, step in graph.table.items():
             taken = None if trail is None else trail.taken(name)
             for arrow in step.arrows():
                 is_taken = None if taken is None else arrow in taken
                 look = _arrow_look(arrow, is_taken)
                 if crowded.get(arrow.target, name) != name:
+                    if arrow in general and not is_taken:
+                        continue
                     if self._is_said(arrow, is_taken, ends[name]):
                         continue
                 if columns and columns[name] != columns[arrow.target]:
@@ -168,7 +181,13 @@ class _Drawing:
                         continue
                     look["constraint"] = "false"
                 self._connect(ends[name], ends[arrow.target], look)
-            if ends[name].cluster is not None and step.may_end:
+            for origin, parameters in inputs_of(step).items():
+                if columns and columns[name] != columns[origin]:
+                    self._say(f"{parameters} ← {shortened(origin)}", ends[name])
+                else:
+                    look = _input_look(parameters)
+                    self._connect(ends[origin], ends[name], look)
+            if ends[name].is_box and step.may_end:
                 mark = self._add_mark("end", "doublecircle", container)
                 is_taken = None if trail is None else trail.end == name
                 self._connect(ends[name], mark, _arrow_look(None, is_taken))
@@ -178,16 +197,20 @@ class _Drawing:
         """Say in its step's box where an arrow leads, if it is one of too many."""
         if arrow.kind != "failure" or is_taken:
             return False
-        box = self._boxes[ends.entry if ends.cluster is None else ends.cluster]
         asked = arrow.label or "on failure"
-        line = _quoted(f"{asked} → {shortened(arrow.target)}")[1:]
+        self._say(f"{asked} → {shortened(arrow.target)}", ends)
+        return True
+
+    def _say(self, text: str, ends: _Ends) -> None:
+        """Add a line to a step's box."""
+        box = self._boxes[ends.entry if ends.cluster is None else ends.cluster]
+        line = _quoted(text)[1:]
         said = box.get_label()[:-1]
         if ends.cluster is None:
             box.set_label(f"{said}\\n{line}")
         else:  # whose lines are left-aligned, each by its own end
             said = said.removesuffix("\\l")
             box.set_label(f"{said}\\l{line[:-1]}\\l\"")
-        return True
 
     def _add_step(
         self,
@@ -199,20 +222,28 @@ class _Drawing:
     ) -> _Ends:
         is_failure_step = step.name in graph.failure_steps
         note = None if trail is None else trail.note(step.name)
-        if is_folded and not isinstance(step.action, Call):
+        action: Any = step.action
+        is_map = isinstance(action, MapItems)
+        inner_graph = action.call if is_map else action
+        if is_folded and isinstance(inner_graph, Graph | FanOut):
             look = {**_step_look(step, is_failure_step), "peripheries": "3"}
             label, tooltip = _folded(step)
             return self._add_node(label, container, look, note, tooltip)
-        if isinstance(step.action, Graph):
-            inner = trail and trail.inside(step.name, None, step.action)
+        said = captions(step)
+        if isinstance(inner_graph, Graph):
+            inner = trail and trail.inside(step.name, None, inner_graph)
+            if trail is not None and is_map:
+                inner, which = trail.inside_item(step.name, inner_graph)
+                note = note and note._replace(lines=(*note.lines, which))
             return self._add_nested(
-                step.name, step.action, container, is_failure_step, note, inner
+                step.name, inner_graph, container, is_failure_step, note, inner, said
             )
-        if not isinstance(step.action, FanOut):
+        if not isinstance(action, FanOut):
             look = _step_look(step, is_failure_step)
-            return self._add_node(step.name, container, look, note)
-        cluster = self._new_cluster(step.name, is_failure_step, note)
-        tasks = self._add_tasks(step, step.action, cluster, is_failure_step, trail)
+            ends = self._add_node(step.name, container, look, note, said=said)
+            return ends._replace(is_box=is_map)
+        cluster = self._new_cluster(step.name, is_failure_step, note, said)
+        tasks = self._add_tasks(step, action, cluster, is_failure_step, trail)
         # Many tasks stand in rows, which arrows that are not drawn keep apart.
         columns = max(_MOST_IN_A_ROW, round(len(tasks) ** 0.5))
         for above, below in zip(tasks, tasks[columns:]):
@@ -227,6 +258,7 @@ class _Drawing:
             _middle(last).exit,
             cluster.get_name(),
             deepest + (len(tasks) - 1) // columns,
+            True,
         )
 
     def _add_tasks(
@@ -245,13 +277,15 @@ class _Drawing:
         for name in names:
             task = fan_out.tasks[name]
             note = None if trail is None else trail.note(step.name, name)
+            said = task_captions(step, name)
             if isinstance(task, Graph):
                 inner = trail and trail.inside(step.name, name, task)
-                drawn.append(
-                    self._add_nested(name, task, cluster, is_failure_step, note, inner)
+                ends = self._add_nested(
+                    name, task, cluster, is_failure_step, note, inner, said
                 )
             else:
-                drawn.append(self._add_node(name, cluster, look, note))
+                ends = self._add_node(name, cluster, look, note, said=said)
+            drawn.append(ends)
         for group in groups:
             stack = {**look, "peripheries": "3"}
             tooltip = listed(group.names, _MOST_NAMES)
@@ -268,22 +302,30 @@ class _Drawing:
         is_failure_step: bool,
         note: Note | None,
         trail: Trail | None,
+        said: Sequence[str],
     ) -> _Ends:
         label = name if name == graph.name else f"{name}: {graph.name}"
-        cluster = self._new_cluster(label, is_failure_step, note)
+        cluster = self._new_cluster(label, is_failure_step, note, said)
         ends = self._add_steps(graph, cluster, trail)
         container.add_subgraph(cluster)
         last = [
             ends[step.name].exit
             for step in graph.table.values()
-            if step.may_end and step.name not in graph.failure_steps
+            if step.may_end
+            and step.name not in graph.failure_steps
+            and not isinstance(step.action, Fail)
         ]
         start = ends[graph.start].entry
         depth = sum(end.depth for end in ends.values())
-        return _Ends(start, last[-1] if last else start, cluster.get_name(), depth)
+        exit = last[-1] if last else start
+        return _Ends(start, exit, cluster.get_name(), depth, True)
 
     def _new_cluster(
-        self, label: str, is_failure_step: bool, note: Note | None
+        self,
+        label: str,
+        is_failure_step: bool,
+        note: Note | None,
+        said: Sequence[str],
     ) -> Any:
         color = FAILURE if is_failure_step else LINE
         look: dict[str, Any] = {
@@ -295,7 +337,7 @@ class _Drawing:
             look.update(_CLUSTER_LOOKS[note.sign.name])
         cluster = self._pydot.Cluster(
             self._new_id(),
-            label=_quoted(label) if note is None else _left_aligned(label, note),
+            label=_left_aligned(label, said, note) if note or said else _quoted(label),
             tooltip=_quoted(label),
             labeljust="l",
             fontname=_quoted(_FONT),
@@ -313,15 +355,15 @@ class _Drawing:
         look: dict[str, Any],
         note: Note | None = None,
         tooltip: str | None = None,
+        said: Sequence[str] = (),
     ) -> _Ends:
         name = self._new_id()
         texts: dict[str, Any] = {
-            "label": _quoted(label),
+            "label": _quoted(_noted(label, said, note)),
             "tooltip": _quoted(tooltip or label),
         }
         if note is not None:
             look = {**look, **_NODE_LOOKS[note.sign.name]}
-            texts["label"] = _quoted(_noted(label, note))
         self._boxes[name] = node = self._pydot.Node(name, **texts, **look)
         container.add_node(node)
         return _Ends(name, name, None)
@@ -351,9 +393,14 @@ class _Drawing:
 
 def _step_look(step: Step, is_failure_step: bool) -> dict[str, Any]:
     look: dict[str, Any] = {}
+    is_failure_step = is_failure_step or isinstance(step.action, Fail)
     if is_failure_step:
         look = {"shape": "octagon", "style": "filled", "color": _quoted(FAILURE)}
-    if step.may_end:
+    elif is_choice(step):
+        look = {"shape": "diamond", "style": "filled", "margin": _quoted("0.02")}
+    if isinstance(step.action, MapItems):
+        look["peripheries"] = "3"
+    elif step.may_end:
         look["peripheries"] = "2"
         if not is_failure_step:  # the outer border stands on the page, dark or light
             look["color"] = _quoted(LINE)
@@ -381,23 +428,6 @@ def _columns(graph: Graph) -> dict[str, int]:
     return {name: depth // _ROWS for name, depth in depths.items()}
 
 
-def _crowded(graph: Graph) -> dict[str, str]:
-    """Give the failure steps that too many steps share, each with the last of these.
-
-    Arrows from all of them would push the steps aside.
-    """
-    origins: dict[str, list[str]] = {}
-    for step in graph.table.values():
-        for arrow in step.arrows():
-            if arrow.kind == "failure":
-                origins.setdefault(arrow.target, []).append(step.name)
-    return {
-        target: names[-1]
-        for target, names in origins.items()
-        if len(names) > _MOST_FAILURES_DRAWN
-    }
-
-
 def _folded(step: Step) -> tuple[str, str]:
     """Give a label, and a tooltip, for a step that has no room for what is inside."""
     if isinstance(step.action, FanOut):
@@ -405,8 +435,21 @@ def _folded(step: Step) -> tuple[str, str]:
         plural = "" if len(tasks) == 1 else "s"
         label = f"{step.name} ({len(tasks)} task{plural})"
         return label, f"{step.name}: {listed(tasks, _MOST_NAMES)}"
-    label = f"{step.name} (workflow {getattr(step.action, 'name', '')})"
+    each = " for each item" if isinstance(step.action, MapItems) else ""
+    label = f"{step.name} (workflow {getattr(step.action, 'name', '')}{each})"
     return label, label
+
+
+def _input_look(parameters: str) -> dict[str, Any]:
+    """Say how the arrow of a named input is drawn, which says nothing of the order."""
+    return {
+        "label": _quoted(f" {shortened(parameters)} "),
+        "fontsize": "9",
+        "style": "dotted",
+        "arrowhead": "vee",
+        "arrowsize": "0.5",
+        "constraint": "false",
+    }
 
 
 def _arrow_look(arrow: Arrow | None, is_taken: bool | None) -> dict[str, Any]:
@@ -433,12 +476,14 @@ def _arrow_look(arrow: Arrow | None, is_taken: bool | None) -> dict[str, Any]:
     return look
 
 
-def _noted(name: str, note: Note) -> str:
-    return "\n".join([shortened(name), *note.lines])
+def _noted(name: str, said: Sequence[str], note: Note | None) -> str:
+    if note is None:
+        return "\n".join([name, *said])
+    return "\n".join([shortened(name), *said, *filter(None, note.lines)])
 
 
-def _left_aligned(name: str, note: Note) -> str:
-    return _quoted(_noted(name, note) + "\n").replace("\\n", "\\l")
+def _left_aligned(name: str, said: Sequence[str], note: Note | None) -> str:
+    return _quoted(_noted(name, said, note) + "\n").replace("\\n", "\\l")
 
 
 def _titled(name: str, trail: Trail | None) -> str:
@@ -465,7 +510,6 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "&": "&amp;"}
 _MOST_IN_A_ROW = 8
 _MOST_IN_A_COLUMN, _ROWS = 60, 25
 _MOST_NAMES = 100
-_MOST_FAILURES_DRAWN = 6
 _ARROW_NOT_TAKEN = {"penwidth": "0.6", "arrowsize": "0.6"}
 
 

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from itertools import count
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import Fail, FanOut, MapItems
 from stepfunction.core.branch import Arrow
 from stepfunction.core.graph import Graph, Step
+from stepfunction.drawing.captions import (
+    captions,
+    inputs_of,
+    is_choice,
+    task_captions,
+)
+from stepfunction.drawing.crowds import crowded_targets, general_arrows
 from stepfunction.drawing.signs import FAILURE, LINE, UNREACHED, Sign, shortened, shown
 from stepfunction.drawing.trail import Group, Note, Trail
 
@@ -37,6 +45,7 @@ class _Flowchart:
         self._lines.append("flowchart TB")
         self._links = 0
         self._failures_taken: list[int] = []
+        self._inputs: list[int] = []
         self._looks: dict[str, str] = {}
         self._boxes: list[str] = []  # their classes, which must follow the boxes
         start = self._new_id()
@@ -56,52 +65,79 @@ class _Flowchart:
 
     def _add_steps(self, graph: Graph, trail: Trail | None) -> dict[str, str]:
         """Write the steps of a graph, and their arrows; give their ids by name."""
+        crowded = crowded_targets(graph)
+        general = general_arrows(graph, crowded)
         ids = {
-            name: self._add_step(graph, step, trail)
+            name: self._add_step(
+                graph,
+                step,
+                trail,
+                [text for arrow, text in general.items() if arrow.target == name],
+            )
             for name, step in graph.table.items()
         }
         for name, step in graph.table.items():
             taken = None if trail is None else trail.taken(name)
             for arrow in step.arrows():
                 is_taken = None if taken is None else arrow in taken
-                self._link(ids[name], ids[arrow.target], arrow, is_taken)
-            if isinstance(step.action, FanOut | Graph) and step.may_end:
+                is_said = arrow in general and crowded[arrow.target] != name
+                if is_taken or not is_said:
+                    self._link(ids[name], ids[arrow.target], arrow, is_taken)
+            for origin, parameters in inputs_of(step).items():
+                self._inputs.append(self._links)
+                # A circle at its end, for a failure's arrow is dotted too.
+                label = _escaped(shortened(parameters))
+                self._lines.append(f'{ids[origin]} -.-o|"{label}"| {ids[name]}')
+                self._links += 1
+            if isinstance(step.action, FanOut | MapItems | Graph) and step.may_end:
                 mark = self._new_id()
                 self._lines.append(f'{mark}(((" ")))')
                 is_taken = None if trail is None else trail.end == name
                 self._link(ids[name], mark, None, is_taken)
         return ids
 
-    def _add_step(self, graph: Graph, step: Step, trail: Trail | None) -> str:
+    def _add_step(
+        self, graph: Graph, step: Step, trail: Trail | None, general: Sequence[str]
+    ) -> str:
         name, action = step.name, step.action
         note = None if trail is None else trail.note(name)
-        if isinstance(action, Graph):
-            inner = trail and trail.inside(name, None, action)
-            return self._add_nested(name, action, note, inner)
+        said = [*captions(step), *general]
+        is_map = isinstance(action, MapItems)
+        inner_graph = action.call if isinstance(action, MapItems) else action
+        if isinstance(inner_graph, Graph):
+            inner = trail and trail.inside(name, None, inner_graph)
+            if trail is not None and is_map:
+                inner, which = trail.inside_item(name, inner_graph)
+                counted = note.lines[1:2] if note is not None else ()
+                said = [*said, *counted, *filter(None, [which])]
+            return self._add_nested(name, inner_graph, note, inner, said)
         if isinstance(action, FanOut):
-            return self._add_tasks(step, action, note, trail)
-        if name in graph.failure_steps:
-            return self._add_node(name, '{{"', '"}}', note)
-        if step.may_end:
-            return self._add_node(name, '[["', '"]]', note)
-        return self._add_node(name, '("', '")', note)
+            return self._add_tasks(step, action, note, trail, said)
+        left, right = _shape(step, name in graph.failure_steps)
+        return self._add_node(name, left, right, note, said)
 
     def _add_tasks(
-        self, step: Step, fan_out: FanOut, note: Note | None, trail: Trail | None
+        self,
+        step: Step,
+        fan_out: FanOut,
+        note: Note | None,
+        trail: Trail | None,
+        said: Sequence[str],
     ) -> str:
-        box = self._open_box(step.name, note)
+        box = self._open_box(step.name, note, said)
         names, groups = list(fan_out.tasks), list[Group]()
         if trail is not None:
             names, groups = trail.groups(step, fan_out)
         ids = []
         for name in names:
             task = fan_out.tasks[name]
-            said = None if trail is None else trail.note(step.name, name)
+            noted = None if trail is None else trail.note(step.name, name)
+            undo = task_captions(step, name)
             if isinstance(task, Graph):
                 inner = trail and trail.inside(step.name, name, task)
-                ids.append(self._add_nested(name, task, said, inner))
+                ids.append(self._add_nested(name, task, noted, inner, undo))
             else:
-                ids.append(self._add_node(name, '["', '"]', said))
+                ids.append(self._add_node(name, '["', '"]', noted, undo))
         for group in groups:
             ids.append(self._add_node(group.text, '["', '"]', group.note))
         for above, below in zip(ids, ids[_MOST_IN_A_ROW:]):
@@ -111,28 +147,41 @@ class _Flowchart:
         return box
 
     def _add_nested(
-        self, name: str, graph: Graph, note: Note | None, trail: Trail | None
+        self,
+        name: str,
+        graph: Graph,
+        note: Note | None,
+        trail: Trail | None,
+        said: Sequence[str],
     ) -> str:
         label = name if name == graph.name else f"{name}: {graph.name}"
-        box = self._open_box(label, note)
+        box = self._open_box(label, note, said)
         self._lines.append("direction TB")
         self._add_steps(graph, trail)
         self._lines.append("end")
         return box
 
-    def _open_box(self, name: str, note: Note | None) -> str:
+    def _open_box(self, name: str, note: Note | None, said: Sequence[str]) -> str:
         box = self._new_id()
         if note is not None:  # on one line: there is room for no more
             look = f"{note.sign.name}Box"
             self._looks[look] = _look(note.sign, is_box=True)
             self._boxes.append(f"class {box} {look}")
-            name, note = " ".join([shortened(name), *note.lines[:1]]), None
-        self._lines.append(f'subgraph {box}["{_label(name, note)}"]')
+            name = " ".join([shortened(name), *note.lines[:1]])
+        label = " · ".join([name, *said])
+        self._lines.append(f'subgraph {box}["{_escaped(label)}"]')
         return box
 
-    def _add_node(self, name: str, left: str, right: str, note: Note | None) -> str:
+    def _add_node(
+        self,
+        name: str,
+        left: str,
+        right: str,
+        note: Note | None,
+        said: Sequence[str] = (),
+    ) -> str:
         node = self._new_id()
-        line = f"{node}{left}{_label(name, note)}{right}"
+        line = f"{node}{left}{_label(name, note, said)}{right}"
         if note is not None:
             sign = note.sign
             self._looks[sign.name] = _look(sign)
@@ -160,12 +209,27 @@ class _Flowchart:
         if self._failures_taken:
             links = ",".join(map(str, self._failures_taken))
             self._lines.append(f"linkStyle {links} stroke:{FAILURE},stroke-width:3px")
+        if self._inputs:
+            links = ",".join(map(str, self._inputs))
+            self._lines.append(f"linkStyle {links} stroke:{LINE},stroke-width:1px")
 
 
-def _label(name: str, note: Note | None) -> str:
-    if note is None:
-        return _escaped(name)
-    return "<br>".join(map(_escaped, [shortened(name), *note.lines]))
+def _shape(step: Step, is_failure_step: bool) -> tuple[str, str]:
+    """Give what stands to the left and to the right of a step's label."""
+    if is_failure_step or isinstance(step.action, Fail):
+        return '{{"', '"}}'
+    if isinstance(step.action, MapItems):  # as tasks, and its end is drawn beside it
+        return '["', '"]'
+    if is_choice(step):
+        return '{"', '"}'
+    return ('[["', '"]]') if step.may_end else ('("', '")')
+
+
+def _label(name: str, note: Note | None, said: Sequence[str]) -> str:
+    lines = [name, *said]
+    if note is not None:
+        lines = [shortened(name), *said, *note.lines]
+    return "<br>".join(map(_escaped, lines))
 
 
 def _escaped(text: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from hashlib import sha256
 from html import escape
@@ -18,7 +19,9 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any, NamedTuple
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import FanOut, MapItems
+from stepfunction.core.branch import Arrow
+from stepfunction.core.calls import Call
 from stepfunction.core.errors import DrawingError
 from stepfunction.core.execution import (
     Execution,
@@ -37,7 +40,9 @@ from stepfunction.core.transcript import (
     traceback_of,
     type_name,
 )
+from stepfunction.drawing.captions import captions, inputs_of
 from stepfunction.drawing.dot import svg_for_notebook
+from stepfunction.drawing.items import ItemCounts, item_counts
 from stepfunction.drawing.layout import safe_file_name
 from stepfunction.drawing.signs import SIGNS, STATUS_MARKS, word
 from stepfunction.drawing.trail import trail_of
@@ -82,6 +87,8 @@ class _Row(NamedTuple):
         depth: How deep it is nested.
         path: The names that lead to it, its own last.
         follower: The row of the step that followed; None where none did.
+        step: What the graph says of its step; None where there is no graph.
+        is_undoing: Whether it tells of a compensation.
     """
 
     number: int
@@ -89,10 +96,20 @@ class _Row(NamedTuple):
     depth: int
     path: tuple[str, ...]
     follower: int | None
+    step: Step | None = None
+    is_undoing: bool = False
 
     @property
     def name(self) -> str:
         return self.path[-1]
+
+    @property
+    def is_step(self) -> bool:
+        return self.record.task is None and not self.is_undoing
+
+    @property
+    def items(self) -> ItemCounts | None:
+        return item_counts(self.record, self.step) if self.is_step else None
 
     @property
     def is_trouble(self) -> bool:
@@ -121,6 +138,7 @@ class _Page:
 
     def _add_rows(self, it: Execution, path: tuple[str, ...], depth: int) -> None:
         latest: int | None = None  # the row of the step before
+        graph: Graph | None = it._graph  # which a pickle leaves behind
         step_path: tuple[str, ...] = path
         for record in it.history:
             is_step = record.task is None
@@ -129,11 +147,20 @@ class _Page:
                 if latest is not None:
                     self._rows[latest] = self._rows[latest]._replace(follower=number)
                 latest, step_path = number, (*path, record.step)
-            own_path = step_path if is_step else (*step_path, str(record.task))
+            step = None if graph is None else graph.table.get(record.step)
+            name = _task_name(record, step)
+            own_path = step_path if is_step else (*step_path, name)
             own_depth = depth if is_step else depth + 1
-            self._rows.append(_Row(number, record, own_depth, own_path, None))
+            self._rows.append(_Row(number, record, own_depth, own_path, None, step))
             if record.child is not None:
                 self._add_rows(record.child, own_path, own_depth + 1)
+        for record in it.compensations:
+            step = None if graph is None else graph.table.get(record.step)
+            name = f"undo {record.step}"
+            if record.task is not None:
+                name += f" / {_task_name(record, step)}"
+            row = _Row(len(self._rows), record, depth, (*path, name), None, step, True)
+            self._rows.append(row)
 
     def _find_culprits(self) -> tuple[int, ...]:
         """Give the rows from the step that failed to what made it fail."""
@@ -143,14 +170,18 @@ class _Page:
         found = [
             row.number
             for row in self._rows
-            if row.path == (blame.step,) and row.record.error is blame.error
+            if row.path == (blame.step,)
+            and row.record.error is blame.error
+            and not row.is_undoing
         ][-1:]
         while found:
             top = self._rows[found[-1]]
             inner = [
                 row
                 for row in self._rows[top.number + 1 :]
-                if row.path[:-1] == top.path and row.record.error is not None
+                if row.path[:-1] == top.path
+                and row.record.error is not None
+                and not row.is_undoing
             ]
             if not inner:
                 break
@@ -191,16 +222,24 @@ class _Page:
         mark = STATUS_MARKS.get(it.status, "…")
         kind = it.status.lower()
         began = datetime.fromtimestamp(it.started, timezone.utc)
-        steps = sum(row.record.task is None for row in self._rows)
-        tasks = len(self._rows) - steps
+        steps = sum(row.is_step for row in self._rows)
+        undone = [row.record for row in self._rows if row.is_undoing]
+        items = sum(row.items.total for row in self._rows if row.items is not None)
+        tasks = sum(
+            row.record.task is not None
+            and not (row.is_undoing or _is_item(row.record, row.step))
+            for row in self._rows
+        )
         failed = sum(row.record.error is not None for row in self._rows)
         when = f"{began:%Y-%m-%d %H:%M:%S} UTC"
         ran = _count(steps, "step") + (f", {_count(tasks, 'task')}" if tasks else "")
+        ran += f", {_count(items, 'item')}" if items else ""
         facts = [
             ("Started", f'<time datetime="{began.isoformat()}">{when}</time>'),
             ("Took", duration_text(it.duration)),
             ("Ran", ran),
             ("Failures", f"{failed:,}"),
+            *([("Undone", _undone_text(undone))] if undone else []),
             ("Execution", f"<code>{escape(it.id)}</code>"),
         ]
         listed = "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts)
@@ -253,8 +292,8 @@ class _Page:
             if row is not None:
                 name = f'<a href="#r{row.number}">{name}</a>'
             arrows = "<br>".join(
-                f"{escape(_arrow_text(kind, label))} → {_said(target)}"
-                for kind, label, target in step.arrows()
+                f"{escape(_arrow_text(step, arrow))} → {_said(arrow.target)}"
+                for arrow in step.arrows()
             )
             cells = (name, ended, _action_text(step), arrows or "the end")
             lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells))
@@ -301,6 +340,9 @@ class _Page:
         classes += " trouble" if row.is_trouble else ""
         is_open = " open" if row.number in self._culprits[-1:] else ""
         facts = []
+        counts = row.items
+        if counts is not None:
+            facts.append(counts.text)
         if len(record.attempts) > 1:
             facts.append(_count(len(record.attempts), "attempt"))
         if row.is_trouble:
@@ -349,14 +391,35 @@ class _Page:
         parts = [f'<p class="said">{" · ".join(facts)}</p>']
         if len(row.path) > 1:
             parts.append(f'<p class="said">in {_said(" → ".join(row.path[:-1]))}</p>')
+        parts += (f'<p class="said">{escape(text)}</p>' for text in self._told(row))
         if len(record.attempts) > 1:
             parts.append(self._attempts(record))
-        parts.append(self._value("Input", record.input))
+        title = "Output that is undone" if row.is_undoing else "Input"
+        parts.append(self._value(title, record.input))
         if record.error is None:
-            parts.append(self._value("Output", record.output))
+            title = "What undoing returned" if row.is_undoing else "Output"
+            parts.append(self._value(title, record.output))
         else:
             parts.append(self._error(record.error, row.number))
         return "".join(parts)
+
+    def _told(self, row: _Row) -> Iterator[str]:
+        """Say what is special about a row, in a sentence each."""
+        step, counts = row.step, row.items
+        if counts is not None:
+            stopped = counts.total - counts.succeeded - counts.failed
+            said = [f"{_count(counts.total, 'item')}: {counts.succeeded:,} succeeded"]
+            said += [f"{counts.failed:,} failed"] if counts.failed else []
+            said += [f"{stopped:,} stopped"] if stopped else []
+            below = sum(it.path[:-1] == row.path for it in self._rows)
+            said += [f"{below:,} have rows of their own"] * (below < counts.total)
+            yield ", ".join(said)
+        if step is None or not row.is_step:
+            return
+        if captions(step):
+            yield " · ".join(captions(step))
+        for origin, parameters in inputs_of(step).items():
+            yield f"{parameters} from {origin}"
 
     def _attempts(self, record: StepRecord) -> str:
         lines = "".join(
@@ -457,9 +520,10 @@ def _ended(record: StepRecord) -> float:
     return float("inf") if record.started is None else record.started + record.duration
 
 
-def _arrow_text(kind: str, label: str) -> str:
-    said = {"next": "then", "branch": "on", "failure": "on failure"}[kind]
-    return f"{said} {label}".strip()
+def _arrow_text(step: Step, arrow: Arrow) -> str:
+    asks = "if" if step.branch is not None and step.branch.conditions else "on"
+    said = {"next": "then", "branch": asks, "failure": "on failure"}[arrow.kind]
+    return f"{said} {arrow.label}".strip()
 
 
 def _action_text(step: Step) -> str:
@@ -467,9 +531,30 @@ def _action_text(step: Step) -> str:
         tasks = list(step.action.tasks)
         shown = ", ".join(map(_said, tasks[:10])) + (" …" * (len(tasks) > 10))
         return f"{_count(len(tasks), 'task')} in parallel: {shown}"
-    if isinstance(step.action, Graph):
-        return f"workflow {_said(step.action.name)}"
-    return f"<code>{escape(getattr(step.action, 'name', ''))}</code>"
+    said = escape(", ".join(captions(step)))
+    action = step.action.call if isinstance(step.action, MapItems) else step.action
+    if isinstance(action, Graph):
+        name = f"workflow {_said(action.name)}"
+        return f"{name}, {said}" if said else name
+    if not isinstance(action, Call):
+        return said or escape(action.name)
+    name = f"<code>{escape(action.name)}</code>"
+    return f"{name}, {said}" if said else name
+
+
+def _is_item(record: StepRecord, step: Step | None) -> bool:
+    is_of_map = step is not None and isinstance(step.action, MapItems)
+    return is_of_map and record.task is not None
+
+
+def _task_name(record: StepRecord, step: Step | None) -> str:
+    return f"item {record.task}" if _is_item(record, step) else str(record.task)
+
+
+def _undone_text(undone: list[StepRecord]) -> str:
+    failed = sum(record.error is not None for record in undone)
+    done = f"{len(undone) - failed:,}"
+    return f"{done}, {failed:,} not" if failed else done
 
 
 class _Text(NamedTuple):
@@ -487,7 +572,8 @@ def _value_text(value: Any, most: int) -> str:
         return value if "\n" in value else repr(value[: most + 1])
     if isinstance(value, Omitted):
         return value.text
-    return pformat(_trimmed(value, [most]), width=_WIDTH, sort_dicts=False)
+    trimmed = _trimmed(value, [most])
+    return pformat(trimmed, width=_WIDTH, compact=True, sort_dicts=False)
 
 
 def _trimmed(value: Any, room: list[int]) -> Any:

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import Fail, FanOut
 from stepfunction.core.branch import Arrow, label_of
-from stepfunction.core.errors import DrawingError, causes
+from stepfunction.core.errors import DrawingError, FailStepError, causes
 from stepfunction.core.execution import (
     Execution,
     Outcome,
@@ -18,6 +18,7 @@ from stepfunction.core.execution import (
 )
 from stepfunction.core.graph import Graph, Step
 from stepfunction.core.transcript import type_name
+from stepfunction.drawing.items import ItemCounts, item_counts
 from stepfunction.drawing.signs import (
     SIGNS,
     STATUS_MARKS,
@@ -81,6 +82,7 @@ class Trail:
         self._tasks: dict[str, dict[str | None, StepRecord]] = {}
         self._visits: Counter[str] = Counter()
         self._taken: dict[str, set[Arrow]] = {}
+        self._undone: dict[str, list[StepRecord]] = {}
         if execution is not None:
             self._follow(execution)
 
@@ -100,6 +102,8 @@ class Trail:
             if step is not None and record.next_step is not None:
                 taken = _arrow_taken(step, record)
                 self._taken.setdefault(name, set()).update(taken)
+        for record in execution.compensations:
+            self._undone.setdefault(record.step, []).append(record)
         self.began = bool(self._records)
         has_ended = status in (Status.COMPLETED, Status.FAILED)
         if self.began and has_ended and not execution._is_unhandled:
@@ -114,6 +118,18 @@ class Trail:
         record = self._record(step, task)
         child = None if record is None else record.child
         return Trail(graph, child)
+
+    def inside_item(self, step: str, graph: Graph) -> tuple[Trail, str]:
+        """Give what was left on the workflow that a map step runs for each item.
+
+        It is that of the first item that did not succeed, else of the first; with it
+        goes what tells which.
+        """
+        tasks = [it for it in self._tasks.get(step, {}).values() if it.child]
+        tasks.sort(key=lambda record: record.outcome is _SUCCEEDED)
+        if not tasks:
+            return Trail(graph, None), ""
+        return Trail(graph, tasks[0].child), f"below: item {tasks[0].task}"
 
     def note(self, step: str, task: str | None = None) -> Note:
         """Say what became of a step, or of a task of a parallel step."""
@@ -134,12 +150,36 @@ class Trail:
         # As in "✓ 3 ms": a sign needs no point between it and what follows.
         first = " ".join(facts[:2]) if outcome is _SUCCEEDED else " · ".join(facts[:2])
         lines = [" · ".join([first, *facts[2:]])]
-        failed = self._failed_tasks(step) if task is None else ""
+        counts = item_counts(record, self.graph.table.get(step))
+        failed = self._failed_tasks(step, counts) if task is None else ""
+        if counts is not None:
+            lines.append(counts.text)
         if failed:
             lines.append(failed)
-        elif record.error is not None and outcome is not Outcome.CANCELLED:
+        elif self._is_news(record):
             lines.append(_error_name(record.error))
+        lines += self._undoing(step, task)
         return Note(sign, tuple(lines))
+
+    def _is_news(self, record: StepRecord) -> bool:
+        """Tell whether the name of what failed is to be said: a fail step has it."""
+        step = self.graph.table.get(record.step)
+        if step is not None and isinstance(step.action, Fail):
+            return False
+        return record.error is not None and record.outcome is not Outcome.CANCELLED
+
+    def _undoing(self, step: str, task: str | None) -> Iterator[str]:
+        """Say what compensations did of a step, with all its tasks, or of a task."""
+        records = self._undone.get(step, [])
+        if task is not None:
+            records = [record for record in records if record.task == task]
+        errors = [record.error for record in records if record.error is not None]
+        done = len(records) - len(errors)
+        if done:
+            yield "↺ undone" if len(records) == 1 else f"↺ {done:,} undone"
+        if errors:
+            count = "" if len(records) == 1 else f"{len(errors):,} "
+            yield f"✗ {count}not undone: {_error_name(errors[0])}"
 
     def groups(self, step: Step, fan_out: FanOut) -> tuple[list[str], list[Group]]:
         """Say which tasks to draw by themselves, and which boxes stand for the rest.
@@ -174,16 +214,19 @@ class Trail:
             return self._records.get(step)
         return self._tasks.get(step, {}).get(task)
 
-    def _failed_tasks(self, step: str) -> str:
+    def _failed_tasks(self, step: str, counts: ItemCounts | None) -> str:
         tasks = self._tasks.get(step, {})
         failed = [
-            f"{shortened(record.task or '')} ({_error_name(record.error)})"
+            f"{_task_name(record, counts)} ({_error_name(record.error)})"
             for record in tasks.values()
             if record.error is not None and record.outcome not in _DULL
         ]
         if not failed:
             return ""
-        return f"{len(failed)} of {len(tasks)} failed: {listed(failed, _MOST_NAMES)}"
+        names = listed(failed, _MOST_NAMES)
+        if counts is not None:  # of whose items not all have a record
+            return f"{counts.failed:,} failed: {names}"
+        return f"{len(failed)} of {len(tasks)} failed: {names}"
 
 
 # Tasks that ended so are not drawn each by itself where there are many.
@@ -243,10 +286,15 @@ def trail_on(graph: Graph, execution: Execution) -> Trail:
 
 
 def _arrow_taken(step: Step, record: StepRecord) -> list[Arrow]:
-    """Give the arrow that led on, as a list of one; none where it is not there."""
+    """Give the arrow that led on, as a list of one; none where it is not there.
+
+    Of conditions that lead to the same step it gives all.
+    """
     failed = record.error is not None
     arrows = [arrow for arrow in step.arrows() if (arrow.kind == "failure") is failed]
     found = [arrow for arrow in arrows if arrow.target == record.next_step]
+    if step.branch is not None and step.branch.conditions and not failed:
+        return found  # to tell which of several held is to call them again
     if len(found) > 1:
         found = [arrow for arrow in _asked_for(step, record, arrows) if arrow in found]
     return found[:1]
@@ -281,7 +329,14 @@ def _error_name(error: BaseException | None) -> str:
     if error is None:
         return ""
     *_, first = causes(error)
+    if isinstance(first, FailStepError):
+        return shortened(first.error)
     return _class_name(first)
+
+
+def _task_name(record: StepRecord, counts: ItemCounts | None) -> str:
+    name = shortened(record.task or "")
+    return name if counts is None else f"item {name}"
 
 
 def _class_name(error: BaseException) -> str:

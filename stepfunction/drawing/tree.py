@@ -6,13 +6,15 @@ An arrow is written out where it leads elsewhere than to the next line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from stepfunction.core.actions import FanOut
+from stepfunction.core.actions import FanOut, MapItems
 from stepfunction.core.branch import Arrow
 from stepfunction.core.executors import is_object
 from stepfunction.core.graph import Graph, Step
+from stepfunction.drawing.captions import captions, inputs_of, task_captions
+from stepfunction.drawing.crowds import crowded_targets, general_arrows
 
 
 class _Line(NamedTuple):
@@ -43,10 +45,11 @@ def _drawn(lines: list[_Line], indent: str) -> Iterator[str]:
 def _steps(graph: Graph) -> list[_Line]:
     steps = sorted(_in_order(graph), key=lambda it: it.name in graph.failure_steps)
     followers = [*(step.name for step in steps[1:]), None]
+    general = general_arrows(graph, crowded_targets(graph))
     return [
         _Line(
-            _described(shown(step.name), _facts(graph, step)),
-            [*_inside(step), *_arrows(step, follower)],
+            _described(shown(step.name), _facts(graph, step, general)),
+            [*_inputs(step), *_inside(step), *_arrows(step, follower, general)],
         )
         for step, follower in zip(steps, followers)
     ]
@@ -79,12 +82,15 @@ def _described(name: str, facts: Iterator[str]) -> str:
     return f"{name}  ({listed})" if listed else name
 
 
-def _facts(graph: Graph, step: Step) -> Iterator[str]:
-    is_parallel = isinstance(step.action, FanOut)
-    if isinstance(step.action, Graph):
-        yield f"workflow {shown(step.action.name)}"
-    if is_parallel:
+def _facts(graph: Graph, step: Step, general: Mapping[Arrow, str]) -> Iterator[str]:
+    action = step.action
+    is_parallel = isinstance(action, FanOut | MapItems)
+    inner = action.call if isinstance(action, MapItems) else action
+    if isinstance(inner, Graph):
+        yield f"workflow {shown(inner.name)}"
+    if isinstance(action, FanOut):
         yield "parallel"
+    yield from map(shown, captions(step))
     if is_object(step.executor):
         yield f"on {type(step.executor).__name__}"
     elif step.executor == "process":
@@ -97,24 +103,35 @@ def _facts(graph: Graph, step: Step) -> Iterator[str]:
         yield f"at most {step.timeout:g} s"
     if step.name in graph.failure_steps:
         yield "failure step"
+    yield from (shown(it) for arrow, it in general.items() if arrow.target == step.name)
     if step.next_step is None and step.branch is None:
         yield "end"
 
 
 def _inside(step: Step) -> Iterator[_Line]:
-    if isinstance(step.action, Graph):
-        yield from _steps(step.action)
+    inner = step.action.call if isinstance(step.action, MapItems) else step.action
+    if isinstance(inner, Graph):
+        yield from _steps(inner)
     if isinstance(step.action, FanOut):
         for name, task in step.action.tasks.items():
+            facts = list(map(shown, task_captions(step, name)))
             if isinstance(task, Graph):
-                text = f"task {shown(name)}  (workflow {shown(task.name)})"
-                yield _Line(text, _steps(task))
-            else:
-                yield _Line(f"task {shown(name)}", [])
+                facts = [f"workflow {shown(task.name)}", *facts]
+            below = _steps(task) if isinstance(task, Graph) else []
+            yield _Line(_described(f"task {shown(name)}", iter(facts)), below)
 
 
-def _arrows(step: Step, follower: str | None) -> Iterator[_Line]:
+def _inputs(step: Step) -> Iterator[_Line]:
+    for origin, parameters in inputs_of(step).items():
+        yield _Line(f"{shown(parameters)} ← {shown(origin)}", [])
+
+
+def _arrows(
+    step: Step, follower: str | None, general: Mapping[Arrow, str]
+) -> Iterator[_Line]:
     for arrow in step.arrows():
+        if arrow in general:  # which its failure step says
+            continue
         if arrow.kind != "next" or arrow.label or arrow.target != follower:
             yield _Line(f"{_condition(arrow)} → {shown(arrow.target)}", [])
 

@@ -11,12 +11,14 @@ from contextlib import suppress
 import pytest
 
 from stepfunction import (
+    Event,
     ProcessLanes,
     RetryPolicy,
     StepFunction,
     StepFunctionError,
 )
 from stepfunction.core import events as events_module
+from stepfunction.core.logger import log
 
 TOOK = r"[\d.]+ m?s"
 
@@ -425,3 +427,43 @@ def test_what_is_set_up_before_an_execution_is_heard():
     )
     assert err.count("ERROR:stepfunction:") == 2
     assert err.count("Traceback (most recent call last):") == 2
+
+
+def told(caplog, **facts):
+    event = Event(facts.pop("kind"), 0.0, "r", "e", "W", step="A", **facts)
+    with caplog.at_level(logging.DEBUG, logger="stepfunction"):
+        log(event)
+    (record,) = caplog.records
+    return record.levelname, record.getMessage(), record.exc_info
+
+
+@pytest.mark.parametrize(
+    ("done", "total", "said"),
+    [(500, 1000, "500 of 1,000 items done"), (1, None, "1 item done")],
+)
+def test_how_far_a_map_step_has_come_is_logged_at_debug(caplog, done, total, said):
+    found = told(caplog, kind="step_progressed", done=done, total=total)
+    assert found == ("DEBUG", f"step 'A' of 'W': {said}", None)
+
+
+def test_a_compensation_that_succeeded_is_logged_at_info(caplog):
+    found = told(caplog, kind="compensation_succeeded", task="t", duration=2.0)
+    what = "compensation of task 't' of step 'A' of 'W'"
+    assert found == ("INFO", f"{what} succeeded in 2 s", None)
+
+
+def test_a_compensation_that_failed_is_logged_at_error_with_its_traceback(caplog):
+    error = OSError("closed")
+    level, text, trace = told(
+        caplog, kind="compensation_failed", duration=2.0, error=error
+    )
+    assert level == "ERROR"
+    assert text == "compensation of step 'A' of 'W' failed in 2 s: OSError: closed"
+    assert trace[1] is error
+
+
+def test_a_fail_step_is_logged_as_the_failure_that_it_is(logged):
+    workflow = StepFunction("W").add_fail_step("Stop", "Refused", "too late")
+    levels = dict(map(reversed, logged(workflow.set_start_step("Stop"))))
+    text = "step 'Stop' of 'W' failed in …: FailStepError: Refused: too late"
+    assert levels[text] == "ERROR"
