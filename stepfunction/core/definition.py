@@ -237,6 +237,11 @@ class StepArguments(NamedTuple):
     def _compensation(self, problems: list[str]) -> Any:
         """Give what undoes the step, or its tasks by their names."""
         undo = self.compensate
+        if isinstance(self.made, MapItems) and not self.made.keep_results:
+            problems.append(
+                "compensate undoes each item given its result, which "
+                "keep_results=False does not keep; leave out one or the other"
+            )
         if not isinstance(undo, Mapping):
             return _undoing(undo, "compensate", problems)
         if not self.parallel:
@@ -386,7 +391,10 @@ def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
         return Call(function)
     from stepfunction.core.signatures import bind  # and with it inspect, dear
 
-    call = bind(function)
+    if not callable(function):
+        problems.append(f"{what} is {function!r}, which cannot be called")
+        return None
+    call = bind(function, may_have_params=False)
     if isinstance(call, list):
         problems += (f"{what}: {problem}" for problem in call)
         return None

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from stepfunction.core.step_function import StepFunction
 
 
+_MOST_LISTED = 5
+
 Action: TypeAlias = """(
     Call | FanOut | MapItems | Wait | Pass | Fail | StepFunction | Graph
 )"""
@@ -81,6 +83,16 @@ class Step(NamedTuple):
     def may_end(self) -> bool:
         """Whether an execution that succeeds here has come to its end."""
         return self.next_step is None and self.branch is None
+
+    @property
+    def may_be_undone(self) -> bool:
+        """Whether it, or something in it, has a compensation."""
+        if self.compensate is not None or self.is_call_here:
+            return self.compensate is not None
+        return any(
+            isinstance(action, Graph) and action.has_compensations
+            for _, action in self.tasks()
+        )
 
     @property
     def simply_nested(self) -> Graph | None:
@@ -193,6 +205,7 @@ class Graph(NamedTuple):
         uses_processes: Whether any step, here or nested, runs in processes.
         keep_history: How many of its latest steps an execution remembers; None for
             all.
+        has_compensations: Whether any step, here or nested, has a compensation.
     """
 
     name: str
@@ -203,6 +216,7 @@ class Graph(NamedTuple):
     max_steps: int | None = None
     uses_processes: bool = False
     keep_history: int | None = None
+    has_compensations: bool = False
 
     @property
     def steps(self) -> Mapping[str, Step]:
@@ -264,6 +278,12 @@ def freeze(
             for cycle in cycles(arrows)
         )
     problems += sending_problems(steps)
+    undone = [name for name, step in steps.items() if step.may_be_undone]
+    if undone and keep_history is not None:
+        problems.append(
+            f"keep_history lets an execution forget steps, but {_listed(undone)} could "
+            "then not be undone; leave out keep_history or compensate"
+        )
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None
@@ -278,6 +298,7 @@ def freeze(
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),
         keep_history=keep_history,
+        has_compensations=bool(undone),
     )
 
 
@@ -368,6 +389,15 @@ def _obstacles(action: Call | Graph) -> Iterator[str]:
     if reason is not None:
         what = action.name if isinstance(action, Call) else f"workflow {action.name!r}"
         yield f"{what} {reason}"
+
+
+def _listed(names: list[str]) -> str:
+    shown = [*map(repr, names[:_MOST_LISTED])]
+    if len(names) > _MOST_LISTED:
+        shown.append(f"{len(names) - _MOST_LISTED} more")
+    if len(shown) == 1:
+        return f"step {shown[0]}"
+    return f"steps {', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _role(arrow: Arrow) -> str:

@@ -28,12 +28,17 @@ _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[str]:
+def bind(
+    function: Any,
+    params: Mapping[str, Any] | None = None,
+    may_have_params: bool = True,
+) -> Call | list[str]:
     """Decide how a function is to be called.
 
     Args:
         function: Any callable.
         params: Keyword arguments that bind before anything else.
+        may_have_params: Whether there could be other ones.
 
     Returns:
         The call; or what stands against it, one sentence each.
@@ -77,7 +82,8 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
         ),
         *_unusable(function, parameters, params),
         *(
-            f"{name_of(function)} also requires {p.name!r}; {_way_out(p)}"
+            f"{name_of(function)} also requires {p.name!r}; "
+            f"{_way_out(p, may_have_params)}"
             for p in missing
         ),
     ]
@@ -134,7 +140,9 @@ def _is_required(parameter: Parameter) -> bool:
     )
 
 
-def _way_out(parameter: Parameter) -> str:
+def _way_out(parameter: Parameter, may_have_params: bool) -> str:
+    if not may_have_params:
+        return "bind it with functools.partial, or give it a default"
     if parameter.kind is Parameter.POSITIONAL_ONLY:
         return "it is positional only, so wrap the function in one that gives it"
     hint = f"give it with params={{{parameter.name!r}: …}}"
