@@ -190,11 +190,12 @@ def _results_of(visit: Visit) -> Mapping[int, Any]:
     if isinstance(visit.error, ParallelStepExecutionError):
         return {int(index): it for index, it in visit.error.results.items()}
     given = _output_of(visit)
-    if given is None or not isinstance(given[0], MapResults):
-        return {}
-    results = given[0]
-    failed = results.failed
-    return {index: it for index, it in enumerate(results) if index not in failed}
+    if given is not None and isinstance(given[0], MapResults):
+        results, failed = given[0], given[0].failed
+        return {index: it for index, it in enumerate(results) if index not in failed}
+    # The items ended before they were all taken: what is left of it is in the record.
+    succeeded = (it for it in visit.tasks if it.outcome is Outcome.SUCCEEDED)
+    return {int(it.name): it.output for it in succeeded}
 
 
 def _ended(task: Visit) -> float:

@@ -615,8 +615,8 @@ class Execution:
     def _failure_of(self, error: BaseException, blame: Blame) -> StepRecord:
         """Give the record of what it fails with, for those who undo."""
         journal, last = self._journal, len(self._journal) - 3
-        for index in (self._first_failure, self._last_failure):
-            if index is not None and journal[index + 2] is error:
+        for index in range(0, len(journal), 3):
+            if journal[index + 2] is error:
                 return next(self._records_from(index, index + 3))
         if isinstance(error, StepLimitError):  # it would have been the next
             facts = (Outcome.CANCELLED, journal[-1], None, error, None, 0.0, ())

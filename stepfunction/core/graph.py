@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from stepfunction.core.step_function import StepFunction
 
 
-_MOST_LISTED = 5
-
 Action: TypeAlias = """(
     Call | FanOut | MapItems | Wait | Pass | Fail | StepFunction | Graph
 )"""
@@ -278,11 +276,12 @@ def freeze(
             for cycle in cycles(arrows)
         )
     problems += sending_problems(steps)
-    undone = [name for name, step in steps.items() if step.may_be_undone]
-    if undone and keep_history is not None:
-        problems.append(
-            f"keep_history lets an execution forget steps, but {_listed(undone)} could "
-            "then not be undone; leave out keep_history or compensate"
+    if keep_history is not None:
+        problems += (
+            f"step {step.name!r} can be undone only with its output, which "
+            "keep_history forgets; leave out compensate or keep_history"
+            for step in steps.values()
+            if step.may_be_undone
         )
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
@@ -298,7 +297,7 @@ def freeze(
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),
         keep_history=keep_history,
-        has_compensations=bool(undone),
+        has_compensations=any(step.may_be_undone for step in steps.values()),
     )
 
 
@@ -389,15 +388,6 @@ def _obstacles(action: Call | Graph) -> Iterator[str]:
     if reason is not None:
         what = action.name if isinstance(action, Call) else f"workflow {action.name!r}"
         yield f"{what} {reason}"
-
-
-def _listed(names: list[str]) -> str:
-    shown = [*map(repr, names[:_MOST_LISTED])]
-    if len(names) > _MOST_LISTED:
-        shown.append(f"{len(names) - _MOST_LISTED} more")
-    if len(shown) == 1:
-        return f"step {shown[0]}"
-    return f"steps {', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def _role(arrow: Arrow) -> str:

@@ -912,7 +912,7 @@ def test_what_may_be_forgotten_cannot_be_undone(action):
     workflow = StepFunction("W", keep_history=5).set_start_step("A")
     compensate = None if isinstance(action, StepFunction) else same
     workflow.add_step("A", action, compensate=compensate)
-    with pytest.raises(DefinitionError, match="step 'A' could then not be undone"):
+    with pytest.raises(DefinitionError, match="step 'A' can be undone only"):
         workflow.compile()
 
 
