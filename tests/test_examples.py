@@ -270,3 +270,22 @@ def test_run_picture(run, tmp_path):
     report = (tmp_path / "car_purchase_run.html").read_text(encoding="utf-8")
     assert "car_purchase.py&quot;, line" in report or 'car_purchase.py", line' in report
     assert str(EXAMPLES) not in report
+
+
+def test_compensation_gives_trips_up_and_says_what_could_not_be_undone(run):
+    assert run(EXAMPLES / "compensation.py") == dedent("""\
+        Oslo: COMPLETED, 'paid for hotel in Oslo, car in Oslo'
+        Oslo: FAILED, None
+          car: cancelled car in Oslo
+          hotel: cancelled hotel in Oslo
+          Book_Flight: cancelled flight to Oslo
+        Venice: FAILED, None
+          hotel: cancelled hotel in Venice
+          Book_Flight: cancelled flight to Venice
+        Call them yourself: 1 compensation of 'Book_Trip' failed: task 'hotel' of \
+step 'Book_Stay': HotelError: nobody answers in Rome
+        Rome: FAILED, None
+          car: cancelled car in Rome
+          hotel: nobody answers in Rome
+          Book_Flight: cancelled flight to Rome
+        """)
