@@ -7,9 +7,9 @@ Each compensation is called once, in the thread that runs the workflow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeAlias
 
 from stepfunction.core.actions import FanOut, MapItems
 from stepfunction.core.calls import Call
@@ -37,6 +37,9 @@ from stepfunction.core.results import MapResults
 
 _UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
 
+# What undoes a step or task: the call, the output, the step, the task.
+_Duty: TypeAlias = "tuple[Call, Any, str, str | None]"
+
 
 def undo(execution: Execution, failure: StepRecord) -> None:
     """Undo the steps and tasks of a failed execution that had succeeded.
@@ -51,10 +54,19 @@ def undo(execution: Execution, failure: StepRecord) -> None:
     """
     if execution._audience is not None:
         tell_news(execution)
-    _Undoing(execution, execution._graph, failure, execution._epoch).run()
+    # By a list and not by recursion: this may be as deep as the engine could go.
+    ways = [_WayBack(execution, execution._graph, failure, execution._epoch)]
+    while ways:
+        duty = next(ways[-1].duties, None)
+        if isinstance(duty, _WayBack):
+            ways.append(duty)
+        elif duty is not None:
+            ways[-1].call(*duty)
+        else:
+            ways.pop()
 
 
-class _Undoing:
+class _WayBack:
     """The way back of one execution.
 
     Args:
@@ -67,77 +79,82 @@ class _Undoing:
     def __init__(
         self, execution: Execution, graph: Graph, failure: StepRecord, epoch: float
     ) -> None:
-        self._execution = execution
-        self._graph = graph
+        self.execution = execution
+        self.duties = self._duties(graph)
         self._failure = failure
         self._epoch = epoch
         self._undone: list[Visit] = []
+        execution._undone = self._undone
 
-    def run(self) -> None:
-        self._execution._undone = self._undone
-        journal, table = self._execution._journal, self._graph.table
+    def _duties(self, graph: Graph) -> Iterator[_Duty | _WayBack]:
+        journal = self.execution._journal
         for at in range(len(journal) - 3, -1, -3):
             entry, _, result = journal[at : at + 3]
-            step = table[entry if type(entry) is str else entry[0]]
+            step = graph.table[entry if type(entry) is str else entry[0]]
             if step.may_be_undone:
-                self._undo_step(step, as_visit(entry, result))
+                yield from self._duties_of(step, as_visit(entry, result))
 
-    def _undo_step(self, step: Step, visit: Visit) -> None:
+    def _duties_of(self, step: Step, visit: Visit) -> Iterator[_Duty | _WayBack]:
         action, given = step.action, _output_of(visit)
         if isinstance(action, MapItems):
-            self._undo_items(step, action, visit)
+            yield from self._item_duties(step, action, visit)
         elif isinstance(step.compensate, Call) and given is not None:
-            self._call(step.compensate, given[0], step.name)
+            yield step.compensate, given[0], step.name, None
         elif isinstance(action, FanOut):
-            self._undo_tasks(step, action, visit.tasks)
-        elif visit.child is not None:
-            self._undo_nested(action, visit.child, step.name)
+            yield from self._task_duties(step, action, visit.tasks)
+        else:
+            yield from self._nested(action, visit.child, step.name)
 
-    def _undo_tasks(self, step: Step, action: FanOut, tasks: tuple[Visit, ...]) -> None:
+    def _task_duties(
+        self, step: Step, action: FanOut, tasks: tuple[Visit, ...]
+    ) -> Iterator[_Duty | _WayBack]:
         calls: dict[str, Call] = {}
         if step.compensate is not None and not isinstance(step.compensate, Call):
             calls.update(step.compensate)
         for task in sorted(tasks, key=_ended, reverse=True):
-            call = calls.get(task.name)
-            if call is not None and task.outcome is Outcome.SUCCEEDED:
-                self._call(call, task.output, step.name, task.name)
-            elif task.child is not None:
+            if task.name in calls and task.outcome is Outcome.SUCCEEDED:
+                yield calls[task.name], task.output, step.name, task.name
+            else:
                 nested = action.tasks[task.name]
-                self._undo_nested(nested, task.child, step.name, task.name)
+                yield from self._nested(nested, task.child, step.name, task.name)
 
-    def _undo_items(self, step: Step, action: MapItems, visit: Visit) -> None:
+    def _item_duties(
+        self, step: Step, action: MapItems, visit: Visit
+    ) -> Iterator[_Duty | _WayBack]:
         results = _results_of(visit)
-        children = {int(it.name): it.child for it in visit.tasks if it.child}
+        children = {int(it.name): it.child for it in visit.tasks}
         for index in sorted({*results, *children}, reverse=True):
+            item = str(index)
             if isinstance(step.compensate, Call) and index in results:
-                self._call(step.compensate, results[index], step.name, str(index))
-            elif index in children:
-                child = children[index]
-                self._undo_nested(action.call, child, step.name, str(index))
+                yield step.compensate, results[index], step.name, item
+            else:
+                child = children.get(index)
+                yield from self._nested(action.call, child, step.name, item)
 
-    def _undo_nested(
-        self, graph: Any, child: Execution, step: str, task: str | None = None
-    ) -> None:
-        """Undo a nested execution, unless it has done so itself, or still runs."""
-        has_begun = child._undone is not Execution._undone
-        if has_begun or child.status in _UNDER_WAY or not graph.has_compensations:
+    def _nested(
+        self, graph: Any, child: Execution | None, step: str, task: str | None = None
+    ) -> Iterator[_WayBack]:
+        """Give the way back of a nested execution that has not taken it, and may."""
+        if child is None or child._undone is not Execution._undone:
             return
-        outer = self._execution
+        if child.status in _UNDER_WAY or not graph.has_compensations:
+            return
+        outer = self.execution
         audience = outer._audience
         if audience is not None:  # its own has gone with its end
             child._path = (*outer._path, step if task is None else (step, task))
             facts = (audience.tell, audience.root_id, audience.hears_all)
             child._audience = Audience(*facts)
         try:
-            _Undoing(child, graph, self._failure, self._epoch).run()
+            yield _WayBack(child, graph, self._failure, self._epoch)
         finally:
             child._audience = None
 
-    def _call(
+    def call(
         self, call: Call, output: Any, step: str, task: str | None = None
     ) -> None:
         """Call what undoes a step or task, and note what came of it."""
-        execution = self._execution
+        execution = self.execution
         context = Context(
             execution.id,
             step,

@@ -506,6 +506,9 @@ class Execution:
 
     def _raise_if_not_undone(self) -> None:
         """Raise what compensations failed with, here and nested, if any did."""
+        graph: Graph | None = self._graph  # which a pickle leaves behind
+        if self._is_live and graph is not None and not graph.has_compensations:
+            return
         found = sorted(self._compensation_failures(), key=lambda it: it[0])
         if not found:
             return

@@ -867,6 +867,15 @@ def test_listeners_are_told_of_what_is_nested_wherever_it_ran(make, place):
     assert kinds["execution_started"] == kinds["execution_ended"] == 2
 
 
+def test_what_is_nested_as_deep_as_can_be_is_undone(undone):
+    workflow, depth = books(undone.by("Book")), 400
+    for _ in range(depth):
+        outer = StepFunction("Outer").set_start_step("Sub")
+        workflow = outer.add_step("Sub", workflow)
+    executed(outer_of(workflow), "it")
+    assert undone == [("Book", "it booked")]
+
+
 def test_nobody_is_told_of_a_nested_execution_when_it_has_been_undone():
     execution, _ = told_by(outer_of(books()))
     assert execution.children["Sub"]._audience is None
