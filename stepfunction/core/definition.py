@@ -394,9 +394,13 @@ def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
     if not callable(function):
         problems.append(f"{what} is {function!r}, which cannot be called")
         return None
-    call = bind(function, may_have_params=False)
+    call = bind(function)
     if isinstance(call, list):
-        problems += (f"{what}: {problem}" for problem in call)
+        for problem in call:
+            why, is_advised, _ = problem.partition("; give it with params=")
+            if is_advised:  # there are none for what undoes
+                problem = f"{why}; bind it with functools.partial, or give a default"
+            problems.append(f"{what}: {problem}")
         return None
     return call
 

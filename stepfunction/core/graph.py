@@ -276,13 +276,6 @@ def freeze(
             for cycle in cycles(arrows)
         )
     problems += sending_problems(steps)
-    if keep_history is not None:
-        problems += (
-            f"step {step.name!r} can be undone only with its output, which "
-            "keep_history forgets; leave out compensate or keep_history"
-            for step in steps.values()
-            if step.may_be_undone
-        )
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None

@@ -28,17 +28,12 @@ _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def bind(
-    function: Any,
-    params: Mapping[str, Any] | None = None,
-    may_have_params: bool = True,
-) -> Call | list[str]:
+def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[str]:
     """Decide how a function is to be called.
 
     Args:
         function: Any callable.
         params: Keyword arguments that bind before anything else.
-        may_have_params: Whether there could be other ones.
 
     Returns:
         The call; or what stands against it, one sentence each.
@@ -82,8 +77,7 @@ def bind(
         ),
         *_unusable(function, parameters, params),
         *(
-            f"{name_of(function)} also requires {p.name!r}; "
-            f"{_way_out(p, may_have_params)}"
+            f"{name_of(function)} also requires {p.name!r}; {_way_out(p)}"
             for p in missing
         ),
     ]
@@ -140,9 +134,7 @@ def _is_required(parameter: Parameter) -> bool:
     )
 
 
-def _way_out(parameter: Parameter, may_have_params: bool) -> str:
-    if not may_have_params:
-        return "bind it with functools.partial, or give it a default"
+def _way_out(parameter: Parameter) -> str:
     if parameter.kind is Parameter.POSITIONAL_ONLY:
         return "it is positional only, so wrap the function in one that gives it"
     hint = f"give it with params={{{parameter.name!r}: …}}"

@@ -888,7 +888,7 @@ def test_nobody_is_told_of_a_nested_execution_when_it_has_been_undone():
     ("compensate", "problem"),
     [
         (3, "compensate is 3, which cannot be called"),
-        (lambda a, b: a, "also requires 'b'; bind it with functools.partial, or give"),
+        (lambda a, b: a, "also requires 'b'; bind it with functools.partial, or"),
         ({"a": same}, "compensate is a mapping of task to what undoes it, which goes"),
     ],
 )
@@ -914,15 +914,6 @@ def test_what_cannot_undo_tasks_is_refused(compensate, problem):
 def test_items_whose_results_are_not_kept_cannot_be_undone():
     with pytest.raises(DefinitionError, match="keep_results=False does not keep"):
         StepFunction("W").add_map_step("A", same, keep_results=False, compensate=same)
-
-
-@pytest.mark.parametrize("action", [same, books()])
-def test_what_may_be_forgotten_cannot_be_undone(action):
-    workflow = StepFunction("W", keep_history=5).set_start_step("A")
-    compensate = None if isinstance(action, StepFunction) else same
-    workflow.add_step("A", action, compensate=compensate)
-    with pytest.raises(DefinitionError, match="step 'A' can be undone only"):
-        workflow.compile()
 
 
 def test_a_graph_knows_whether_there_is_anything_to_undo():
