@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
     from stepfunction.core.errors import (
+        CompensationError,
         DefinitionError,
         DrawingError,
         ExecutionCancelledError,
@@ -52,6 +53,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Attempt",
+    "CompensationError",
     "Context",
     "DefinitionError",
     "DrawingError",

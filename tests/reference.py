@@ -6,7 +6,8 @@ It is plain, slow, and knows nothing of the package. A workflow is plain data::
         "do": a script or a workflow, or "tasks": {task: a script or a workflow},
         "next", "branch": {result: step}, "on_failure": {class name: step},
         "inputs": {parameter: step}, "ends", "attempts", "retry_on": class name,
-        "stop", "tolerated"}}}
+        "stop", "tolerated",
+        "undo": whether it is undone as a whole, or the tasks that are}}}
 
 A script says what each call of a function does; its last line is for every further
 call too: ("give", value), ("fail", class names, text), ("echo",), or ("raise",),
@@ -72,7 +73,7 @@ def run(workflow, value, calls=None):
     has_failed = not is_taken or ends == "failed"
     if has_failed and first is None:
         first = named = (STEP, path[-1], None)
-    return {
+    end = {
         "status": "FAILED" if has_failed else "COMPLETED",
         "output": value if is_taken else None,
         "error": first if has_failed else None,
@@ -82,7 +83,35 @@ def run(workflow, value, calls=None):
         "path": path,
         "failures": [[r["step"], r["task"]] for r in records if r["error"] is not None],
         "records": records,
+        "undone": [],
     }
+    if has_failed:
+        undo(workflow, end)
+    return end
+
+
+def undo(workflow, end):
+    """Undo what had succeeded, the latest first; what is nested by itself."""
+    visits = []
+    for record in end["records"]:
+        if record["task"] is None:
+            visits.append([])
+        visits[-1].append(record)
+    for record, *tasks in reversed(visits):
+        name, error = record["step"], record["error"]
+        step = workflow["steps"][name]
+        has_output = error is None or error[:2] == (UNMATCHED, name)
+        if step["undo"] is True and has_output:
+            output = record["output"] if error is None else error[2]
+            end["undone"].append([name, None, output])
+            continue
+        names = [] if isinstance(step["undo"], bool) else step["undo"]
+        for it in reversed(tasks or [record]):
+            do = step["tasks"][it["task"]] if tasks else step["do"]
+            if it["outcome"] == "SUCCEEDED" and it["task"] in names:
+                end["undone"].append([name, it["task"], it["output"]])
+            elif it["child"] is not None and it["child"]["status"] == "COMPLETED":
+                undo(do, it["child"])
 
 
 def perform(name, step, value, calls):

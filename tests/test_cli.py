@@ -344,6 +344,23 @@ def test_an_error_of_the_library_itself_comes_without_a_traceback(run, script):
     assert "Traceback" not in err
 
 
+def test_a_failed_compensation_is_shown_behind_what_it_followed(run, script):
+    name = script(
+        "def pay(order): raise ValueError('no money')\n"
+        "def cancel(order): raise LookupError('no such order')\n"
+        "w = StepFunction('W').set_start_step('Order')\n"
+        "w.add_step('Order', str, 'Pay', compensate=cancel).add_step('Pay', pay)\n"
+    )
+    code, _, err = run("run", name)
+    assert code == 1
+    assert err.index("1 compensation of 'W' failed: step 'Order'") < (
+        err.index("ValueError: no money\n")
+    )
+    assert err.endswith(
+        "LookupError: no such order\nraised while step 'Order' was undone\n"
+    )
+
+
 # --- --json, --report, report -------------------------------------------------------
 
 

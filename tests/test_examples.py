@@ -304,3 +304,22 @@ def test_map_items_counts_words_and_tolerates_empty_texts(run):
         Count: 4000 items are done
         'the' is there 3000 times; 1000 texts were empty
         """)
+
+
+def test_compensation_gives_trips_up_and_says_what_could_not_be_undone(run):
+    assert run(EXAMPLES / "compensation.py") == dedent("""\
+        Oslo: COMPLETED, 'paid for hotel in Oslo, car in Oslo'
+        Oslo: FAILED, None
+          car: cancelled car in Oslo
+          hotel: cancelled hotel in Oslo
+          Book_Flight: cancelled flight to Oslo
+        Venice: FAILED, None
+          hotel: cancelled hotel in Venice
+          Book_Flight: cancelled flight to Venice
+        Call them yourself: 1 compensation of 'Book_Trip' failed: task 'hotel' of \
+step 'Book_Stay': HotelError: nobody answers in Rome
+        Rome: FAILED, None
+          car: cancelled car in Rome
+          hotel: nobody answers in Rome
+          Book_Flight: cancelled flight to Rome
+        """)

@@ -215,6 +215,9 @@ def drawn_steps(
         step["retry_on"] = draw(st.sampled_from(["Exception", *narrow, *WRAPPERS]))
     if races and step["stop"]:
         step["tasks"] = without_races(step)
+    step["undo"] = draw(st.sampled_from([False, False, True]))
+    if "tasks" in step and draw(ONE_IN[2]):
+        step["undo"] = sorted(draw(st.sets(st.sampled_from([*step["tasks"]]))))
     return step
 
 
@@ -276,6 +279,9 @@ def built(workflow: Any) -> StepFunction:
         if step["branch"] and step["chooser"]:
             shape["branch"] = Chooser(step["branch"], "tasks" in step)
             shape["branch_targets"] = [*step["branch"].values()]
+        if step["undo"]:
+            undo = step["undo"]
+            shape["compensate"] = repr if undo is True else dict.fromkeys(undo, repr)
         if step["attempts"] > 1:
             shape["retry"] = RetryPolicy(
                 step["attempts"], interval=0, retry_on=CLASSES[step["retry_on"]]
@@ -318,6 +324,7 @@ def check(workflow: Any, value: Any, races: bool, **options: Any) -> Execution:
     if raised is not None:
         assert plain(raised, races) == plain(expected["raised_if_failed"], races)
         assert type(raised) is StepLimitError or is_behind(raised, execution.error)
+    check_order(execution, workflow)
     again = told(execution, raised is not None)
     assert comparable(again, workflow, races) == comparable(actual, workflow, races)
     return execution
@@ -347,7 +354,29 @@ def told(execution: Execution, execute_raises: bool) -> Any:
         "path": [record.step for record in execution.history if record.task is None],
         "failures": [[record.step, record.task] for record in execution.failures],
         "records": [told_record(record) for record in execution.history],
+        "undone": [
+            [record.step, record.task, record.input]
+            for record in execution.compensations
+        ],
     }
+
+
+def check_order(execution: Execution, workflow: Any) -> None:
+    """Look whether what ended last was undone first, here and in what is nested."""
+    ends: dict[Any, list[float]] = {}
+    for record in execution.history:
+        if record.child is not None:
+            step = workflow["steps"][record.step]
+            do = step["tasks"][record.task] if record.task else step["do"]
+            check_order(record.child, do)
+        if record.started is not None:
+            end = record.started + record.duration
+            ends.setdefault((record.step, record.task), []).append(end)
+    if workflow["max_steps"] is None:  # else a step may be visited twice
+        undone = [ends[it.step, it.task][-1] for it in execution.compensations]
+        assert all(a >= b - 1e-5 for a, b in pairwise(undone))
+    last = max((it[-1] for it in ends.values()), default=0)
+    assert all(it.started >= last - 1e-5 for it in execution.compensations)
 
 
 def told_record(record: StepRecord) -> Any:
@@ -373,6 +402,8 @@ def comparable(story: Any, workflow: Any, races: bool) -> Any:
             child = {**record["child"], "execute_raises": None}
             record = {**record, "child": comparable(child, nested, races)}
         records.append(plain(record, races))
+    if races:  # what succeeds is up to the races, and so is what is undone
+        story = {**story, "undone": None}
     return {**plain(story, races), "records": records}
 
 
@@ -715,7 +746,7 @@ def renamed(workflow: Any, names: Mapping[str, str]) -> Any:
 
     steps = {}
     for name, step in workflow["steps"].items():
-        step = {**step, "next": names.get(step["next"])}
+        step = {**step, "next": names.get(step["next"]), "undo": False}
         for kind in ("branch", "on_failure", "inputs"):
             step[kind] = {key: names[target] for key, target in step[kind].items()}
         if "tasks" in step:

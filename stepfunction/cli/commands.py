@@ -39,6 +39,7 @@ from stepfunction.cli.targets import (
     sources,
 )
 from stepfunction.core.errors import (
+    CompensationError,
     DefinitionError,
     ExecutionCancelledError,
     ExecutionTimeoutError,
@@ -200,6 +201,7 @@ def _execute(
     try:
         return workflow.execute(value, check=True, listeners=listeners, **options), None
     except (
+        CompensationError,
         StepExecutionError,
         ExecutionTimeoutError,
         ExecutionCancelledError,

@@ -12,6 +12,7 @@ from traceback import StackSummary, TracebackException
 from typing import TextIO
 
 from stepfunction.core.errors import (
+    CompensationError,
     ParallelStepExecutionError,
     RemoteTraceback,
     StepExecutionError,
@@ -72,6 +73,11 @@ def _behind(
     if isinstance(error, ParallelStepExecutionError):
         for name, inner in error.errors.items():
             yield from _behind(inner, name if task is None else f"{task}.{name}")
+    elif isinstance(error, CompensationError):
+        if error.__cause__ is not None:
+            yield from _behind(error.__cause__, task)
+        for failure in error.exceptions:
+            yield None, failure
     elif isinstance(error, StepExecutionError) and error.__cause__ is not None:
         yield from _behind(error.__cause__, task)
     else:

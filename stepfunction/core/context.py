@@ -43,7 +43,8 @@ class Context(Mapping[str, Any]):
         task: The name of the task; None outside parallel steps.
         attempt: Which call of the function this is, counted from 1.
         failure: The record of the failed step that led here by ``on_failure``, with
-            its ``input``, ``attempts`` and ``error``; None on the main path.
+            its ``input``, ``attempts`` and ``error``; None on the main path. Where a
+            compensation is called, of what the execution failed with.
         cancellation: What ``cancelled`` asks, for the engine; None in a process.
         line: By which the attempt is heard of, for the engine; None if nobody listens.
     """

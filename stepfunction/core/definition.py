@@ -261,6 +261,11 @@ class StepArguments(NamedTuple):
     def _compensation(self, problems: list[str]) -> Any:
         """Give what undoes the step, or its tasks by their names."""
         undo = self.compensate
+        if isinstance(self.made, MapItems) and not self.made.keep_results:
+            problems.append(
+                "compensate undoes each item given its result, which "
+                "keep_results=False does not keep; leave out one or the other"
+            )
         if not isinstance(undo, Mapping):
             return _undoing(undo, "compensate", problems)
         if not self.parallel:
@@ -448,9 +453,16 @@ def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
         return Call(function)
     from stepfunction.core.signatures import bind  # and with it inspect, dear
 
+    if not callable(function):
+        problems.append(f"{what} is {function!r}, which cannot be called")
+        return None
     call = bind(function)
     if isinstance(call, list):
-        problems += (f"{what}: {problem}" for problem in call)
+        for problem in call:
+            why, is_advised, _ = problem.partition("; give it with params=")
+            if is_advised:  # there are none for what undoes
+                problem = f"{why}; bind it with functools.partial, or give a default"
+            problems.append(f"{what}: {problem}")
         return None
     return call
 

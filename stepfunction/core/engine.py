@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from stepfunction.core.actions import Fail, FanOut, MapItems
 from stepfunction.core.calls import Call, name_of, stray_coroutine
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.compensation import undo
 from stepfunction.core.context import Context, Line
 from stepfunction.core.errors import (
     ExecutionCancelledError,
@@ -65,18 +66,19 @@ def run(execution: Execution) -> None:
     """
     execution.status = _RUNNING
     try:
-        last = _walk(execution)
-        if execution._first_failure is None and last.ends is None:
-            execution.status, execution.output = _COMPLETED, execution._journal[-1]
+        try:
+            last = _walk(execution)
+        except StepLimitError as error:
+            execution._is_unhandled = True
+            _fail(execution, error, Blame(error.step, error, True))
         else:
-            _conclude(execution, last)
+            if execution._first_failure is None and last.ends is None:
+                execution.status, execution.output = _COMPLETED, execution._journal[-1]
+            else:
+                _conclude(execution, last)
     except ExecutionCancelledError:
         is_overdue = execution._cancellation.is_overdue
         execution.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
-    except StepLimitError as error:
-        execution._is_unhandled = True
-        execution.status, execution.error = Status.FAILED, error
-        execution._blame = Blame(error.step, error, True)
     except Exception as error:  # the engine could not go on, as at too deep a nesting
         execution.status, execution.error = Status.FAILED, error
         raise
@@ -157,13 +159,12 @@ def _conclude(execution: Execution, last: Step) -> None:
     is_failure_step = last.name in graph.failure_steps
     if execution._is_unhandled:
         assert failure is not None
-        execution.status, execution.error = Status.FAILED, failure.error
-        execution._blame = _blame_at(execution._last_failure, execution)
+        latest = _blame_at(execution._last_failure, execution)
+        _fail(execution, failure.error, latest)
         return
     if isinstance(last.action, Fail):
         failure = _blame_at(execution._last_failure, execution)
-        execution.status, execution.error = Status.FAILED, failure.error
-        execution._blame = failure
+        _fail(execution, failure.error, failure)
         return
     execution.output = execution.last_result
     if last.ends == "completed" or (last.ends is None and not is_failure_step):
@@ -175,8 +176,15 @@ def _conclude(execution: Execution, last: Step) -> None:
             last.name,
         )
         failure = Blame(last.name, error, True)
-    execution.status, execution.error = Status.FAILED, failure.error
-    execution._blame = failure
+    _fail(execution, failure.error, failure)
+
+
+def _fail(execution: Execution, error: Exception, blame: Blame) -> None:
+    """End a run that has failed, once all that had succeeded is undone."""
+    if execution._graph.has_compensations:
+        undo(execution, execution._failure_of(error, blame))
+    execution.status, execution.error = Status.FAILED, error
+    execution._blame = blame
 
 
 def _blame_at(index: int, execution: Execution) -> Blame:

@@ -9,6 +9,7 @@
     │   └── StepLimitError                    a loop ran past ``max_steps``
     ├── NoBranchMatchedError (LookupError)    a result leads to no step
     ├── FailStepError                         a fail step ended the workflow
+    ├── CompensationError (ExceptionGroup)    what had succeeded was not undone
     ├── StepTimeoutError (TimeoutError)       an attempt took longer than it may
     │   └── HeartbeatTimeoutError             or gave no sign of life for too long
     ├── ExecutionTimeoutError (TimeoutError)  the whole execution took too long
@@ -146,6 +147,37 @@ class FailStepError(StepFunctionError):
         super().__init__(message, error, cause)
         self.error = error
         self.cause = cause
+
+
+class CompensationError(StepFunctionError, ExceptionGroup[Exception]):
+    """Compensations of a failed execution, or of one nested in it, failed.
+
+    It is a group of what they failed with, in the order in which they did; a note of
+    each says which step or task it was to undo. The ``__cause__`` is the error that
+    ``execute()`` would else have raised, or ``check=True``.
+
+    Attributes:
+        execution: The outermost execution; None in a copy from another process.
+    """
+
+    execution: Execution | None = None
+
+    def derive(self, exceptions: Sequence[Any], /) -> Any:
+        """Give the error that holds a part of these exceptions, for ``except*``.
+
+        Args:
+            exceptions: The part.
+
+        Returns:
+            A CompensationError of the same execution.
+        """
+        derived = CompensationError(self.message, exceptions)
+        derived.execution = self.execution
+        return derived
+
+    def __reduce__(self) -> Any:
+        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
+        return type(self), self.args, facts
 
 
 class StepLimitError(StepExecutionError):

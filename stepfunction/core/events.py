@@ -14,7 +14,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from stepfunction.core.errors import ExecutionCancelledError
-from stepfunction.core.execution import Attempt, Execution, Outcome, Status
+from stepfunction.core.execution import (
+    Attempt,
+    Execution,
+    Outcome,
+    Status,
+    StepRecord,
+)
 from stepfunction.core.logger import hears, log, logger
 
 if TYPE_CHECKING:
@@ -33,7 +39,8 @@ class Event(NamedTuple):
             ``"step_started"``, ``"step_retried"`` before another attempt and, when it
             has ended, ``"step_"`` and its outcome in small letters, as
             ``"step_succeeded"`` or ``"step_timed_out"``; of a task of a parallel step
-            the same with ``"task_"``.
+            the same with ``"task_"``. ``"compensation_succeeded"`` or
+            ``"compensation_failed"`` when what undoes a step or task has ended.
         time: When it happened, in seconds since the epoch.
         root_id: The ``id`` of the outermost execution.
         execution_id: The ``id`` of the execution in which it happened.
@@ -261,6 +268,24 @@ def tell_news(execution: Execution, next_step: str | None = None) -> None:
 
 
 _STEP_ENDED = {outcome: f"step_{outcome.lower()}" for outcome in Outcome}
+
+
+def tell_compensation(execution: Execution, record: StepRecord) -> None:
+    """Tell of what has undone a step or task, or has failed to."""
+    audience = execution._audience
+    assert audience is not None and record.started is not None
+    if audience.hears_all or record.error is not None:
+        _tell(
+            execution,
+            f"compensation_{record.outcome.lower()}",
+            record.started + record.duration,
+            record.step,
+            record.task,
+            outcome=record.outcome,
+            attempts=record.attempts,
+            duration=record.duration,
+            error=record.error,
+        )
 
 
 def tell_end(execution: Execution) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from time import perf_counter, time
@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import (
+    CompensationError,
     ExecutionCancelledError,
     ExecutionTimeoutError,
     StepExecutionError,
     StepFunctionError,
+    StepLimitError,
     error_text,
 )
 
@@ -225,7 +227,7 @@ class Execution:
     _is_unhandled = False  # whether no step took that
     _blame: Blame | None = None  # what raise_if_failed() names
     _results_end = 0
-    _undone: tuple[Visit, ...] = ()  # what compensations did, in their order
+    _undone: Sequence[Visit] = ()  # what compensations did; a list if any was due
     _done: threading.Event | None = None  # of one that start() began
     _timeout = math.inf
     _is_live = True  # whether it is no transcript, which stays as it is
@@ -326,9 +328,7 @@ class Execution:
         that it was given, as ``output`` what it returned and as ``error`` what it
         raised. Those of nested workflows are in their own executions.
         """
-        return tuple(
-            self._visit_record(visit, None, 0.0, 0.0, None) for visit in self._undone
-        )
+        return tuple(map(self._compensation_record, self._undone))
 
     def cancel(self) -> None:
         """Ask the execution to stop; any thread may.
@@ -360,6 +360,8 @@ class Execution:
 
         Raises:
             StepFunctionError: If it still runs.
+            CompensationError: If a compensation failed, here or nested, whatever the
+                status is.
             StepExecutionError: If it FAILED, caused by the step's exception.
             ExecutionTimeoutError: If it TIMED_OUT.
             ExecutionCancelledError: If it was CANCELLED.
@@ -368,24 +370,10 @@ class Execution:
             raise StepFunctionError(
                 f"execution of {self.workflow!r} is still running; wait() for it first"
             )
-        if self.status is Status.TIMED_OUT:
-            overdue = ExecutionTimeoutError(
-                f"execution of {self.workflow!r} took longer than {self._timeout:g} s"
-            )
-            overdue.execution = self
-            raise overdue
-        if self.status is Status.CANCELLED:
-            cancelled = ExecutionCancelledError(
-                f"execution of {self.workflow!r} was cancelled"
-            )
-            cancelled.execution = self
-            raise cancelled from self.error
-        if self._blame is not None:
-            raise self._failure()
-        if self.status is Status.FAILED:  # the engine itself could not go on
-            raise StepFunctionError(
-                f"execution of {self.workflow!r} failed: {self.error!r}"
-            ) from self.error
+        self._raise_if_not_undone()
+        error = self._ending_error()
+        if error is not None:
+            raise error
         return self
 
     def visualize(
@@ -516,6 +504,80 @@ class Execution:
 
         return write_report(self, path, redact, max_chars)
 
+    def _raise_if_not_undone(self) -> None:
+        """Raise what compensations failed with, here and nested, if any did."""
+        graph: Graph | None = self._graph  # which a pickle leaves behind
+        if self._is_live and graph is not None and not graph.has_compensations:
+            return
+        found = sorted(self._compensation_failures(), key=lambda it: it[0])
+        if not found:
+            return
+        named = [f"{what}: {error_text(error)}" for _, what, error in found]
+        if len(named) > _MOST_NAMED:
+            named[_MOST_NAMED:] = [f"and {len(named) - _MOST_NAMED} more"]
+        plural = "" if len(found) == 1 else "s"
+        failure = CompensationError(
+            f"{len(found)} compensation{plural} of {self.workflow!r} failed: "
+            + "; ".join(named),
+            [error for _, _, error in found],
+        )
+        failure.execution = self
+        raise failure from self._ending_error()
+
+    def _compensation_failures(self) -> Iterator[tuple[float, str, Exception]]:
+        """Give when compensations failed, here and nested, whose, and with what."""
+        found: dict[int, Execution] = {id(self): self}
+        waiting = [self]
+        while waiting:
+            execution = waiting.pop()
+            for record in execution.compensations:
+                if isinstance(record.error, Exception):
+                    what = subject(record.step, record.task)
+                    if execution is not self:
+                        what += f" of {execution.workflow!r}"
+                    yield record.started or 0.0, what, record.error
+            new = {id(it): it for it in execution._nested() if id(it) not in found}
+            found |= new
+            waiting += new.values()
+
+    def _nested(self) -> Iterator[Execution]:
+        """Give the executions nested in it, those of earlier attempts too."""
+        for entry in self._journal[::3]:
+            if type(entry) is Visit:
+                for visit in (entry, *entry.tasks):
+                    if visit.child is not None:
+                        yield visit.child
+                    for *_, error in visit.attempts:
+                        if isinstance(error, StepExecutionError) and error.execution:
+                            yield error.execution
+            elif type(entry) is not str and entry[1] is not None:
+                yield entry[1]
+
+    def _ending_error(self) -> StepFunctionError | None:
+        """Give the error of an execution that has ended; None if it COMPLETED."""
+        if self.status is Status.TIMED_OUT:
+            overdue = ExecutionTimeoutError(
+                f"execution of {self.workflow!r} took longer than {self._timeout:g} s"
+            )
+            overdue.execution = self
+            return overdue
+        if self.status is Status.CANCELLED:
+            cancelled = ExecutionCancelledError(
+                f"execution of {self.workflow!r} was cancelled"
+            )
+            cancelled.execution = self
+            cancelled.__cause__ = self.error
+            return cancelled
+        if self._blame is not None:
+            return self._failure()
+        if self.status is Status.FAILED:  # the engine itself could not go on
+            failure = StepFunctionError(
+                f"execution of {self.workflow!r} failed: {self.error!r}"
+            )
+            failure.__cause__ = self.error
+            return failure
+        return None
+
     def _failure(self) -> StepExecutionError:
         """Give the error that says which step this execution failed at."""
         assert self._blame is not None
@@ -552,6 +614,17 @@ class Execution:
             return None
         index = self._last_failure
         return next(self._records_from(index, index + 3))
+
+    def _failure_of(self, error: BaseException, blame: Blame) -> StepRecord:
+        """Give the record of what it fails with, for those who undo."""
+        journal, last = self._journal, len(self._journal) - 3
+        for index in range(0, len(journal), 3):
+            if journal[index + 2] is error:
+                return next(self._records_from(index, index + 3))
+        if isinstance(error, StepLimitError):  # it would have been the next
+            facts = (Outcome.CANCELLED, journal[-1], None, error, None, 0.0, ())
+            return StepRecord(blame.step, None, *facts, None, None)
+        return next(self._records_from(last, last + 3))._replace(error=error)
 
     def _records_from(self, begin: int, end: int) -> Iterator[StepRecord]:
         """Give the records of the steps noted between, without their tasks."""
@@ -603,6 +676,11 @@ class Execution:
             visit.child,
         )
 
+    def _compensation_record(self, visit: Visit) -> StepRecord:
+        if visit.tasks:
+            return self._task_record(visit.name, visit.tasks[0], None)
+        return self._visit_record(visit, None, 0.0, 0.0, None)
+
     def _task_record(self, step: str, task: Visit, value: Any) -> StepRecord:
         if task.attempts:
             record = self._visit_record(task, value, 0.0, 0.0, None)
@@ -641,8 +719,12 @@ class Execution:
             journal[2::3] = map(portable, journal[2::3])
             for name in ("input", "output"):
                 state[name] = portable(state[name])
+            if self._undone:
+                state["_undone"] = list(map(portable_visit, self._undone))
             return _restore, (pack(state),)
 
+
+_MOST_NAMED = 5
 
 # What a pickle of an execution leaves behind.
 _STAYS = (
@@ -693,6 +775,11 @@ def portable_visit(entry: Any) -> Any:
     tasks = tuple(portable_visit(task) for task in entry.tasks)
     given = entry.given and (portable(entry.given[0]),)
     return entry._replace(output=portable(entry.output), tasks=tasks, given=given)
+
+
+def subject(step: str, task: str | None) -> str:
+    """Give what messages call a step, or a task of it."""
+    return f"step {step!r}" if task is None else f"task {task!r} of step {step!r}"
 
 
 def duration_text(seconds: float) -> str:

@@ -95,6 +95,16 @@ class Step(NamedTuple):
         return self.next_step is None and self.branch is None
 
     @property
+    def may_be_undone(self) -> bool:
+        """Whether it, or something in it, has a compensation."""
+        if self.compensate is not None or self.is_call_here:
+            return self.compensate is not None
+        return any(
+            isinstance(action, Graph) and action.has_compensations
+            for _, action in self.tasks()
+        )
+
+    @property
     def simply_nested(self) -> Graph | None:
         """The nested workflow, where the step runs it in this thread and no more."""
         is_simple = self.executor is None and self.retry is None
@@ -205,6 +215,7 @@ class Graph(NamedTuple):
         uses_processes: Whether any step, here or nested, runs in processes.
         keep_history: How many of its latest steps an execution remembers; None for
             all.
+        has_compensations: Whether any step, here or nested, has a compensation.
     """
 
     name: str
@@ -215,6 +226,7 @@ class Graph(NamedTuple):
     max_steps: int | None = None
     uses_processes: bool = False
     keep_history: int | None = None
+    has_compensations: bool = False
 
     def __eq__(self, other: object) -> bool:
         """Tell whether two workflows are defined alike, and what they nest too."""
@@ -307,6 +319,7 @@ def freeze(
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),
         keep_history=keep_history,
+        has_compensations=any(step.may_be_undone for step in steps.values()),
     )
 
 

@@ -381,6 +381,7 @@ class Gathering:
             self.models.append(Task(None, label, self.batch_call, True))
         self.most_tasks = inf if self._total is None else self._total / self._size + 1
         self._make_item = make_item
+        self._has_compensations = getattr(action.call, "has_compensations", False)
         self._news = news
         self._told = perf_counter()
         self._taken = self._done = self._failures = 0
@@ -458,7 +459,8 @@ class Gathering:
                     self._results[index] = task.error
         self._failures += task.error is not None
         is_notable = outcome is not _SUCCEEDED or len(task.attempts) > 1
-        if index < _MOST_RECORDED or (
+        may_be_undone = task.child is not None and self._has_compensations
+        if index < _MOST_RECORDED or may_be_undone or (
             is_notable and (keeps or len(self._visits) < 2 * _MOST_RECORDED)
         ):
             self._visits[index] = task.visit(str(index))

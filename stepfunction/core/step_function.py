@@ -210,7 +210,8 @@ class StepFunction:
                 the place of the output of the step before. Every path that leads here
                 must go through these steps.
             compensate: What undoes the step, called with its output when the execution
-                ends FAILED; of a parallel step also task name to what undoes that.
+                ends FAILED, after those of later steps; of a parallel step also task
+                name to what undoes that. It is called once, in the caller's thread.
 
         Returns:
             This builder, for the next call.
@@ -583,6 +584,8 @@ class StepFunction:
 
         Raises:
             DefinitionError: If the workflow is not sound; nothing has then run.
+            CompensationError: If compensations failed; the others have run. It is
+                raised whatever else there would be to raise, its ``__cause__``.
             StepExecutionError: If a step failed and no step took the failure, or,
                 with ``check``, if the execution FAILED. Its ``__cause__`` is the
                 step's exception, its ``execution`` what happened until then.
@@ -995,6 +998,8 @@ def _finish(execution: Execution, timeout: float | None, check: bool) -> Executi
         raise
     finally:
         execution._places.close(kill=execution._cancellation.requested)
+    if execution._graph.has_compensations:
+        execution._raise_if_not_undone()
     if execution._is_unhandled:
         raise execution._failure()
     if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
