@@ -421,8 +421,73 @@ def test_only_a_workflow_has_steps_to_mock() -> None:
 
 
 def test_what_is_not_mocked_is_named_with_what_is() -> None:
-    with pytest.raises(KeyError, match="did you mean 'Pay'"):
-        mock_steps(checkout, {"Pay": 1})["Pya"]
+    with mock_steps(checkout, {"Pay": 1}) as mocks:
+        with pytest.raises(KeyError, match="did you mean 'Pay'"):
+            mocks["Pya"]
+
+
+def test_mocks_that_were_never_entered_say_so() -> None:
+    mocks = mock_steps(checkout, {"Pay": 1})
+    with pytest.raises(RuntimeError, match="nothing of 'Checkout' is mocked yet"):
+        mocks["Pay"]
+
+
+def undo(output: Any) -> None:
+    raise AssertionError("really undone")
+
+
+def undoable() -> StepFunction:
+    inner = StepFunction("Inner").add_step("Charge", double, compensate=undo)
+    inner.set_start_step("Charge")
+    workflow = StepFunction("W").add_step("Pay", double, "Update", compensate=undo)
+    tasks = {"a": double, "b": double, "nested": inner}
+    compensate = {"a": undo, "b": undo}
+    workflow.add_step("Update", tasks, parallel=True, compensate=compensate)
+    return workflow.set_start_step("Pay")
+
+
+def test_what_undoes_a_step_or_task_is_mocked_by_itself() -> None:
+    workflow = undoable()
+    keys = ["Pay", "Update.a", "Update.nested/Charge"]
+    mocks = {f"{key}.compensate": lambda output, key=key: (key, output) for key in keys}
+    with mock_steps(workflow, {**mocks, "Pay": 3}) as seen:
+        steps: Any = workflow.compile().steps
+        nested = steps["Update"].action.tasks["nested"].steps["Charge"]
+        by_task = dict(steps["Update"].compensate)
+        calls = [steps["Pay"].compensate, by_task["a"], nested.compensate]
+        assert [call(7, None) for call in calls] == [(key, 7) for key in keys]
+        assert by_task["b"].function is undo
+        assert workflow.execute(1).context["Pay"] == 3
+    assert seen["Pay.compensate"].calls == [7]
+
+
+def test_what_nothing_undoes_has_no_compensation_to_mock() -> None:
+    text = "task 'Update.nested' has no compensate=, so nothing undoes it"
+    with pytest.raises(DefinitionError, match=text):
+        mock_steps(undoable(), {"Update.nested.compensate": 1})
+
+
+def test_what_a_map_step_calls_for_each_item_is_mocked() -> None:
+    workflow = StepFunction("W").add_map_step("Each", forbidden_for, next_step="Sub")
+    workflow.add_map_step("Sub", chain("Work")).set_start_step("Each")
+    mocks = {"Each": lambda item: -item, "Sub/Work": [5]}
+    with mock_steps(workflow, mocks) as seen:
+        steps: Any = workflow.compile().steps
+        assert [steps["Each"].action.call(n, None) for n in (1, 2)] == [-1, -2]
+        work = steps["Sub"].action.call.steps["Work"]
+        assert work.action(9, None) == 5
+    assert seen["Each"].calls == [1, 2] and seen["Sub/Work"].calls == [9]
+
+
+def test_the_same_exception_raised_often_does_not_grow() -> None:
+    error = ValueError("no")
+    with mock_steps(checkout, {"Pay": error}):
+        for _ in range(50):
+            checkout.execute()
+    frames, traceback = 0, error.__traceback__
+    while traceback is not None:
+        frames, traceback = frames + 1, traceback.tb_next
+    assert frames < 10
 
 
 def test_mocks_say_what_they_were_called() -> None:
@@ -499,6 +564,19 @@ def test_a_lambda_for_a_process_is_refused_before_anything_runs() -> None:
     assert "step 'Update', task 'a': its mock cannot be sent to a process" in text
     assert "define it at the top level of a module" in text
     assert workflow.compile().steps["Update"].action.tasks["a"].name == "forbidden_for"
+
+
+def test_a_mock_called_in_a_process_after_its_block_says_so() -> None:
+    go = threading.Event()
+    workflow = StepFunction("W").add_step("A", forbidden_for, "B")
+    workflow.add_step("B", forbidden_for, executor="process").set_start_step("A")
+    with mock_steps(workflow, {"A": lambda: go.wait(10), "B": 2}):
+        execution = workflow.start()
+    go.set()
+    assert execution.wait(20)
+    assert "the mock of step 'B' was called in a process when its block had ended" in (
+        str(execution.error)
+    )
 
 
 def test_what_processes_wrote_down_is_removed(tmp_path: Any, monkeypatch: Any) -> None:
@@ -653,6 +731,14 @@ def test_tasks_are_no_part_of_the_path_and_nested_steps_have_their_own() -> None
     assert_path(execution, ["All", "One"])
     assert_path(execution.children["One"], ["Wait", "Try"])
     assert_path(execution.children["All", "b"], ["Wait", "Try"])
+
+
+def test_an_error_of_many_lines_has_one_in_the_path() -> None:
+    with mock_steps(checkout, {"Pay": ValueError("first\nsecond")}):
+        execution = checkout.execute()
+    with pytest.raises(AssertionError) as caught:
+        assert_path(execution, [])
+    assert "+            Pay         FAILED: ValueError: first\n" in str(caught.value)
 
 
 def test_steps_of_a_loop_are_named_each_time() -> None:
@@ -829,6 +915,7 @@ def test_an_endless_dry_run_ends_at_its_bound() -> None:
         ((3,), "workflow is a StepFunction, not 3"),
         ((checkout, [1]), r"results is a mapping of step to result, not \[1\]"),
         ((checkout, {"Pya": 1}), "did you mean 'Pay'"),
+        ((undoable(), {"Pay.compensate": 1}), "nothing is undone in a dry run"),
         ((everything(), {"Payment/Bad": 1}), "is a fail step, which gives no result"),
         ((StepFunction("Empty"),), "no start step"),
     ],
@@ -1015,6 +1102,26 @@ def test_what_cannot_be_looked_into_is_told(caplog: Any) -> None:
     assert "input['lock'] of step 'Price' of 'Shop' was not watched: TypeError: " in (
         caplog.text
     )
+
+
+def put_lock(value: Any) -> None:
+    value["rest"] = threading.Lock()
+
+
+def test_what_can_no_longer_be_looked_into_has_changed() -> None:
+    with pytest.raises(SharedMutationError, match="was 3 and is what cannot be looked"):
+        with detect_shared_mutation():
+            shared(put_lock, {"rest": 3})
+    with pytest.raises(SharedMutationError, match=r"input\['rest'\]"):
+        with detect_shared_mutation():
+            shared(put_lock, {"rest": threading.Lock()})
+
+
+def test_a_thread_pool_of_the_user_is_watched() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        with pytest.raises(SharedMutationError, match=r"input\['new'\] was added"):
+            with detect_shared_mutation():
+                shared(add_item, {}, executor=pool)
 
 
 def test_what_is_beside_it_is_watched_all_the_same() -> None:

@@ -77,6 +77,8 @@ def dry_run(
         given[spot.way] = stand_in = StandIn(what, spot, results[key], as_whole=True)
         if calls_nothing(spot):
             problems.append(f"{spot.what} is a fail step, which gives no result")
+        if spot.undoes:
+            problems.append(f"{spot.what}: nothing is undone in a dry run")
         problems += (f"{spot.what}: {problem}" for problem in stand_in.problems)
     if problems:
         raise DefinitionError(f"dry_run of {workflow.name!r}", problems)

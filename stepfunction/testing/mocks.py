@@ -9,11 +9,12 @@ from types import MappingProxyType, TracebackType
 from typing import Any
 
 from stepfunction.core.actions import FanOut, MapItems
+from stepfunction.core.calls import Call
 from stepfunction.core.errors import DefinitionError, did_you_mean
 from stepfunction.core.graph import Graph, Step
 from stepfunction.core.step_function import StepFunction
 from stepfunction.testing.stand_ins import StandIn
-from stepfunction.testing.ways import Key, Way, calls_nothing, find_spots
+from stepfunction.testing.ways import COMPENSATE, Key, Way, calls_nothing, find_spots
 
 
 class Mock:
@@ -100,6 +101,11 @@ class Mocks(Mapping[Key, Mock]):
             stand_in.tally.close()
 
     def __getitem__(self, key: Key) -> Mock:
+        if not self._was_entered:
+            raise RuntimeError(
+                f"nothing of {self._workflow.name!r} is mocked yet; write "
+                "'with mock_steps(…) as mocks:', or self.enterContext(mock_steps(…))"
+            )
         if key not in self._mocks:
             known = [it for it in self._mocks if isinstance(it, str)]
             raise KeyError(f"{key!r} is not mocked{did_you_mean(key, known)}")
@@ -131,7 +137,8 @@ def mock_steps(workflow: StepFunction, mocks: Mapping[Any, Any]) -> Mocks:
             itself, is not concerned by what is mocked in it here.
         mocks: What to replace: ``"Pay"`` a step, ``"Update.payment"`` a task of a
             parallel step, ``"Payment/Charge"`` a step of the workflow that a step
-            (or task) runs; where that may mean several, a tuple of the names. And by
+            (or task) runs, ``"Pay.compensate"`` what undoes a step, which else is
+            really called; where a key may mean several, a tuple of the names. And by
             what: a value is given; an exception, or a class of one, is raised; a
             callable is called with what it takes of the step's input, params, named
             inputs and context; a list has one of these for each call, in the order of
@@ -203,23 +210,45 @@ def by_first(given: Mapping[Way, Any]) -> dict[str, dict[Way, Any]]:
 
 
 def _mocked(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
+    reach = 2 if isinstance(step.action, FanOut) else 1
+    doing: dict[Way, StandIn] = {}
+    for way, stand_in in stand_ins.items():
+        if len(way) <= reach and way[-1:] == (COMPENSATE,):
+            step = step._replace(compensate=_undone_by(stand_in, way[:-1], step))
+        else:
+            doing[way] = stand_in
+    return _doing(doing, step) if doing else step
+
+
+def _undone_by(stand_in: StandIn, task: Way, step: Step) -> Any:
+    """Give what undoes a step where a mock undoes it, or one of its tasks."""
+    if not task:
+        return stand_in.action
+    assert step.compensate is not None and not isinstance(step.compensate, Call)
+    return tuple(
+        (name, stand_in.action if name == task[0] else call)
+        for name, call in step.compensate
+    )
+
+
+def _doing(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
+    """Give a step where mocks do what it does, or a part of that."""
+    action: Any = step.action
     if () in stand_ins:
-        stand_in = stand_ins[()]
-        action: Any = stand_in.action
-        if isinstance(step.action, MapItems):
-            action = step.action._replace(call=action)
-        return step._replace(action=action, plain=None)
-    if isinstance(step.action, FanOut):
-        tasks = dict(step.action.tasks)
+        call = stand_ins[()].action
+        if isinstance(action, MapItems):
+            return step._replace(action=action._replace(call=call))
+        return step._replace(action=call, plain=None)
+    if isinstance(action, FanOut):
+        tasks: dict[str, Any] = dict(action.tasks)
         for name, inner in by_first(stand_ins).items():
             whole = inner.get(())
             tasks[name] = whole.action if whole else _with(inner, tasks[name], step)
-        changed: Any = step.action._replace(tasks=MappingProxyType(tasks))
-        return step._replace(action=changed)
-    if isinstance(step.action, MapItems):
-        call = _with(stand_ins, step.action.call, step)
-        return step._replace(action=step.action._replace(call=call))
-    return step._replace(action=_with(stand_ins, step.action, step))
+        return step._replace(action=action._replace(tasks=MappingProxyType(tasks)))
+    if isinstance(action, MapItems):
+        nested: Any = _with(stand_ins, action.call, step)
+        return step._replace(action=action._replace(call=nested))
+    return step._replace(action=_with(stand_ins, action, step))
 
 
 def _with(stand_ins: Mapping[Way, StandIn], workflow: Any, step: Step) -> StepFunction:

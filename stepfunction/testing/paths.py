@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
+from textwrap import shorten
 
 from stepfunction.core.errors import did_you_mean, error_text
 from stepfunction.core.execution import Execution, StepRecord
 from stepfunction.core.graph import Graph
 
-_WIDEST = 48
+_WIDEST, _LONGEST = 48, 160
 
 
 def assert_path(execution: Execution, path: Iterable[str]) -> None:
@@ -81,7 +82,8 @@ def _rows(
 def _ending(record: StepRecord) -> str:
     if record.error is None:
         return str(record.outcome)
-    return f"{record.outcome}: {error_text(record.error)}"
+    text = error_text(record.error).partition("\n")[0]
+    return f"{record.outcome}: {shorten(text, _LONGEST)}"
 
 
 def _remarks(

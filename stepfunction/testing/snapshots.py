@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import types
 from collections.abc import Hashable, Iterator, Mapping
+from reprlib import Repr
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple, TypeAlias
 
@@ -63,9 +64,11 @@ class Dark(NamedTuple):
     """A part that cannot be looked into.
 
     Attributes:
+        value: It itself.
         reason: Why not.
     """
 
+    value: Any
     reason: str
 
 
@@ -96,20 +99,24 @@ class _Camera:
         if id(value) in self.seen:
             return Again(self.seen[id(value)][1])
         if depth > _DEEPEST:
-            return Dark("it is nested too deep")
+            return Dark(value, "it is nested too deep")
         self.seen[id(value)] = value, way
         try:
             found = self.parts(value)
             return Tree(
                 type(value),
                 {
-                    key: self.look(part, way + suffix(key), depth + 1)
+                    key: (
+                        Leaf(part, True)
+                        if type(part) in _PLAIN
+                        else self.look(part, way + suffix(key), depth + 1)
+                    )
                     for key, part in found.items()
                 },
                 _text(value),
             )
         except Exception as error:  # what cannot be pickled says so in many ways
-            return Dark(error_text(error))
+            return Dark(value, error_text(error))
 
     def parts(self, value: Any) -> dict[Hashable, Any]:
         kind = type(value)
@@ -210,9 +217,10 @@ def changes(before: Part, after: Part, way: str) -> Iterator[Change]:
         after: The later.
         way: What to call the value.
     """
-    if isinstance(before, Dark) or isinstance(after, Dark):
-        return  # it is reported by itself
-    if isinstance(before, Tree) and isinstance(after, Tree):
+    if isinstance(before, Dark) and isinstance(after, Dark):
+        if before.value is after.value:
+            return  # it is told by itself that nobody knows
+    elif isinstance(before, Tree) and isinstance(after, Tree):
         if before.kind is after.kind:
             yield from _changes_inside(before, after, way)
             return
@@ -262,7 +270,20 @@ def _name(part: Part) -> str:
     return part.text if isinstance(part, Tree) else "what cannot be looked into"
 
 
+class _ShortRepr(Repr):
+    """Says of objects only what they are: a ``__repr__`` may do anything."""
+
+    def repr_instance(self, value: Any, level: int) -> str:
+        if type(value) in _PLAIN:
+            return super().repr_instance(value, level)
+        return f"<{type(value).__name__}>"
+
+
+_short = _ShortRepr()
+_short.maxlevel = 2
+
+
 def _text(value: Any) -> str:
     if type(value) in (dict, list, tuple, set, frozenset):
-        return short_repr(value)
+        return _short.repr(value)
     return f"a {type(value).__name__}"

@@ -114,6 +114,9 @@ class StandIn:
             raise self.complaint(number)
         result = self.results[number - 1 if self.is_list else 0]
         if isinstance(result, _Raised):
+            if isinstance(result.error, BaseException):
+                # Each time it is raised its traceback would become longer.
+                raise BaseException.with_traceback(result.error, None)
             raise result.error
         if isinstance(result, _Called):
             return self._as_output(result(value, context))
@@ -129,8 +132,8 @@ class StandIn:
             return _Raised(result)
         if isinstance(result, StepFunction):
             self.problems.append(
-                f"workflow {result.name!r} is no result; mock the steps of the nested "
-                f"one, as in {spot.text + '/…'!r}, or give what it gives"
+                f"workflow {result.name!r} is no result; give what it gives, or mock "
+                f"steps of a nested workflow, as in {spot.text + '/…'!r}"
             )
         elif callable(result):
             called = _bound(result, spot)
@@ -159,7 +162,7 @@ def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
     """Decide how a mock is called: as what it stands for, as far as it takes that."""
     action = spot.action.call if isinstance(spot.action, MapItems) else spot.action
     params: Mapping[str, Any] = action.params if isinstance(action, Call) else {}
-    inputs = tuple(name for name, _ in spot.step.inputs or ())
+    inputs = tuple(name for name, _ in spot.step.inputs or () if not spot.undoes)
     taken = _keywords(function, (*params, *inputs))
     call = bind(function, {name: params.get(name) for name in taken})
     if isinstance(call, list):

@@ -30,6 +30,7 @@ class Tally:
         self._inputs: dict[int, Any] = {}
         self._number = 0
         self._folder: TemporaryDirectory[str] | None = None
+        self._is_closed = False
 
     def note(self, value: Any) -> int:
         """Take note of a call and give its number. Any thread may."""
@@ -61,6 +62,7 @@ class Tally:
     def close(self) -> None:
         """Remove the folder, when what it has is known."""
         with self._lock:
+            self._is_closed = True
             if self._folder is None:
                 return
             self._inputs = dict(enumerate(self.inputs, 1))
@@ -77,6 +79,8 @@ class Tally:
 
     def __reduce__(self) -> Any:
         with self._lock:
+            if self._is_closed:
+                return TallyElsewhere, (self._what, None, self._number)
             if self._folder is None:
                 self._folder = TemporaryDirectory(
                     prefix="stepfunction-mock-", ignore_cleanup_errors=True
@@ -89,11 +93,11 @@ class TallyElsewhere:
 
     Args:
         what: What messages call the mock.
-        folder: Where numbers are claimed.
+        folder: Where numbers are claimed; None once the block has ended.
         number: A number that is claimed already, and all before it.
     """
 
-    def __init__(self, what: str, folder: str, number: int) -> None:
+    def __init__(self, what: str, folder: str | None, number: int) -> None:
         self._what = what
         self._folder = folder
         self._number = number
@@ -104,17 +108,16 @@ class TallyElsewhere:
         Raises:
             RuntimeError: If the mock is no longer in use.
         """
+        if self._folder is None or not os.path.isdir(self._folder):
+            raise RuntimeError(
+                f"{self._what} was called in a process when its block had ended, or on "
+                "another machine; wait in the block for what was started there, and "
+                "execute it on this machine"
+            )
         folder = Path(self._folder)
         begin = max(self._number, _latest.get(self._folder, 0)) + 1
-        try:
-            number = _claim(folder, begin)
-            (folder / str(number)).write_bytes(pack(value))
-        except FileNotFoundError:
-            raise RuntimeError(
-                f"{self._what} was called in a process after its block had ended; "
-                "wait there for what was started in it"
-            ) from None
-        _latest[self._folder] = number
+        _latest[self._folder] = number = _claim(folder, begin)
+        (folder / str(number)).write_bytes(pack(value))
         return number
 
 

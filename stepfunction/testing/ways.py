@@ -1,8 +1,9 @@
 """Ways: how the steps and tasks of a workflow, and of those nested in it, are named.
 
 ``"Pay"`` is a step, ``"Update.payment"`` a task of a parallel step, and
-``"Payment/Charge"`` a step of the workflow that the step ``Payment`` runs. Names may
-themselves hold a dot or a slash; a tuple of them is never ambiguous.
+``"Payment/Charge"`` a step of the workflow that the step ``Payment`` runs. What undoes
+a step or task is ``"Pay.compensate"``. Names may themselves hold a dot or a slash; a
+tuple of them is never ambiguous.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from stepfunction.core.actions import Fail, FanOut, MapItems
+from stepfunction.core.calls import Call
 from stepfunction.core.errors import did_you_mean
 from stepfunction.core.graph import Step
 from stepfunction.core.step_function import StepFunction
@@ -19,8 +21,12 @@ Key: TypeAlias = str | tuple[str, ...]
 Way: TypeAlias = tuple[str, ...]
 
 
+# The last name of the way to what undoes a step or task.
+COMPENSATE = ".compensate"
+
+
 class Spot(NamedTuple):
-    """A step or task, and where it is.
+    """A step or task, or what undoes it, and where it is.
 
     Attributes:
         way: The names that lead to it.
@@ -37,16 +43,22 @@ class Spot(NamedTuple):
     @property
     def what(self) -> str:
         """What messages call it."""
-        kind = "task" if isinstance(self.step.action, FanOut) else "step"
-        if self.action is self.step.action:
-            kind = "step"
+        if self.undoes:
+            return f"compensation {self.text!r}"
+        kind = "step" if self.action is self.step.action else "task"
         return f"{kind} {self.text!r}"
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it is a compensation."""
+        return self.way[-1] == COMPENSATE
 
 
 def spots(workflow: StepFunction) -> Iterator[Spot]:
     """Give every step and task of a workflow, and of those nested in it."""
     for step in workflow.steps.values():
         yield Spot((step.name,), step.name, step, step.action)
+        yield from _compensations(step)
         action = step.action
         if isinstance(action, FanOut):
             for task, call in action.tasks.items():
@@ -56,6 +68,17 @@ def spots(workflow: StepFunction) -> Iterator[Spot]:
         else:
             inner: Any = action.call if isinstance(action, MapItems) else action
             yield from _nested(Spot((step.name,), step.name, step, inner), inner)
+
+
+def _compensations(step: Step) -> Iterator[Spot]:
+    """Give what undoes a step, or its tasks."""
+    undo = step.compensate
+    if isinstance(undo, Call):
+        text = step.name + COMPENSATE
+        yield Spot((step.name, COMPENSATE), text, step, undo)
+    for task, call in () if undo is None or isinstance(undo, Call) else undo:
+        text = f"{step.name}.{task}{COMPENSATE}"
+        yield Spot((step.name, task, COMPENSATE), text, step, call)
 
 
 def _nested(outer: Spot, action: Any) -> Iterator[Spot]:
@@ -106,6 +129,8 @@ def _unknown(
     hint = did_you_mean(text, by_text)
     if spot is None or not rest:
         return f"{key!r} is no step{hint}"
+    if rest[0] in (COMPENSATE, COMPENSATE[1:]):
+        return f"{spot.what} has no compensate=, so nothing undoes it{hint}"
     tasks = spot.action.tasks if isinstance(spot.action, FanOut) else None
     call = spot.action.call if isinstance(spot.action, MapItems) else spot.action
     if tasks is not None:
@@ -130,7 +155,7 @@ def _overlaps(found: Mapping[Any, Spot]) -> Iterator[str]:
     for key, spot in found.items():
         for length in range(1, len(spot.way)):
             outer = by_way.get(spot.way[:length])
-            if outer is not None:
+            if outer is not None and not spot.undoes:
                 yield f"{key!r} is a part of {outer!r}; give one or the other"
 
 
