@@ -21,6 +21,7 @@ from stepfunction import (
     DefinitionError,
     Execution,
     Outcome,
+    ParallelStepExecutionError,
     RetryPolicy,
     Status,
     StepExecutionError,
@@ -248,6 +249,9 @@ def test_a_parallel_step_that_is_mocked_as_a_whole_gives_task_results() -> None:
         output = workflow.execute().output
     assert isinstance(output, TaskResults)
     assert output == {"a": 1, "b": error} and output.failed == {"b": error}
+    with pytest.raises(ParallelStepExecutionError, match="1 of 2 tasks of step") as it:
+        output.raise_if_failed()
+    assert it.value.results == {"a": 1} and it.value.errors == {"b": error}
 
 
 def test_steps_of_nested_workflows_are_mocked_by_the_way_to_them() -> None:

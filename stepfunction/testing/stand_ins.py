@@ -10,9 +10,13 @@ from typing import Any, NamedTuple
 from stepfunction.core.actions import FanOut, MapItems
 from stepfunction.core.calls import Call
 from stepfunction.core.context import Context
-from stepfunction.core.errors import StepFunctionError
-from stepfunction.core.execution import Outcome, Visit
-from stepfunction.core.results import MapResults, TaskResults, parallel_failure
+from stepfunction.core.errors import (
+    ParallelStepExecutionError,
+    StepFunctionError,
+    error_text,
+)
+from stepfunction.core.execution import Outcome
+from stepfunction.core.results import MapResults, TaskResults
 from stepfunction.core.signatures import bind
 from stepfunction.core.step_function import StepFunction
 from stepfunction.testing.tallies import Tally
@@ -149,13 +153,28 @@ class StandIn:
         if not self.gives_tasks or type(output) is not dict:
             return output
         errors = {k: v for k, v in output.items() if isinstance(v, BaseException)}
-        if not errors:
-            return TaskResults(output)
-        visits = [
-            Visit(name, Outcome.FAILED if name in errors else Outcome.SUCCEEDED)
-            for name in output
-        ]
-        return TaskResults(output, parallel_failure(self.step, visits, errors))
+        return TaskResults(output, self._failure(output, errors) if errors else None)
+
+    def _failure(
+        self, output: Mapping[str, Any], errors: Mapping[str, BaseException]
+    ) -> ParallelStepExecutionError:
+        """Give what ``raise_if_failed()`` of an output with failed tasks raises."""
+        results = {name: it for name, it in output.items() if name not in errors}
+        outcomes = {
+            **dict.fromkeys(output, Outcome.SUCCEEDED),
+            **dict.fromkeys(errors, Outcome.FAILED),
+        }
+        first_name, first = next(iter(errors.items()))
+        failure = ParallelStepExecutionError(
+            f"{len(errors)} of {len(output)} tasks of step {self.step!r} failed: "
+            f"{first_name!r}: {error_text(first)}",
+            self.step,
+            outcomes,
+            results,
+            errors,
+        )
+        failure.__cause__ = first
+        return failure
 
 
 def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
