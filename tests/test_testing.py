@@ -970,7 +970,7 @@ def add_item(value: Any) -> None:
 
 
 def pop_item(value: Any) -> None:
-    del value["rates"]
+    del value["same"]
 
 
 def extend(value: Any) -> None:
@@ -978,7 +978,7 @@ def extend(value: Any) -> None:
 
 
 def change_type(value: Any) -> None:
-    value["rates"] = None
+    value["same"] = None
 
 
 def set_slot(value: Any) -> None:
@@ -993,6 +993,10 @@ def append(value: Any) -> None:
     value["deque"].append(9)
 
 
+def set_flat(value: Any) -> None:
+    value["flat"][0] = True
+
+
 def close_circle(value: Any) -> None:
     value["basket"].itself = value
 
@@ -1004,7 +1008,9 @@ def values() -> dict[str, Any]:
         "slotted": Slotted(),
         "set": {1, 2},
         "deque": deque([1]),
+        "flat": [1, "two", float("nan")],
     }
+    value["same"] = value["rates"]
     value["itself"] = value
     return value
 
@@ -1015,12 +1021,13 @@ def values() -> dict[str, Any]:
     [
         (set_item, "input['rates']['EUR'] was 1 and is 2"),
         (add_item, "input['new'] was added: 3"),
-        (pop_item, "input['rates'] was removed: {'EUR': 1}"),
+        (pop_item, "input['same'] was removed: the same as input['rates']"),
         (extend, "input['basket'].items[1] was added: 'pear'"),
-        (change_type, "input['rates'] was {'EUR': 1} and is None"),
+        (change_type, "input['same'] was the same as input['rates'] and is None"),
         (set_slot, "input['slotted'].total was 0 and is 1"),
         (add_to_set, "input['set']{…} was added: 3"),
         (append, "input['deque'][1] was added: 9"),
+        (set_flat, "input['flat'][0] was 1 and is True"),
         (close_circle, "input['basket'].itself was added: the same as input"),
     ],
 )
@@ -1056,13 +1063,18 @@ def read_all(value: Any) -> Any:
     return basket.size, list(basket.items), value["slotted"].total, sorted(value["set"])
 
 
+def reorder(value: Any) -> None:
+    value["rates"] = value.pop("rates")
+    value["same"] = value.pop("same")
+
+
 def replace_by_equal(value: Any) -> None:
     value["rates"]["EUR"] = int("1")
     value["set"].discard(1)
     value["set"].add(1)
 
 
-@pytest.mark.parametrize("task", [read_all, replace_by_equal])
+@pytest.mark.parametrize("task", [read_all, replace_by_equal, reorder])
 def test_tasks_that_only_read_are_no_alarm(task: Any) -> None:
     with detect_shared_mutation() as watch:
         assert shared(task, values()).output.failed == {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copyreg
 import types
 from collections.abc import Hashable, Iterator, Mapping
+from copy import copy
 from reprlib import Repr
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple, TypeAlias
@@ -17,7 +18,9 @@ from typing import Any, NamedTuple, TypeAlias
 from stepfunction.core.errors import error_text
 
 _DEEPEST = 60
-_PLAIN = (int, float, complex, str, bytes, bool, type(None), type(...), range)
+_PLAIN = frozenset(
+    (int, float, complex, str, bytes, bool, type(None), type(...), range)
+)
 _FIXED = (
     type,
     types.FunctionType,
@@ -47,17 +50,49 @@ class Tree(NamedTuple):
         kind: What it is.
         parts: Its parts, by how each is reached from it.
         text: What messages call it.
+        who: Its id.
     """
 
     kind: type
     parts: dict[Hashable, Part]
     text: str
+    who: int
+
+
+class Flat(NamedTuple):
+    """A list, tuple or dict of plain values alone, which is quick to copy and compare.
+
+    Attributes:
+        kind: Which of these.
+        values: Its copy.
+        kinds: The types of the values.
+        text: What messages call it.
+        who: Its id.
+    """
+
+    kind: type
+    values: Any
+    kinds: list[type]
+    text: str
+    who: int
+
+    def as_tree(self) -> Tree:
+        """Give it part by part."""
+        pairs = self.values.items() if self.kind is dict else enumerate(self.values)
+        parts: dict[Hashable, Part] = {("item", k): Leaf(v, True) for k, v in pairs}
+        return Tree(self.kind, parts, self.text, self.who)
 
 
 class Again(NamedTuple):
-    """A part that was met before, there."""
+    """A part that was met before, there.
+
+    Attributes:
+        way: Where.
+        who: Its id.
+    """
 
     way: str
+    who: int
 
 
 class Dark(NamedTuple):
@@ -72,7 +107,7 @@ class Dark(NamedTuple):
     reason: str
 
 
-Part: TypeAlias = "Leaf | Tree | Again | Dark"
+Part: TypeAlias = "Leaf | Tree | Flat | Again | Dark"
 _ABSENT = Leaf(object(), False)
 
 
@@ -97,10 +132,14 @@ class _Camera:
         if isinstance(value, _FIXED):
             return Leaf(value, False)
         if id(value) in self.seen:
-            return Again(self.seen[id(value)][1])
+            return Again(self.seen[id(value)][1], id(value))
         if depth > _DEEPEST:
             return Dark(value, "it is nested too deep")
         self.seen[id(value)] = value, way
+        if type(value) in (list, tuple, dict):
+            kinds = list(map(type, value.values() if type(value) is dict else value))
+            if _PLAIN.issuperset(kinds):
+                return Flat(type(value), copy(value), kinds, _text(value), id(value))
         try:
             found = self.parts(value)
             return Tree(
@@ -114,6 +153,7 @@ class _Camera:
                     for key, part in found.items()
                 },
                 _text(value),
+                id(value),
             )
         except Exception as error:  # what cannot be pickled says so in many ways
             return Dark(value, error_text(error))
@@ -220,19 +260,28 @@ def changes(before: Part, after: Part, way: str) -> Iterator[Change]:
     if isinstance(before, Dark) and isinstance(after, Dark):
         if before.value is after.value:
             return  # it is told by itself that nobody knows
-    elif isinstance(before, Tree) and isinstance(after, Tree):
+    elif isinstance(before, Tree | Flat) and isinstance(after, Tree | Flat):
         if before.kind is after.kind:
             yield from _changes_inside(before, after, way)
             return
     elif isinstance(before, Leaf) and isinstance(after, Leaf):
         if _is_same(before, after):
             return
-    elif before == after:
-        return
+    elif not isinstance(before, Leaf | Dark) and not isinstance(after, Leaf | Dark):
+        if before.who == after.who:
+            return  # where it was met first, it is compared
     yield Change(way, f"was {_name(before)} and is {_name(after)}")
 
 
-def _changes_inside(before: Tree, after: Tree, way: str) -> Iterator[Change]:
+def _changes_inside(
+    before: Tree | Flat, after: Tree | Flat, way: str
+) -> Iterator[Change]:
+    if isinstance(before, Flat):
+        if isinstance(after, Flat) and before[1:3] == after[1:3]:
+            return
+        before = before.as_tree()
+    if isinstance(after, Flat):
+        after = after.as_tree()
     for key in {**before.parts, **after.parts}:
         old, new = before.parts.get(key, _ABSENT), after.parts.get(key, _ABSENT)
         where = way + suffix(key)
@@ -267,7 +316,7 @@ def _name(part: Part) -> str:
         return short_repr(part.value)
     if isinstance(part, Again):
         return f"the same as {part.way}"
-    return part.text if isinstance(part, Tree) else "what cannot be looked into"
+    return part.text if isinstance(part, Tree | Flat) else "what cannot be looked into"
 
 
 class _ShortRepr(Repr):
