@@ -328,9 +328,8 @@ def test_a_block_is_entered_once() -> None:
 def test_a_copy_made_in_the_block_is_no_mock() -> None:
     workflow = chain("A")
     with mock_steps(workflow, {"A": 1}):
-        other = copy(workflow)
-    with pytest.raises(StepExecutionError, match="the real function was called"):
-        other.execute()
+        with pytest.raises(StepExecutionError, match="the real function was called"):
+            copy(workflow).execute()
 
 
 def test_what_another_thread_executes_has_the_mocks_too() -> None:
