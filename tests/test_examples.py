@@ -323,3 +323,29 @@ step 'Book_Stay': HotelError: nobody answers in Rome
           hotel: nobody answers in Rome
           Book_Flight: cancelled flight to Rome
         """)
+
+
+def test_testing_a_workflow(run):
+    assert run(EXAMPLES / "testing_a_workflow.py") == dedent("""\
+        3 tests, 0 failed
+
+        step 'Reserve' of 'Checkout' failed: LookupError: sold out
+        'Checkout' took another path, and is COMPLETED:
+
+          expected   taken
+          Reserve    Reserve     SUCCEEDED
+        - Pay
+        +            Charge      FAILED: OSError: away
+        +            Apologise   SUCCEEDED
+
+        'Pay' is no step of 'Checkout'
+
+        a task has changed an input that other tasks share:
+          task 'cheapest' of step 'Look' of 'Prices': input['prices'][0] was 3 and \
+is 1; input['prices'][1] was 1 and is 2; input['prices'][2] was 2 and is 3
+        let a task change a copy, or return what is new
+        """)
+
+
+def test_the_tests_of_testing_a_workflow_are_found_by_unittest(run):
+    run("-m", "unittest", "testing_a_workflow")

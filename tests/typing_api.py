@@ -43,6 +43,13 @@ from stepfunction import (
     WorkerStartError,
 )
 from stepfunction.core.step_function import StepFunction as StepFunctionAtHome
+from stepfunction.testing import (
+    assert_path,
+    detect_shared_mutation,
+    dry_run,
+    mock_steps,
+    skip_waits,
+)
 
 
 def plain(value: int) -> str:
@@ -269,6 +276,18 @@ def lanes() -> None:
         future: Future[Any] = executor.submit(plain, 3)
         assert_type(future.result(), Any)
         StepFunction("W").execute(executor=executor)
+
+
+def the_kit_to_test_with(workflow: StepFunction) -> None:
+    with mock_steps(workflow, {"Pay": 3, ("Update", "a"): [ValueError]}) as mocks:
+        assert_type(mocks["Pay"].calls, list[Any])
+        assert_type(mocks["Update", "a"].count, int)
+    with skip_waits() as skipped:
+        assert_type(skipped.total, float)
+    assert_type(dry_run(workflow, {"Pay": 3}), Execution)
+    assert_path(workflow.execute(), ["Pay"])
+    with detect_shared_mutation() as watch:
+        assert_type(watch.mutations[0].task, str)
 
 
 def what_is_refused(workflow: StepFunction) -> None:

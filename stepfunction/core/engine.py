@@ -40,9 +40,11 @@ from stepfunction.core.execution import (
     as_visit,
 )
 from stepfunction.core.graph import Graph, Step
+from stepfunction.core.pauses import skipping, to_pass
 from stepfunction.core.places import Inline, Places
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
+from stepfunction.core.watching import watching
 from stepfunction.core.workers import (
     LiveAttempt,
     Report,
@@ -404,14 +406,13 @@ def _fan_out(
         failed.append(task)
         return action.stop_on_failure and len(failed) > action.tolerated
 
+    most, ahead = action.max_workers, not action.stop_on_failure
+    watch = watching.get()
+    if watch is not None:
+        watch(execution.workflow, step.name, tasks, value)
+        most, ahead = 1, False  # one at a time, so that it is known which it was
     place = execution._places.place(
-        step.executor,
-        step.name,
-        tasks,
-        value,
-        make_context,
-        action.max_workers,
-        ahead=not action.stop_on_failure,
+        step.executor, step.name, tasks, value, make_context, most, ahead
     )
     try:
         run_tasks(tasks, place, cancellation, is_enough)
@@ -526,9 +527,12 @@ def _task(
     def open_result(task: Task, child: Execution) -> Any:
         begun(child)  # from another process it is heard of only now
         child._graph = action  # which stayed here
+        for what, seconds in child.__dict__.pop("_skipped", ()):
+            to_pass(what, seconds)  # which told nobody here
         return _output_of_child(step, title, child)
 
     nested = NestedCall(action, execution._places, title, own_timeout, begun=begun)
+    nested.skips = skipping.get() is not None
     if execution._audience is not None:
         key = step.name if name is None else (step.name, name)
         nested.reach = execution._audience.reach((*execution._path, key))
@@ -570,6 +574,7 @@ class NestedCall:
         override: str | None = None,
         begun: Callable[[Execution], None] | None = None,
         reach: Reach | None = None,
+        skips: bool = False,
     ) -> None:
         self.graph = graph
         self.places = places
@@ -578,6 +583,7 @@ class NestedCall:
         self.override = override
         self.begun = begun
         self.reach = reach
+        self.skips = skips  # whether its pauses are skipped, in another process too
 
     def __call__(self, value: Any, context: Context | None) -> Execution:
         assert context is not None
@@ -608,15 +614,23 @@ class NestedCall:
             self.reach.extend_to(child, line)
         if self.begun is not None:
             self.begun(child)
-        run(child)
+        if self.skips and skipping.get() is None:
+            child._skipped = skipped = []
+            token = skipping.set(lambda *pause: skipped.append(pause))
+            try:
+                run(child)
+            finally:
+                skipping.reset(token)
+        else:
+            run(child)
         return child
 
     def __reduce__(self) -> Any:
         override = self.places.override if self.places else self.override
         if not isinstance(override, str):
             override = None
-        parts = (self.graph, None, self.title, self.timeout, override, None, self.reach)
-        return NestedCall, parts
+        parts = (self.graph, None, self.title, self.timeout, override, None)
+        return NestedCall, (*parts, self.reach, self.skips)
 
 
 def _output_of_child(step: Step, title: str, child: Execution) -> Any:

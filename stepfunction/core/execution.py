@@ -229,6 +229,7 @@ class Execution:
     _results_end = 0
     _undone: Sequence[Visit] = ()  # what compensations did; a list if any was due
     _done: threading.Event | None = None  # of one that start() began
+    _skipped: list[tuple[str, float]]  # pauses, in another process: what, seconds
     _timeout = math.inf
     _is_live = True  # whether it is no transcript, which stays as it is
 

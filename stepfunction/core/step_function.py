@@ -116,6 +116,9 @@ class StepFunction:
         self._start: str | None = None
         self._compiled: _Compiled | None = None
         self._edit = object()
+        # What stands in for steps while they are tested: step name to what makes
+        # another step of it.
+        self._stand_ins: dict[object, Mapping[str, Callable[[Step], Step]]] = {}
         self._latest: Execution | None = None
 
     @property
@@ -525,12 +528,14 @@ class StepFunction:
             if seen is latest:
                 return graph
             with suppress(DefinitionError):  # below it is named with its place
-                if all(builder.compile() is frozen for builder, frozen in nested):
+                if not self._stand_ins and all(
+                    builder.compile() is frozen for builder, frozen in nested
+                ):
                     self._compiled = _Compiled(graph, nested, edit, latest)
                     return graph
         problems: list[str] = []
         frozen_nested: dict[StepFunction, Graph] = {}
-        frozen = dict(self._steps)
+        frozen = self._performed()
         for name, step in frozen.items():
             if isinstance(step.action, Call):
                 continue
@@ -894,7 +899,8 @@ class StepFunction:
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle is the definition; what ran is not part of it.
         steps = dict(self._steps)
-        return {**self.__dict__, "_steps": steps, "_latest": None, "_compiled": None}
+        fresh: dict[str, Any] = {"_latest": None, "_compiled": None, "_stand_ins": {}}
+        return {**self.__dict__, "_steps": steps, **fresh}
 
     def _add_made(
         self,
@@ -928,6 +934,41 @@ class StepFunction:
 
     def _edited(self) -> None:
         self._edit = _edits.latest = object()
+
+    def _alter(
+        self, changes: Mapping[str, Callable[[Step], Step]]
+    ) -> Callable[[], None]:
+        """Perform other steps in the place of some; the definition stays what it is.
+
+        Args:
+            changes: Step name to what makes another step of it.
+
+        Returns:
+            What puts the steps back.
+        """
+        key = object()
+        self._stand_ins[key] = changes
+        self._edited()
+
+        def put_back() -> None:
+            del self._stand_ins[key]
+            self._edited()
+
+        return put_back
+
+    def _altered(self, changes: Mapping[str, Callable[[Step], Step]]) -> StepFunction:
+        """Give a workflow like this one with other steps in the place of some."""
+        other = copy(self)
+        other._stand_ins = {**self._stand_ins, object(): changes}
+        return other
+
+    def _performed(self) -> dict[str, Step]:
+        """Give the steps, or what stands in for them."""
+        steps = dict(self._steps)
+        for changes in list(self._stand_ins.values()):
+            for name, change in changes.items():
+                steps[name] = change(steps[name])
+        return steps
 
     def _begin(
         self,

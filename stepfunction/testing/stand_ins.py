@@ -1,0 +1,207 @@
+"""Stand-ins: what is called in the place of a step's function."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from inspect import Parameter
+from typing import Any, NamedTuple
+
+from stepfunction.core.actions import FanOut, MapItems
+from stepfunction.core.calls import Call
+from stepfunction.core.context import Context
+from stepfunction.core.errors import (
+    ParallelStepExecutionError,
+    StepFunctionError,
+    error_text,
+)
+from stepfunction.core.execution import Outcome
+from stepfunction.core.results import MapResults, TaskResults
+from stepfunction.core.signatures import bind
+from stepfunction.core.step_function import StepFunction
+from stepfunction.testing.tallies import Tally
+from stepfunction.testing.ways import Spot
+
+
+class UsedUpError(StepFunctionError, AssertionError):
+    """A list of results was used up, and there was one more call."""
+
+
+class returning(NamedTuple):
+    """A result that is given as it is, where it would be read as something else.
+
+    That is a list, which would be one result a call, a callable, which would be
+    called, or an exception, which would be raised.
+
+    Attributes:
+        value: What the step gives.
+
+    >>> returning([1, 2])
+    returning(value=[1, 2])
+    """
+
+    value: Any
+
+
+class _Raised(NamedTuple):
+    error: BaseException | type[BaseException]
+
+
+class _Called(NamedTuple):
+    call: Call
+    inputs: tuple[str, ...]  # the named inputs that it takes
+
+    def __call__(self, value: Any, context: Context | None) -> Any:
+        if not self.inputs:
+            return self.call(value, context)
+        given = {name: value[name] for name in self.inputs}
+        return self.call._replace(params={**self.call.params, **given})(value, context)
+
+
+class StandIn:
+    """Gives results in the place of a step or task, and counts its calls.
+
+    Args:
+        what: What messages call it: ``"the mock of step 'Pay'"``.
+        spot: Whose place it takes.
+        given: A value, an exception, a callable, or a list of these.
+        as_whole: Whether it stands in for a whole map step, and not for its calls.
+    """
+
+    def __init__(
+        self, what: str, spot: Spot, given: Any, as_whole: bool = False
+    ) -> None:
+        self.what = what
+        self.tally = Tally(what)
+        self.is_list = isinstance(given, list)
+        self.gives_tasks = isinstance(spot.action, FanOut)
+        self.gives_items = as_whole and isinstance(spot.action, MapItems)
+        self.step = spot.step.name
+        self.problems: list[str] = []
+        if given == []:
+            self.problems.append(
+                "an empty list is no result; one a call is taken from a list, so give "
+                "returning([]) for a step that returns one"
+            )
+        results = given if isinstance(given, list) else [given]
+        self.results = tuple(self._read(spot, result) for result in results)
+        self.__qualname__ = "its mock"  # in messages about what it stands for
+
+    @property
+    def action(self) -> Call:
+        """What makes it the action of a step."""
+        return Call(self, context_name="context")
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether there were more calls than results."""
+        return self.is_list and self.tally.count > len(self.results)
+
+    def complaint(self, count: int) -> UsedUpError:
+        """Give the error of being used up after so many calls."""
+        had = len(self.results)
+        return UsedUpError(
+            f"{self.what} was given {had} result{'' if had == 1 else 's'} and is "
+            f"called {count} times; give it one more for each call, loops and retries "
+            "included, or a callable"
+        )
+
+    def __call__(self, value: Any, context: Context | None = None) -> Any:
+        """Give the result of this call.
+
+        Raises:
+            UsedUpError: If there is none left.
+            BaseException: What the result is, or raises.
+        """
+        number = self.tally.note(value)
+        if self.is_list and number > len(self.results):
+            raise self.complaint(number)
+        result = self.results[number - 1 if self.is_list else 0]
+        if isinstance(result, _Raised):
+            if isinstance(result.error, BaseException):
+                # Each time it is raised its traceback would become longer.
+                raise BaseException.with_traceback(result.error, None)
+            raise result.error
+        if isinstance(result, _Called):
+            return self._as_output(result(value, context))
+        return self._as_output(result.value)
+
+    def _read(self, spot: Spot, result: Any) -> Any:
+        """Say what a result is to do: be given, be raised, or be called."""
+        if isinstance(result, returning):
+            return result
+        if isinstance(result, BaseException) or (
+            isinstance(result, type) and issubclass(result, BaseException)
+        ):
+            return _Raised(result)
+        if isinstance(result, StepFunction):
+            self.problems.append(
+                f"workflow {result.name!r} is no result; give what it gives, or mock "
+                f"steps of a nested workflow, as in {spot.text + '/…'!r}"
+            )
+        elif callable(result):
+            called = _bound(result, spot)
+            if not isinstance(called, list):
+                return called
+            self.problems += called
+        return returning(result)
+
+    def _as_output(self, output: Any) -> Any:
+        """Give an output as the engine would."""
+        if self.gives_items and isinstance(output, list):
+            return MapResults(output)
+        if not self.gives_tasks or type(output) is not dict:
+            return output
+        errors = {k: v for k, v in output.items() if isinstance(v, BaseException)}
+        return TaskResults(output, self._failure(output, errors) if errors else None)
+
+    def _failure(
+        self, output: Mapping[str, Any], errors: Mapping[str, BaseException]
+    ) -> ParallelStepExecutionError:
+        """Give what ``raise_if_failed()`` of an output with failed tasks raises."""
+        results = {name: it for name, it in output.items() if name not in errors}
+        outcomes = {
+            **dict.fromkeys(output, Outcome.SUCCEEDED),
+            **dict.fromkeys(errors, Outcome.FAILED),
+        }
+        first_name, first = next(iter(errors.items()))
+        failure = ParallelStepExecutionError(
+            f"{len(errors)} of {len(output)} tasks of step {self.step!r} failed: "
+            f"{first_name!r}: {error_text(first)}",
+            self.step,
+            outcomes,
+            results,
+            errors,
+        )
+        failure.__cause__ = first
+        return failure
+
+
+def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
+    """Decide how a mock is called: as what it stands for, as far as it takes that."""
+    action = spot.action.call if isinstance(spot.action, MapItems) else spot.action
+    params: Mapping[str, Any] = action.params if isinstance(action, Call) else {}
+    inputs = tuple(name for name, _ in spot.step.inputs or () if not spot.undoes)
+    taken = _keywords(function, (*params, *inputs))
+    call = bind(function, {name: params.get(name) for name in taken})
+    if isinstance(call, list):
+        return [
+            f"{problem.partition(';')[0]}; a mock is given the step's input, and of "
+            "its params, its named inputs and the context those that it takes by name"
+            for problem in call
+        ]
+    return _Called(call, tuple(name for name in inputs if name in taken))
+
+
+def _keywords(function: Callable[..., Any], names: tuple[str, ...]) -> list[str]:
+    """Give those of some names that a function takes by keyword."""
+    if not names:
+        return []
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):  # a builtin that does not tell
+        return []
+    if any(it.kind is Parameter.VAR_KEYWORD for it in parameters):
+        return list(names)
+    kinds = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    return [it.name for it in parameters if it.name in names and it.kind in kinds]

@@ -1,0 +1,164 @@
+"""Ways: how the steps and tasks of a workflow, and of those nested in it, are named.
+
+``"Pay"`` is a step, ``"Update.payment"`` a task of a parallel step, and
+``"Payment/Charge"`` a step of the workflow that the step ``Payment`` runs. What undoes
+a step or task is ``"Pay.compensate"``. Names may themselves hold a dot or a slash; a
+tuple of them is never ambiguous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeAlias
+
+from stepfunction.core.actions import Fail, FanOut, MapItems
+from stepfunction.core.calls import Call
+from stepfunction.core.errors import did_you_mean
+from stepfunction.core.graph import Step
+from stepfunction.core.step_function import StepFunction
+
+Key: TypeAlias = str | tuple[str, ...]
+Way: TypeAlias = tuple[str, ...]
+
+
+# The last name of the way to what undoes a step or task.
+COMPENSATE = ".compensate"
+
+
+class Spot(NamedTuple):
+    """A step or task, or what undoes it, and where it is.
+
+    Attributes:
+        way: The names that lead to it.
+        text: How it is written as one text.
+        step: The step; of a task the one that it belongs to.
+        action: What it does.
+    """
+
+    way: Way
+    text: str
+    step: Step
+    action: Any
+
+    @property
+    def what(self) -> str:
+        """What messages call it."""
+        if self.undoes:
+            return f"compensation {self.text!r}"
+        kind = "step" if self.action is self.step.action else "task"
+        return f"{kind} {self.text!r}"
+
+    @property
+    def undoes(self) -> bool:
+        """Whether it is a compensation."""
+        return self.way[-1] == COMPENSATE
+
+
+def spots(workflow: StepFunction) -> Iterator[Spot]:
+    """Give every step and task of a workflow, and of those nested in it."""
+    for step in workflow.steps.values():
+        yield Spot((step.name,), step.name, step, step.action)
+        yield from _compensations(step)
+        action = step.action
+        if isinstance(action, FanOut):
+            for task, call in action.tasks.items():
+                spot = Spot((step.name, task), f"{step.name}.{task}", step, call)
+                yield spot
+                yield from _nested(spot, call)
+        else:
+            inner: Any = action.call if isinstance(action, MapItems) else action
+            yield from _nested(Spot((step.name,), step.name, step, inner), inner)
+
+
+def _compensations(step: Step) -> Iterator[Spot]:
+    """Give what undoes a step, or its tasks."""
+    undo = step.compensate
+    if isinstance(undo, Call):
+        text = step.name + COMPENSATE
+        yield Spot((step.name, COMPENSATE), text, step, undo)
+    for task, call in () if undo is None or isinstance(undo, Call) else undo:
+        text = f"{step.name}.{task}{COMPENSATE}"
+        yield Spot((step.name, task, COMPENSATE), text, step, call)
+
+
+def _nested(outer: Spot, action: Any) -> Iterator[Spot]:
+    if isinstance(action, StepFunction):
+        for way, text, step, call in spots(action):
+            yield Spot((*outer.way, *way), f"{outer.text}/{text}", step, call)
+
+
+def find_spots(
+    workflow: StepFunction, keys: Iterable[Any], problems: list[str]
+) -> dict[Any, Spot]:
+    """Give what keys stand for, and say what is wrong with the others."""
+    by_way: dict[Way, Spot] = {}
+    by_text: dict[str, list[Spot]] = {}
+    for spot in spots(workflow):
+        by_way[spot.way] = spot
+        by_text.setdefault(spot.text, []).append(spot)
+    found: dict[Any, Spot] = {}
+    for key in keys:
+        if isinstance(key, tuple):
+            meant = [by_way[key]] if key in by_way else []
+        else:
+            meant = by_text.get(key, []) if isinstance(key, str) else []
+        if len(meant) == 1:
+            found[key] = meant[0]
+        elif meant:
+            ways = " or ".join(repr(spot.way) for spot in meant)
+            problems.append(f"{key!r} may be several; say which with {ways}")
+        else:
+            problems.append(_unknown(key, by_way, by_text))
+    problems += _overlaps(found)
+    return found
+
+
+def _unknown(
+    key: Any, by_way: Mapping[Way, Spot], by_text: Mapping[str, list[Spot]]
+) -> str:
+    if isinstance(key, tuple) and all(isinstance(name, str) for name in key):
+        lengths = range(len(key), 0, -1)
+        spot = next((by_way[key[:n]] for n in lengths if key[:n] in by_way), None)
+        text, rest = "/".join(key), key[len(spot.way) :] if spot else ()
+    elif isinstance(key, str):
+        ends = [n for n, sign in enumerate(key) if sign in "./" and key[:n] in by_text]
+        spot = by_text[key[: ends[-1]]][0] if ends else None
+        text, rest = key, (key[ends[-1] + 1 :],) if ends else ()
+    else:
+        return f"{key!r} is no name of a step"
+    hint = did_you_mean(text, by_text)
+    if spot is None or not rest:
+        return f"{key!r} is no step{hint}"
+    if rest[0] in (COMPENSATE, COMPENSATE[1:]):
+        return f"{spot.what} has no compensate=, so nothing undoes it{hint}"
+    tasks = spot.action.tasks if isinstance(spot.action, FanOut) else None
+    call = spot.action.call if isinstance(spot.action, MapItems) else spot.action
+    if tasks is not None:
+        return f"{spot.what} has no task {rest[0]!r}{did_you_mean(rest[0], tasks)}"
+    if isinstance(call, StepFunction):
+        known = call.steps
+        return f"{spot.what} runs {call.name!r}, which has no step {rest[0]!r}" + (
+            did_you_mean(rest[0], known)
+        )
+    return (
+        f"{key!r}: {spot.what} is not parallel and runs no workflow, so there is "
+        f"nothing in it; give {spot.text!r} itself"
+    )
+
+
+def _overlaps(found: Mapping[Any, Spot]) -> Iterator[str]:
+    by_way: dict[Way, Any] = {}
+    for key, spot in found.items():
+        if spot.way in by_way:
+            yield f"{key!r} and {by_way[spot.way]!r} are the same {spot.what}"
+        by_way[spot.way] = key
+    for key, spot in found.items():
+        for length in range(1, len(spot.way)):
+            outer = by_way.get(spot.way[:length])
+            if outer is not None and not spot.undoes:
+                yield f"{key!r} is a part of {outer!r}; give one or the other"
+
+
+def calls_nothing(spot: Spot) -> bool:
+    """Tell a fail step, which nothing can stand in for."""
+    return isinstance(spot.action, Fail)
