@@ -35,6 +35,7 @@ from stepfunction.core.execution import (
     Omitted,
     Outcome,
     Status,
+    StepRecord,
     Visit,
     as_visit,
 )
@@ -83,6 +84,8 @@ def run(execution: Execution) -> None:
         raise
     finally:
         execution._ended = perf_counter()
+        if execution._graph.keep_history is not None:
+            execution._forget(execution._graph.keep_history)
         if execution._audience is not None:
             try:
                 tell_end(execution)
@@ -99,7 +102,7 @@ def _walk(execution: Execution) -> Step:  # noqa: C901
     value, has_failed, note = execution.input, False, journal.extend
     while True:
         if cancellation.requested or len(journal) >= longest:
-            raise _stop(execution, name)
+            longest = _go_on(execution, name)
         call, nested, follower, choices, step = moves[name]
         entry: Any = name
         error: BaseException | None = None
@@ -177,12 +180,12 @@ def _conclude(execution: Execution, last: Step) -> None:
     execution._blame = failure
 
 
-def _blame_at(index: int, execution: Execution) -> Blame:
-    """Say which step failed, by where in the journal its failure is noted."""
-    entry, _, error = execution._journal[index : index + 3]
-    is_ours = isinstance(error, StepExecutionError)
-    action = execution._graph.table[entry[0]].action
-    return Blame(entry[0], error, is_ours and not isinstance(action, Call))
+def _blame_at(failed: StepRecord | None, execution: Execution) -> Blame:
+    """Say which step failed, by its record."""
+    assert failed is not None
+    is_ours = isinstance(failed.error, StepExecutionError)
+    action = execution._graph.table[failed.step].action
+    return Blame(failed.step, failed.error, is_ours and not isinstance(action, Call))
 
 
 def _after_failure(
@@ -193,17 +196,16 @@ def _after_failure(
     Raises:
         BaseException: If it is no failure of the step, but an interrupt of the run.
     """
-    journal = execution._journal
-    index = execution._last_failure = len(journal)
-    journal.extend((entry, perf_counter(), error))
+    execution._journal.extend((entry, perf_counter(), error))
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         raise error
     if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was stopped") from error
+    execution._last_failure = execution._last_record()
     if execution._first_failure is None:
-        execution._first_failure = index
+        execution._first_failure = execution._last_failure
     else:
-        _remember(journal[execution._first_failure + 2], error)
+        _remember(execution._first_failure, error)
     target = step.on_failure
     if target is not None and not isinstance(target, str):
         target = step.after_failure(error)
@@ -218,11 +220,12 @@ def _after_failure(
     return target
 
 
-def _remember(first: BaseException, error: BaseException) -> None:
+def _remember(first: StepRecord, error: BaseException) -> None:
     """Make the first failure the context of a failure in a failure step."""
-    earlier, later = _contexts(first), _contexts(error)
+    assert first.error is not None
+    earlier, later = _contexts(first.error), _contexts(error)
     if not {id(one) for one in earlier} & {id(one) for one in later}:
-        BaseException.__setattr__(later[-1], "__context__", first)
+        BaseException.__setattr__(later[-1], "__context__", first.error)
 
 
 def _contexts(error: BaseException) -> list[BaseException]:
@@ -267,6 +270,21 @@ def _failed(entry: Any, error: BaseException) -> Visit:
     )
     outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
     return visit._replace(outcome=outcome, output=None, error=error)
+
+
+def _go_on(execution: Execution, follower: str) -> int:
+    """Forget what is older than the history, and give how long it may become again.
+
+    Raises:
+        Exception: Where the run does not go on.
+    """
+    graph, journal = execution._graph, execution._journal
+    if graph.keep_history is not None and not execution._cancellation.requested:
+        execution._forget(graph.keep_history)
+        longest = graph.longest_journal(execution._forgotten)
+        if len(journal) < longest:
+            return longest
+    raise _stop(execution, follower)
 
 
 def _stop(execution: Execution, follower: str) -> Exception:
