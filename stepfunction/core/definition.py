@@ -371,8 +371,8 @@ def pass_action(is_constant: bool, result: Any) -> tuple[Pass, list[str]]:
         return Pass(True, deepcopy(result)), []
     except Exception as error:
         problem = (
-            f"result is {short_repr(result)}, of which each execution cannot be given "
-            f"a copy ({error_text(error)}); let a function of add_step() make it"
+            f"result is {short_repr(result)}, which cannot be copied for each "
+            f"execution ({error_text(error)}); let the function of a step make it"
         )
         return Pass(), [problem]
 

@@ -217,7 +217,7 @@ def test_a_failure_in_the_first_record_that_is_kept_is_whole():
     assert [attempt.outcome for attempt in record.attempts] == ["FAILED"]
 
 
-# --- what is in a step ---------------------------------------------------------------
+# --- what is in a step --------------------------------------------------------------
 
 
 def test_the_tasks_of_a_parallel_step_belong_to_it():
@@ -285,7 +285,7 @@ def test_memory_does_not_grow_with_the_steps():
     assert peak(20_000) < peak(2_000) + 20_000
 
 
-# --- who looks -----------------------------------------------------------------------
+# --- who looks ----------------------------------------------------------------------
 
 
 def test_listeners_hear_of_every_step():
@@ -317,8 +317,7 @@ def test_failures_are_logged_once_each(caplog):
     workflow.add_step("Skip", lambda error: error.args[0] + 1, next_step="Add")
     workflow.execute(0)
     errors = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert ["Oops: 7" in errors[0].message, "Oops: 8" in errors[1].message] == [True] * 2
-    assert len(errors) == 2
+    assert [record.getMessage()[-7:] for record in errors] == ["Oops: 7", "Oops: 8"]
 
 
 def test_another_thread_sees_a_whole_picture_at_any_time():
@@ -402,7 +401,7 @@ def test_a_nested_loop_in_a_process_keeps_its_end():
     assert child.context == {"Add": 40, "End": "40"}
 
 
-# --- definition ----------------------------------------------------------------------
+# --- definition ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("keeps", [0, -1, True, 1.5, "10"])
