@@ -363,7 +363,7 @@ def check(workflow: Any, value: Any, races: bool, **options: Any) -> Execution:
 
 
 def outcome(workflow: Any, value: Any) -> Any:
-    """Give what the reference says, unless loops of tasks made that too much to read."""
+    """Give what the reference says, unless loops of tasks made it too long."""
     expected = reference.run(workflow, value)
     waiting, seen = [expected], 0
     while waiting and seen < 50_000:
