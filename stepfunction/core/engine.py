@@ -32,10 +32,10 @@ from stepfunction.core.events import News, Reach, Telling, tell_end, tell_news
 from stepfunction.core.execution import (
     Blame,
     Execution,
+    Failed,
     Omitted,
     Outcome,
     Status,
-    StepRecord,
     Visit,
     as_visit,
 )
@@ -180,12 +180,13 @@ def _conclude(execution: Execution, last: Step) -> None:
     execution._blame = failure
 
 
-def _blame_at(failed: StepRecord | None, execution: Execution) -> Blame:
-    """Say which step failed, by its record."""
+def _blame_at(failed: Failed | None, execution: Execution) -> Blame:
+    """Say which step failed."""
     assert failed is not None
-    is_ours = isinstance(failed.error, StepExecutionError)
-    action = execution._graph.table[failed.step].action
-    return Blame(failed.step, failed.error, is_ours and not isinstance(action, Call))
+    name, error = failed.entry[0], failed.error
+    is_ours = isinstance(error, StepExecutionError)
+    action = execution._graph.table[name].action
+    return Blame(name, error, is_ours and not isinstance(action, Call))
 
 
 def _after_failure(
@@ -196,16 +197,18 @@ def _after_failure(
     Raises:
         BaseException: If it is no failure of the step, but an interrupt of the run.
     """
-    execution._journal.extend((entry, perf_counter(), error))
+    journal, began, ended = execution._journal, execution._last_stamp(), perf_counter()
+    value = journal[-1] if journal else execution.input
+    journal.extend((entry, ended, error))
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         raise error
     if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was stopped") from error
-    execution._last_failure = execution._last_record()
+    execution._last_failure = failed = Failed(entry, value, began, ended, error)
     if execution._first_failure is None:
-        execution._first_failure = execution._last_failure
+        execution._first_failure = failed
     else:
-        _remember(execution._first_failure, error)
+        _remember(execution._first_failure.error, error)
     target = step.on_failure
     if target is not None and not isinstance(target, str):
         target = step.after_failure(error)
@@ -220,12 +223,11 @@ def _after_failure(
     return target
 
 
-def _remember(first: StepRecord, error: BaseException) -> None:
+def _remember(first: BaseException, error: BaseException) -> None:
     """Make the first failure the context of a failure in a failure step."""
-    assert first.error is not None
-    earlier, later = _contexts(first.error), _contexts(error)
+    earlier, later = _contexts(first), _contexts(error)
     if not {id(one) for one in earlier} & {id(one) for one in later}:
-        BaseException.__setattr__(later[-1], "__context__", first.error)
+        BaseException.__setattr__(later[-1], "__context__", first)
 
 
 def _contexts(error: BaseException) -> list[BaseException]:

@@ -207,6 +207,16 @@ def as_visit(entry: Any, result: Any) -> Visit:
     return Visit(name, _SUCCEEDED, output=result, child=child)
 
 
+class Failed(NamedTuple):
+    """A step that failed, as the engine remembers it while the failure is handled."""
+
+    entry: Any
+    value: Any
+    began: float
+    ended: float
+    error: BaseException
+
+
 class Execution:
     """One run of a workflow.
 
@@ -221,8 +231,8 @@ class Execution:
     error: BaseException | None = None
     _path: Path = ()  # the keys of ``children`` that lead here from the outermost
     _told = 0  # how much of the journal has been told of
-    _last_failure: StepRecord | None = None  # of a step, handled or not
-    _first_failure: StepRecord | None = None  # of what led away from the main path
+    _last_failure: Failed | None = None  # of a step, handled or not
+    _first_failure: Failed | None = None  # of what led away from the main path
     _is_unhandled = False  # whether no step took that
     _blame: Blame | None = None  # what raise_if_failed() names
     _results_end = 0
@@ -600,12 +610,10 @@ class Execution:
 
     def _failure_before(self) -> StepRecord | None:
         """Give the record of the failure that led to the present step, if one did."""
-        return None if self._first_failure is None else self._last_failure
-
-    def _last_record(self) -> StepRecord:
-        """Give the record of the step that was noted last."""
-        end = len(self._journal)
-        return next(self._records_from(end - 3, end))
+        if self._first_failure is None or self._last_failure is None:
+            return None
+        entry, value, began, ended, error = self._last_failure
+        return self._visit_record(as_visit(entry, error), value, began, ended, None)
 
     def _records_from(self, begin: int, end: int) -> Iterator[StepRecord]:
         """Give the records of the steps noted between, without their tasks."""

@@ -211,7 +211,11 @@ class Graph(NamedTuple):
         return MappingProxyType(self.table)
 
     def longest_journal(self, forgotten: int) -> int:
-        """Give how long a journal may become that has forgotten so many steps."""
+        """Give how long a journal may become.
+
+        Args:
+            forgotten: How many steps it has forgotten.
+        """
         most = (self.max_steps or len(self.table)) - forgotten
         return _longest_journal(most, self.keep_history)
 
