@@ -2,7 +2,8 @@
 
 It is plain, slow, and knows nothing of the package. A workflow is plain data::
 
-    {"name", "start", "max_steps", "steps": {name: {
+    {"name", "start", "max_steps", "on_failure": {class name: step}, "steps": {name: {
+        "kind": "fail" for a fail step, else anything,
         "do": a script or a workflow, or "tasks": {task: a script or a workflow},
         "next", "branch": {result: step}, "on_failure": {class name: step},
         "inputs": {parameter: step}, "ends", "attempts", "retry_on": class name,
@@ -33,9 +34,10 @@ def run(workflow, value, calls=None):
     """Give what an execution should come to; ``calls`` counts those of each script."""
     calls = Counter() if calls is None else calls
     follower, main_path = workflow["start"], reachable(workflow, ["next", "branch"])
+    takers = all_takers(workflow)
     context, path, records = {}, [], []
     first = named = None  # the failure that is not recovered from; the same, by step
-    is_taken = True
+    is_taken = is_refused = True
     while follower is not None:
         if len(path) == workflow["max_steps"]:
             first = named = (LIMIT, follower)
@@ -44,6 +46,7 @@ def run(workflow, value, calls=None):
         name, step = follower, workflow["steps"][follower]
         if step["inputs"]:
             value = {key: context[source] for key, source in step["inputs"].items()}
+        is_refused = step["kind"] == "fail"
         record, *tasks = perform(name, step, value, calls)
         follower, error = step["next"], record["error"]
         is_named = error is not None and not isinstance(step.get("do"), list)
@@ -56,11 +59,11 @@ def run(workflow, value, calls=None):
                 error = (UNMATCHED, name, record["output"])
                 record |= {"outcome": "FAILED", "output": None, "error": error}
         if error is not None:
-            follower = taker(step["on_failure"], error)
-            is_taken = follower is not None
-            if first is None or not is_taken:
+            follower = taker(takers[name], error)
+            is_taken = follower is not None or is_refused
+            if first is None or follower is None:
                 named = error if is_named else (STEP, name, error)
-            first = first or error
+            first = error if is_refused else first or error
         elif follower in main_path:
             first = named = None
         path.append(name)
@@ -70,12 +73,13 @@ def run(workflow, value, calls=None):
         context[name] = value = record["output"] if error is None else error
     ends = workflow["steps"][path[-1]]["ends"]
     ends = ends or ("completed" if path[-1] in main_path else "failed")
-    has_failed = not is_taken or ends == "failed"
+    is_refused = is_refused and is_taken  # and not past the limit
+    has_failed = not is_taken or is_refused or ends == "failed"
     if has_failed and first is None:
         first = named = (STEP, path[-1], None)
     end = {
         "status": "FAILED" if has_failed else "COMPLETED",
-        "output": value if is_taken else None,
+        "output": value if is_taken and not is_refused else None,
         "error": first if has_failed else None,
         "raised_if_failed": named if has_failed else None,
         "execute_raises": not is_taken,
@@ -179,6 +183,22 @@ def taker(on_failure, error):
     return next((on_failure[name] for name in on_failure if name in classes), None)
 
 
+def all_takers(workflow):
+    """Give where the failures of each step lead: by itself, else by the workflow."""
+    steps, common = workflow["steps"], workflow["on_failure"]
+    targets = {*common.values()}
+    free = {*targets}
+    for target in targets:
+        free |= reachable(workflow, ["next", "branch", "own"], target)
+    if workflow["max_steps"] is not None:
+        free -= reachable(workflow, ["next", "branch"]) - targets
+    return {
+        name: step["on_failure"]
+        or ({} if name in free or step["kind"] == "fail" else common)
+        for name, step in steps.items()
+    }
+
+
 def tolerance(step):
     tolerated = step["tolerated"]
     if tolerated is None:
@@ -188,43 +208,47 @@ def tolerance(step):
     return tolerated
 
 
-def arrows(step):
+def arrows(step, on_failure=None):
     """Give where a step leads, by kind."""
     return {
         "next": [step["next"]] if step["next"] else [],
         "branch": list(step["branch"].values()),
-        "failure": list(step["on_failure"].values()),
+        "own": list(step["on_failure"].values()),
+        "failure": list((on_failure or {}).values()),
     }
 
 
 def always_before(workflow, target):
     """Give the steps that have succeeded on every path that leads to a step."""
+    takers = all_takers(workflow)
     return [
         name
         for name in workflow["steps"]
-        if name != target and not is_reached_without(workflow, name, target)
+        if name != target and not is_reached_without(workflow, takers, name, target)
     ]
 
 
-def is_reached_without(workflow, source, target):
+def is_reached_without(workflow, takers, source, target):
     found, waiting = set(), [(workflow["start"], False)]
     while waiting:
         name, is_there = place = waiting.pop()
         if place not in found:
             found.add(place)
-            leads_to = arrows(workflow["steps"][name])
-            for kind, names in leads_to.items():
+            leads_to = arrows(workflow["steps"][name], takers[name])
+            for kind in ("next", "branch", "failure"):
                 is_left_with = kind != "failure" if name == source else is_there
-                waiting += ((follower, is_left_with) for follower in names)
+                waiting += ((follower, is_left_with) for follower in leads_to[kind])
     return (target, False) in found
 
 
-def reachable(workflow, kinds):
-    found, waiting = set(), [workflow["start"]]
+def reachable(workflow, kinds, start=None):
+    """Give what arrows lead to: "own" are those of failures of the steps themselves."""
+    takers = all_takers(workflow) if "failure" in kinds else {}
+    found, waiting = set(), [start or workflow["start"]]
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            leads_to = arrows(workflow["steps"][name])
+            leads_to = arrows(workflow["steps"][name], takers.get(name))
             waiting += (target for kind in kinds for target in leads_to[kind])
     return found

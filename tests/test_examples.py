@@ -122,6 +122,15 @@ def test_retry_calls_again_only_what_is_worth_it(run):
         """)
 
 
+def test_poll_until_done_looks_until_the_job_has_ended(run):
+    assert run(EXAMPLES / "poll_until_done.py") == dedent("""\
+        Metropolis: COMPLETED, Metropolis.mp4
+          6 steps, then Ask > Wait > Ask > Download
+        Lost: FAILED, Job.Failed: the service could not read the film
+          2 steps, then Ask > Wait > Ask > Give_Up
+        """)
+
+
 def test_nested_shows_the_executions_inside_executions(run):
     assert run(EXAMPLES / "nested.py") == dedent("""\
         Dinner: COMPLETED, 'half cut washed apple and cut washed apple'

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from numbers import Real
+from reprlib import repr as short_repr
+from sys import float_info
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
 
+from stepfunction.core.calls import answer
 from stepfunction.core.errors import FailStepError
 from stepfunction.core.pauses import to_pass
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
 # The clock of the wall may be set while somebody waits for a time that it shows.
 _LONGEST_TRUST = 30.0
+_MOST_SECONDS = float_info.max
 
 
 class FanOut(NamedTuple):
@@ -111,13 +116,15 @@ class Wait(NamedTuple):
         what = f"step {context.step!r}"
         if self.until is None:
             chosen: Any = self.seconds
-            seconds = chosen(value) if callable(chosen) else chosen
+            seconds = answer(chosen, value) if callable(chosen) else chosen
             problem = seconds_problem(seconds)
             if problem:
                 raise ValueError(f"{what} cannot wait: {problem}")
-            context.sleep(to_pass(what, seconds))
+            context.sleep(to_pass(what, float(seconds)))
             return value
-        until: Any = self.until(value) if callable(self.until) else self.until
+        until: Any = self.until
+        if callable(until):
+            until = answer(until, value)
         problem = until_problem(until)
         if problem:
             raise ValueError(f"{what} cannot wait: {problem}")
@@ -135,16 +142,17 @@ def seconds_until(moment: datetime) -> float:
 
 def seconds_problem(seconds: Any) -> str | None:
     """Say why so many seconds cannot be waited; None if they can."""
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if is_number and 0 <= seconds < float("inf"):
+    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    if is_number and 0 <= seconds <= _MOST_SECONDS:
         return None
-    return f"seconds is a number from 0, not {seconds!r}"
+    hint = "; give its total_seconds()" if isinstance(seconds, timedelta) else ""
+    return f"seconds is a number from 0, not {short_repr(seconds)}{hint}"
 
 
 def until_problem(until: Any) -> str | None:
     """Say why a moment cannot be waited for; None if it can."""
     if not isinstance(until, datetime):
-        return f"until is a datetime with a time zone, not {until!r}"
+        return f"until is a datetime with a time zone, not {short_repr(until)}"
     if until.utcoffset() is None:
         return (
             f"until is {until!r}, which has no time zone; give it one, as in "

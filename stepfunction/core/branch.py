@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Number
 from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from stepfunction.core.calls import is_coroutine_function, name_of
+from stepfunction.core.calls import answer, misfit, name_of
 from stepfunction.core.errors import NoBranchMatchedError, did_you_mean
 
 _MOST_LISTED = 10
@@ -54,7 +54,8 @@ class Branch(NamedTuple):
             try:
                 return self._chosen(result)
             except Exception as error:
-                error.add_note("raised by the branch of the step")
+                if self.chooser is not None:
+                    error.add_note("raised by the branch of the step")
                 raise
         if not _is_hashable(result) or result not in self.table:
             return None
@@ -68,8 +69,18 @@ class Branch(NamedTuple):
 
     def _chosen(self, result: Any) -> str | None:
         if self.chooser is not None:
-            return self.chooser(result)
-        return next((to for holds, to in self.conditions if holds(result)), None)
+            return answer(self.chooser, result)  # type: ignore[no-any-return]
+        for index, (holds, target) in enumerate(self.conditions):
+            try:
+                if answer(holds, result):
+                    return target
+            except Exception as error:
+                error.add_note(
+                    f"raised by branch[{index}] of the step, {name_of(holds)}, "
+                    f"which leads to {target!r}"
+                )
+                raise
+        return None
 
     def known(self) -> tuple[Any, ...]:
         """Give the results that lead on or, for callables, the steps."""
@@ -158,16 +169,22 @@ def branch_problems(branch: Any, targets: Any, output: str | None) -> Iterator[s
     elif isinstance(branch, list | tuple):
         yield from _condition_problems(branch)
     elif callable(branch):
+        if problem := misfit(branch):
+            yield f"branch is {name_of(branch)}, which {problem}"
         yield from _target_problems(targets)
         return
     elif branch is not None:
         yield (
             "branch is a mapping of result to step, a list of pairs of predicate and "
             "step, or a callable of the output that gives a step's name, "
-            f"not {branch!r}"
+            f"not {branch!r}{'; make a list of it' if _is_iterable(branch) else ''}"
         )
     if targets is not None:
         yield "branch_targets goes with a branch that is a callable"
+
+
+def _is_iterable(branch: Any) -> bool:
+    return isinstance(branch, Iterable) and not isinstance(branch, str | bytes)
 
 
 def _table_problems(table: Mapping[Any, Any], output: str | None) -> Iterator[str]:
@@ -199,11 +216,8 @@ def _condition_problems(branch: Sequence[Any]) -> Iterator[str]:
         holds, target = pair
         if not callable(holds):
             yield f"branch[{index}] has {holds!r}, which is no predicate: a callable"
-        elif is_coroutine_function(holds):
-            yield (
-                f"branch[{index}] has an async predicate, which would always hold; "
-                "give a plain function"
-            )
+        elif problem := misfit(holds):
+            yield f"branch[{index}] has {name_of(holds)}, which {problem}"
         if not isinstance(target, str):
             yield f"branch[{index}] has {target!r}, which is no name of a step"
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # ITERABLE_COROUTINE, ASYNC_GENERATOR.
 _UNUSUAL = 0x4 | 0x8 | 0x80 | 0x100 | 0x200
 
+# GENERATOR, COROUTINE, ASYNC_GENERATOR.
+_LATE = 0x20 | 0x80 | 0x200
+
 
 class Call(NamedTuple):
     """A function and what it is to be given.
@@ -137,12 +140,47 @@ def _is_common(function: Any) -> bool:
     )
 
 
-def is_coroutine_function(function: Any) -> bool:
-    """Tell an ``async def``, also behind a partial or a method."""
+def misfit(function: Any) -> str | None:
+    """Say why a callable cannot be asked about one value; None if it can."""
+    code = _code_of(function)
+    if code is not None and code.co_flags & _LATE:
+        return "is async or a generator, which gives no answer when called"
+    if takes_input_alone(function):
+        return None
+    from inspect import signature  # dear
+
+    try:
+        signature(function).bind(None)
+    except ValueError:  # a builtin that does not tell
+        return None
+    except TypeError as error:
+        return f"cannot be called with one value: {error}"
+    return None
+
+
+def answer(function: Callable[[Any], Any], value: Any) -> Any:
+    """Ask a callable about a value.
+
+    Raises:
+        TypeError: If it answers with a coroutine.
+        BaseException: Whatever it raises.
+    """
+    found = function(value)
+    if type(found) is CoroutineType:
+        found.close()
+        raise TypeError(
+            f"{name_of(function)} returned a coroutine, which nothing awaits here; "
+            "return the answer itself"
+        )
+    return found
+
+
+def _code_of(function: Any) -> Any:
     while isinstance(function, partial):
         function = function.func
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return code is not None and bool(code.co_flags & 0x80)
+    if not hasattr(function, "__code__") and not isinstance(function, type):
+        function = getattr(function, "__func__", type(function).__call__)
+    return getattr(function, "__code__", None)
 
 
 def stray_coroutine(coroutine: CoroutineType[Any, Any, Any], name: str) -> TypeError:

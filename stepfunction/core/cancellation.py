@@ -91,4 +91,8 @@ class Cancellation:
         """
         woken = threading.Event()
         with self.calling(woken.set):
-            return woken.wait(min(seconds, threading.TIMEOUT_MAX))
+            while seconds > threading.TIMEOUT_MAX:
+                if woken.wait(threading.TIMEOUT_MAX):
+                    return True
+                seconds -= threading.TIMEOUT_MAX
+            return woken.wait(seconds)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from math import inf
+from reprlib import repr as short_repr
 from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -15,14 +17,21 @@ from stepfunction.core.actions import (
     Fail,
     FanOut,
     MapItems,
+    Pass,
     Wait,
     seconds_problem,
     share,
     until_problem,
 )
 from stepfunction.core.branch import branch_problems, frozen_branch, plain_text
-from stepfunction.core.calls import Call, takes_input_alone, takes_names_alone
-from stepfunction.core.errors import DefinitionError, did_you_mean
+from stepfunction.core.calls import (
+    Call,
+    misfit,
+    name_of,
+    takes_input_alone,
+    takes_names_alone,
+)
+from stepfunction.core.errors import DefinitionError, did_you_mean, error_text
 from stepfunction.core.events import Listener, checked_listeners
 from stepfunction.core.executors import NAMES, is_executor, is_lanes
 from stepfunction.core.graph import (
@@ -415,14 +424,30 @@ def wait_action(seconds: Any, until: Any) -> tuple[Wait, list[str]]:
     problems: list[str] = []
     if (seconds is None) is (until is None):
         problems.append("give seconds, or until; one of the two")
-    problem = None
-    if seconds is not None and not callable(seconds):
-        problem = seconds_problem(seconds)
-    elif until is not None and not callable(until):
-        problem = until_problem(until)
-    if problem:
-        problems.append(problem)
+    for what, given, problem_of in (
+        ("seconds", seconds, seconds_problem),
+        ("until", until, until_problem),
+    ):
+        if callable(given):
+            if problem := misfit(given):
+                problems.append(f"{what} is {name_of(given)}, which {problem}")
+        elif given is not None and (problem := problem_of(given)):
+            problems.append(problem)
     return Wait(seconds, until), problems
+
+
+def pass_action(is_constant: bool, result: Any) -> tuple[Pass, list[str]]:
+    """Give the action of a pass step, and what is wrong with it."""
+    if not is_constant:
+        return Pass(), []
+    try:
+        return Pass(True, deepcopy(result)), []
+    except Exception as error:
+        problem = (
+            f"result is {short_repr(result)}, which cannot be copied for each "
+            f"execution ({error_text(error)}); let the function of a step make it"
+        )
+        return Pass(), [problem]
 
 
 def fail_action(error: Any, cause: Any) -> tuple[Fail, list[str]]:

@@ -33,6 +33,7 @@ from stepfunction.core.events import News, Reach, Telling, tell_end, tell_news
 from stepfunction.core.execution import (
     Blame,
     Execution,
+    Failed,
     Omitted,
     Outcome,
     Status,
@@ -89,6 +90,8 @@ def run(execution: Execution) -> None:
         raise
     finally:
         execution._ended = perf_counter()
+        if execution._graph.keep_history is not None:
+            execution._forget(execution._graph.keep_history)
         if execution._audience is not None:
             try:
                 tell_end(execution)
@@ -105,7 +108,7 @@ def _walk(execution: Execution) -> Step:  # noqa: C901
     value, has_failed, note = execution.input, False, journal.extend
     while True:
         if cancellation.requested or len(journal) >= longest:
-            raise _stop(execution, name)
+            longest = _go_on(execution, name)
         call, nested, follower, choices, step = moves[name]
         entry: Any = name
         error: BaseException | None = None
@@ -189,12 +192,13 @@ def _fail(execution: Execution, error: Exception, blame: Blame) -> None:
     execution._blame = blame
 
 
-def _blame_at(index: int, execution: Execution) -> Blame:
-    """Say which step failed, by where in the journal its failure is noted."""
-    entry, _, error = execution._journal[index : index + 3]
+def _blame_at(failed: Failed | None, execution: Execution) -> Blame:
+    """Say which step failed."""
+    assert failed is not None
+    name, error = failed.entry[0], failed.error
     is_ours = isinstance(error, StepExecutionError)
-    action = execution._graph.table[entry[0]].action
-    return Blame(entry[0], error, is_ours and not isinstance(action, Call))
+    action = execution._graph.table[name].action
+    return Blame(name, error, is_ours and not isinstance(action, Call))
 
 
 def _after_failure(
@@ -205,17 +209,18 @@ def _after_failure(
     Raises:
         BaseException: If it is no failure of the step, but an interrupt of the run.
     """
-    journal = execution._journal
-    index = execution._last_failure = len(journal)
-    journal.extend((entry, perf_counter(), error))
+    journal, began, ended = execution._journal, execution._last_stamp(), perf_counter()
+    value = journal[-1] if journal else execution.input
+    journal.extend((entry, ended, error))
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         raise error
     if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was stopped") from error
+    execution._last_failure = failed = Failed(entry, value, began, ended, error)
     if execution._first_failure is None:
-        execution._first_failure = index
+        execution._first_failure = failed
     else:
-        _remember(journal[execution._first_failure + 2], error)
+        _remember(execution._first_failure.error, error)
     target = step.on_failure
     if target is not None and not isinstance(target, str):
         target = step.after_failure(error)
@@ -279,6 +284,21 @@ def _failed(entry: Any, error: BaseException) -> Visit:
     )
     outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
     return visit._replace(outcome=outcome, output=None, error=error)
+
+
+def _go_on(execution: Execution, follower: str) -> int:
+    """Forget what is older than the history, and give how long it may become again.
+
+    Raises:
+        Exception: Where the run does not go on.
+    """
+    graph, journal = execution._graph, execution._journal
+    if graph.keep_history is not None and not execution._cancellation.requested:
+        execution._forget(graph.keep_history)
+        longest = graph.longest_journal(execution._forgotten)
+        if len(journal) < longest:
+            return longest
+    raise _stop(execution, follower)
 
 
 def _stop(execution: Execution, follower: str) -> Exception:

@@ -202,11 +202,21 @@ def as_visit(entry: Any, result: Any) -> Visit:
     if type(entry) is Visit:
         return entry
     if type(entry) is str:
-        return Visit(entry, _SUCCEEDED, output=result)
+        return Visit(entry, _SUCCEEDED, (), result)
     name, child = entry
     if child is None:
         return Visit(name, Outcome.FAILED, error=result)
     return Visit(name, _SUCCEEDED, output=result, child=child)
+
+
+class Failed(NamedTuple):
+    """A step that failed, as the engine remembers it while the failure is handled."""
+
+    entry: Any
+    value: Any
+    began: float
+    ended: float
+    error: BaseException
 
 
 class Execution:
@@ -223,10 +233,12 @@ class Execution:
     error: BaseException | None = None
     _path: Path = ()  # the keys of ``children`` that lead here from the outermost
     _told = 0  # how much of the journal has been told of
-    _last_failure = 0  # where in the journal the latest failure is noted
+    _last_failure: Failed | None = None  # of a step, handled or not
+    _first_failure: Failed | None = None  # of what led away from the main path
     _is_unhandled = False  # whether no step took that
     _blame: Blame | None = None  # what raise_if_failed() names
     _results_end = 0
+    _forgotten = 0  # how many steps the journal has lost
     _undone: Sequence[Visit] = ()  # what compensations did; a list if any was due
     _done: threading.Event | None = None  # of one that start() began
     _skipped: list[tuple[str, float]]  # pauses, in another process: what, seconds
@@ -251,8 +263,7 @@ class Execution:
         self._graph = graph
         self._places = places  # where its tasks run; shared with all nested in it
         self._journal: list[Any] = []
-        # Where in it the failure is noted that led away from the main path.
-        self._first_failure: int | None = None
+        self._first_failure = None
         self._began = self._ended = began = perf_counter()
         self._epoch: float  # what to add to readings of perf_counter
         self._cancellation: Cancellation
@@ -291,12 +302,26 @@ class Execution:
     @property
     def context(self) -> Mapping[str, Any]:
         """Step name to the step's output or exception, of its latest visit."""
-        return MappingProxyType(dict(self._results_so_far()))
+        if self._keeps is None:
+            return MappingProxyType(dict(self._results_so_far()))
+        return MappingProxyType(self._results_now())
 
     @property
     def history(self) -> tuple[StepRecord, ...]:
-        """Everything that ran, in order; after a parallel step come its tasks."""
+        """Everything that ran, in order; after a parallel step come its tasks.
+
+        With ``keep_history`` it has the latest steps alone.
+        """
         return tuple(self._records())
+
+    @property
+    def forgotten(self) -> int:
+        """How many steps it took before those in its ``history``: see ``keep_history``.
+
+        Above 0 only where the workflow has ``keep_history``, in a long run.
+        """
+        keeps, noted = self._keeps, len(self._journal) // 3
+        return self._forgotten + (0 if keeps is None else max(0, noted - keeps))
 
     @property
     def failures(self) -> tuple[StepRecord, ...]:
@@ -597,13 +622,50 @@ class Execution:
         """Step name to output, kept up with the journal in constant time a step."""
         journal = self._journal
         results: dict[str, Any] = self.__dict__.setdefault("_results", {})
-        end = len(journal)
-        for index in range(self._results_end, end, 3):
-            entry = journal[index]
-            name = entry if type(entry) is str else entry[0]
-            results[name] = journal[index + 2]
-        self._results_end = end
+        begin = self._results_end
+        entries = journal[begin::3]
+        names = [entry if type(entry) is str else entry[0] for entry in entries]
+        results.update(zip(names, journal[begin + 2 :: 3]))
+        self._results_end = begin + 3 * len(entries)
         return results
+
+    def _results_now(self) -> dict[str, Any]:
+        """Give the same to any thread, while the one that runs may forget steps."""
+        while True:
+            first = self._journal[:1]
+            results = dict(self.__dict__.get("_results", ()))
+            journal = self._journal[:]
+            if [*map(id, first)] == [*map(id, journal[:1])]:
+                break  # else steps were forgotten just now, and are in the results
+        names = [entry if type(entry) is str else entry[0] for entry in journal[::3]]
+        results.update(zip(names, journal[2::3]))
+        return results
+
+    @property
+    def _keeps(self) -> int | None:
+        """How many steps the history has; None for all that the journal has."""
+        graph: Graph | None = self._graph  # which a pickle leaves behind
+        return None if graph is None else graph.keep_history
+
+    def _kept(self) -> list[Any]:
+        """Give a copy of the journal, as far back as the history goes.
+
+        Its first step, if another came before, is noted with its input and its start.
+        """
+        journal = self._journal[:]
+        if self._keeps is not None:
+            _shorten(journal, self._keeps)
+        return journal
+
+    def _forget(self, keeps: int) -> None:
+        """Let the journal lose what is older than so many steps."""
+        before = len(self._journal)
+        if before > 3 * keeps:
+            self._results_so_far()  # must have seen what goes
+            _shorten(self._journal, keeps)
+            self._results_end = len(self._journal)
+            self._told = max(0, self._told + self._results_end - before)
+            self._forgotten += (before - self._results_end) // 3
 
     def _last_stamp(self) -> float:
         """Give when the present step began: when the one before had ended."""
@@ -611,10 +673,10 @@ class Execution:
 
     def _failure_before(self) -> StepRecord | None:
         """Give the record of the failure that led to the present step, if one did."""
-        if self._first_failure is None:
+        if self._first_failure is None or self._last_failure is None:
             return None
-        index = self._last_failure
-        return next(self._records_from(index, index + 3))
+        entry, value, began, ended, error = self._last_failure
+        return self._visit_record(as_visit(entry, error), value, began, ended, None)
 
     def _failure_of(self, error: BaseException, blame: Blame) -> StepRecord:
         """Give the record of what it fails with, for those who undo."""
@@ -636,7 +698,7 @@ class Execution:
             yield self._visit_record(as_visit(entry, result), value, began, ended, None)
 
     def _records(self) -> Iterator[StepRecord]:
-        journal, epoch = self._journal[:], self._epoch
+        journal, epoch = self._kept(), self._epoch
         entries = journal[::3]
         names = [it if type(it) is str else it[0] for it in entries[1:]]
         value, began = self.input, self._began
@@ -695,7 +757,7 @@ class Execution:
         text = f"<Execution of {self.workflow!r}: {self.status}"
         if self._blame is not None:
             text += f" at {self._blame.step!r}, {self._blame.error!r},"
-        steps = len(self._journal) // 3
+        steps = self._forgotten + len(self._journal) // 3
         plural = "" if steps == 1 else "s"
         return f"{text} after {steps} step{plural} in {duration_text(self.duration)}>"
 
@@ -708,20 +770,25 @@ class Execution:
     def __reduce__(self) -> Any:
         from stepfunction.core.envelope import pack
 
-        state = {**self.__dict__, "_id": self.id}
+        state = {**self.__dict__, "_id": self.id, "_journal": self._kept()}
         for name in _STAYS:
             state.pop(name, None)
+        if self.forgotten:  # then the journal does not tell it all
+            state["_forgotten"], state["_results"] = self.forgotten, dict(self.context)
+            state["_results_end"] = len(state["_journal"])
         try:
             return _restore, (pack(state),)
         except Exception:  # what cannot travel is left out, value by value
             # When it ended stays; what it was and what came of it may have to change.
-            state["_journal"] = journal = self._journal[:]
+            journal = state["_journal"]
             journal[::3] = map(portable_visit, journal[::3])
             journal[2::3] = map(portable, journal[2::3])
             for name in ("input", "output"):
                 state[name] = portable(state[name])
             if self._undone:
                 state["_undone"] = list(map(portable_visit, self._undone))
+            for name, result in state.get("_results", {}).items():
+                state["_results"][name] = portable(result)
             return _restore, (pack(state),)
 
 
@@ -733,6 +800,8 @@ _STAYS = (
     "_places",
     "_cancellation",
     "_audience",
+    "_first_failure",
+    "_last_failure",
     "_results",
     "_results_end",
     "_done",
@@ -746,6 +815,18 @@ def _restore(packed: bytes) -> Execution:
     execution.__dict__.update(unpack(packed), _graph=None)
     execution._cancellation = Cancellation()
     return execution
+
+
+def _shorten(journal: list[Any], keeps: int) -> None:
+    """Leave the latest steps of a journal, of which the first has all its facts."""
+    cut = len(journal) - 3 * keeps
+    if cut > 0:
+        began, value, entry, ended, result = journal[cut - 2 : cut + 3]
+        visit = as_visit(entry, result)
+        attempts = visit.attempts or ((visit.outcome, began, ended, visit.error),)
+        given = visit.given or (value,)
+        # At once, for other threads may be reading.
+        journal[: cut + 1] = [visit._replace(attempts=attempts, given=given)]
 
 
 class Omitted(NamedTuple):

@@ -209,7 +209,8 @@ class Graph(NamedTuple):
         start: The name of its first step.
         table: Step name to step; ``steps`` is the read-only view.
         course: Where the engine starts, its moves by the names of their steps, and how
-            long its journal may become, of which a step takes three items.
+            long its journal may become before it has to stop or to forget steps; a
+            step takes three items.
         failure_steps: The steps that only an ``on_failure`` arrow leads to.
         max_steps: How many steps one run may take; None where there are no loops.
         uses_processes: Whether any step, here or nested, runs in processes.
@@ -245,6 +246,20 @@ class Graph(NamedTuple):
         """Step name to step, in the order of the definition."""
         return MappingProxyType(self.table)
 
+    def longest_journal(self, forgotten: int) -> int:
+        """Give how long a journal may become.
+
+        Args:
+            forgotten: How many steps it has forgotten.
+        """
+        most = (self.max_steps or len(self.table)) - forgotten
+        return _longest_journal(most, self.keep_history)
+
+
+def _longest_journal(most: int, keep_history: int | None) -> int:
+    # With as many again as are to be kept, each step has to be moved but once.
+    return 3 * (most if keep_history is None else min(most, 2 * keep_history))
+
 
 def freeze(
     name: str,
@@ -276,7 +291,9 @@ def freeze(
     elif start not in steps:
         problems.append(f"start step {start!r} is no step{did_you_mean(start, steps)}")
     if on_failure is not None:
-        steps = _with_failure_step(steps, start, on_failure, max_steps is not None)
+        has_loops = max_steps is not None
+        problems += _failure_step_problems(on_failure, steps, start, has_loops)
+        steps = _with_failure_step(steps, start, on_failure, has_loops)
     arrows = {origin: step.arrows() for origin, step in steps.items()}
     for origin, leaving in arrows.items():
         for arrow in leaving:
@@ -305,6 +322,13 @@ def freeze(
         from stepfunction.core.named_inputs import input_problems  # which few need
 
         problems += input_problems(inputs, start, arrows)
+    if keep_history is not None:
+        problems += (
+            f"step {step.name!r} can be undone only with its output, which "
+            "keep_history forgets; leave out compensate or keep_history"
+            for step in steps.values()
+            if step.may_be_undone
+        )
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None
@@ -314,7 +338,7 @@ def freeze(
         name,
         start,
         dict(steps),
-        (start, moves, 3 * (max_steps or len(moves))),
+        (start, moves, _longest_journal(max_steps or len(moves), keep_history)),
         failure_steps=frozenset(steps.keys() - main_path),
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, steps.values())),
@@ -323,37 +347,80 @@ def freeze(
     )
 
 
+_OnFailure: TypeAlias = "str | tuple[tuple[type[BaseException], str], ...]"
+
+
+def _failure_step_problems(
+    on_failure: _OnFailure,
+    steps: Mapping[str, Step],
+    start: str | None,
+    has_loops: bool,
+) -> Iterator[str]:
+    for target in dict.fromkeys(_targets(on_failure)):
+        if target == start and not has_loops:
+            yield (
+                f"the workflow's on_failure leads to {target!r}, its start step, so no "
+                "failure could go there but in a circle; lead to a later step, or "
+                "allow loops with StepFunction(max_steps=…)"
+            )
+        if target not in steps:
+            yield (
+                f"the workflow's on_failure leads to {target!r}, which is no step"
+                f"{did_you_mean(target, steps)}"
+            )
+
+
+def _targets(on_failure: _OnFailure) -> list[str]:
+    if isinstance(on_failure, str):
+        return [on_failure]
+    return [target for _, target in on_failure]
+
+
 def _with_failure_step(
     steps: Mapping[str, Step],
     start: str | None,
-    on_failure: str | tuple[tuple[type[BaseException], str], ...],
+    on_failure: _OnFailure,
     has_loops: bool,
-) -> dict[str, Step]:
+) -> Mapping[str, Step]:
     """Lead the failures of steps without a failure step of their own to one.
 
     It takes none of its own failures, nor of what follows it, which would be a
-    circle; where loops are allowed, none of what only failures lead to.
+    circle; where loops are allowed, it does take those of what is on the main path.
     """
+    known = _with_known_targets(on_failure, steps)
+    if not known:
+        return steps
     arrows = {origin: step.arrows() for origin, step in steps.items()}
-    targets = (
-        [on_failure] if isinstance(on_failure, str) else [to for _, to in on_failure]
-    )
-    after: set[str] = set()
+    targets = set(_targets(known))
+    after = set(targets)
     for target in targets:
-        if target in steps:
-            after |= reachable(target, arrows, ("next", "branch", "failure"))
+        after |= reachable(target, arrows, ("next", "branch", "failure"))
     if has_loops and start is not None and start in steps:
-        after -= reachable(start, arrows, ("next", "branch"))
+        after -= reachable(start, arrows, ("next", "branch")) - targets
     return {
         name: (
             step
             if name in after
             or step.on_failure is not None
             or isinstance(step.action, Fail)
-            else step._replace(on_failure=on_failure)
+            else step._replace(on_failure=known)
         )
         for name, step in steps.items()
     }
+
+
+def _with_known_targets(
+    on_failure: _OnFailure, steps: Mapping[str, Step]
+) -> _OnFailure | None:
+    """Give the steps that are meant, so that a mistyped one is reported once."""
+    meant = {
+        target: target if target in steps else closest(target, steps)
+        for target in _targets(on_failure)
+    }
+    if isinstance(on_failure, str):
+        return meant[on_failure]
+    pairs = ((cause, meant[target]) for cause, target in on_failure)
+    return tuple((cause, target) for cause, target in pairs if target is not None)
 
 
 def _uses_processes(step: Step) -> bool:

@@ -24,6 +24,7 @@ from stepfunction.core.definition import (
     failure_arrows,
     is_count,
     map_action,
+    pass_action,
     wait_action,
 )
 from stepfunction.core.engine import run
@@ -453,9 +454,9 @@ class StepFunction:
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        action = Pass() if result is _INPUT else Pass(True, result)
+        action, problems = pass_action(result is not _INPUT, result)
         return self._add_made(
-            action, [], name, next_step, on_failure, branch, branch_targets, ends
+            action, problems, name, next_step, on_failure, branch, branch_targets, ends
         )
 
     def add_fail_step(
