@@ -554,9 +554,26 @@ def test_an_execution_with_processes_of_its_own_comes_to_the_same(workflow, valu
     check(workflow, value, races=True, executor="process")
 
 
+def without_undoing(workflow: Any) -> Any:
+    steps = {}
+    for name, step in workflow["steps"].items():
+        steps[name] = step = {**step, "undo": False}
+        if "tasks" in step:
+            tasks = step["tasks"].items()
+            step["tasks"] = {task: undone_by_nobody(do) for task, do in tasks}
+        else:
+            step["do"] = undone_by_nobody(step["do"])
+    return {**workflow, "steps": steps}
+
+
+def undone_by_nobody(do: Any) -> Any:
+    return without_undoing(do) if isinstance(do, dict) else do
+
+
 @examples(100)
 @given(workflows(races=False), VALUES, st.integers(1, 4))
 def test_an_execution_that_forgets_comes_to_the_same(workflow, value, keeps):
+    workflow = without_undoing(workflow)  # which cannot forget
     whole = comparable(outcome(workflow, value), workflow, False)
     execution, raised = executed(
         built(workflow, keep_history=keeps), value, executor="inline"

@@ -813,7 +813,7 @@ def _restore(packed: bytes) -> Execution:
 
     execution = Execution.__new__(Execution)
     execution.__dict__.update(unpack(packed), _graph=None)
-    execution._cancellation = Cancellation()
+    execution._cancellation, execution._audience = Cancellation(), None
     return execution
 
 

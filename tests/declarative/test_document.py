@@ -410,7 +410,7 @@ class Level(StrEnum):
 CYCLE: list[Any] = []
 CYCLE.append({"again": CYCLE})
 DEEP: list[Any] = []
-for _ in range(5_000):
+for _ in range(150):  # which a copy can be made of
     DEEP = [DEEP]
 
 

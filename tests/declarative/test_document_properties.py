@@ -74,6 +74,7 @@ REGISTRY.register("is large", lambda value: value > 3)
 NAMED = [echo, desk.stamp, REGISTRY["is large"]]
 FUNCTIONS = st.sampled_from([*NAMED, scale, later, beat, Desk.file, Desk.open, Desk])
 PREDICATES = st.sampled_from([*NAMED, Desk.file, Desk.open])
+OF_VALUE = st.sampled_from([echo, scale, later, beat, Desk.file, Desk.open])
 ERRORS = [Gone, Oops, StepTimeoutError, ConnectionError, OSError, Exception]
 
 TEXTS = st.text(max_size=6)
@@ -160,11 +161,14 @@ MANY = {
 PARAMS = options(params=st.dictionaries(st.just("factor") | TEXTS, DATA, max_size=3))
 
 
-def add_call(draw: Any, add: Callable[..., Any], targets: list[str], _: Any) -> None:
+def add_call(draw: Any, add: Callable[..., Any], earlier: list[str], _: Any) -> None:
     given = draw(options(retry=RETRIES, executor=MANY["executor"]))
     if draw(st.booleans()):
         params = draw(PARAMS)
         add("add_step", draw(st.just(scale)), **params, **given)
+    elif earlier and draw(st.booleans()):
+        inputs = {"value": draw(st.sampled_from(earlier))}
+        add("add_step", draw(OF_VALUE), inputs=inputs, **given)
     else:
         limits = options(timeout=SECONDS, heartbeat=SECONDS, compensate=FUNCTIONS)
         given |= {"executor": "thread"} | draw(limits)
@@ -200,15 +204,15 @@ def add_map(draw: Any, add: Callable[..., Any], _: Any, nested: Any) -> None:
     add("add_map_step", callee, tabular=False, **given)
 
 
-def add_wait(draw: Any, add: Callable[..., Any], targets: list[str], _: Any) -> None:
+def add_wait(draw: Any, add: Callable[..., Any], _: Any, nested: Any) -> None:
     if draw(st.booleans()):
-        how = {"seconds": draw(st.just(0) | SECONDS | FUNCTIONS)}
+        how = {"seconds": draw(st.just(0) | SECONDS | PREDICATES)}
     else:
-        how = {"until": draw(MOMENTS | FUNCTIONS)}
+        how = {"until": draw(MOMENTS | PREDICATES)}
     add("add_wait_step", branching=False, **how)
 
 
-def add_pass(draw: Any, add: Callable[..., Any], targets: list[str], _: Any) -> None:
+def add_pass(draw: Any, add: Callable[..., Any], _: Any, nested: Any) -> None:
     add("add_pass_step", **draw(options(result=DATA)))
 
 
@@ -250,7 +254,7 @@ def workflows(draw: Any, depth: int = 2) -> StepFunction:
             getattr(builder, method)(name, *positional, **more, **found)
 
         kind = draw(st.sampled_from([*KINDS, add_nested] if nested else KINDS))
-        kind(draw, add, targets, nested)
+        kind(draw, add, names[:place], nested)
     return builder.set_start_step(names[0])
 
 
