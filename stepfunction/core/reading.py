@@ -97,6 +97,10 @@ class _Reader:
         number = part(written, at, "graph", int | None)
         timeout = part(written, at, "timeout", NUMBER | None)
         error = self._error(written, at, "error")
+        journal = self._journal(part(written, at, "steps", list), f"{at}.steps")
+        forgotten = part(written, at, "forgotten", int, 0)
+        if forgotten < 0:
+            raise TranscriptError(f"{at}.forgotten of the transcript is no count")
         started = part(written, at, "started", NUMBER)
         if not 0 <= started < _LATEST:
             raise TranscriptError(f"{at}.started of the transcript is no date")
@@ -107,7 +111,13 @@ class _Reader:
             output=self._value(part(written, at, "output", object), f"{at}.output"),
             _id=part(written, at, "id", str),
             _graph=None if number is None else pick(self._graphs, number, at, "graph"),
-            _journal=self._journal(part(written, at, "steps", list), f"{at}.steps"),
+            _journal=journal,
+            _forgotten=forgotten,
+            _results={
+                name: self._value(result, f"{at}.context[{name!r}]")
+                for name, result in part(written, at, "context", dict, {}).items()
+            },
+            _results_end=0,
             _first_failure=None,
             _began=0.0,
             _ended=part(written, at, "duration", NUMBER),

@@ -114,7 +114,7 @@ class _Writer:
         """
         own: Graph | None = it._graph  # which a pickle leaves behind
         graph = graph if own is None else own
-        journal, zero = it._journal[:], it._began
+        journal, zero = it._kept(), it._began
         first = _name(journal[0]) if journal else ""
         last = _name(journal[-3]) if journal else ""
         written = {
@@ -140,6 +140,14 @@ class _Writer:
             "error": self._error(last, it.error),
             "blame": None,
         }
+        if it.forgotten:
+            kept = {_name(entry) for entry in journal[::3]}
+            written["forgotten"] = it.forgotten
+            written["context"] = {
+                name: self._value((name, "output"), result)
+                for name, result in it.context.items()
+                if name not in kept
+            }
         undone = it.compensations
         if undone:
             written["compensations"] = [self._undone(one, it) for one in undone]

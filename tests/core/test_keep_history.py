@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import pickle
 import sys
 import threading
@@ -12,12 +13,14 @@ import pytest
 
 from stepfunction import (
     DefinitionError,
+    Execution,
     Outcome,
     RetryPolicy,
     Status,
     StepExecutionError,
     StepFunction,
     StepLimitError,
+    TranscriptError,
 )
 
 END = 20
@@ -459,3 +462,29 @@ def test_an_outcome_that_was_cancelled_is_kept_whole():
     (record,) = execution.history
     assert (record.step, record.outcome) == ("Add", Outcome.SUCCEEDED)
     assert execution.forgotten == 1
+
+
+def test_a_transcript_keeps_what_the_execution_remembers():
+    workflow = StepFunction("Count", max_steps=50, keep_history=3)
+    workflow.add_step("Begin", lambda _: 0, next_step="Add").set_start_step("Begin")
+    workflow.add_step("Add", lambda n: n + 1, branch={9: "Raise"}, next_step="Add")
+    workflow.add_step("Raise", lambda n: n / 0, on_failure="Sorry")
+    workflow.add_step("Sorry", repr)
+    execution = workflow.execute()
+
+    copy = Execution.from_json(execution.to_json())
+
+    assert copy.forgotten == execution.forgotten == 9
+    assert [record.step for record in copy.history] == ["Add", "Raise", "Sorry"]
+    assert copy.history[0].input == 8
+    assert list(copy.context) == ["Begin", "Add", "Raise", "Sorry"]
+    assert (copy.context["Begin"], copy.context["Add"]) == (0, 9)
+    assert copy.to_dict() == execution.to_dict()
+
+
+def test_a_transcript_with_a_negative_count_of_forgotten_steps_is_refused():
+    workflow = StepFunction("One").add_step("A", str).set_start_step("A")
+    document = workflow.execute().to_dict()
+    document["execution"]["forgotten"] = -1
+    with pytest.raises(TranscriptError, match="execution.forgotten of the transcript"):
+        Execution.from_json(json.dumps(document))
