@@ -548,7 +548,7 @@ def check_output(execution: Any, raised: Any, step: Any, ends: Any) -> None:
         assert told == {"SUCCEEDED": 0, **counts}
 
 
-@examples(150)
+@examples(400)
 @given(ITEMS, MAP_STEPS)
 def test_an_inline_map_comes_to_what_the_reference_says(items, step):
     check_map(items, step, "inline")
