@@ -300,6 +300,17 @@ def test_only_the_item_fails_that_cannot_be_sent(lanes, batch_size, timeout, at)
 
 @pytest.mark.parametrize("batch_size", SIZES)
 @pytest.mark.parametrize("timeout", [None, 30])
+def test_only_the_item_fails_that_cannot_be_read_there(lanes, batch_size, timeout):
+    items = [0, 1, OnlyThere(), 3, 4, 5]
+    workflow = mapped(index_of_type, lanes, batch_size=batch_size, timeout=timeout)
+    output = workflow.execute(items).output
+    assert [*output.failed] == [2]
+    assert "the input cannot be unpickled in its process" in str(output[2])
+    assert others(output, 2) == [0, 1, 3, 4, 5]
+
+
+@pytest.mark.parametrize("batch_size", SIZES)
+@pytest.mark.parametrize("timeout", [None, 30])
 def test_only_the_item_fails_whose_result_cannot_be_sent(lanes, batch_size, timeout):
     workflow = mapped(give_a_lock_at_two, lanes, batch_size=batch_size, timeout=timeout)
     output = workflow.execute(range(6)).output
