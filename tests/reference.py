@@ -138,6 +138,36 @@ def perform(name, step, value, calls):
     return [ending(name, None, "FAILED", error=(PARALLEL, *facts)), *tasks]
 
 
+def run_map(items, step):
+    """Give what a map step should come to that has one worker, by index of the item.
+
+    An item is a value and how often its call fails before it gives that. The step is
+    {"batch_size", "attempts", "stop", "tolerated", "is_counted"}. Of one that both
+    stops and tries again this is only one of the things that it may come to.
+    """
+    size, failures, ends = step["batch_size"], 0, []
+    tolerated = tolerance({**step, "tasks": items, "on_failure": {}})
+    may_stop = step["stop"] and (
+        step["is_counted"] or not isinstance(step["tolerated"], str)
+    )
+    for index, (value, fails) in enumerate(items):
+        if may_stop and failures > tolerated:
+            if index % size == 0:
+                break  # it was never taken
+            ends.append({"outcome": "CANCELLED", "value": None, "attempts": 0})
+            continue
+        has_failed = fails >= step["attempts"]
+        failures += has_failed
+        ends.append(
+            {
+                "outcome": "FAILED" if has_failed else "SUCCEEDED",
+                "value": value,
+                "attempts": min(fails + 1, step["attempts"]),
+            }
+        )
+    return {"has_failed": failures > tolerated, "ends": ends, "tolerated": tolerated}
+
+
 def attempt(name, task, do, step, value, calls):
     for number in count(1):
         output = error = child = None

@@ -66,12 +66,13 @@ class Lanes:
         if any(task.given is None for task in tasks):
             self._body = pack_input(f"step {name!r}", value, pack_parcel)
         self._levels = current_levels()
-        self._futures: dict[LiveAttempt, LaneFuture] = {}
+        self._futures: dict[LiveAttempt, LaneFuture | None] = {}
 
     def begin(self, attempt: LiveAttempt) -> None:
         from stepfunction.core.envelope import pack, pack_input, pack_parcel
         from stepfunction.core.lane_worker import prepare_in_lane
 
+        self._futures[attempt] = None
         task, body = attempt.task, self._body
         context = self._make_context(attempt) if task.wants_context else None
         try:
@@ -79,28 +80,36 @@ class Lanes:
             if task.given is not None:
                 body = pack_input(task.name, task.given[0], pack_parcel)
         except TransferError as error:
+            del self._futures[attempt]
             now = perf_counter()
             attempt.end(Outcome.FAILED, error, now, now)
             return
         head = pack((prepare_in_lane, (call, context, task.says_start), {}))
+
+        def done(future: Future[Any]) -> None:
+            self._futures.pop(attempt, None)
+            attempt.end(*_result(future, cast("LaneFuture", future).began))
+
         future = self._lanes.send(task.name, head, body, attempt, self._levels)
         self._futures[attempt] = future
-        future.add_done_callback(
-            lambda it: attempt.end(*_result(it, cast("LaneFuture", it).began))
-        )
+        future.add_done_callback(done)
 
     def staff(self) -> None: ...
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
-        # An interrupt may have come before there was a future.
-        futures = {one: self._futures.get(one) for one in attempts}
+        # Of those that have ended the report is on its way. Others may have no future
+        # yet, if an interrupt came first.
+        futures = {one: self._futures[one] for one in attempts if one in self._futures}
         waiting = [one for one, it in futures.items() if it is None or it.cancel()]
         for future in filter(None, futures.values()):
             self._lanes.kill(future)
         return waiting
 
     def give_up(self, attempt: LiveAttempt) -> bool:
-        return self._lanes.kill(self._futures[attempt])
+        future = self._futures.get(attempt)
+        if future is not None:
+            self._lanes.kill(future)
+        return True  # if it cannot be killed it has just ended
 
     def close(self, wait: bool) -> None:
         self._body = b""  # a large input is not kept until these are collected

@@ -188,8 +188,9 @@ class BatchCall:
             except catch as error:
                 if self._has_failed(load, error):
                     break
-        # What does so does so always; to look at each result takes a third longer.
-        if results and type(results[0]) is CoroutineType:
+        # What does so does so whenever it does not fail; to look at each result takes
+        # a third longer.
+        if load.failed or (results and type(results[0]) is CoroutineType):
             self._refuse_coroutines(load)
 
     def _perform_and_report(
@@ -254,10 +255,11 @@ class Batch(Task):
     """The calls for several items that travel together.
 
     Attributes:
-        load: The items.
+        load: The items, and what comes of them.
+        items: The items, also when they have been taken from who works on them.
     """
 
-    __slots__ = ("load", "_gathering", "_stopped")
+    __slots__ = ("load", "items", "_gathering")
 
     def __init__(self, load: Load, gathering: Gathering) -> None:
         last = load.first + len(load.items) - 1
@@ -269,14 +271,9 @@ class Batch(Task):
             timeout=gathering.model.timeout,
         )
         self.load = load
+        self.items = load.items[:]
         self.given = (load,)
         self._gathering = gathering
-        self._stopped: list[Any] | None = None
-
-    @property
-    def items(self) -> list[Any]:
-        """The items, also when they have been taken from who works on them."""
-        return self.load.items if self._stopped is None else self._stopped
 
     def take(self, part: Part) -> None:
         """Take note of what is done while the rest is not."""
@@ -284,9 +281,7 @@ class Batch(Task):
 
     def halt(self) -> None:
         """Stop who works on the items in this process before the next of them."""
-        if self._stopped is None:
-            self._stopped = self.load.items[:]
-            self.load.items.clear()
+        self.load.items.clear()
 
     def heirs(self) -> list[Task]:
         """Give what is still to be done, and what was done and failed."""
@@ -307,8 +302,7 @@ class Batch(Task):
             found.append(gathering.item(load.first + at, items[at], its_ending))
         first, rest = load.first + done, items[done:]
         if rest and outcome is not _SUCCEEDED:
-            knows_culprit = gathering.knows_culprit or outcome in _STOPPED
-            if len(rest) > 1 and not knows_culprit:
+            if not gathering.knows_culprit(outcome, len(rest)):
                 # What it had done is not known, nor which item was its end: one by
                 # one they show it.
                 singles = enumerate(rest, first)
@@ -348,7 +342,6 @@ class Gathering:
         models: That, and a task like that of a batch if there may be any.
         batch_call: What is called with a load.
         most_tasks: How many tasks the items may make.
-        knows_culprit: Whether of a batch that died it is known which item did it.
     """
 
     def __init__(
@@ -363,11 +356,11 @@ class Gathering:
         self.model = make_item(0)
         self.models: list[Task] = [self.model]
         self.batch_call: Any = None
-        self.knows_culprit = False
         self._action = action
         self._items = iter(items)
         self._total = len(items) if isinstance(items, Sized) else None
         self._size = 1
+        self._is_here = self._has_all = False
         # A retry that judges results must be shown each.
         if action.batch_size > 1 and not judges_results(self.model.retry):
             self._size = action.batch_size
@@ -396,7 +389,7 @@ class Gathering:
         is_timed, size = self.model.timeout is not None, self._size
         if is_timed and not place.hears_parts:
             size = 1  # nobody would know when the next item begins
-        self.knows_culprit = is_timed or place.is_here
+        self._is_here = place.is_here
         while items := list(islice(self._items, size)):
             first = self._taken
             self._taken += len(items)
@@ -406,7 +399,20 @@ class Gathering:
                 yield self.item(first, items[0])
             else:
                 yield Batch(Load(first, items), self)
-        self._total = self._taken
+        self._total, self._has_all = self._taken, True
+
+    def knows_culprit(self, outcome: Outcome, left: int) -> bool:
+        """Say whether the first item that is left of a batch was the end of it.
+
+        Args:
+            outcome: How the batch ended.
+            left: How many items are left.
+        """
+        if self._is_here or outcome in _STOPPED:
+            return True
+        if outcome is Outcome.FAILED:  # it could not be sent, for any of its items
+            return False
+        return left == 1 or self.model.timeout is not None
 
     def item(self, index: int, item: Any, ending: Ended | None = None) -> Item:
         """Give the task of an item.
@@ -495,7 +501,9 @@ class Gathering:
         visits = self.visits()
         failure = None
         if self._errors:
-            outcomes = ItemOutcomes(self._taken, self._outcomes)
+            outcomes: Mapping[int, Outcome] = self._outcomes
+            if self._action.keep_results:
+                outcomes = ItemOutcomes(self._taken, outcomes)
             failure = parallel_failure(
                 self.step,
                 f"{self._failures} of {self._taken} items",
@@ -505,7 +513,8 @@ class Gathering:
             )
             if self._failures > self._tolerated:
                 return Visit(self.step, Outcome.FAILED, error=failure, tasks=visits)
-        if self._done != self._counts[_SUCCEEDED] + self._failures:
+        has_ended = self._done == self._counts[_SUCCEEDED] + self._failures
+        if not (self._has_all and has_ended):
             return Visit(self.step, Outcome.CANCELLED, tasks=visits)
         output: Any = dict(self._counts)
         if self._action.keep_results:

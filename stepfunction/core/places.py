@@ -55,6 +55,9 @@ class Inline:
         self._isolate = isolate
 
     def begin(self, attempt: LiveAttempt) -> None:
+        if attempt.of_step.requested:
+            attempt.skip()
+            return
         if self._isolate:
             attempt.variables = copy_context()
         # What is no Exception interrupts this very thread.

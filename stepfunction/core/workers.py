@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 # only with the next report.
 _LONGEST_WAIT = 0.5
 _LONGEST_PREPARATION = 60.0
+# A source that takes longer for a task is not waited for before others begin.
+_LONGEST_ASKING = 0.001
+# Of tasks that are taken one by one, so that failures do not pile up in memory.
+_MOST_PAUSING = 1000
 
 
 class Task:
@@ -387,6 +391,7 @@ class _Loop:
         self.cancellation = cancellation
         self.is_enough = is_enough
         self.ended = ended
+        self.is_slow = False  # whether the next task may be long in coming
         self.source_error: Exception | None = None
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_stopping = False
@@ -401,7 +406,7 @@ class _Loop:
     def run(self) -> None:
         is_done = False
         try:
-            with self.cancellation.calling(lambda: self.inbox.put(None)):
+            with self.cancellation.calling(self.hear_of_stop):
                 while self.waiting or self.under_way or self.pausing or self.more:
                     self.begin_what_may()
                     if self.under_way or self.pausing:
@@ -426,22 +431,41 @@ class _Loop:
             attempt = LiveAttempt(task, self.cancellation, self.inbox)
             self.under_way.add(attempt)
             self.place.begin(attempt)
+            if self.is_slow and self.has_news():
+                break
         self.place.staff()
 
     def next_task(self) -> Task | None:
         """Take the next task from where they come from; None if there is none."""
-        if self.more is None:
+        if self.more is None or len(self.pausing) >= _MOST_PAUSING:
             return None
+        if self.is_slow:
+            self.place.staff()
+        asked, is_first = perf_counter(), not self.under_way
         try:
             task = next(self.more, None)
         except Exception as error:
             self.source_error, task = error, None
             self.stop()
+        # They may come from what becomes of the first.
+        self.is_slow = is_first or perf_counter() - asked > _LONGEST_ASKING
         if task is None:
             self.more = None
         else:
             self.open[task] = None
         return task
+
+    def hear_of_stop(self) -> None:
+        """Take note that these tasks are to stop. Any thread may."""
+        for attempt in tuple(self.under_way):
+            attempt.task.halt()  # now, for the loop may be making that very attempt
+        self.inbox.put(None)
+
+    def has_news(self) -> bool:
+        """Tell whether there is something that ``take_news`` need not wait for."""
+        now = perf_counter()
+        heaps = (self.pausing, self.watched)
+        return not self.inbox.empty() or any(it and it[0][0] <= now for it in heaps)
 
     def take_news(self) -> None:
         """Take one item from the inbox, or see to what has become due."""
@@ -519,7 +543,9 @@ class _Loop:
             raise report.payload  # no task has failed: none can run here
         if attempt.overdue is not None and report.outcome is Outcome.KILLED:
             report = report._replace(
-                outcome=Outcome.TIMED_OUT, payload=attempt.overdue
+                outcome=Outcome.TIMED_OUT,
+                payload=attempt.overdue,
+                began=attempt.began,
             )
         task.settle(report, self.is_stopping or attempt.cancellation.requested)
         self.close(task)

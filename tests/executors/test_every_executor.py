@@ -241,6 +241,103 @@ def test_a_task_may_be_a_workflow(executor):
     )
 
 
+# --- map steps ------------------------------------------------------------------
+
+
+def mapped(func, executor, **arguments):
+    workflow = StepFunction("W")
+    workflow.add_map_step("Map", func, executor=executor, **arguments)
+    return workflow.set_start_step("Map")
+
+
+SIZES = pytest.mark.parametrize("batch_size", [1, 4])
+
+
+@SIZES
+@at(EVERYWHERE)
+def test_a_map_gives_results_in_the_order_of_its_items(executor, batch_size):
+    workflow = mapped(work.double, executor, batch_size=batch_size)
+    assert workflow.execute(iter(range(30))).output == list(range(0, 60, 2))
+
+
+@SIZES
+@at(EVERYWHERE)
+def test_an_item_knows_its_execution_step_index_and_attempt(executor, batch_size):
+    execution = mapped(work.who, executor, batch_size=batch_size).execute([0] * 6)
+    assert execution.output == [(execution.id, "Map", str(i), 1) for i in range(6)]
+
+
+@SIZES
+@at(EVERYWHERE)
+def test_a_failed_item_is_tolerated(executor, batch_size):
+    workflow = mapped(work.fail_at_threes, executor, batch_size=batch_size)
+    execution = workflow.execute(range(1, 9))
+    assert sorted(execution.output.failed) == [2, 5]
+    assert repr(execution.output[2]) == "ValueError('cannot take 3')"
+    assert [it for it in execution.output if isinstance(it, int)] == [1, 2, 4, 5, 7, 8]
+
+
+@SIZES
+@at(EVERYWHERE)
+def test_a_failed_item_is_tried_again(executor, batch_size):
+    workflow = mapped(
+        work.fail_at_first, executor, batch_size=batch_size, retry=ONCE_MORE
+    )
+    execution = workflow.execute(range(6))
+    assert execution.output == [2] * 6
+    assert all(len(it.attempts) == 2 for it in execution.history if it.task is not None)
+
+
+@SIZES
+@at(EVERYWHERE)
+def test_the_first_failed_item_stops_the_rest(executor, batch_size):
+    workflow = mapped(
+        work.fail, executor, batch_size=batch_size, stop_on_failure=True, max_workers=2
+    )
+    with pytest.raises(ParallelStepExecutionError) as caught:
+        workflow.execute(iter(range(10_000)))
+    assert len(caught.value.outcomes) < 100
+
+
+@SIZES
+@at(REMOTE)
+def test_only_the_item_fails_whose_result_cannot_be_sent(executor, batch_size):
+    workflow = mapped(work.give_a_lock_for_two, executor, batch_size=batch_size)
+    output = workflow.execute(range(6)).output
+    assert [*output.failed] == [2]
+    assert isinstance(output[2], TransferError)
+    assert [*output[:2], *output[3:]] == [0, 1, 3, 4, 5]
+
+
+@SIZES
+@at(REMOTE)
+def test_only_the_item_fails_that_cannot_be_sent(executor, batch_size):
+    items = [0, 1, work.HoldsALock(), 3, 4, 5]
+    output = mapped(work.same, executor, batch_size=batch_size).execute(items).output
+    assert [*output.failed] == [2]
+    assert isinstance(output[2], TransferError)
+    assert [*output[:2], *output[3:]] == [0, 1, 3, 4, 5]
+
+
+@SIZES
+@at(LANES)
+def test_a_crash_blames_one_item(executor, batch_size):
+    workflow = mapped(work.crash_for_two, executor, batch_size=batch_size)
+    output = workflow.execute(range(10)).output
+    assert [*output.failed] == [2]
+    assert isinstance(output[2], WorkerCrashedError)
+    assert [*output[:2], *output[3:]] == [0, 1, 3, 4, 5, 6, 7, 8, 9]
+
+
+@at(EVERYWHERE)
+def test_an_item_may_be_the_input_of_a_workflow(executor):
+    inner = StepFunction("Inner").add_step("Double", work.double, "Negate")
+    inner.add_step("Negate", work.negate).set_start_step("Double")
+    execution = mapped(inner, executor).execute([1, 2, 3])
+    assert execution.output == [-2, -4, -6]
+    assert execution.children["Map", "1"].context["Double"] == 4
+
+
 # --- failures -------------------------------------------------------------------
 
 

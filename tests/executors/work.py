@@ -60,6 +60,10 @@ def fail(value):
     raise ValueError(f"cannot take {value}")
 
 
+def fail_at_threes(value):
+    return fail(value) if value % 3 == 0 else value
+
+
 def fail_with_two_arguments(value):
     raise TwoArguments(7, "no luck")
 
@@ -76,6 +80,16 @@ def add_up(results):
 
 def give_a_lock(value):
     return threading.Lock()
+
+
+def give_a_lock_for_two(value):
+    return threading.Lock() if value == 2 else value
+
+
+def crash_for_two(value):
+    if value == 2:
+        os._exit(3)
+    return value
 
 
 def give_what_stays_there(value):
