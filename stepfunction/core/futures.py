@@ -94,7 +94,8 @@ class Lanes:
         self._futures[attempt] = future
         future.add_done_callback(done)
 
-    def staff(self) -> None: ...
+    def staff(self) -> bool:
+        return False
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         # Of those that have ended the report is on its way. Others may have no future
@@ -240,7 +241,8 @@ class Pool:
             unsent.__cause__ = error
             return _failed(unsent)
 
-    def staff(self) -> None: ...
+    def staff(self) -> bool:
+        return False
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         cancelled = [attempt for attempt in attempts if self._cancel(attempt)]

@@ -48,6 +48,8 @@ _STOPPED = (Outcome.KILLED, Outcome.ABANDONED)
 _MOST_RECORDED = 1000
 # The failures that are remembered where results are not.
 _MOST_REMEMBERED = 100
+# A worker that dies has hardly done more items than these since it last reported.
+_MOST_ALONE = 1000
 # How many seconds pass at least between two events of how far it has got.
 _BETWEEN_NEWS = 0.1
 
@@ -233,7 +235,7 @@ class Item(Task):
     """The call for one item.
 
     Attributes:
-        is_told: Whether all of its course is told, and not its troubles alone.
+        is_told: Whether it is told of: from the first, or since it has had trouble.
     """
 
     __slots__ = ("is_told",)
@@ -245,9 +247,15 @@ class Item(Task):
         if self.is_told:
             super().tell_start(began)
 
+    def tell_retried(self, pause: float) -> None:
+        """Tell that another attempt follows, after so many seconds."""
+        self.is_told = True
+        super().tell_retried(pause)
+
     def tell_end(self) -> None:
         """Tell that there will be no other attempt."""
-        if self.is_told or self.outcome is not _SUCCEEDED:
+        self.is_told = self.is_told or self.outcome is not _SUCCEEDED
+        if self.is_told:
             super().tell_end()
 
 
@@ -304,9 +312,13 @@ class Batch(Task):
         if rest and outcome is not _SUCCEEDED:
             if not gathering.knows_culprit(outcome, len(rest)):
                 # What it had done is not known, nor which item was its end: one by
-                # one they show it.
-                singles = enumerate(rest, first)
-                return [*found, *(gathering.item(at, item) for at, item in singles)]
+                # one they show it, which those that follow have had no part in.
+                singles = enumerate(rest[:_MOST_ALONE], first)
+                found += (gathering.item(at, item) for at, item in singles)
+                first, rest = first + _MOST_ALONE, rest[_MOST_ALONE:]
+                if rest:
+                    found.append(Batch(Load(first, rest), gathering))
+                return found
             culprit = gathering.item(first, rest[0], ending)
             culprit.error = self._blaming(culprit)
             culprit.attempts[0] = (*ending[:3], culprit.error)
@@ -465,10 +477,14 @@ class Gathering:
                     self._results[index] = task.error
         self._failures += task.error is not None
         is_notable = outcome is not _SUCCEEDED or len(task.attempts) > 1
-        may_be_undone = task.child is not None and self._has_compensations
-        if index < _MOST_RECORDED or may_be_undone or (
-            is_notable and (keeps or len(self._visits) < 2 * _MOST_RECORDED)
-        ):
+        is_undone = task.child is not None and self._has_compensations
+        if keeps:
+            is_recorded = is_notable or is_undone or index < _MOST_RECORDED
+        else:
+            is_recorded = is_undone or (
+                is_notable and len(self._visits) < _MOST_REMEMBERED
+            )
+        if is_recorded:
             self._visits[index] = task.visit(str(index))
         self._count(outcome, 1)
 

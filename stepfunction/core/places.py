@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 from itertools import count
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.execution import Outcome
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from stepfunction.core.lanes import ProcessLanes
 
 _MOST_THREADS = 32
+# So many are started at once; others one by one, while attempts end, at such intervals.
+_FIRST_THREADS = 4
+_BETWEEN_STARTS = 0.001
 _MOST_LANES = 1024
 # Of tasks that are taken one by one, so that no thread waits for the next.
 _MOST_QUEUED = 64
@@ -64,7 +68,8 @@ class Inline:
         report = make_attempt(attempt, self._value, self._make_context, Exception)
         attempt.end(*report[1:])
 
-    def staff(self) -> None: ...
+    def staff(self) -> bool:
+        return False
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         return []
@@ -98,6 +103,8 @@ class Threads:
         self._numbers = count(1)
         self._queue: SimpleQueue[LiveAttempt | None] = SimpleQueue()
         self._threads: set[threading.Thread] = set()
+        self._ended = self._seen = 0  # how many attempts, and when one was started last
+        self._started = 0.0
         self._working: dict[LiveAttempt, threading.Thread] = {}
 
     def begin(self, attempt: LiveAttempt) -> None:
@@ -105,13 +112,23 @@ class Threads:
         attempt.variables = copy_context()
         self._queue.put(attempt)
 
-    def staff(self) -> None:
-        # Short tasks are done before a second thread has started.
+    def staff(self) -> bool:
+        # Short tasks are done before a second thread has started, and computing ones
+        # gain nothing by more than a few; where they wait, none ends meanwhile.
         while len(self._threads) < self._most and not self._queue.empty():
+            now = perf_counter()
+            if (
+                len(self._threads) >= _FIRST_THREADS
+                and self._ended != self._seen
+                and now - self._started < _BETWEEN_STARTS
+            ):
+                return True
+            self._started, self._seen = now, self._ended
             name = f"{self._name}-{next(self._numbers)}"
             thread = threading.Thread(target=self._work, name=name, daemon=True)
             self._threads.add(thread)
             thread.start()
+        return False
 
     def _work(self) -> None:
         queue, thread = self._queue, threading.current_thread()
@@ -126,6 +143,7 @@ class Threads:
                 continue
             report = make_attempt(attempt, self._value, self._make_context)
             self._working.pop(attempt, None)
+            self._ended += 1  # another thread's may get lost: it is seen to change
             attempt.end(*report[1:])
             del attempt, report  # an idle thread keeps nothing alive
 

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # only with the next report.
 _LONGEST_WAIT = 0.5
 _LONGEST_PREPARATION = 60.0
+_SOON = 0.001
 # A source that takes longer for a task is not waited for before others begin.
 _LONGEST_ASKING = 0.001
 # Of tasks that are taken one by one, so that failures do not pile up in memory.
@@ -132,6 +133,12 @@ class Task:
         if self.news is not None and not self.has_told_start:
             self.has_told_start = True
             self.news.started(self, began)
+
+    def tell_retried(self, pause: float) -> None:
+        """Tell that another attempt follows, after so many seconds."""
+        if self.news is not None:
+            self.tell_start(self.attempts[0][1])
+            self.news.retried(self, pause)
 
     def tell_end(self) -> None:
         """Tell that there will be no other attempt."""
@@ -331,8 +338,8 @@ class Place(Protocol):
         One that is timed also says when it begins.
         """
 
-    def staff(self) -> None:
-        """See to it that somebody makes the attempts that were begun."""
+    def staff(self) -> bool:
+        """See to it that somebody makes the attempts; say whether to ask again soon."""
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         """Stop what can be stopped; give the attempts that had not begun."""
@@ -391,6 +398,7 @@ class _Loop:
         self.cancellation = cancellation
         self.is_enough = is_enough
         self.ended = ended
+        self.is_understaffed = False  # whether more may be needed to make attempts
         self.is_slow = False  # whether the next task may be long in coming
         self.source_error: Exception | None = None
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
@@ -433,7 +441,7 @@ class _Loop:
             self.place.begin(attempt)
             if self.is_slow and self.has_news():
                 break
-        self.place.staff()
+        self.is_understaffed = self.place.staff()
 
     def next_task(self) -> Task | None:
         """Take the next task from where they come from; None if there is none."""
@@ -480,8 +488,9 @@ class _Loop:
             self.look_after(heapq.heappop(self.watched)[2], now)
             return
         due = [heap[0][0] - now for heap in (self.pausing, self.watched) if heap]
+        longest = _SOON if self.is_understaffed else _LONGEST_WAIT
         try:
-            news = self.inbox.get(timeout=min([*due, _LONGEST_WAIT]))
+            news = self.inbox.get(timeout=min([*due, longest]))
         except Empty:
             return
         self.read(news)
@@ -597,9 +606,7 @@ class _Loop:
         return False
 
     def pause(self, task: Task, seconds: float) -> None:
-        if task.news is not None:
-            task.tell_start(task.attempts[0][1])
-            task.news.retried(task, seconds)
+        task.tell_retried(seconds)
         due = perf_counter() + to_pass(task.name, seconds)
         heapq.heappush(self.pausing, (due, next(self.numbers), task))
 

@@ -1098,6 +1098,9 @@ def test_of_items_only_their_troubles_are_told(executor, batch_size):
         ("task_failed", "1"),
         ("task_retried", "1"),
         ("task_retried", "2"),
+        ("task_started", "1"),
+        ("task_started", "2"),
+        ("task_succeeded", "2"),
     ]
     (failed,) = live.of_kind("task_failed")
     assert str(failed.error) == "cannot take 1"
