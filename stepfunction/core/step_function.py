@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
-import math
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from contextvars import copy_context
 from copy import copy
-from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.branch import plain_text
 from stepfunction.core.calls import Call
-from stepfunction.core.coroutines import callers_loop
 from stepfunction.core.definition import (
     StepArguments,
     check_arguments,
@@ -27,20 +21,13 @@ from stepfunction.core.definition import (
     pass_action,
     wait_action,
 )
-from stepfunction.core.engine import run
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.events import Listener, checked_listeners, gather
+from stepfunction.core.events import Listener, checked_listeners
 from stepfunction.core.execution import Execution, Status
-from stepfunction.core.executors import ExecutorChoice, runs_in_processes
-from stepfunction.core.graph import (
-    Graph,
-    Step,
-    freeze,
-    sending_problems,
-)
-from stepfunction.core.logger import logger
-from stepfunction.core.places import Places
+from stepfunction.core.executors import ExecutorChoice
+from stepfunction.core.graph import Graph, Step, freeze
 from stepfunction.core.retry import RetryPolicy
+from stepfunction.core.running import begin, finish, finish_apart, finish_beside
 
 if TYPE_CHECKING:
     import os
@@ -599,7 +586,7 @@ class StepFunction:
             ExecutionCancelledError: If another thread cancelled the execution.
         """
         execution = self._begin(initial_input, executor, timeout, listeners)
-        return _finish(execution, timeout, check)
+        return finish(execution, timeout, check)
 
     def start(
         self,
@@ -628,22 +615,7 @@ class StepFunction:
             DefinitionError: If the workflow is not sound; nothing has then begun.
         """
         execution = self._begin(initial_input, executor, timeout, listeners)
-        execution._done = done = threading.Event()
-        variables = copy_context()
-        variables.run(callers_loop.set, None)  # it may be closed before this has ended
-
-        def work() -> None:
-            try:
-                variables.run(_finish, execution, timeout, False)
-            except BaseException as error:  # it is the execution that tells
-                logger().debug("the execution of %r ended", self._name, exc_info=error)
-            finally:
-                _started.discard(execution)
-                done.set()
-
-        _see_to_the_end()
-        _started.add(execution)
-        threading.Thread(target=work, name=self._name, daemon=True).start()
+        finish_apart(execution, timeout)
         return execution
 
     async def aexecute(
@@ -679,37 +651,7 @@ class StepFunction:
 
         loop = asyncio.get_running_loop()
         execution = self._begin(initial_input, executor, timeout, listeners)
-        done: asyncio.Future[Execution] = loop.create_future()
-        done.add_done_callback(lambda it: it.cancelled() or it.exception())
-        variables = copy_context()
-        variables.run(callers_loop.set, loop)
-
-        def settle(error: BaseException | None) -> None:
-            if error is None:
-                done.set_result(execution)
-            else:
-                done.set_exception(error)
-
-        def work() -> None:
-            error = None
-            try:
-                variables.run(_finish, execution, timeout, check)
-            except BaseException as raised:
-                error = raised
-            with suppress(RuntimeError):  # the loop was closed: nobody waits for it
-                loop.call_soon_threadsafe(settle, error)
-
-        name = f"{self._name}-aexecute"
-        threading.Thread(target=work, name=name, daemon=True).start()
-        try:
-            while not done.done():
-                # Not one long wait, which Ctrl-C just before it would not end.
-                await asyncio.wait([done], timeout=0.5)
-        except asyncio.CancelledError:
-            execution.cancel()
-            await asyncio.wait([done], timeout=0.5)
-            raise
-        return done.result()
+        return await finish_beside(loop, execution, timeout, check)
 
     def to_dict(self, registry: Functions = None) -> dict[str, Any]:
         """Give the definition as JSON data, which ``from_dict`` reads.
@@ -979,17 +921,7 @@ class StepFunction:
         listeners: Iterable[Listener],
     ) -> Execution:
         told = (*self._listeners, *check_arguments(executor, timeout, listeners))
-        graph = self.compile()
-        if graph.uses_processes or runs_in_processes(executor):
-            from stepfunction.core.lanes import refuse_where_processes_cannot_start
-
-            refuse_where_processes_cannot_start()
-        if runs_in_processes(executor):
-            problems = list(sending_problems(graph.table, executor))
-            if problems:
-                raise DefinitionError(f"workflow {self._name!r}", problems)
-        execution = Execution(graph, initial_input, Places(executor))
-        gather(execution, told)
+        execution = begin(self.compile(), initial_input, executor, told)
         self._latest = execution
         return execution
 
@@ -1028,41 +960,6 @@ class _Edits:
 
 
 _edits = _Edits()
-
-
-def _finish(execution: Execution, timeout: float | None, check: bool) -> Execution:
-    execution._timeout = math.inf if timeout is None else timeout
-    try:
-        with execution._cancellation.expiring(timeout):
-            run(execution)
-    except BaseException:
-        execution._cancellation.request()
-        raise
-    finally:
-        execution._places.close(kill=execution._cancellation.requested)
-    if execution._graph.has_compensations:
-        execution._raise_if_not_undone()
-    if execution._is_unhandled:
-        raise execution._failure()
-    if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
-        execution.raise_if_failed()
-    return execution
-
-
-_started: set[Execution] = set()  # what start() began and has not ended
-
-
-@cache
-def _see_to_the_end() -> None:
-    """Have what was started cancelled when the main thread ends."""
-    # Before other threads are waited for, where Python offers that; concurrent.futures
-    # does the same. Else when the interpreter exits.
-    getattr(threading, "_register_atexit", atexit.register)(_cancel_started)
-
-
-def _cancel_started() -> None:
-    for execution in list(_started):
-        execution.cancel()
 
 
 def _nested(step: Step) -> Iterator[StepFunction]:
