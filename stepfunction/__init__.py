@@ -34,16 +34,10 @@ if TYPE_CHECKING:
         WorkerStartError,
     )
     from stepfunction.core.events import Event, Listener
-    from stepfunction.core.execution import (
-        Attempt,
-        Execution,
-        Omitted,
-        Outcome,
-        Status,
-        StepRecord,
-    )
+    from stepfunction.core.execution import Execution, Status
     from stepfunction.core.graph import Graph, Step
     from stepfunction.core.lanes import ProcessLanes
+    from stepfunction.core.records import Attempt, Omitted, Outcome, StepRecord
     from stepfunction.core.results import MapResults, TaskResults
     from stepfunction.core.retry import RetryPolicy
     from stepfunction.core.step_function import StepFunction
@@ -94,7 +88,7 @@ __all__ = [
 # Where a name that is not an error lives. A worker process needs few of them, and
 # process pools are dear to import, so each is loaded when somebody asks for it.
 _HOMES = {
-    "Attempt": "core.execution",
+    "Attempt": "core.records",
     "Context": "core.context",
     "Event": "core.events",
     "Execution": "core.execution",
@@ -102,14 +96,14 @@ _HOMES = {
     "Graph": "core.graph",
     "Listener": "core.events",
     "MapResults": "core.results",
-    "Omitted": "core.execution",
-    "Outcome": "core.execution",
+    "Omitted": "core.records",
+    "Outcome": "core.records",
     "ProcessLanes": "core.lanes",
     "RetryPolicy": "core.retry",
     "Status": "core.execution",
     "Step": "core.graph",
     "StepFunction": "core.step_function",
-    "StepRecord": "core.execution",
+    "StepRecord": "core.records",
     "TaskResults": "core.results",
 }
 

@@ -17,7 +17,7 @@ from weakref import finalize
 
 from stepfunction.core.errors import error_text
 from stepfunction.core.events import Event, key_text
-from stepfunction.core.execution import Outcome, duration_text
+from stepfunction.core.records import Outcome, duration_text
 
 try:
     from rich.console import Console, RenderableType

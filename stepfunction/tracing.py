@@ -14,7 +14,8 @@ from weakref import finalize
 from stepfunction import __version__
 from stepfunction.core.errors import error_text
 from stepfunction.core.events import Event, key_text
-from stepfunction.core.execution import Attempt, Outcome, Status
+from stepfunction.core.execution import Status
+from stepfunction.core.records import Attempt, Outcome
 
 try:
     from opentelemetry import trace

@@ -673,9 +673,13 @@ def check_ends(
         return
     assert failed == {at for at, end in enumerate(ends) if end["outcome"] == "FAILED"}
     noted = {int(it.task): (str(it.outcome), len(it.attempts)) for it in records}
+    is_alone = step["batch_size"] == 1
     for at, end in enumerate(ends):
-        if step["batch_size"] == 1 or end["attempts"] > 1 or end["outcome"] == "FAILED":
-            if step["batch_size"] == 1 or end["outcome"] != "CANCELLED":
+        has_trouble = end["attempts"] > 1 or end["outcome"] == "FAILED"
+        if is_alone:
+            has_trouble |= end["outcome"] != "SUCCEEDED"
+        if has_trouble or (is_alone and step["keeps"]):
+            if is_alone or end["outcome"] != "CANCELLED":
                 assert noted[at] == (end["outcome"], end["attempts"])
     check_output(execution, raised, step, ends)
 

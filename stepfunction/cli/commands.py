@@ -48,7 +48,8 @@ from stepfunction.core.errors import (
     TranscriptError,
     error_text,
 )
-from stepfunction.core.execution import Execution, Outcome, Status, duration_text
+from stepfunction.core.execution import Execution, Status
+from stepfunction.core.records import Outcome, duration_text
 
 if TYPE_CHECKING:
     from stepfunction.core.events import Event, Listener

@@ -22,17 +22,16 @@ from stepfunction.core.errors import (
     users_traceback,
 )
 from stepfunction.core.events import Audience, tell_compensation, tell_news
-from stepfunction.core.execution import (
-    Execution,
+from stepfunction.core.execution import Execution, Status
+from stepfunction.core.graph import Graph, Step
+from stepfunction.core.records import (
     Omitted,
     Outcome,
-    Status,
     StepRecord,
     Visit,
     as_visit,
     subject,
 )
-from stepfunction.core.graph import Graph, Step
 from stepfunction.core.results import MapResults
 
 _UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)

@@ -12,7 +12,7 @@ from stepfunction.core.errors import (
     TransferError,
     did_you_mean,
 )
-from stepfunction.core.execution import StepRecord, portable
+from stepfunction.core.records import StepRecord, portable
 
 if TYPE_CHECKING:
     from stepfunction.core.events import Event

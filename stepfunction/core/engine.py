@@ -30,19 +30,11 @@ from stepfunction.core.errors import (
     users_traceback,
 )
 from stepfunction.core.events import News, Reach, Telling, tell_end, tell_news
-from stepfunction.core.execution import (
-    Blame,
-    Execution,
-    Failed,
-    Omitted,
-    Outcome,
-    Status,
-    Visit,
-    as_visit,
-)
+from stepfunction.core.execution import Blame, Execution, Status
 from stepfunction.core.graph import Graph, Step
 from stepfunction.core.pauses import skipping, to_pass
 from stepfunction.core.places import Inline, Places
+from stepfunction.core.records import Failed, Omitted, Outcome, Visit, as_visit
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
 from stepfunction.core.watching import watching

@@ -33,7 +33,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepfunction.core.execution import Execution, Outcome
+    from stepfunction.core.execution import Execution
+    from stepfunction.core.records import Outcome
 
 
 class StepFunctionError(Exception):

@@ -14,14 +14,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 from stepfunction.core.errors import ExecutionCancelledError
-from stepfunction.core.execution import (
-    Attempt,
-    Execution,
-    Outcome,
-    Status,
-    StepRecord,
-)
+from stepfunction.core.execution import Execution, Status
 from stepfunction.core.logger import hears, log, logger
+from stepfunction.core.records import Attempt, Outcome, StepRecord
 
 if TYPE_CHECKING:
     from stepfunction.core.context import Line

@@ -19,13 +19,13 @@ from stepfunction.core.errors import (
     WorkerStartError,
     error_text,
 )
-from stepfunction.core.execution import Outcome
 from stepfunction.core.executors import (
     around,
     cancels_what_began,
     runs_in_processes,
     was_left_by_fork,
 )
+from stepfunction.core.records import Outcome
 from stepfunction.core.workers import LiveAttempt, MakeContext, Task, make_attempt
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from stepfunction.core.errors import (
     WorkerCrashedError,
     users_traceback,
 )
-from stepfunction.core.execution import Ended, Outcome, Visit
+from stepfunction.core.records import Ended, Outcome, Visit
 from stepfunction.core.results import (
     ItemOutcomes,
     ItemResults,

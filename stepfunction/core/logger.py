@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from stepfunction.core.errors import StepExecutionError, error_text
-from stepfunction.core.execution import duration_text
+from stepfunction.core.records import duration_text
 
 if TYPE_CHECKING:
     import logging

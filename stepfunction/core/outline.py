@@ -20,8 +20,8 @@ from stepfunction.core.branch import Arrow, Branch
 from stepfunction.core.calls import Call, name_of
 from stepfunction.core.document import NUMBER, one_of, part, parts, pick
 from stepfunction.core.errors import StepFunctionError, TranscriptError
-from stepfunction.core.execution import Omitted
 from stepfunction.core.graph import Graph, Step
+from stepfunction.core.records import Omitted
 
 _KINDS = ("next", "branch", "failure")
 

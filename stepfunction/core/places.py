@@ -14,9 +14,9 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.execution import Outcome
 from stepfunction.core.executors import around, is_lanes
 from stepfunction.core.logger import logger
+from stepfunction.core.records import Outcome
 from stepfunction.core.workers import (
     LiveAttempt,
     MakeContext,

@@ -22,15 +22,9 @@ from stepfunction.core.errors import (
     StepExecutionError,
     TranscriptError,
 )
-from stepfunction.core.execution import (
-    Blame,
-    Execution,
-    Omitted,
-    Outcome,
-    Status,
-    Visit,
-)
+from stepfunction.core.execution import Blame, Execution, Status
 from stepfunction.core.outline import read_graphs
+from stepfunction.core.records import Omitted, Outcome, Visit
 from stepfunction.core.results import MapResults, TaskResults
 from stepfunction.core.transcript import FORMAT, OURS, VERSION
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stepfunction.core.errors import ParallelStepExecutionError, error_text
-from stepfunction.core.execution import Outcome
+from stepfunction.core.records import Outcome
 
 _MOST_NAMED = 5
 

@@ -36,16 +36,10 @@ from stepfunction.core.errors import (
     StepLimitError,
     error_text,
 )
-from stepfunction.core.execution import (
-    Execution,
-    Omitted,
-    Outcome,
-    StepRecord,
-    Visit,
-    as_visit,
-)
+from stepfunction.core.execution import Execution
 from stepfunction.core.graph import Graph
 from stepfunction.core.outline import GraphWriter
+from stepfunction.core.records import Omitted, Outcome, StepRecord, Visit, as_visit
 from stepfunction.core.results import MapResults, TaskResults
 
 FORMAT = "stepfunction.execution"

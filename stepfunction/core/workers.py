@@ -27,9 +27,10 @@ from stepfunction.core.errors import (
     users_traceback,
 )
 from stepfunction.core.events import Event, News
-from stepfunction.core.execution import Execution, Outcome, Visit
+from stepfunction.core.execution import Execution
 from stepfunction.core.executors import is_cancelled_error
 from stepfunction.core.pauses import to_pass
+from stepfunction.core.records import Outcome, Visit
 from stepfunction.core.retry import Retries, RetryPolicy, judges_results
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from stepfunction.core.actions import MapItems
 from stepfunction.core.errors import ParallelStepExecutionError
-from stepfunction.core.execution import Outcome, StepRecord
 from stepfunction.core.graph import Step
+from stepfunction.core.records import Outcome, StepRecord
 from stepfunction.core.results import MapResults
 
 

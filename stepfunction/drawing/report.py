@@ -23,15 +23,10 @@ from stepfunction.core.actions import FanOut, MapItems
 from stepfunction.core.branch import Arrow
 from stepfunction.core.calls import Call
 from stepfunction.core.errors import DrawingError
-from stepfunction.core.execution import (
-    Execution,
-    Omitted,
-    Outcome,
-    StepRecord,
-    duration_text,
-)
+from stepfunction.core.execution import Execution
 from stepfunction.core.graph import Graph, Step
 from stepfunction.core.reading import from_document
+from stepfunction.core.records import Omitted, Outcome, StepRecord, duration_text
 from stepfunction.core.transcript import (
     Redact,
     cause_of,

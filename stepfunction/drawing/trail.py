@@ -9,14 +9,9 @@ from typing import NamedTuple
 from stepfunction.core.actions import Fail, FanOut
 from stepfunction.core.branch import Arrow, label_of
 from stepfunction.core.errors import DrawingError, FailStepError, causes
-from stepfunction.core.execution import (
-    Execution,
-    Outcome,
-    Status,
-    StepRecord,
-    duration_text,
-)
+from stepfunction.core.execution import Execution, Status
 from stepfunction.core.graph import Graph, Step
+from stepfunction.core.records import Outcome, StepRecord, duration_text
 from stepfunction.core.transcript import type_name
 from stepfunction.drawing.items import ItemCounts, item_counts
 from stepfunction.drawing.signs import (

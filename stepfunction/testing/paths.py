@@ -7,8 +7,9 @@ from difflib import SequenceMatcher
 from textwrap import shorten
 
 from stepfunction.core.errors import did_you_mean, error_text
-from stepfunction.core.execution import Execution, StepRecord
+from stepfunction.core.execution import Execution
 from stepfunction.core.graph import Graph
+from stepfunction.core.records import StepRecord
 
 _WIDEST, _LONGEST = 48, 160
 

@@ -15,7 +15,7 @@ from stepfunction.core.errors import (
     StepFunctionError,
     error_text,
 )
-from stepfunction.core.execution import Outcome
+from stepfunction.core.records import Outcome
 from stepfunction.core.results import MapResults, TaskResults
 from stepfunction.core.signatures import bind
 from stepfunction.core.step_function import StepFunction

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stepfunction.core.envelope import pack, unpack
-from stepfunction.core.execution import Omitted
+from stepfunction.core.records import Omitted
 
 _latest: dict[str, int] = {}  # folder to the latest number claimed by this process
 
