@@ -236,10 +236,8 @@ def _target_problems(targets: Any) -> Iterator[str]:
         )
 
 
-def frozen_branch(branch: Any, targets: Any) -> Branch | None:
-    """Give the branch of arguments that have no problems; None without one."""
-    if branch is None:
-        return None
+def frozen_branch(branch: Any, targets: Any) -> Branch:
+    """Give the branch of arguments that have no problems."""
     if isinstance(branch, Mapping):
         table = {key: (key, plain_text(step)) for key, step in branch.items()}
         return Branch(MappingProxyType(table))

@@ -23,7 +23,7 @@ from stepfunction.core.actions import (
     share,
     until_problem,
 )
-from stepfunction.core.branch import branch_problems, frozen_branch, plain_text
+from stepfunction.core.branch import Branch, branch_problems, frozen_branch, plain_text
 from stepfunction.core.calls import (
     Call,
     misfit,
@@ -99,8 +99,8 @@ class StepArguments(NamedTuple):
             action,
             plain_call(action) if self._is_plain(executor) else None,
             None if self.next_step is None else plain_text(self.next_step),
-            _frozen_on_failure(self.on_failure),
-            frozen_branch(self.branch, self.branch_targets),
+            None if self.on_failure is None else _frozen_on_failure(self.on_failure),
+            None if self.branch is None else self._frozen_branch(),
             self.retry,
             executor,
             self.timeout,
@@ -109,6 +109,9 @@ class StepArguments(NamedTuple):
             None if self.inputs is None else self._frozen_inputs(),
             compensate,
         )
+
+    def _frozen_branch(self) -> Branch:
+        return frozen_branch(self.branch, self.branch_targets)
 
     def _is_plain(self, executor: Any) -> bool:
         """Whether it is a call with its input, and no more until that has failed."""
@@ -299,6 +302,9 @@ class StepArguments(NamedTuple):
         return tuple((plain_text(name), plain_text(step)) for name, step in items)
 
     def _call(self, func: Any, problems: list[str]) -> Action | None:
+        if not (self.params or self.must_nest or self.inputs is not None):
+            if takes_input_alone(func):
+                return Call(func)
         if isinstance(func, type(self.builder)):
             if self.builder in func.with_all_nested():
                 problems.append(
@@ -319,8 +325,6 @@ class StepArguments(NamedTuple):
                 return None  # what is said of the params, or inputs, says it all
         elif self.inputs is not None:
             return self._named_call(func, problems)
-        elif not self.params and takes_input_alone(func):
-            return Call(func)
         from stepfunction.core.signatures import bind  # and with it inspect, dear
 
         call = bind(func, self.params)
@@ -406,8 +410,6 @@ def failure_arrows(
 
 
 def _frozen_on_failure(on_failure: Any) -> Any:
-    if on_failure is None:
-        return None
     if isinstance(on_failure, Mapping):
         items = on_failure.items()
         return tuple((cause, plain_text(step)) for cause, step in items)

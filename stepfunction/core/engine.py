@@ -34,7 +34,14 @@ from stepfunction.core.execution import Blame, Execution, Status
 from stepfunction.core.graph import Graph, Step
 from stepfunction.core.pauses import skipping, to_pass
 from stepfunction.core.places import Inline, Places
-from stepfunction.core.records import Failed, Omitted, Outcome, Visit, as_visit
+from stepfunction.core.records import (
+    Failed,
+    Omitted,
+    Outcome,
+    Visit,
+    as_visit,
+    new_failed,
+)
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
 from stepfunction.core.watching import watching
@@ -201,14 +208,14 @@ def _after_failure(
     Raises:
         BaseException: If it is no failure of the step, but an interrupt of the run.
     """
-    journal, began, ended = execution._journal, execution._last_stamp(), perf_counter()
-    value = journal[-1] if journal else execution.input
+    journal, ended = execution._journal, perf_counter()
+    began, value = journal[-2:] if journal else (execution._began, execution.input)
     journal.extend((entry, ended, error))
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         raise error
     if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was stopped") from error
-    execution._last_failure = failed = Failed(entry, value, began, ended, error)
+    execution._last_failure = failed = new_failed((entry, value, began, ended, error))
     if execution._first_failure is None:
         execution._first_failure = failed
     else:

@@ -316,7 +316,9 @@ def freeze(
             "lead out of it, or allow loops with StepFunction(max_steps=…)"
             for cycle in cycles(arrows)
         )
-    problems += sending_problems(steps)
+    # What most steps are need not be looked at more than once.
+    apart = {name: step for name, step in steps.items() if not step.is_call_here}
+    problems += sending_problems(apart)
     inputs = {origin: step.inputs for origin, step in steps.items() if step.inputs}
     if inputs:
         from stepfunction.core.named_inputs import input_problems  # which few need
@@ -341,9 +343,10 @@ def freeze(
         (start, moves, _longest_journal(max_steps or len(moves), keep_history)),
         failure_steps=frozenset(steps.keys() - main_path),
         max_steps=max_steps,
-        uses_processes=any(map(_uses_processes, steps.values())),
+        uses_processes=any(map(_uses_processes, apart.values())),
         keep_history=keep_history,
-        has_compensations=any(step.may_be_undone for step in steps.values()),
+        has_compensations=any(step.compensate is not None for step in steps.values())
+        or any(step.may_be_undone for step in apart.values()),
     )
 
 
@@ -424,8 +427,6 @@ def _with_known_targets(
 
 
 def _uses_processes(step: Step) -> bool:
-    if step.is_call_here:
-        return False
     return runs_in_processes(step.executor) or any(
         isinstance(action, Graph) and action.uses_processes
         for _, action in step.tasks()

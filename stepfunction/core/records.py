@@ -171,6 +171,9 @@ class Failed(NamedTuple):
     error: BaseException
 
 
+new_failed = cast(Callable[[tuple[Any, ...]], Failed], partial(tuple.__new__, Failed))
+
+
 class Omitted(NamedTuple):
     """Stands for a value that could not be pickled, or written as JSON.
 
