@@ -358,3 +358,12 @@ is 1; input['prices'][1] was 1 and is 2; input['prices'][2] was 2 and is 3
 
 def test_the_tests_of_testing_a_workflow_are_found_by_unittest(run):
     run("-m", "unittest", "testing_a_workflow")
+
+
+def test_loan_grants_refuses_asks_and_apologises(run):
+    assert run(EXAMPLES / "loan.py") == dedent("""\
+        COMPLETED: {'answer': 'granted', 'days': 14}
+        COMPLETED: a clerk looks at 6 points
+        FAILED: Loan.Refused, too few points
+        FAILED: Score is out of order: ZeroDivisionError('float division by zero')
+        """)
