@@ -382,6 +382,8 @@ def test_the_picture_of_a_mocked_execution_is_drawn_on_the_workflow() -> None:
         ({"Update.paymnt": 1}, "has no task 'paymnt' (did you mean 'payment'?)"),
         ({("Update", "paymnt"): 1}, "has no task 'paymnt' (did you mean 'payment'?)"),
         ({"Nested/Chrge": 1}, "no step 'Chrge' (did you mean 'Charge'?)"),
+        ({"Nested.Charge": 1}, "'Nested.Charge' is no step (did you mean 'Nested/Cha"),
+        ({"Update/payment": 1}, "'Update/payment' is no step (did you mean 'Update.p"),
         ({"Nested": 1, "Nested/Charge": 2}, "'Nested/Charge' is a part of 'Nested'"),
         ({"Pay": 1, ("Pay",): 2}, "('Pay',) and 'Pay' are the same step 'Pay'"),
         ({"a.b": 1}, "'a.b' may be several; say which with ('a', 'b') or ('a.b',)"),

@@ -269,6 +269,10 @@ def documents(workflow: StepFunction) -> None:
     assert_type(StepFunction.json_schema(), dict[str, Any])
     assert_type(workflow.copy(), StepFunction)
     registry.register(3)  # type: ignore[call-overload]
+    unlike = {"plain": plain, "without_input": without_input}
+    assert_type(workflow.to_json(unlike), str)
+    assert_type(FunctionRegistry(unlike), FunctionRegistry)
+    workflow.add_step("Pay", unlike, parallel=True, compensate=unlike)
 
 
 def lanes() -> None:

@@ -82,7 +82,8 @@ def import_place(place: str) -> ModuleType:
     Raises:
         TargetError: If there is none, or its import fails.
     """
-    if place.endswith(".py") or "/" in place or os.sep in place:
+    is_path = place.endswith((".py", ".json")) or place.startswith(".")
+    if is_path or "/" in place or os.sep in place:
         return _import_file(place)
     _look_first_in(os.getcwd())
     return _import(place, place)
@@ -96,6 +97,11 @@ def _import_file(place: str) -> ModuleType:
         meant = closest(Path(place).stem, near)
         hint = "" if meant is None else f" (did you mean '{near[meant]}'?)"
         raise TargetError(f"there is no file {place!r}{hint}")
+    if path.suffix == ".json":
+        raise TargetError(
+            f"{place!r} is no Python; name a module that reads it, as by "
+            "workflow = StepFunction.from_json(text, registry)"
+        )
     if path.suffix != ".py" or "." in path.stem:
         raise TargetError(
             f"{place!r} cannot be imported: a file of Python code is called name.py, "

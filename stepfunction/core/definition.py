@@ -425,7 +425,8 @@ def wait_action(seconds: Any, until: Any) -> tuple[Wait, list[str]]:
     """Give the action of a wait step, and what is wrong with it."""
     problems: list[str] = []
     if (seconds is None) is (until is None):
-        problems.append("give seconds, or until; one of the two")
+        hint = ", and what follows as next_step=" if isinstance(until, str) else ""
+        problems.append(f"give seconds, or until; one of the two{hint}")
     for what, given, problem_of in (
         ("seconds", seconds, seconds_problem),
         ("until", until, until_problem),
@@ -481,7 +482,8 @@ def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
     from stepfunction.core.signatures import bind  # and with it inspect, dear
 
     if not callable(function):
-        problems.append(f"{what} is {function!r}, which cannot be called")
+        hint = "; give the function itself" if isinstance(function, str) else ""
+        problems.append(f"{what} is {function!r}, which cannot be called{hint}")
         return None
     call = bind(function)
     if isinstance(call, list):

@@ -566,7 +566,8 @@ def items_of(value: Any, items: Any) -> Iterable[Any]:
                 f"items={items!r} is to be a key of the map step's input, but that is "
                 f"{short_repr(value)}"
             ) from error
-    if isinstance(found, Iterable) and not isinstance(found, str | bytes | Mapping):
+    is_one = isinstance(found, str | bytes | bytearray | Mapping)
+    if isinstance(found, Iterable) and not is_one:
         return found
     hint = "give items= a key of it, or a callable that gives an iterable"
     if items is not None:

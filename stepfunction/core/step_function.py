@@ -67,7 +67,7 @@ class StepFunction:
             executions. Where it is nested, those of the outer workflow are.
 
     Raises:
-        DefinitionError: If the name, ``max_steps`` or a listener is none.
+        DefinitionError: If the arguments are not sound, with every reason.
 
     >>> greet = StepFunction("Greet")
     >>> _ = greet.add_step("Ask", str.strip, next_step="Shout")
@@ -157,7 +157,7 @@ class StepFunction:
         heartbeat: float | None = None,
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
-        compensate: Callable[..., Any] | Mapping[str, Callable[..., Any]] | None = None,
+        compensate: Callable[..., Any] | Mapping[str, Any] | None = None,
     ) -> StepFunction:
         """Add a step.
 

@@ -94,7 +94,10 @@ def imported(name: str, allowed: Iterable[str]) -> Any:
     """
     place, _, path = name.partition(":")
     if not _is_dotted(place) or not _is_dotted(path):
-        raise NoSuchName(f"{name!r} is no import string: 'package.module:function'")
+        raise NoSuchName(
+            f"{name!r} is no import string: 'package.module:function'"
+            + ("; give code a name, and the name here" if " " in name else "")
+        )
     if not _is_under(place, allowed):
         raise NoSuchName(
             f"{name!r} is not imported, since allow_imports does not name "

@@ -46,7 +46,10 @@ def from_text(
     except RecursionError:
         raise DefinitionError(SUBJECT, ["it is nested too deeply"]) from None
     except ValueError as error:
-        raise DefinitionError(SUBJECT, [f"it is no JSON: {error}"]) from None
+        problem = f"it is no JSON: {error}"
+        if isinstance(text, str) and text.endswith(".json"):
+            problem += "; of a file give its content"
+        raise DefinitionError(SUBJECT, [problem]) from None
     return from_document(builder, document, registry, allow_imports)
 
 

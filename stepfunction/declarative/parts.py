@@ -199,7 +199,8 @@ class PartReader:
         for index, it in enumerate(value):
             where = (*path, index)
             if not isinstance(it, dict):
-                text = f"give an object of {key!r} and 'step', not {shown(it)}"
+                first = "'result', or 'if'," if key == "result" else repr(key)
+                text = f"give an object of {first} and 'step', not {shown(it)}"
                 self.note(where, text)
                 continue
             self.check_keys(it, where, (key, "step"), (key, "step"))
@@ -286,13 +287,13 @@ def unread(value: Any = None, context: Any = None, **params: Any) -> None:
 
 
 def _hint(key: str, known: tuple[str, ...]) -> str:
-    hint = did_you_mean(key, known)
-    if hint or "type" not in known:
-        return hint
-    if key in KINDS:
-        return f"; give the step {_typed(key)}"
-    takers = [name for name, it in KINDS.items() if key in (*it.required, *it.keys)]
-    return f"; it goes with {' or '.join(map(_typed, takers))}" if takers else ""
+    if "type" in known:
+        if key in KINDS:
+            return f"; give the step {_typed(key)}"
+        takers = [name for name, it in KINDS.items() if key in (*it.required, *it.keys)]
+        if takers:
+            return f"; it goes with {' or '.join(map(_typed, takers))}"
+    return did_you_mean(key, known)
 
 
 def _typed(kind: str) -> str:

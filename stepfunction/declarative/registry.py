@@ -31,7 +31,7 @@ class FunctionRegistry(Mapping[str, Callable[..., Any]]):
     ['shout', 'whisper']
     """
 
-    def __init__(self, functions: Mapping[str, Callable[..., Any]] | None = None):
+    def __init__(self, functions: Mapping[str, Any] | None = None):
         self._functions: dict[str, Callable[..., Any]] = {}
         self._names: dict[object, str] = {}
         if functions is not None and not isinstance(functions, Mapping):
@@ -130,7 +130,8 @@ class FunctionRegistry(Mapping[str, Callable[..., Any]]):
         return f"<FunctionRegistry of {', '.join(self._functions) or 'nothing'}>"
 
 
-Functions = FunctionRegistry | Mapping[str, Callable[..., Any]] | None
+# Any, for the values of a dict of unlike functions are of no common type to mypy.
+Functions = FunctionRegistry | Mapping[str, Any] | None
 
 
 def as_registry(functions: Functions) -> FunctionRegistry:

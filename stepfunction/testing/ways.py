@@ -133,12 +133,15 @@ def _unknown(
         return f"{spot.what} has no compensate=, so nothing undoes it{hint}"
     tasks = spot.action.tasks if isinstance(spot.action, FanOut) else None
     call = spot.action.call if isinstance(spot.action, MapItems) else spot.action
+    steps = call.steps if isinstance(call, StepFunction) else {}
+    known: Iterable[str] = steps if tasks is None else tasks
+    if rest[0] in known:  # it is there, and is written with another sign
+        return f"{key!r} is no step{hint}"
     if tasks is not None:
         return f"{spot.what} has no task {rest[0]!r}{did_you_mean(rest[0], tasks)}"
     if isinstance(call, StepFunction):
-        known = call.steps
         return f"{spot.what} runs {call.name!r}, which has no step {rest[0]!r}" + (
-            did_you_mean(rest[0], known)
+            did_you_mean(rest[0], steps)
         )
     return (
         f"{key!r}: {spot.what} is not parallel and runs no workflow, so there is "

@@ -888,6 +888,7 @@ def test_nobody_is_told_of_a_nested_execution_when_it_has_been_undone():
     ("compensate", "problem"),
     [
         (3, "compensate is 3, which cannot be called"),
+        ("Undo", "compensate is 'Undo', which cannot be called; give the function its"),
         (lambda a, b: a, "also requires 'b'; bind it with functools.partial, or"),
         ({"a": same}, "compensate is a mapping of task to what undoes it, which goes"),
     ],

@@ -167,6 +167,7 @@ def test_items_may_be_the_input_or_in_it(items, value):
         (3, [1, 2], LookupError, "items=3 is to be a key"),
         (None, "text", TypeError, "the input of a map step is items, not 'text'"),
         (None, b"text", TypeError, "is items, not b'text'"),
+        (None, bytearray(b"text"), TypeError, "is items, not bytearray(b'text')"),
         (None, 5, TypeError, "items= a key of it, or a callable"),
         (None, {"a": [1]}, TypeError, "is items, not {'a'"),
         ("a", {"a": "text"}, TypeError, "the input's 'a' is to be items, not 'text'"),

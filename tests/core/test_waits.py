@@ -190,6 +190,11 @@ def test_what_is_no_moment_is_refused(until, problem):
     assert problems(until=until) == (problem,)
 
 
+def test_a_next_step_in_the_place_of_until_is_told_its_own():
+    problem, _ = problems(seconds=1, until="Ask")
+    assert problem.endswith("one of the two, and what follows as next_step=")
+
+
 @pytest.mark.parametrize(("seconds", "problem"), [*NO_SECONDS, (None, NUMBER + "None")])
 def test_a_callable_that_gives_no_seconds_fails_the_step(seconds, problem):
     with pytest.raises(StepExecutionError) as caught:

@@ -482,6 +482,7 @@ IMPORTS = {
     "shop_functions:Alarm.ring": "Alarm has no 'ring'",
     "shop_functions:": "is no import string: 'package.module:function'",
     "shop_functions:charge()": "is no import string: 'package.module:function'",
+    "lambda x: x": "is no import string: 'package.module:function'; give code a name",
     ":charge": "is no import string: 'package.module:function'",
     ".shop_functions:charge": "is no import string: 'package.module:function'",
     "shop_functions.gone:f": "cannot be imported: ModuleNotFoundError: No module",
@@ -575,6 +576,10 @@ WRONG = [
         {"func": "charge", "batch_size": 3},
         'batch_size: this key is not known; it goes with "type": "map"',
     ),
+    (
+        {"func": "charge", "stop_on_failure": True},
+        'stop_on_failure: this key is not known; it goes with "type": "parallel" or',
+    ),
     ({"func": "charge", "parallel": True}, 'parallel: this key is not known; give the'),
     ({"func": "charge", "next_step": None}, "next_step: null is no value for it; leav"),
     ({"func": "charge", "next_step": 3}, "next_step: next_step is the name of a step"),
@@ -626,7 +631,7 @@ WRONG = [
     ({"func": "charge", "branch": 3}, "branch: give an object, a list or a name, not"),
     ({"func": "charge", "branch": "charge"}, "branch: branch is a callable, so give b"),
     ({"func": "charge", "branch": []}, "branch: branch is empty; leave it out, or say"),
-    ({"func": "charge", "branch": ["B"]}, "branch[0]: give an object of 'result' and"),
+    ({"func": "charge", "branch": ["B"]}, "branch[0]: give an object of 'result', or"),
     (
         {"func": "charge", "branch": [{"result": 1, "step": "B", "if": "charge"}]},
         "branch[0].result: this key is not known",
@@ -794,6 +799,10 @@ def test_data_that_is_shared_over_and_over_is_looked_at_once():
     [
         ("", "it is no JSON: Expecting value: line 1 column 1 (char 0)"),
         ("{'a': 1}", "it is no JSON: Expecting property name enclosed"),
+        (
+            "shop.json",
+            "it is no JSON: Expecting value: line 1 column 1 (char 0); of a file give",
+        ),
         (b"\xff\xfe\xff", "it is no JSON: "),
         ("[" * 100_000, "it is nested too deeply"),
         (json.dumps(one(func="charge", timeout=float("nan"))), "steps.A.timeout: JSON"),
@@ -801,7 +810,7 @@ def test_data_that_is_shared_over_and_over_is_looked_at_once():
         (one(func="charge"), "give the JSON text itself, not {'format': 'stepfunction"),
         ('{"format": ' + "1" * 5_000 + "}", "it is no JSON: Exceeds the limit"),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_a_text_that_is_no_document_is_refused(text, message):
     with pytest.raises(DefinitionError) as caught:
