@@ -518,19 +518,19 @@ def facts_of(error: BaseException) -> Any:
 # --- executions ---------------------------------------------------------------------
 
 
-@examples(200)
+@examples(120)
 @given(workflows(races=False), VALUES)
 def test_an_inline_execution_comes_to_what_the_reference_says(workflow, value):
     check(workflow, value, races=False, executor="inline")
 
 
-@examples(100)
+@examples(70)
 @given(workflows(races=True), VALUES)
 def test_an_execution_on_threads_comes_to_what_the_reference_says(workflow, value):
     check(workflow, value, races=True, executor="thread")
 
 
-@examples(100)
+@examples(60)
 @given(workflows(races=True), VALUES)
 def test_steps_come_to_the_same_wherever_they_say_they_run(workflow, value):
     check(workflow, value, races=True)
@@ -542,7 +542,7 @@ def lanes() -> Iterator[ProcessLanes]:
         yield lanes
 
 
-@examples(80)
+@examples(50)
 @given(workflow=workflows(races=True, steady=True, depth=2), value=VALUES)
 def test_an_execution_in_processes_comes_to_what_the_reference_says(
     lanes, workflow, value
@@ -572,7 +572,7 @@ def undone_by_nobody(do: Any) -> Any:
     return without_undoing(do) if isinstance(do, dict) else do
 
 
-@examples(100)
+@examples(50)
 @given(workflows(races=False), VALUES, st.integers(1, 4))
 def test_an_execution_that_forgets_comes_to_the_same(workflow, value, keeps):
     workflow = without_undoing(workflow)  # which cannot forget
@@ -590,7 +590,7 @@ def test_an_execution_that_forgets_comes_to_the_same(workflow, value, keeps):
         assert kept[key] == whole[key]
 
 
-@examples(50)
+@examples(30)
 @given(workflows(races=False), VALUES)
 def test_an_execution_tells_the_same_after_pickling(workflow, value):
     execution = check(workflow, value, races=False, executor="inline")

@@ -35,7 +35,7 @@ from stepfunction import (
     WorkerCrashedError,
 )
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
 SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(10**6))
 LEAST = 2000 if SECONDS >= 60 else 20 * SECONDS  # how many tasks it must have run
 TO_FINISH = 30  # seconds, for what is under way when the time is over

@@ -45,7 +45,16 @@ BranchChoice: TypeAlias = (
     | Sequence[tuple[Callable[[Any], object], str]]
     | Callable[[Any], str | None]
 )
-_INPUT: Any = object()  # stands for a pass step's own input
+
+
+class _Input:
+    """Stands for a pass step's own input."""
+
+    def __repr__(self) -> str:
+        return "<its input>"
+
+
+_INPUT: Any = _Input()
 
 
 class StepFunction:

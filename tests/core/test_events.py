@@ -1162,13 +1162,13 @@ def check_random(workflow, value, **options):
     check_history(execution, told)
 
 
-@examples(100)
+@examples(50)
 @given(workflows(races=False), VALUES)
 def test_what_is_told_of_an_inline_execution_is_in_its_history(workflow, value):
     check_random(workflow, value, executor="inline")
 
 
-@examples(100)
+@examples(50)
 @given(workflows(races=True), VALUES)
 def test_what_is_told_of_an_execution_on_threads_is_in_its_history(workflow, value):
     check_random(workflow, value)
