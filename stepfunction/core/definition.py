@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from math import inf
 from reprlib import repr as short_repr
 from types import FunctionType, MappingProxyType
@@ -440,6 +439,8 @@ def pass_action(is_constant: bool, result: Any) -> tuple[Pass, list[str]]:
     """Give the action of a pass step, and what is wrong with it."""
     if not is_constant:
         return Pass(), []
+    from copy import deepcopy  # dear
+
     try:
         return Pass(True, deepcopy(result)), []
     except Exception as error:
