@@ -33,11 +33,7 @@ from stepfunction.core.calls import (
 from stepfunction.core.errors import DefinitionError, did_you_mean, error_text
 from stepfunction.core.events import Listener, checked_listeners
 from stepfunction.core.executors import NAMES, is_executor, is_lanes
-from stepfunction.core.graph import (
-    Action,
-    Step,
-    plain_call,
-)
+from stepfunction.core.graph import Action, Step, plain_call
 from stepfunction.core.retry import is_retry, judges_results
 
 
@@ -91,7 +87,7 @@ class StepArguments(NamedTuple):
         if problems or action is None:
             raise DefinitionError(f"step {self.name!r}", problems)
         executor = self.executor
-        if executor is None and isinstance(action, FanOut | MapItems):
+        if executor is None and self._has_tasks:
             executor = "thread"
         return Step(
             plain_text(self.name),
@@ -313,13 +309,13 @@ class StepArguments(NamedTuple):
         if self.must_nest:
             problems.append(f"sub_step_function is a StepFunction, not {func!r}")
             return None
+        if self.inputs is None and not self.params and takes_input_alone(func):
+            return Call(func)
         if not self._has_params() or not (self.inputs is None or self._has_inputs()):
             if callable(func):
                 return None  # what is said of the params, or inputs, says it all
         elif self.inputs is not None:
             return self._named_call(func, problems)
-        elif not self.params and takes_input_alone(func):
-            return Call(func)
         from stepfunction.core.signatures import bind  # and with it inspect, dear
 
         call = bind(func, self.params)

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.branch import Arrow, Branch
 from stepfunction.core.calls import Call
-from stepfunction.core.errors import (
-    DefinitionError,
-    causes,
-    closest,
-    did_you_mean,
-)
+from stepfunction.core.errors import DefinitionError, causes, closest, did_you_mean
 from stepfunction.core.executors import ExecutorChoice, is_object, runs_in_processes
 from stepfunction.core.retry import RetryPolicy
 
@@ -31,6 +26,9 @@ if TYPE_CHECKING:
 Action: TypeAlias = """(
     Call | FanOut | MapItems | Wait | Pass | Fail | StepFunction | Graph
 )"""
+
+
+_CALLED_HERE = (Call, Wait, Pass, Fail)
 
 
 class Step(NamedTuple):
@@ -85,9 +83,7 @@ class Step(NamedTuple):
     @property
     def is_call_here(self) -> bool:
         """Whether it is no more than a call of a function in the caller's thread."""
-        return self.executor is None and isinstance(
-            self.action, Call | Wait | Pass | Fail
-        )
+        return self.executor is None and isinstance(self.action, _CALLED_HERE)
 
     @property
     def may_end(self) -> bool:
@@ -177,9 +173,9 @@ class Step(NamedTuple):
 
 def plain_call(action: Action) -> Callable[[Any], Any] | None:
     """Give what is called with a step's input alone, if that is all there is to it."""
-    if isinstance(action, Pass | Fail):
-        return action.__call__
-    if not isinstance(action, Call) or action.wants_context:
+    if not isinstance(action, Call):
+        return action.__call__ if isinstance(action, Pass | Fail) else None
+    if action.wants_context:
         return None
     return action.function if action.is_plain else action.__call__
 
