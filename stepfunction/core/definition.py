@@ -460,7 +460,10 @@ def fail_action(error: Any, cause: Any) -> tuple[Fail, list[str]]:
 
 def _map_problems(action: MapItems) -> Iterator[str]:
     items: Any = action.items
-    if items is not None and not callable(items) and not isinstance(items, str | int):
+    if callable(items):
+        if problem := misfit(items, may_yield=True):
+            yield f"items is {name_of(items)}, which {problem}"
+    elif items is not None and not isinstance(items, str | int):
         yield (
             "items is a key of the step's input or a callable of it that gives the "
             f"items, not {items!r}"
