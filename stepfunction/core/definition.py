@@ -33,7 +33,7 @@ from stepfunction.core.calls import (
 from stepfunction.core.errors import DefinitionError, did_you_mean, error_text
 from stepfunction.core.events import Listener, checked_listeners
 from stepfunction.core.executors import NAMES, is_executor, is_lanes
-from stepfunction.core.graph import Action, Step, plain_call
+from stepfunction.core.graph import Action, OnFailure, Step, plain_call
 from stepfunction.core.retry import is_retry, judges_results
 
 
@@ -391,9 +391,7 @@ class StepArguments(NamedTuple):
         return cast(int, tolerated)
 
 
-def failure_arrows(
-    on_failure: Any, problems: list[str]
-) -> str | tuple[tuple[type[BaseException], str], ...] | None:
+def failure_arrows(on_failure: Any, problems: list[str]) -> OnFailure | None:
     """Give the arrows of an ``on_failure``, and say what is wrong with it."""
     found = list(_failure_problems(on_failure))
     problems += found

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Action: TypeAlias = """(
     Call | FanOut | MapItems | Wait | Pass | Fail | StepFunction | Graph
 )"""
-
+OnFailure: TypeAlias = str | tuple[tuple[type[BaseException], str], ...]
 
 _CALLED_HERE = (Call, Wait, Pass, Fail)
 
@@ -58,7 +58,7 @@ class Step(NamedTuple):
     action: Action
     plain: Callable[[Any], Any] | None = None
     next_step: str | None = None
-    on_failure: str | tuple[tuple[type[BaseException], str], ...] | None = None
+    on_failure: OnFailure | None = None
     branch: Branch | None = None
     retry: RetryPolicy | tenacity.Retrying | None = None
     executor: ExecutorChoice | None = None
@@ -263,7 +263,7 @@ def freeze(
     steps: Mapping[str, Step],
     max_steps: int | None,
     problems: list[str],
-    on_failure: str | tuple[tuple[type[BaseException], str], ...] | None = None,
+    on_failure: OnFailure | None = None,
     keep_history: int | None = None,
 ) -> Graph:
     """Check a workflow and freeze it.
@@ -343,11 +343,8 @@ def freeze(
     )
 
 
-_OnFailure: TypeAlias = "str | tuple[tuple[type[BaseException], str], ...]"
-
-
 def _failure_step_problems(
-    on_failure: _OnFailure,
+    on_failure: OnFailure,
     steps: Mapping[str, Step],
     start: str | None,
     has_loops: bool,
@@ -366,7 +363,7 @@ def _failure_step_problems(
             )
 
 
-def _targets(on_failure: _OnFailure) -> list[str]:
+def _targets(on_failure: OnFailure) -> list[str]:
     if isinstance(on_failure, str):
         return [on_failure]
     return [target for _, target in on_failure]
@@ -375,7 +372,7 @@ def _targets(on_failure: _OnFailure) -> list[str]:
 def _with_failure_step(
     steps: Mapping[str, Step],
     start: str | None,
-    on_failure: _OnFailure,
+    on_failure: OnFailure,
     has_loops: bool,
 ) -> Mapping[str, Step]:
     """Lead the failures of steps without a failure step of their own to one.
@@ -406,8 +403,8 @@ def _with_failure_step(
 
 
 def _with_known_targets(
-    on_failure: _OnFailure, steps: Mapping[str, Step]
-) -> _OnFailure | None:
+    on_failure: OnFailure, steps: Mapping[str, Step]
+) -> OnFailure | None:
     """Give the steps that are meant, so that a mistyped one is reported once."""
     meant = {
         target: target if target in steps else closest(target, steps)
