@@ -14,12 +14,18 @@ DEAR = ("asyncio", "multiprocessing", "pydot", "tenacity")
 NOT_NEEDED = (
     *DEAR,
     "concurrent.futures",
+    "copy",
+    "datetime",
     "inspect",
     "logging",
     "pickle",
     "pyparsing",
     "subprocess",
+    "stepfunction.core.items",
+    "stepfunction.core.named_inputs",
+    "stepfunction.declarative",
     "stepfunction.drawing",
+    "stepfunction.testing",
 )
 
 BUILD = """\

@@ -829,6 +829,16 @@ def test_a_dry_run_walks_everything_and_calls_nothing() -> None:
     assert threading.active_count() == threads
 
 
+def test_a_dry_run_tells_the_items_that_are_to_have_failed() -> None:
+    workflow = StepFunction("W").add_map_step("Each", forbidden).set_start_step("Each")
+    error = ValueError("no")
+    output = dry_run(workflow, {"Each": returning([1, error])}).output
+    assert output == [1, error] and output.failed == {1: error}
+    with pytest.raises(ParallelStepExecutionError, match="1 of 2 items of step") as it:
+        output.raise_if_failed()
+    assert it.value.results == {0: 1} and it.value.errors == {1: error}
+
+
 def test_a_dry_run_follows_failures() -> None:
     execution = dry_run(everything(), {"Ask": ConnectionError("away")})
     assert_path(execution, ["Ask", "Sorry"])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
-from datetime import datetime, timedelta, timezone
 from numbers import Real
 from reprlib import repr as short_repr
 from sys import float_info
@@ -15,6 +13,8 @@ from stepfunction.core.errors import FailStepError
 from stepfunction.core.pauses import to_pass
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from stepfunction.core.calls import Call
     from stepfunction.core.context import Context
     from stepfunction.core.graph import Graph
@@ -137,6 +137,8 @@ class Wait(NamedTuple):
 
 def seconds_until(moment: datetime) -> float:
     """Give how many seconds pass until a moment; negative if it has passed."""
+    from datetime import datetime, timezone  # dear
+
     return (moment - datetime.now(timezone.utc)).total_seconds()
 
 
@@ -145,12 +147,14 @@ def seconds_problem(seconds: Any) -> str | None:
     is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
     if is_number and 0 <= seconds <= _MOST_SECONDS:
         return None
-    hint = "; give its total_seconds()" if isinstance(seconds, timedelta) else ""
+    hint = "; give its total_seconds()" if hasattr(seconds, "total_seconds") else ""
     return f"seconds is a number from 0, not {short_repr(seconds)}{hint}"
 
 
 def until_problem(until: Any) -> str | None:
     """Say why a moment cannot be waited for; None if it can."""
+    from datetime import datetime  # dear
+
     if not isinstance(until, datetime):
         return f"until is a datetime with a time zone, not {short_repr(until)}"
     if until.utcoffset() is None:
@@ -192,6 +196,8 @@ class Pass(NamedTuple):
             return value
         if type(self.result) in _UNCHANGING:
             return self.result
+        from copy import deepcopy  # dear
+
         return deepcopy(self.result)
 
 

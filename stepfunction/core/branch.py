@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.calls import answer, misfit, name_of
-from stepfunction.core.errors import NoBranchMatchedError, did_you_mean
+from stepfunction.core.errors import NoBranchMatchedError, add_note, did_you_mean
 
 _MOST_LISTED = 10
 
@@ -50,13 +50,15 @@ class Branch(NamedTuple):
 
     def choose(self, result: Any) -> str | None:
         """Give the step that a result leads to, or None."""
-        if self.chooser is not None or self.conditions:
+        if self.chooser is not None:
             try:
-                return self._chosen(result)
+                chosen: str | None = answer(self.chooser, result)
             except Exception as error:
-                if self.chooser is not None:
-                    error.add_note("raised by the branch of the step")
+                add_note(error, "raised by the branch of the step")
                 raise
+            return chosen
+        if self.conditions:
+            return self._first_that_holds(result)
         if not _is_hashable(result) or result not in self.table:
             return None
         key, target = self.table[result]
@@ -67,17 +69,16 @@ class Branch(NamedTuple):
             return None
         return target
 
-    def _chosen(self, result: Any) -> str | None:
-        if self.chooser is not None:
-            return answer(self.chooser, result)  # type: ignore[no-any-return]
+    def _first_that_holds(self, result: Any) -> str | None:
         for index, (holds, target) in enumerate(self.conditions):
             try:
                 if answer(holds, result):
                     return target
             except Exception as error:
-                error.add_note(
+                add_note(
+                    error,
                     f"raised by branch[{index}] of the step, {name_of(holds)}, "
-                    f"which leads to {target!r}"
+                    f"which leads to {target!r}",
                 )
                 raise
         return None

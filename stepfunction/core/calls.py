@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 # ITERABLE_COROUTINE, ASYNC_GENERATOR.
 _UNUSUAL = 0x4 | 0x8 | 0x80 | 0x100 | 0x200
 
-# GENERATOR, COROUTINE, ASYNC_GENERATOR.
-_LATE = 0x20 | 0x80 | 0x200
+_GENERATOR = 0x20
+# COROUTINE, ASYNC_GENERATOR.
+_ASYNC = 0x80 | 0x200
 
 
 class Call(NamedTuple):
@@ -140,11 +141,18 @@ def _is_common(function: Any) -> bool:
     )
 
 
-def misfit(function: Any) -> str | None:
-    """Say why a callable cannot be asked about one value; None if it can."""
+def misfit(function: Any, may_yield: bool = False) -> str | None:
+    """Say why a callable cannot be asked about one value; None if it can.
+
+    Args:
+        function: The callable.
+        may_yield: Whether a generator is an answer.
+    """
     code = _code_of(function)
-    if code is not None and code.co_flags & _LATE:
-        return "is async or a generator, which gives no answer when called"
+    flags = 0 if code is None else code.co_flags
+    if flags & _ASYNC or (flags & _GENERATOR and not may_yield):
+        kinds = "async" if may_yield else "async or a generator"
+        return f"is {kinds}, which gives no answer when called"
     if takes_input_alone(function):
         return None
     from inspect import signature  # dear

@@ -19,6 +19,7 @@ from stepfunction.core.errors import (
     NoBranchMatchedError,
     ParallelStepExecutionError,
     TransferError,
+    add_note,
     users_traceback,
 )
 from stepfunction.core.events import Audience, tell_compensation, tell_news
@@ -178,7 +179,7 @@ class _WayBack:
             is_failure = isinstance(raised, Exception)
             outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
             error = raised.with_traceback(users_traceback(raised))
-            _add_note(error, f"raised while {subject(step, task)} was undone")
+            add_note(error, f"raised while {subject(step, task)} was undone")
         attempts = ((outcome, began, perf_counter() + shift, error),)
         visit = Visit(step, outcome, attempts, returned, error, given=(output,))
         if task is not None:
@@ -216,9 +217,3 @@ def _results_of(visit: Visit) -> Mapping[int, Any]:
 
 def _ended(task: Visit) -> float:
     return task.attempts[-1][2] if task.attempts else 0.0
-
-
-def _add_note(error: BaseException, note: str) -> None:
-    # Not by add_note(), which an exception that is frozen refuses.
-    notes = [*getattr(error, "__notes__", ()), note]
-    BaseException.__setattr__(error, "__notes__", notes)

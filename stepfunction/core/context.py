@@ -40,7 +40,8 @@ class Context(Mapping[str, Any]):
     Attributes:
         execution_id: The ``id`` of the execution.
         step: The name of the step.
-        task: The name of the task; None outside parallel steps.
+        task: The name of the task, or the index of the item; None outside parallel
+            steps and map steps.
         attempt: Which call of the function this is, counted from 1.
         failure: The record of the failed step that led here by ``on_failure``, with
             its ``input``, ``attempts`` and ``error``; None on the main path. Where a

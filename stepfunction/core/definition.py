@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from copy import deepcopy
 from math import inf
 from reprlib import repr as short_repr
 from types import FunctionType, MappingProxyType
@@ -34,11 +33,7 @@ from stepfunction.core.calls import (
 from stepfunction.core.errors import DefinitionError, did_you_mean, error_text
 from stepfunction.core.events import Listener, checked_listeners
 from stepfunction.core.executors import NAMES, is_executor, is_lanes
-from stepfunction.core.graph import (
-    Action,
-    Step,
-    plain_call,
-)
+from stepfunction.core.graph import Action, OnFailure, Step, plain_call
 from stepfunction.core.retry import is_retry, judges_results
 
 
@@ -92,7 +87,7 @@ class StepArguments(NamedTuple):
         if problems or action is None:
             raise DefinitionError(f"step {self.name!r}", problems)
         executor = self.executor
-        if executor is None and isinstance(action, FanOut | MapItems):
+        if executor is None and self._has_tasks:
             executor = "thread"
         return Step(
             plain_text(self.name),
@@ -320,6 +315,8 @@ class StepArguments(NamedTuple):
         if self.must_nest:
             problems.append(f"sub_step_function is a StepFunction, not {func!r}")
             return None
+        if self.inputs is None and not self.params and takes_input_alone(func):
+            return Call(func)
         if not self._has_params() or not (self.inputs is None or self._has_inputs()):
             if callable(func):
                 return None  # what is said of the params, or inputs, says it all
@@ -400,9 +397,7 @@ class StepArguments(NamedTuple):
         return cast(int, tolerated)
 
 
-def failure_arrows(
-    on_failure: Any, problems: list[str]
-) -> str | tuple[tuple[type[BaseException], str], ...] | None:
+def failure_arrows(on_failure: Any, problems: list[str]) -> OnFailure | None:
     """Give the arrows of an ``on_failure``, and say what is wrong with it."""
     found = list(_failure_problems(on_failure))
     problems += found
@@ -443,6 +438,8 @@ def pass_action(is_constant: bool, result: Any) -> tuple[Pass, list[str]]:
     """Give the action of a pass step, and what is wrong with it."""
     if not is_constant:
         return Pass(), []
+    from copy import deepcopy  # dear
+
     try:
         return Pass(True, deepcopy(result)), []
     except Exception as error:
@@ -466,7 +463,10 @@ def fail_action(error: Any, cause: Any) -> tuple[Fail, list[str]]:
 
 def _map_problems(action: MapItems) -> Iterator[str]:
     items: Any = action.items
-    if items is not None and not callable(items) and not isinstance(items, str | int):
+    if callable(items):
+        if problem := misfit(items, may_yield=True):
+            yield f"items is {name_of(items)}, which {problem}"
+    elif items is not None and not isinstance(items, str | int):
         yield (
             "items is a key of the step's input or a callable of it that gives the "
             f"items, not {items!r}"

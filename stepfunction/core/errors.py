@@ -299,6 +299,12 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note, also to an exception that is frozen, which refuses its own way."""
+    notes = [*getattr(error, "__notes__", ()), note]
+    BaseException.__setattr__(error, "__notes__", notes)
+
+
 def users_traceback(error: BaseException) -> TracebackType | None:
     """Give an error's traceback from the user's function on, without our frames.
 

@@ -33,9 +33,11 @@ class Event(NamedTuple):
         kind: ``"execution_started"`` or ``"execution_ended"``; of a step
             ``"step_started"``, ``"step_retried"`` before another attempt and, when it
             has ended, ``"step_"`` and its outcome in small letters, as
-            ``"step_succeeded"`` or ``"step_timed_out"``; of a task of a parallel step
-            the same with ``"task_"``. ``"compensation_succeeded"`` or
-            ``"compensation_failed"`` when what undoes a step or task has ended.
+            ``"step_succeeded"`` or ``"step_timed_out"``; of a task of a parallel step,
+            and of an item of a map step that is told of, the same with ``"task_"``.
+            ``"step_progressed"`` when items of a map step have ended, and
+            ``"compensation_succeeded"`` or ``"compensation_failed"`` when what undoes
+            a step or task has.
         time: When it happened, in seconds since the epoch.
         root_id: The ``id`` of the outermost execution.
         execution_id: The ``id`` of the execution in which it happened.
@@ -43,7 +45,8 @@ class Event(NamedTuple):
         path: The keys of ``children`` that lead to that execution from the outermost,
             whose own path is empty.
         step: The name of the step; None for an event of the execution.
-        task: The name of the task; None for an event of the step.
+        task: The name of the task, or the index of the item; None for an event of
+            the step.
         tasks: The names of all tasks, where a parallel step starts.
         outcome: How the step or task ended, or the attempt that is not the last.
         status: How the execution ended.

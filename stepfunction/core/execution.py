@@ -92,8 +92,8 @@ class Execution:
     error: BaseException | None = None
     _path: Path = ()  # the keys of ``children`` that lead here from the outermost
     _told = 0  # how much of the journal has been told of
-    _last_failure: Failed | None = None  # of a step, handled or not
     _first_failure: Failed | None = None  # of what led away from the main path
+    _last_failure: Failed | None = None  # of a step, handled or not
     _is_unhandled = False  # whether no step took that
     _blame: Blame | None = None  # what raise_if_failed() names
     _results_end = 0
@@ -122,7 +122,6 @@ class Execution:
         self._graph = graph
         self._places = places  # where its tasks run; shared with all nested in it
         self._journal: list[Any] = []
-        self._first_failure = None
         self._began = self._ended = began = perf_counter()
         self._epoch: float  # what to add to readings of perf_counter
         self._cancellation: Cancellation
@@ -167,7 +166,7 @@ class Execution:
 
     @property
     def history(self) -> tuple[StepRecord, ...]:
-        """Everything that ran, in order; after a parallel step come its tasks.
+        """Everything that ran, in order; after a step come its tasks or items.
 
         With ``keep_history`` it has the latest steps alone.
         """
@@ -195,8 +194,8 @@ class Execution:
     def children(self) -> Mapping[str | tuple[str, str], Execution]:
         """The executions of nested workflows, the latest visit of each.
 
-        The key is the step's name; for a task of a parallel step it is
-        ``(step, task)``.
+        The key is the step's name; for a task of a parallel step, or an item of a map
+        step, it is ``(step, task)``.
         """
         found: dict[str | tuple[str, str], Execution] = {}
         for record in self._records():
@@ -219,9 +218,9 @@ class Execution:
         """Ask the execution to stop; any thread may.
 
         Tasks that have not begun never do, processes are killed, threads are told
-        through ``context.cancelled`` and waited for, pauses between retries end.
-        ``execute()`` then raises ``ExecutionCancelledError``. What has ended stays as
-        it is.
+        through ``context.cancelled`` and waited for, wait steps and pauses between
+        retries end. ``execute()`` then raises ``ExecutionCancelledError``. What has
+        ended stays as it is.
         """
         if self.status in (Status.INITIALIZED, Status.RUNNING):
             self._cancellation.request()

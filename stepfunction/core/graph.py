@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.branch import Arrow, Branch
 from stepfunction.core.calls import Call
-from stepfunction.core.errors import (
-    DefinitionError,
-    causes,
-    closest,
-    did_you_mean,
-)
+from stepfunction.core.errors import DefinitionError, causes, closest, did_you_mean
 from stepfunction.core.executors import ExecutorChoice, is_object, runs_in_processes
 from stepfunction.core.retry import RetryPolicy
 
@@ -31,6 +26,9 @@ if TYPE_CHECKING:
 Action: TypeAlias = """(
     Call | FanOut | MapItems | Wait | Pass | Fail | StepFunction | Graph
 )"""
+OnFailure: TypeAlias = str | tuple[tuple[type[BaseException], str], ...]
+
+_CALLED_HERE = (Call, Wait, Pass, Fail)
 
 
 class Step(NamedTuple):
@@ -60,7 +58,7 @@ class Step(NamedTuple):
     action: Action
     plain: Callable[[Any], Any] | None = None
     next_step: str | None = None
-    on_failure: str | tuple[tuple[type[BaseException], str], ...] | None = None
+    on_failure: OnFailure | None = None
     branch: Branch | None = None
     retry: RetryPolicy | tenacity.Retrying | None = None
     executor: ExecutorChoice | None = None
@@ -85,9 +83,7 @@ class Step(NamedTuple):
     @property
     def is_call_here(self) -> bool:
         """Whether it is no more than a call of a function in the caller's thread."""
-        return self.executor is None and isinstance(
-            self.action, Call | Wait | Pass | Fail
-        )
+        return self.executor is None and isinstance(self.action, _CALLED_HERE)
 
     @property
     def may_end(self) -> bool:
@@ -177,9 +173,9 @@ class Step(NamedTuple):
 
 def plain_call(action: Action) -> Callable[[Any], Any] | None:
     """Give what is called with a step's input alone, if that is all there is to it."""
-    if isinstance(action, Pass | Fail):
-        return action.__call__
-    if not isinstance(action, Call) or action.wants_context:
+    if not isinstance(action, Call):
+        return action.__call__ if isinstance(action, Pass | Fail) else None
+    if action.wants_context:
         return None
     return action.function if action.is_plain else action.__call__
 
@@ -267,7 +263,7 @@ def freeze(
     steps: Mapping[str, Step],
     max_steps: int | None,
     problems: list[str],
-    on_failure: str | tuple[tuple[type[BaseException], str], ...] | None = None,
+    on_failure: OnFailure | None = None,
     keep_history: int | None = None,
 ) -> Graph:
     """Check a workflow and freeze it.
@@ -350,11 +346,8 @@ def freeze(
     )
 
 
-_OnFailure: TypeAlias = "str | tuple[tuple[type[BaseException], str], ...]"
-
-
 def _failure_step_problems(
-    on_failure: _OnFailure,
+    on_failure: OnFailure,
     steps: Mapping[str, Step],
     start: str | None,
     has_loops: bool,
@@ -373,7 +366,7 @@ def _failure_step_problems(
             )
 
 
-def _targets(on_failure: _OnFailure) -> list[str]:
+def _targets(on_failure: OnFailure) -> list[str]:
     if isinstance(on_failure, str):
         return [on_failure]
     return [target for _, target in on_failure]
@@ -382,7 +375,7 @@ def _targets(on_failure: _OnFailure) -> list[str]:
 def _with_failure_step(
     steps: Mapping[str, Step],
     start: str | None,
-    on_failure: _OnFailure,
+    on_failure: OnFailure,
     has_loops: bool,
 ) -> Mapping[str, Step]:
     """Lead the failures of steps without a failure step of their own to one.
@@ -413,8 +406,8 @@ def _with_failure_step(
 
 
 def _with_known_targets(
-    on_failure: _OnFailure, steps: Mapping[str, Step]
-) -> _OnFailure | None:
+    on_failure: OnFailure, steps: Mapping[str, Step]
+) -> OnFailure | None:
     """Give the steps that are meant, so that a mistyped one is reported once."""
     meant = {
         target: target if target in steps else closest(target, steps)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from stepfunction.core.actions import MapItems, share
 from stepfunction.core.answers import unreadable_result, unsent_result
-from stepfunction.core.calls import Call, stray_coroutine
+from stepfunction.core.calls import Call, answer, stray_coroutine
 from stepfunction.core.context import Context, context_of_task
 from stepfunction.core.envelope import pack, unpack
 from stepfunction.core.errors import (
@@ -556,7 +556,7 @@ def items_of(value: Any, items: Any) -> Iterable[Any]:
     """
     found, origin = value, "the input"
     if callable(items):
-        found, origin = items(value), "what items= gives"
+        found, origin = answer(items, value), "what items= gives"
     elif items is not None:
         origin = f"the input's {items!r}"
         try:

@@ -112,7 +112,6 @@ class _Reader:
                 for name, result in part(written, at, "context", dict, {}).items()
             },
             _results_end=0,
-            _first_failure=None,
             _began=0.0,
             _ended=part(written, at, "duration", NUMBER),
             _epoch=started,

@@ -71,11 +71,11 @@ class _Facts(NamedTuple):
 
 
 class StepRecord(_Facts):
-    """What one visit of a step, or one task of a parallel step, did.
+    """What one visit of a step did, or one task or item of it.
 
     Attributes:
         step: The name of the step.
-        task: The name of the task; None for the step itself.
+        task: The name of the task, or the index of the item; None for the step itself.
         outcome: How it ended.
         input: What it was given.
         output: What it returned; None if it failed.

@@ -1,4 +1,4 @@
-"""Results: what a parallel step gives, or fails with."""
+"""Results: what a parallel step, or a map step, gives or fails with."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from copy import copy
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
@@ -767,6 +766,8 @@ class StepFunction:
         What is added to one is not seen by the other. Nested workflows are shared, as
         functions are; ``copy.deepcopy(workflow)`` copies those too.
         """
+        from copy import copy  # dear
+
         return copy(self)
 
     def visualize(
@@ -910,7 +911,7 @@ class StepFunction:
 
     def _altered(self, changes: Mapping[str, Callable[[Step], Step]]) -> StepFunction:
         """Give a workflow like this one with other steps in the place of some."""
-        other = copy(self)
+        other = self.copy()
         other._stand_ins = {**self._stand_ins, object(): changes}
         return other
 

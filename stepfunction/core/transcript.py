@@ -34,6 +34,7 @@ from stepfunction.core.errors import (
     RemoteTraceback,
     StepExecutionError,
     StepLimitError,
+    add_note,
     error_text,
 )
 from stepfunction.core.execution import Execution
@@ -211,7 +212,7 @@ class _Writer:
         try:
             return self._redact(where, value)
         except Exception as error:
-            error.add_note(f"raised by redact(where, value), where {where!r}")
+            add_note(error, f"raised by redact(where, value), where {where!r}")
             raise
 
     def _plain(self, where: Where, value: Any) -> Any:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from stepfunction.core.context import Context
-from stepfunction.core.errors import StepFunctionError
+from stepfunction.core.errors import StepFunctionError, add_note
 from stepfunction.core.logger import logger
 from stepfunction.core.watching import watching
 from stepfunction.testing.snapshots import Change, changes, dark_parts, take
@@ -160,7 +160,7 @@ that other tasks share:
         yield watch
     except Exception as error:
         if watch.mutations:
-            error.add_note(_account(watch.mutations))
+            add_note(error, _account(watch.mutations))
         raise
     finally:
         watching.reset(token)

@@ -10,13 +10,9 @@ from typing import Any, NamedTuple
 from stepfunction.core.actions import FanOut, MapItems
 from stepfunction.core.calls import Call
 from stepfunction.core.context import Context
-from stepfunction.core.errors import (
-    ParallelStepExecutionError,
-    StepFunctionError,
-    error_text,
-)
+from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionError
 from stepfunction.core.records import Outcome
-from stepfunction.core.results import MapResults, TaskResults
+from stepfunction.core.results import MapResults, TaskResults, parallel_failure
 from stepfunction.core.signatures import bind
 from stepfunction.core.step_function import StepFunction
 from stepfunction.testing.tallies import Tally
@@ -149,32 +145,25 @@ class StandIn:
     def _as_output(self, output: Any) -> Any:
         """Give an output as the engine would."""
         if self.gives_items and isinstance(output, list):
-            return MapResults(output)
-        if not self.gives_tasks or type(output) is not dict:
-            return output
-        errors = {k: v for k, v in output.items() if isinstance(v, BaseException)}
-        return TaskResults(output, self._failure(output, errors) if errors else None)
+            return MapResults(output, self._failure(dict(enumerate(output)), "items"))
+        if self.gives_tasks and type(output) is dict:
+            return TaskResults(output, self._failure(output, "tasks"))
+        return output
 
     def _failure(
-        self, output: Mapping[str, Any], errors: Mapping[str, BaseException]
-    ) -> ParallelStepExecutionError:
-        """Give what ``raise_if_failed()`` of an output with failed tasks raises."""
-        results = {name: it for name, it in output.items() if name not in errors}
+        self, output: Mapping[Any, Any], what: str
+    ) -> ParallelStepExecutionError | None:
+        """Give what ``raise_if_failed()`` of an output raises; None if nothing."""
+        errors = {k: v for k, v in output.items() if isinstance(v, BaseException)}
+        if not errors:
+            return None
+        results = {key: it for key, it in output.items() if key not in errors}
         outcomes = {
             **dict.fromkeys(output, Outcome.SUCCEEDED),
             **dict.fromkeys(errors, Outcome.FAILED),
         }
-        first_name, first = next(iter(errors.items()))
-        failure = ParallelStepExecutionError(
-            f"{len(errors)} of {len(output)} tasks of step {self.step!r} failed: "
-            f"{first_name!r}: {error_text(first)}",
-            self.step,
-            outcomes,
-            results,
-            errors,
-        )
-        failure.__cause__ = first
-        return failure
+        who = f"{len(errors)} of {len(output)} {what}"
+        return parallel_failure(self.step, who, outcomes, results, errors)
 
 
 def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:

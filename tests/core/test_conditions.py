@@ -236,6 +236,30 @@ def test_a_predicate_that_raises_fails_the_step():
     ]
 
 
+class Frozen(Exception):
+    def __setattr__(self, name, value):
+        raise AttributeError("frozen")
+
+
+def raise_frozen(value):
+    raise Frozen("no")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"branch": raise_frozen, "branch_targets": ["Big"]},
+        {"branch": [(raise_frozen, "Big")]},
+    ],
+)
+def test_an_exception_that_is_frozen_is_raised_as_it_is(options):
+    workflow = StepFunction("Sort").add_step("Measure", echo, **options)
+    workflow.add_step("Big", echo).set_start_step("Measure")
+    error = failure(workflow, 1)
+    assert isinstance(error, Frozen)
+    assert "raised by" in error.__notes__[0]
+
+
 def test_on_failure_takes_what_a_predicate_raises():
     workflow = sorting([(raise_key_error, "Big")], on_failure="Small")
     workflow.add_step("Small", lambda error, context: context.failure.input)

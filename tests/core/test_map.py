@@ -39,6 +39,15 @@ def mapped(func, next_step=None, **options):
     return workflow.set_start_step("Map")
 
 
+async def later(value):
+    return [value]
+
+
+def lines_of(order):
+    for line in order:
+        yield line["n"]
+
+
 def double(value):
     return value * 2
 
@@ -153,6 +162,7 @@ def test_without_results_and_items_there_is_a_count_of_none():
         (-1, ("rest", (1, 2))),
         (7, {7: [1, 2]}),
         (lambda order: (line["n"] for line in order), [{"n": 1}, {"n": 2}]),
+        (lines_of, [{"n": 1}, {"n": 2}]),
     ],
 )
 def test_items_may_be_the_input_or_in_it(items, value):
@@ -172,6 +182,7 @@ def test_items_may_be_the_input_or_in_it(items, value):
         (None, {"a": [1]}, TypeError, "is items, not {'a'"),
         ("a", {"a": "text"}, TypeError, "the input's 'a' is to be items, not 'text'"),
         (lambda value: 5, None, TypeError, "what items= gives is to be items, not 5"),
+        (lambda value: later(value), 5, TypeError, "coroutine, which nothing awaits"),
         (lambda value: 1 // value, 0, ZeroDivisionError, "by zero"),
         (lambda value: next(iter(value)), [], StopIteration, ""),
     ],
@@ -1175,6 +1186,9 @@ def test_items_are_let_go_with_the_execution(executor, batch_size):
         ({"func": {"a": double}}, "a"),
         ({"func": nested(), "batch_size": 2}, "batch_size goes with a function"),
         ({"func": nested(), "params": {"a": 1}}, "params binds arguments"),
+        ({"items": later}, "items is later, which is async, which gives no answer"),
+        ({"items": lambda: []}, "which cannot be called with one value: too many"),
+        ({"items": lambda a, b: []}, "which cannot be called with one value: missing"),
     ],
 )
 def test_what_is_unsound_is_refused(options, problem):

@@ -124,7 +124,7 @@ def hang_at_two(item, folder):
     note(folder, item)
     if item == 2:
         time.sleep(60)
-    time.sleep(0.1)
+    time.sleep(0.3 if item < 2 else 0)
     return item
 
 
@@ -434,7 +434,7 @@ def test_an_item_of_a_batch_that_takes_too_long_is_killed(lanes, tmp_path):
     )
     (record,) = [it for it in execution.history if it.task is not None]
     assert (record.task, record.outcome) == ("2", Outcome.TIMED_OUT)
-    assert 0.4 < record.duration < 0.7  # without what was done before it
+    assert 0.4 < record.duration < 1  # without what was done before it
     assert others(execution.output, 2) == others(range(9), 2)
     assert noted(tmp_path) == Counter(range(9))
 

@@ -73,7 +73,7 @@ REGISTRY = FunctionRegistry({"echo": echo, "stamp": desk.stamp, "Gone": Gone})
 REGISTRY.register("is large", lambda value: value > 3)
 NAMED = [echo, desk.stamp, REGISTRY["is large"]]
 FUNCTIONS = st.sampled_from([*NAMED, scale, later, beat, Desk.file, Desk.open, Desk])
-PREDICATES = st.sampled_from([*NAMED, Desk.file, Desk.open])
+ANSWERS = st.sampled_from([*NAMED, Desk.file, Desk.open])
 OF_VALUE = st.sampled_from([echo, scale, later, beat, Desk.file, Desk.open])
 ERRORS = [Gone, Oops, StepTimeoutError, ConnectionError, OSError, Exception]
 
@@ -132,9 +132,9 @@ def branches(draw: Any, targets: list[str], tabular: bool = True) -> dict[str, A
         return {"branch": draw(st.dictionaries(keys, target, min_size=1, max_size=4))}
     if kind == "chooser":
         names = st.lists(target, min_size=1, max_size=3)
-        return {"branch": draw(PREDICATES), "branch_targets": draw(names)}
+        return {"branch": draw(ANSWERS), "branch_targets": draw(names)}
     if kind == "conditions":
-        pairs = st.tuples(PREDICATES, target)
+        pairs = st.tuples(ANSWERS, target)
         return {"branch": draw(st.lists(pairs, min_size=1, max_size=3))}
     return {}
 
@@ -194,7 +194,7 @@ def add_parallel(draw: Any, add: Callable[..., Any], _: Any, nested: Any) -> Non
 
 
 def add_map(draw: Any, add: Callable[..., Any], _: Any, nested: Any) -> None:
-    items = TEXTS | st.integers() | FUNCTIONS
+    items = TEXTS | st.integers() | ANSWERS
     given = draw(options(**MANY, items=items, keep_results=st.booleans()))
     if nested and draw(st.booleans()):
         callee = draw(st.sampled_from(nested))
@@ -206,9 +206,9 @@ def add_map(draw: Any, add: Callable[..., Any], _: Any, nested: Any) -> None:
 
 def add_wait(draw: Any, add: Callable[..., Any], _: Any, nested: Any) -> None:
     if draw(st.booleans()):
-        how = {"seconds": draw(st.just(0) | SECONDS | PREDICATES)}
+        how = {"seconds": draw(st.just(0) | SECONDS | ANSWERS)}
     else:
-        how = {"until": draw(MOMENTS | PREDICATES)}
+        how = {"until": draw(MOMENTS | ANSWERS)}
     add("add_wait_step", branching=False, **how)
 
 
