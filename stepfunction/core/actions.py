@@ -77,6 +77,11 @@ class MapItems(NamedTuple):
         return self.call.name
 
 
+def callee(action: Any) -> Any:
+    """Give what an action calls: of a map step what it calls for each item."""
+    return action.call if isinstance(action, MapItems) else action
+
+
 def share(percentage: str, count: int) -> int:
     """Give how many of so many a share such as ``"10%"`` is, rounded down."""
     # 10% of 30 is 3, whatever binary fractions say.

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from itertools import count
 
-from stepfunction.core.actions import Fail, FanOut, MapItems
+from stepfunction.core.actions import Fail, FanOut, MapItems, callee
 from stepfunction.core.branch import Arrow
 from stepfunction.core.graph import Graph, Step
 from stepfunction.drawing.captions import (
@@ -103,7 +103,7 @@ class _Flowchart:
         note = None if trail is None else trail.note(name)
         said = [*captions(step), *general]
         is_map = isinstance(action, MapItems)
-        inner_graph = action.call if isinstance(action, MapItems) else action
+        inner_graph = callee(action)
         if isinstance(inner_graph, Graph):
             inner = trail and trail.inside(name, None, inner_graph)
             if trail is not None and is_map:

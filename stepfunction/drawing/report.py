@@ -19,7 +19,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any, NamedTuple
 
-from stepfunction.core.actions import FanOut, MapItems
+from stepfunction.core.actions import FanOut, MapItems, callee
 from stepfunction.core.branch import Arrow
 from stepfunction.core.calls import Call
 from stepfunction.core.errors import DrawingError
@@ -527,7 +527,7 @@ def _action_text(step: Step) -> str:
         shown = ", ".join(map(_said, tasks[:10])) + (" …" * (len(tasks) > 10))
         return f"{_count(len(tasks), 'task')} in parallel: {shown}"
     said = escape(", ".join(captions(step)))
-    action = step.action.call if isinstance(step.action, MapItems) else step.action
+    action = callee(step.action)
     if isinstance(action, Graph):
         name = f"workflow {_said(action.name)}"
         return f"{name}, {said}" if said else name

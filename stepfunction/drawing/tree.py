@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from stepfunction.core.actions import FanOut, MapItems
+from stepfunction.core.actions import FanOut, MapItems, callee
 from stepfunction.core.branch import Arrow
 from stepfunction.core.executors import is_object
 from stepfunction.core.graph import Graph, Step
@@ -85,7 +85,7 @@ def _described(name: str, facts: Iterator[str]) -> str:
 def _facts(graph: Graph, step: Step, general: Mapping[Arrow, str]) -> Iterator[str]:
     action = step.action
     is_parallel = isinstance(action, FanOut | MapItems)
-    inner = action.call if isinstance(action, MapItems) else action
+    inner = callee(action)
     if isinstance(inner, Graph):
         yield f"workflow {shown(inner.name)}"
     if isinstance(action, FanOut):
@@ -109,7 +109,7 @@ def _facts(graph: Graph, step: Step, general: Mapping[Arrow, str]) -> Iterator[s
 
 
 def _inside(step: Step) -> Iterator[_Line]:
-    inner = step.action.call if isinstance(step.action, MapItems) else step.action
+    inner = callee(step.action)
     if isinstance(inner, Graph):
         yield from _steps(inner)
     if isinstance(step.action, FanOut):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter
 from typing import Any, NamedTuple
 
-from stepfunction.core.actions import FanOut, MapItems
+from stepfunction.core.actions import FanOut, MapItems, callee
 from stepfunction.core.calls import Call
 from stepfunction.core.context import Context
 from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionError
@@ -168,7 +168,7 @@ class StandIn:
 
 def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
     """Decide how a mock is called: as what it stands for, as far as it takes that."""
-    action = spot.action.call if isinstance(spot.action, MapItems) else spot.action
+    action = callee(spot.action)
     params: Mapping[str, Any] = action.params if isinstance(action, Call) else {}
     inputs = tuple(name for name, _ in spot.step.inputs or () if not spot.undoes)
     taken = _keywords(function, (*params, *inputs))

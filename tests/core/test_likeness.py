@@ -181,3 +181,39 @@ def test_a_copy_of_a_subclass_is_one():
         pass
 
     assert type(Mine("W").copy()) is Mine
+
+
+@pytest.mark.parametrize(
+    "one, other",
+    [(1, True), ([0], [False]), ({"a": 1}, {"a": True}), ({1: "a"}, {True: "a"})],
+)
+def test_constants_that_only_python_takes_for_equal_are_told_apart(one, other):
+    graphs = []
+    for result in (one, other):
+        workflow = StepFunction("W").add_pass_step("P", result).set_start_step("P")
+        graphs.append(workflow.compile())
+    assert graphs[0] != graphs[1]
+
+
+def test_the_order_of_tasks_counts():
+    graphs = []
+    for names in ("ab", "ba"):
+        tasks = dict.fromkeys(names, str)
+        workflow = StepFunction("W").add_step("All", tasks, parallel=True)
+        graphs.append(workflow.set_start_step("All").compile())
+    assert graphs[0] != graphs[1]
+
+
+class PartByPart:
+    def __eq__(self, other):
+        raise ValueError("which part?")
+
+
+def test_a_value_that_cannot_be_compared_is_like_itself_alone():
+    values = [PartByPart(), PartByPart()]
+    graphs = []
+    for value in (*values, values[0]):
+        workflow = StepFunction("W").add_step("A", print, params={"end": value})
+        graphs.append(workflow.set_start_step("A").compile())
+    assert graphs[0] != graphs[1]
+    assert graphs[0] == graphs[2]
