@@ -447,8 +447,7 @@ class _Loop:
         """Take the next task from where they come from; None if there is none."""
         if self.more is None or len(self.pausing) >= _MOST_PAUSING:
             return None
-        if self.is_slow:
-            self.place.staff()
+        self.place.staff()  # those that were taken go on, however long this may take
         asked, is_first = perf_counter(), not self.under_way
         try:
             task = next(self.more, None)
