@@ -33,7 +33,7 @@ from stepfunction.core.records import (
     as_visit,
     subject,
 )
-from stepfunction.core.results import MapResults
+from stepfunction.core.results import ItemResults, MapResults
 
 _UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
 
@@ -206,11 +206,12 @@ def _results_of(visit: Visit) -> Mapping[int, Any]:
     """Give the results of a map step's items that succeeded, by their index."""
     if isinstance(visit.error, ParallelStepExecutionError):
         return {int(index): it for index, it in visit.error.results.items()}
-    given = _output_of(visit)
-    if given is not None and isinstance(given[0], MapResults):
-        results, failed = given[0], given[0].failed
-        return {index: it for index, it in enumerate(results) if index not in failed}
-    # The items ended before they were all taken: what is left of it is in the record.
+    (found,) = _output_of(visit) or (visit.output,)
+    if isinstance(found, MapResults):
+        return {at: it for at, it in enumerate(found) if at not in found.failed}
+    if isinstance(found, ItemResults):  # the step did not succeed
+        return dict(found)
+    # Nor did it here, in a process that not all of them could be sent back from.
     succeeded = (it for it in visit.tasks if it.outcome is Outcome.SUCCEEDED)
     return {int(it.name): it.output for it in succeeded}
 

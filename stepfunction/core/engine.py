@@ -361,7 +361,7 @@ def _perform_with(
         outcome = visit.outcome
         if outcome not in (Outcome.KILLED, Outcome.ABANDONED):
             outcome = Outcome.CANCELLED
-        return visit._replace(outcome=outcome, output=None, error=stopped)
+        return visit._replace(outcome=outcome, error=stopped)
     return visit
 
 
@@ -513,7 +513,7 @@ def _map(
     except BaseException as interrupt:
         is_failure = isinstance(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
-        return Visit(step.name, outcome, error=interrupt, tasks=gathering.visits())
+        return gathering.broken_visit(outcome, interrupt)
     return gathering.visit()
 
 

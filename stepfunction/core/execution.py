@@ -588,7 +588,7 @@ class Execution:
             None,
             visit.outcome,
             value,
-            visit.output,
+            visit.output if visit.outcome is _SUCCEEDED else None,
             visit.error,
             self._epoch + began,
             ended - began,

@@ -99,8 +99,9 @@ class Lanes:
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         # Of those that have ended the report is on its way. Others may have no future
-        # yet, if an interrupt came first.
-        futures = {one: self._futures[one] for one in attempts if one in self._futures}
+        # yet, if an interrupt came first. A copy, for they may be ending just now.
+        known = self._futures.copy()
+        futures = {one: known[one] for one in attempts if one in known}
         waiting = [one for one, it in futures.items() if it is None or it.cancel()]
         for future in filter(None, futures.values()):
             self._lanes.kill(future)
@@ -253,9 +254,10 @@ class Pool:
         return False
 
     def _cancel(self, attempt: LiveAttempt) -> bool:
-        if attempt not in self._futures:
+        try:
+            future = self._futures[attempt]
+        except KeyError:
             return False  # it has ended, and its report is on its way
-        future = self._futures[attempt]
         try:
             # There is none yet where an interrupt came first.
             return future is None or future.cancel()

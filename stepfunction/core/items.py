@@ -265,9 +265,10 @@ class Batch(Task):
     Attributes:
         load: The items, and what comes of them.
         items: The items, also when they have been taken from who works on them.
+        has_left: Whether what has come of it is with the gathering and its heirs.
     """
 
-    __slots__ = ("load", "items", "_gathering")
+    __slots__ = ("load", "items", "has_left", "_gathering")
 
     def __init__(self, load: Load, gathering: Gathering) -> None:
         last = load.first + len(load.items) - 1
@@ -281,6 +282,7 @@ class Batch(Task):
         self.load = load
         self.items = load.items[:]
         self.given = (load,)
+        self.has_left = False
         self._gathering = gathering
 
     def take(self, part: Part) -> None:
@@ -295,6 +297,7 @@ class Batch(Task):
         """Give what is still to be done, and what was done and failed."""
         if not self.attempts:
             return []
+        self.has_left = True
         outcome, began, ended, _ = ending = self.attempts[-1]
         if self.output is not None:  # from another process
             self.take(self.output)
@@ -455,9 +458,9 @@ class Gathering:
         self._count(_SUCCEEDED, len(results) - failed)
 
     def end(self, task: Task) -> None:
-        """Take note of the end of an item, or of a batch that never began."""
+        """Take note of the end of an item, or of a batch that left nothing."""
         if isinstance(task, Batch):
-            if not task.attempts:
+            if not task.has_left:
                 first, count = task.load.first, len(task.items)
                 self._count(Outcome.CANCELLED, count)
                 if self._action.keep_results:
@@ -514,7 +517,6 @@ class Gathering:
     def visit(self) -> Visit:
         """Make one visit of what came of all items."""
         self._tell()
-        visits = self.visits()
         failure = None
         if self._errors:
             outcomes: Mapping[int, Outcome] = self._outcomes
@@ -528,14 +530,24 @@ class Gathering:
                 self._errors,
             )
             if self._failures > self._tolerated:
-                return Visit(self.step, Outcome.FAILED, error=failure, tasks=visits)
+                return self.broken_visit(Outcome.FAILED, failure)
         has_ended = self._done == self._counts[_SUCCEEDED] + self._failures
         if not (self._has_all and has_ended):
-            return Visit(self.step, Outcome.CANCELLED, tasks=visits)
+            return self.broken_visit(Outcome.CANCELLED)
         output: Any = dict(self._counts)
         if self._action.keep_results:
             output = self._results._tolerate(failure)
-        return Visit(self.step, _SUCCEEDED, output=output, tasks=visits)
+        return Visit(self.step, _SUCCEEDED, output=output, tasks=self.visits())
+
+    def broken_visit(
+        self, outcome: Outcome, error: BaseException | None = None
+    ) -> Visit:
+        """Make one visit where the step has not succeeded.
+
+        Its output, which no record shows, is what may have to be undone.
+        """
+        results = ItemResults(self._results, self._outcomes)
+        return Visit(self.step, outcome, (), results, error, self.visits())
 
     def visits(self) -> tuple[Visit, ...]:
         """Give the visits of the items that have one."""

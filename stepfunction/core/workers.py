@@ -207,6 +207,8 @@ class LiveAttempt:
         heard: When it last gave a sign of life.
         overdue: The error of the limit that has passed; None while none has.
         is_preparing: Whether it has not begun although its limits count already.
+        parts: How many parts of what comes of it have been reported.
+        parts_in_time: How many had been when its limit passed.
     """
 
     __slots__ = (
@@ -219,6 +221,8 @@ class LiveAttempt:
         "heard",
         "overdue",
         "is_preparing",
+        "parts",
+        "parts_in_time",
         "_inbox",
     )
 
@@ -237,6 +241,7 @@ class LiveAttempt:
         self.began = self.heard = 0.0
         self.overdue: StepTimeoutError | None = None
         self.is_preparing = False
+        self.parts = self.parts_in_time = 0
         self._inbox = inbox
 
     def prepare(self) -> None:
@@ -276,6 +281,7 @@ class LiveAttempt:
         """Report a part of what comes of it before the rest. Any thread may."""
         assert self._inbox is not None
         self.began = self.heard = perf_counter()  # a limit is for what is left
+        self.parts += 1
         self._inbox.put(Part(self, part))
 
     def skip(self) -> None:
@@ -448,8 +454,7 @@ class _Loop:
         """Take the next task from where they come from; None if there is none."""
         if self.more is None or len(self.pausing) >= _MOST_PAUSING:
             return None
-        if self.is_slow:
-            self.place.staff()
+        self.place.staff()  # those that were taken go on, however long this may take
         asked, is_first = perf_counter(), not self.under_way
         try:
             task = next(self.more, None)
@@ -552,11 +557,16 @@ class _Loop:
             task.settle(report, self.is_stopping)
             raise report.payload  # no task has failed: none can run here
         if attempt.overdue is not None and report.outcome is Outcome.KILLED:
-            report = report._replace(
-                outcome=Outcome.TIMED_OUT,
-                payload=attempt.overdue,
-                began=attempt.began,
-            )
+            if attempt.parts > attempt.parts_in_time:
+                # What took too long has ended after all; what came next is not to
+                # blame, and is left to the heirs.
+                report = report._replace(outcome=Outcome.SUCCEEDED, payload=None)
+            else:
+                report = report._replace(
+                    outcome=Outcome.TIMED_OUT,
+                    payload=attempt.overdue,
+                    began=attempt.began,
+                )
         task.settle(report, self.is_stopping or attempt.cancellation.requested)
         self.close(task)
 
@@ -569,6 +579,7 @@ class _Loop:
     def look_after(self, attempt: LiveAttempt, now: float) -> None:
         if attempt not in self.under_way or attempt.overdue is not None:
             return
+        attempt.parts_in_time = attempt.parts
         passed = [error for limit, error in _limits(attempt) if limit <= now]
         if not passed:
             self.watch(attempt)  # it has been heard of since

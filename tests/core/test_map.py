@@ -275,6 +275,21 @@ def test_items_are_worked_on_while_the_source_takes_its_time():
     assert mapped(work).execute(source()).output == [0, 1, 2, 3, 4]
 
 
+def test_all_that_was_taken_is_worked_on_at_once_while_the_source_takes_its_time():
+    together, have_met = threading.Barrier(8), threading.Event()
+
+    def source():
+        yield from range(8)
+        assert have_met.wait(timeout=20)
+
+    def meet(item):
+        together.wait(timeout=20)
+        have_met.set()
+        return item
+
+    assert mapped(meet).execute(source()).output == [*range(8)]
+
+
 @pytest.mark.parametrize("executor", HERE)
 def test_items_may_come_of_earlier_items(executor):
     found = [1]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from stepfunction import (
@@ -86,14 +88,54 @@ def test_the_items_that_succeeded_are_undone_though_the_map_step_failed(batch_si
     ]
 
 
-def test_items_are_undone_when_there_was_an_end_to_taking_them():
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_items_are_undone_when_there_was_an_end_to_taking_them(batch_size):
     def items(value):
         yield from [1, 2]
         raise OSError("no more can be read")
 
-    workflow = rooms(items=items, executor="inline", compensate=cancel)
-    execution = executed(workflow, None)
+    options = {"executor": "inline", "batch_size": batch_size}
+    execution = executed(rooms(items=items, compensate=cancel, **options), None)
     assert [it.task for it in execution.compensations] == ["1", "0"]
+
+
+def test_all_items_are_undone_when_there_was_an_end_to_taking_many():
+    def items(value):
+        yield from range(1200)
+        raise OSError("no more can be read")
+
+    workflow = rooms(items=items, executor="inline", compensate=cancel)
+    assert len(executed(workflow, None).compensations) == 1200
+
+
+@pytest.mark.parametrize("place", ["inline", "thread"])
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_items_are_undone_when_their_nested_workflow_was_stopped(place, batch_size):
+    gone, is_there = [], threading.Event()
+
+    def until_told(item, context):
+        if item == 5:
+            is_there.set()
+            context.sleep(20)
+        return item
+
+    def fail(value):
+        assert is_there.wait(20)
+        raise ValueError("no money")
+
+    options = {"executor": place, "batch_size": batch_size, "max_workers": 1}
+    inner = rooms(until_told, compensate=gone.append, **options)
+    outer = StepFunction("Outer").set_start_step("Inner")
+    tasks = {"inner": inner, "fail": fail}
+    outer.add_step("Inner", tasks, parallel=True, stop_on_failure=True)
+    executed(outer, range(8))
+    assert gone == [4, 3, 2, 1, 0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_map_step_that_failed_has_no_output(batch_size):
+    workflow = rooms(tolerated_failures=0, batch_size=batch_size, compensate=cancel)
+    assert executed(workflow, [1, -2]).history[0].output is None
 
 
 def test_items_are_undone_when_their_results_lead_nowhere():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import pickle
 import signal
@@ -561,3 +562,32 @@ def test_a_map_in_a_process_may_map_on_processes(lanes):
         [0, 2, 4],
         [0, 2, 4, 6],
     ]
+
+
+def log_then_hang_once(item):
+    name, is_there = item
+    if name == "logs":
+        logging.getLogger("stepfunction.test").warning("done in time")
+    elif not is_there.exists():
+        is_there.touch()
+        threading.Event().wait(60)
+    return name
+
+
+def test_an_item_is_not_blamed_for_one_whose_end_was_heard_of_late(lanes, tmp_path):
+    is_there = tmp_path / "is_there"
+
+    class Slow(logging.Handler):
+        def emit(self, record):
+            while not is_there.exists():
+                time.sleep(0.001)
+            time.sleep(1.5)
+
+    workflow = mapped(log_then_hang_once, lanes, batch_size=2, timeout=0.5)
+    logger, handler = logging.getLogger("stepfunction.test"), Slow()
+    logger.addHandler(handler)
+    try:
+        output = workflow.execute([("logs", is_there), ("hangs", is_there)]).output
+    finally:
+        logger.removeHandler(handler)
+    assert output == ["logs", "hangs"]
