@@ -587,6 +587,8 @@ WRONG = [
         "params: params has 'x', but charge has no parameter of that name",
     ),
     ({"func": "charge", "inputs": "A"}, "inputs: give an object of parameter to step"),
+    ({"func": "charge", "inputs": {}}, "inputs: inputs is empty; leave it out, or say"),
+    ({"func": "charge", "inputs": {"order": ""}}, "inputs: inputs['order'] is the nam"),
     ({"func": "charge", "inputs": {"a": 1}}, "inputs.a: give the name of a step, not"),
     ({"func": "charge", "compensate": "x"}, "compensate: unknown function 'x'"),
     ({"func": "charge", "compensate": {"a": "charge"}}, "compensate: compensate is a"),
@@ -634,6 +636,10 @@ WRONG = [
     (
         {"func": "charge", "branch": [{"result": [1], "step": "B"}]},
         "branch[0].result: give a text, a number, true, false or null, not [1]",
+    ),
+    (
+        {"func": "charge", "branch": [{"result": {1}, "step": "B"}]},
+        "branch[0].result: give a text, a number, true, false or null, not {1}",
     ),
     (
         {
