@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import unittest
 from collections import deque
@@ -754,6 +755,30 @@ def test_steps_of_a_loop_are_named_each_time() -> None:
         assert_path(workflow.execute(), ["Ask", "Ask", "Ask", "Tell"])
 
 
+def test_of_a_long_loop_only_what_differs_is_shown_and_what_is_around_it() -> None:
+    workflow = StepFunction("Poll", max_steps=200)
+    workflow.add_step("Ask", forbidden_for, "Wait", branch={"done": "Tell"})
+    workflow.add_step("Wait", double, "Ask").add_step("Tell", double)
+    workflow.set_start_step("Ask")
+    with mock_steps(workflow, {"Ask": [*["wait"] * 60, "done"], "Wait": 1}):
+        execution = workflow.execute()
+    with pytest.raises(AssertionError) as caught:
+        assert_path(execution, [*["Ask", "Wait"] * 59, "Ask", "Tell"])
+    assert str(caught.value).splitlines()[2:] == [
+        "  expected   taken",
+        "  Ask        Ask     SUCCEEDED",
+        "  Wait       Wait    SUCCEEDED",
+        "  Ask        Ask     SUCCEEDED",
+        "  …          …       113 steps alike",
+        "  Ask        Ask     SUCCEEDED",
+        "  Wait       Wait    SUCCEEDED",
+        "  Ask        Ask     SUCCEEDED",
+        "+            Wait    SUCCEEDED",
+        "+            Ask     SUCCEEDED",
+        "  Tell       Tell    SUCCEEDED",
+    ]
+
+
 def test_an_execution_read_from_a_file_has_its_path() -> None:
     with mock_steps(checkout, {"Pay": 1, "Notify": 2}):
         execution = Execution.from_json(checkout.execute().to_json())
@@ -924,6 +949,10 @@ def test_an_endless_dry_run_ends_at_its_bound() -> None:
     assert execution.status is Status.FAILED and "20 steps" in str(execution.error)
 
 
+def mapping() -> StepFunction:
+    return StepFunction("W").add_map_step("Each", sleepy()).set_start_step("Each")
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -932,6 +961,7 @@ def test_an_endless_dry_run_ends_at_its_bound() -> None:
         ((checkout, {"Pya": 1}), "did you mean 'Pay'"),
         ((undoable(), {"Pay.compensate": 1}), "nothing is undone in a dry run"),
         ((everything(), {"Payment/Bad": 1}), "is a fail step, which gives no result"),
+        ((mapping(), {"Each/Wait": 1}), "give the output of 'Each' as a whole"),
         ((StepFunction("Empty"),), "no start step"),
     ],
 )
@@ -1117,6 +1147,12 @@ def test_one_task_alone_shares_nothing() -> None:
     with detect_shared_mutation() as watch:
         workflow.execute({})
     assert watch.mutations == []
+
+
+def test_an_input_is_taken_apart_as_pickle_was_told_to() -> None:
+    with detect_shared_mutation() as watch:
+        shared(look_at, {"pattern": re.compile("a+")})
+    assert watch.unwatched == []
 
 
 def test_what_cannot_be_looked_into_is_told(caplog: Any) -> None:

@@ -57,7 +57,8 @@ def run_to_end(
 
     def stop() -> None:
         # In the loop's thread, and after start(): a task is cancelled nowhere else.
-        loop.call_soon_threadsafe(lambda: tasks[0].cancel())
+        # After its first step too, without which it would end and settle nothing.
+        loop.call_soon_threadsafe(lambda: loop.call_soon(tasks[0].cancel))
 
     inside.run(loop.call_soon_threadsafe, start)
     cancellation = cancellation or Cancellation()

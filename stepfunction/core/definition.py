@@ -287,7 +287,8 @@ class StepArguments(NamedTuple):
         found = []
         for name, one in undo.items():
             if name not in tasks:
-                hint = did_you_mean(name, [task for task in tasks if task])
+                known = [task for task in tasks if task and isinstance(task, str)]
+                hint = did_you_mean(name, known)
                 problems.append(f"compensate names {name!r}, which is no task{hint}")
             found.append((name, _undoing(one, f"compensate[{name!r}]", problems)))
         return tuple(found)
@@ -565,7 +566,7 @@ def _failure_problems(on_failure: Any) -> Iterator[str]:
 def _tolerance_problems(tolerated: Any) -> Iterator[str]:
     if tolerated is None or is_count(tolerated, 0):
         return
-    if isinstance(tolerated, str) and re.fullmatch(r"\d+(\.\d+)?%", tolerated):
+    if isinstance(tolerated, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?%", tolerated):
         if float(tolerated[:-1]) <= 100:
             return
     yield (

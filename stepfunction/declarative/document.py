@@ -98,8 +98,8 @@ class _Writer:
         if isinstance(action, Wait):
             return self._wait(action)
         if isinstance(action, Fail):
-            cause = {} if action.cause is None else {"cause": action.cause}
-            return {"type": "fail", "error": action.error, **cause}
+            cause = {} if action.cause is None else {"cause": plain_text(action.cause)}
+            return {"type": "fail", "error": plain_text(action.error), **cause}
         assert isinstance(action, Pass)
         if not action.is_constant:
             return {"type": "pass"}
@@ -126,7 +126,7 @@ class _Writer:
         if items is not None:
             written["items"] = self._value_or_func(items, "items")
         if action.batch_size != 1:
-            written["batch_size"] = action.batch_size
+            written["batch_size"] = self._number(action.batch_size, "batch_size")
         if not action.keep_results:
             written["keep_results"] = False
         self._many(written, action, step, action.tolerated)
@@ -137,15 +137,15 @@ class _Writer:
     ) -> None:
         """Write what a parallel step and a map step have in common."""
         if action.max_workers is not None:
-            written["max_workers"] = action.max_workers
+            written["max_workers"] = self._number(action.max_workers, "max_workers")
         if action.stop_on_failure:
             written["stop_on_failure"] = True
         is_tolerant = not action.stop_on_failure and step.on_failure is None
         if isinstance(share, str):
-            written["tolerated_failures"] = share
+            written["tolerated_failures"] = plain_text(share)
         elif action.tolerated != (inf if is_tolerant else 0):
             count: Any = action.tolerated
-            written["tolerated_failures"] = self._data(count, "tolerated_failures")
+            written["tolerated_failures"] = self._number(count, "tolerated_failures")
 
     def _wait(self, action: Wait) -> dict[str, Any]:
         until = action.until
@@ -269,7 +269,8 @@ class _Writer:
             written[key] = self._name(value.function, key)
             return
         written[key] = {
-            task: self._name(call.function, key, task) for task, call in value
+            plain_text(task): self._name(call.function, key, task)
+            for task, call in value
         }
 
     # --- names and values ---------------------------------------------------------

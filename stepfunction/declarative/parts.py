@@ -184,7 +184,7 @@ class PartReader:
         table: dict[Any, Any] = {}
         for index, it in self._entries(value, path, "result"):
             result, where = it["result"], (*path, index, "result")
-            if isinstance(result, list | dict):
+            if not isinstance(result, str | int | float | None):
                 text = f"a text, a number, true, false or null, not {shown(result)}"
                 self.note(where, f"give {text}")
             elif result in table:

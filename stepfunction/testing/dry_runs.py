@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any
 
-from stepfunction.core.actions import Fail, FanOut, Pass
+from stepfunction.core.actions import Fail, FanOut, MapItems, Pass
 from stepfunction.core.branch import Branch
 from stepfunction.core.calls import Call
 from stepfunction.core.context import Context
@@ -20,7 +21,7 @@ from stepfunction.core.places import Places
 from stepfunction.core.step_function import StepFunction
 from stepfunction.testing.mocks import argument_problems, by_first
 from stepfunction.testing.stand_ins import StandIn, UsedUpError
-from stepfunction.testing.ways import Way, calls_nothing, find_spots
+from stepfunction.testing.ways import Way, calls_nothing, find_spots, spots
 
 _NONE_GIVEN: Any = object()
 _MOST_LISTED = 10
@@ -72,6 +73,7 @@ def dry_run(
     if problems:
         raise DefinitionError("dry_run", problems)
     given: dict[Way, StandIn] = {}
+    maps = [spot for spot in spots(workflow) if isinstance(spot.action, MapItems)]
     for key, spot in find_spots(workflow, results, problems).items():
         what = f"the result of {spot.what}"
         given[spot.way] = stand_in = StandIn(what, spot, results[key], as_whole=True)
@@ -79,6 +81,14 @@ def dry_run(
             problems.append(f"{spot.what} is a fail step, which gives no result")
         if spot.undoes:
             problems.append(f"{spot.what}: nothing is undone in a dry run")
+            continue
+        # A map step is not walked, for its items are not known.
+        inside = (it for it in maps if it.way == spot.way[: len(it.way)] != spot.way)
+        problems += (
+            f"{spot.what} is inside {outer.what}, which is not walked, for its items "
+            f"are not known; give the output of {outer.text!r} as a whole"
+            for outer in islice(inside, 1)
+        )
         problems += (f"{spot.what}: {problem}" for problem in stand_in.problems)
     if problems:
         raise DefinitionError(f"dry_run of {workflow.name!r}", problems)

@@ -12,6 +12,7 @@ from stepfunction.core.graph import Graph
 from stepfunction.core.records import StepRecord
 
 _WIDEST, _LONGEST = 48, 160
+_AROUND = 3  # steps shown before and after what differs
 
 
 def assert_path(execution: Execution, path: Iterable[str]) -> None:
@@ -68,16 +69,44 @@ def _rows(
 ) -> Iterator[tuple[str, str, str, str]]:
     """Give mark, expected step, step taken and its end, the two paths aligned."""
     taken = [record.step for record in records]
-    matcher = SequenceMatcher(None, expected, taken, autojunk=False)
-    for tag, begin, end, since, until in matcher.get_opcodes():
-        if tag == "equal":
-            for name, record in zip(expected[begin:end], records[since:until]):
-                yield " ", name, name, _ending(record)
+    for tag, begin, end, since, until in _aligned(expected, taken):
+        if tag != "equal":
+            for name in expected[begin:end]:
+                yield "-", name, "", ""
+            for record in records[since:until]:
+                yield "+", "", record.step, _ending(record)
             continue
-        for name in expected[begin:end]:
-            yield "-", name, "", ""
-        for record in records[since:until]:
-            yield "+", "", record.step, _ending(record)
+        # In a long loop what is alike would hide what is not.
+        first, last = since + _AROUND, until - _AROUND
+        for at in range(since, until):
+            if at < first or at >= last or last - first < 2:
+                yield " ", taken[at], taken[at], _ending(records[at])
+            elif at == first:
+                yield " ", "…", "…", f"{last - first} steps alike"
+
+
+def _aligned(
+    expected: list[str], taken: list[str]
+) -> Iterator[tuple[str, int, int, int, int]]:
+    """Give what is alike, and what is not, as ``SequenceMatcher.get_opcodes``.
+
+    What two paths begin with is alike, and what they end with: of a loop that went
+    round once more these are the rounds before, and after.
+    """
+    most = min(len(expected), len(taken))
+    begin = next((n for n in range(most) if expected[n] != taken[n]), most)
+    most -= begin
+    end = next((n for n in range(most) if expected[-1 - n] != taken[-1 - n]), most)
+    stop, until = len(expected) - end, len(taken) - end
+    matcher = SequenceMatcher(
+        None, expected[begin:stop], taken[begin:until], autojunk=False
+    )
+    if begin:
+        yield "equal", 0, begin, 0, begin
+    for tag, one, two, three, four in matcher.get_opcodes():
+        yield tag, begin + one, begin + two, begin + three, begin + four
+    if end:
+        yield "equal", stop, len(expected), until, len(taken)
 
 
 def _ending(record: StepRecord) -> str:

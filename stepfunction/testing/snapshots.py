@@ -177,7 +177,8 @@ def _parts_of_set(value: Any) -> dict[Hashable, Any]:
 
 
 def _parts_of_object(value: Any) -> dict[Hashable, Any]:
-    reduced = value.__reduce_ex__(4)
+    reducer = copyreg.dispatch_table.get(type(value))
+    reduced = value.__reduce_ex__(4) if reducer is None else reducer(value)
     if isinstance(reduced, str):  # it is a global, and found by this name
         return {("made of", "name"): reduced}
     make, args, state, items, pairs = (*reduced, None, None, None)[:5]

@@ -563,6 +563,25 @@ def test_cancelling_the_awaiting_task_cancels_the_coroutine_that_it_runs(executo
     assert asyncio.run(main()) == (["cancelled"], Status.CANCELLED)
 
 
+@pytest.mark.parametrize("attempt", range(3))  # it depends on the order of threads
+def test_a_coroutine_that_is_cancelled_before_its_first_step_ends_too(attempt):
+    blocked, release, begun = (threading.Event() for _ in range(3))
+
+    async def block_the_loop(value):
+        blocked.set()
+        release.wait()
+
+    tasks = {"block": block_the_loop, "late": add_one, "last": lambda _: begun.set()}
+    workflow = StepFunction("W").add_step("All", tasks, parallel=True)
+    execution = workflow.set_start_step("All").start(1)
+    blocked.wait()
+    begun.wait()
+    execution.cancel()
+    release.set()
+    assert execution.wait(30)
+    assert execution.status is Status.CANCELLED
+
+
 def test_aexecute_cancelled_by_a_timeout_raises_the_timeout():
     async def main():
         # The step is told, and gives up by itself.

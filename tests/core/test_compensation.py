@@ -912,6 +912,16 @@ def test_what_cannot_undo_tasks_is_refused(compensate, problem):
         workflow.add_step("A", {"payment": same}, parallel=True, compensate=compensate)
 
 
+def test_tasks_whose_names_are_no_texts_are_no_hint_to_what_undoes_one():
+    tasks, undo = {1: same, "payment": same}, {"paymnt": same}
+    with pytest.raises(DefinitionError) as caught:
+        StepFunction("W").add_step("A", tasks, parallel=True, compensate=undo)
+    assert caught.value.problems == (
+        "the name of a task is a text, not 1",
+        "compensate names 'paymnt', which is no task (did you mean 'payment'?)",
+    )
+
+
 def test_items_whose_results_are_not_kept_cannot_be_undone():
     with pytest.raises(DefinitionError, match="keep_results=False does not keep"):
         StepFunction("W").add_map_step("A", same, keep_results=False, compensate=same)

@@ -434,7 +434,9 @@ def test_tolerated_failures_move_the_threshold(
         assert ("Caught" in workflow.execute(1).context) is is_failure
 
 
-@pytest.mark.parametrize("tolerated", [-1, 1.5, True, "10", "101%", "-1%", "x%", "%"])
+@pytest.mark.parametrize(
+    "tolerated", [-1, 1.5, True, "10", "101%", "-1%", "x%", "%", "\N{THAI DIGIT ONE}%"]
+)
 def test_what_is_no_count_and_no_share_is_refused(tolerated):
     with pytest.raises(DefinitionError) as caught:
         fan_out({"a": double}, tolerated_failures=tolerated)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
-from enum import Enum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -592,6 +592,8 @@ WRONG = [
         "params: params has 'x', but charge has no parameter of that name",
     ),
     ({"func": "charge", "inputs": "A"}, "inputs: give an object of parameter to step"),
+    ({"func": "charge", "inputs": {}}, "inputs: inputs is empty; leave it out, or say"),
+    ({"func": "charge", "inputs": {"order": ""}}, "inputs: inputs['order'] is the nam"),
     ({"func": "charge", "inputs": {"a": 1}}, "inputs.a: give the name of a step, not"),
     ({"func": "charge", "compensate": "x"}, "compensate: unknown function 'x'"),
     ({"func": "charge", "compensate": {"a": "charge"}}, "compensate: compensate is a"),
@@ -639,6 +641,10 @@ WRONG = [
     (
         {"func": "charge", "branch": [{"result": [1], "step": "B"}]},
         "branch[0].result: give a text, a number, true, false or null, not [1]",
+    ),
+    (
+        {"func": "charge", "branch": [{"result": {1}, "step": "B"}]},
+        "branch[0].result: give a text, a number, true, false or null, not {1}",
     ),
     (
         {
@@ -882,3 +888,26 @@ def test_a_read_workflow_takes_failures_as_the_written_one():
     builder = StepFunction("W", on_failure="Sorry").set_start_step("A")
     builder.add_step("A", scale, params={"factor": None}).add_step("Sorry", charge)
     assert again(builder).execute(2).status is Status.FAILED
+
+
+class Word(StrEnum):
+    NAME = "charge"
+    SHARE = "10%"
+
+
+def test_members_of_enums_are_written_as_what_they_are_members_of():
+    two = IntEnum("Number", {"TWO": 2}).TWO
+    builder = StepFunction("W")
+    builder.add_step(
+        "A",
+        {Word.NAME: abs},
+        parallel=True,
+        compensate={Word.NAME: abs},
+        tolerated_failures=Word.SHARE,
+        max_workers=two,
+    )
+    builder.add_map_step("B", abs, batch_size=two, tolerated_failures=two)
+    builder.add_fail_step("C", Word.NAME, Word.SHARE)
+    document = builder.to_dict({"abs": abs})
+    read = StepFunction.from_dict(document, {"abs": abs})
+    assert read.steps == builder.steps
