@@ -509,7 +509,14 @@ def _map(
     )
     tasks = gathering.tasks_for(place)
     try:
-        run_tasks(tasks, place, cancellation, gathering.is_enough, gathering.end)
+        run_tasks(
+            tasks,
+            place,
+            cancellation,
+            gathering.is_enough,
+            gathering.end,
+            at_once=gathering.knows_all,
+        )
     except BaseException as interrupt:
         is_failure = isinstance(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED

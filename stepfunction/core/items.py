@@ -357,6 +357,7 @@ class Gathering:
         models: That, and a task like that of a batch if there may be any.
         batch_call: What is called with a load.
         most_tasks: How many tasks the items may make.
+        knows_all: Whether it is known from the first how many items there are.
     """
 
     def __init__(
@@ -387,6 +388,7 @@ class Gathering:
             )
             label = f"the batches of step {step!r}"
             self.models.append(Task(None, label, self.batch_call, True))
+        self.knows_all = self._total is not None
         self.most_tasks = inf if self._total is None else self._total / self._size + 1
         self._make_item = make_item
         self._has_compensations = getattr(action.call, "has_compensations", False)

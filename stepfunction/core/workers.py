@@ -364,6 +364,7 @@ def run_tasks(
     cancellation: Cancellation,
     is_enough: Callable[[Task], bool] = lambda task: False,
     ended: Callable[[Task], None] = lambda task: None,
+    at_once: bool = True,
 ) -> None:
     """Bring tasks to their ends; each then has an outcome.
 
@@ -375,12 +376,13 @@ def run_tasks(
             to tell the tasks that they should stop.
         is_enough: Asked after each failed task whether the others are to be stopped.
         ended: Called with each task when it has ended.
+        at_once: Whether the iterator is likely to give the next task without delay.
 
     Raises:
         Exception: What the iterator raises, when all others have ended.
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
-    _Loop(tasks, place, cancellation, is_enough, ended).run()
+    _Loop(tasks, place, cancellation, is_enough, ended, at_once).run()
 
 
 class _Loop:
@@ -391,6 +393,7 @@ class _Loop:
         cancellation: Cancellation,
         is_enough: Callable[[Task], bool],
         ended: Callable[[Task], None],
+        at_once: bool,
     ) -> None:
         self.waiting: deque[Task] = deque()
         self.more: Iterator[Task] | None = None  # what has not been taken
@@ -406,6 +409,7 @@ class _Loop:
         self.is_enough = is_enough
         self.ended = ended
         self.is_understaffed = False  # whether more may be needed to make attempts
+        self.at_once = at_once
         self.is_slow = False  # whether the next task may be long in coming
         self.source_error: Exception | None = None
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
@@ -454,7 +458,8 @@ class _Loop:
         """Take the next task from where they come from; None if there is none."""
         if self.more is None or len(self.pausing) >= _MOST_PAUSING:
             return None
-        self.place.staff()  # those that were taken go on, however long this may take
+        if self.is_slow or not self.at_once:
+            self.place.staff()  # what was taken goes on, however long this may take
         asked, is_first = perf_counter(), not self.under_way
         try:
             task = next(self.more, None)
