@@ -24,7 +24,7 @@ def _alike(one: Any, other: Any, known: Known) -> bool:
     if one is other:
         return True
     if type(one) is not type(other):
-        return isinstance(one, int | float) and _numbers_alike(one, other)
+        return _plainly_alike(one, other)
     if isinstance(one, Graph):
         # A workflow that is nested in many places is looked at once.
         pair = id(one), id(other)
@@ -66,7 +66,7 @@ def _values_alike(one: Any, other: Any) -> bool:
     if one is other:
         return True
     if type(one) is not type(other):
-        return isinstance(one, int | float) and _numbers_alike(one, other)
+        return _plainly_alike(one, other)
     if isinstance(one, Mapping):
         kinds = {key: type(key) for key in other}
         return len(one) == len(other) and all(
@@ -81,9 +81,10 @@ def _values_alike(one: Any, other: Any) -> bool:
         return one is other
 
 
-def _numbers_alike(one: Any, other: Any) -> bool:
+def _plainly_alike(one: Any, other: Any) -> bool:
+    """Tell whether a text or number is another's, as of a member of an enum."""
     is_flag = isinstance(one, bool) or isinstance(other, bool)
-    return not is_flag and bool(one == other)
+    return not is_flag and isinstance(one, str | int | float) and bool(one == other)
 
 
 def _table_kinds(branch: Branch) -> dict[Any, bool]:
