@@ -29,12 +29,12 @@ pictures: $(VENV)/.has-drawing ## make the pictures of the documents; needs Chro
 test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests
 	$(python) -m pytest
 
-test-core: $(VENV)/.has-test-core ## run the tests that need no extra, in a minute
-	$(python) -m pytest --session-timeout=240 \
+test-core: $(VENV)/.has-test-core ## run the tests that need no extra
+	$(python) -m pytest --session-timeout=420 \
 		$(not_core:%=--ignore=tests/%) $(slow_core:%=--ignore=tests/%)
 
 test-slow: $(VENV)/.has-test-core ## run the core tests that take longer
-	$(python) -m pytest --session-timeout=240 $(slow_core:%=tests/%)
+	$(python) -m pytest --session-timeout=420 $(slow_core:%=tests/%)
 
 test-all: ## run both on every CPython from 3.11 up that is here
 	.ci/test-all
