@@ -147,11 +147,11 @@ class BatchCall:
 
     def __call__(self, load: Load, context: Context | None) -> Part | None:
         """Call, and leave in the load what came of it, or give it packed."""
-        assert context is not None
         if not self.is_sent:
             self._perform(load, self._for_item(load, context), Exception)
             return None
         calls = self._for_item(load, context)
+        assert context is not None
         if context.line is None:  # somebody else's worker
             self._perform(load, calls, BaseException)
         else:
@@ -164,7 +164,9 @@ class BatchCall:
             self._perform_and_report(load, calls, report, silence)
         return load.pack(self.keeps)
 
-    def _for_item(self, load: Load, context: Context) -> Callable[[Any], Any]:
+    def _for_item(
+        self, load: Load, context: Context | None
+    ) -> Callable[[Any], Any]:
         call = self.call
         if call.is_plain:
             return call.function
@@ -172,6 +174,7 @@ class BatchCall:
             return call.__call__
 
         def call_with_context(item: Any) -> Any:
+            assert context is not None
             index = load.first + len(load.results)
             return call(item, context_of_task(context, str(index)))
 
@@ -271,12 +274,11 @@ class Batch(Task):
     __slots__ = ("load", "items", "has_left", "_gathering")
 
     def __init__(self, load: Load, gathering: Gathering) -> None:
-        last = load.first + len(load.items) - 1
         super().__init__(
             None,
-            f"items {load.first} to {last} of step {gathering.step!r}",
+            gathering.batch_name,
             gathering.batch_call,
-            True,
+            gathering.wants_context,
             timeout=gathering.model.timeout,
         )
         self.load = load
@@ -355,7 +357,9 @@ class Gathering:
         step: The name of the step.
         model: A task like that of each item, for what they have in common.
         models: That, and a task like that of a batch if there may be any.
+        batch_name: What messages call a batch.
         batch_call: What is called with a load.
+        wants_context: Whether that is to be given a context.
         most_tasks: How many tasks the items may make.
         knows_all: Whether it is known from the first how many items there are.
     """
@@ -371,7 +375,9 @@ class Gathering:
         self.step = step
         self.model = make_item(0)
         self.models: list[Task] = [self.model]
+        self.batch_name = f"items of step {step!r}"
         self.batch_call: Any = None
+        self.wants_context = True
         self._action = action
         self._items = iter(items)
         self._total = len(items) if isinstance(items, Sized) else None
@@ -386,8 +392,7 @@ class Gathering:
                 action.keep_results,
                 self.model.timeout is not None,
             )
-            label = f"the batches of step {step!r}"
-            self.models.append(Task(None, label, self.batch_call, True))
+            self.models.append(Task(None, self.batch_name, self.batch_call, True))
         self.knows_all = self._total is not None
         self.most_tasks = inf if self._total is None else self._total / self._size + 1
         self._make_item = make_item
@@ -407,6 +412,8 @@ class Gathering:
         if is_timed and not place.hears_parts:
             size = 1  # nobody would know when the next item begins
         self._is_here = place.is_here
+        if place.is_here:  # elsewhere it also has the line to here
+            self.wants_context = self.model.wants_context
         while items := list(islice(self._items, size)):
             first = self._taken
             self._taken += len(items)
