@@ -417,8 +417,6 @@ class Gathering:
         while items := list(islice(self._items, size)):
             first = self._taken
             self._taken += len(items)
-            if self._action.keep_results:
-                self._results += [None] * len(items)
             if size == 1:
                 yield self.item(first, items[0])
             else:
@@ -462,8 +460,7 @@ class Gathering:
             results: What came of each.
             failed: How many of them failed, and are heard of again.
         """
-        if self._action.keep_results:
-            self._results[first : first + len(results)] = results
+        self._keep(first, results)
         self._count(_SUCCEEDED, len(results) - failed)
 
     def end(self, task: Task) -> None:
@@ -479,14 +476,12 @@ class Gathering:
         index, outcome = int(str(task.key)), task.outcome or Outcome.CANCELLED
         keeps = self._action.keep_results
         if outcome is _SUCCEEDED:
-            if keeps:
-                self._results[index] = task.output
+            self._keep(index, [task.output])
         elif keeps or len(self._outcomes) < _MOST_REMEMBERED:
             self._outcomes[index] = outcome
             if task.error is not None:
                 self._errors[index] = task.error
-                if keeps:
-                    self._results[index] = task.error
+                self._keep(index, [task.error])
         self._failures += task.error is not None
         is_notable = outcome is not _SUCCEEDED or len(task.attempts) > 1
         is_undone = task.child is not None and self._has_compensations
@@ -499,6 +494,13 @@ class Gathering:
         if is_recorded:
             self._visits[index] = task.visit(str(index))
         self._count(outcome, 1)
+
+    def _keep(self, first: int, results: list[Any]) -> None:
+        if self._action.keep_results:
+            missing = first - len(self._results)
+            if missing > 0:  # of those that have begun before and not ended yet
+                self._results += [None] * missing
+            self._results[first : first + len(results)] = results
 
     def _count(self, outcome: Outcome, count: int) -> None:
         self._counts[outcome] += count
