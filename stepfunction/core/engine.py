@@ -40,7 +40,6 @@ from stepfunction.core.records import (
     Outcome,
     Visit,
     as_visit,
-    new_failed,
 )
 from stepfunction.core.results import TaskResults, parallel_failure
 from stepfunction.core.retry import judges_results
@@ -194,7 +193,7 @@ def _fail(execution: Execution, error: Exception, blame: Blame) -> None:
 def _blame_at(failed: Failed | None, execution: Execution) -> Blame:
     """Say which step failed."""
     assert failed is not None
-    name, error = failed.entry[0], failed.error
+    (name, *_), *_, error = failed
     is_ours = isinstance(error, StepExecutionError)
     action = execution._graph.table[name].action
     return Blame(name, error, is_ours and not isinstance(action, Call))
@@ -209,17 +208,20 @@ def _after_failure(
         BaseException: If it is no failure of the step, but an interrupt of the run.
     """
     journal, ended = execution._journal, perf_counter()
-    began, value = journal[-2:] if journal else (execution._began, execution.input)
+    if journal:
+        began, value = journal[-2], journal[-1]
+    else:
+        began, value = execution._began, execution.input
     journal.extend((entry, ended, error))
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         raise error
     if execution._cancellation.requested:
         raise ExecutionCancelledError("the execution was stopped") from error
-    execution._last_failure = failed = new_failed((entry, value, began, ended, error))
+    execution._last_failure = failed = (entry, value, began, ended, error)
     if execution._first_failure is None:
         execution._first_failure = failed
     else:
-        _remember(execution._first_failure.error, error)
+        _remember(execution._first_failure[-1], error)
     target = step.on_failure
     if target is not None and not isinstance(target, str):
         target = step.after_failure(error)

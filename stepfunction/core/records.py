@@ -161,17 +161,9 @@ def as_visit(entry: Any, result: Any) -> Visit:
     return Visit(name, _SUCCEEDED, output=result, child=child)
 
 
-class Failed(NamedTuple):
-    """A step that failed, as the engine remembers it while the failure is handled."""
-
-    entry: Any
-    value: Any
-    began: float
-    ended: float
-    error: BaseException
-
-
-new_failed = cast(Callable[[tuple[Any, ...]], Failed], partial(tuple.__new__, Failed))
+# A step that failed, as the engine remembers it while that is handled: how it is noted,
+# its input, when it began and ended, its error.
+Failed: TypeAlias = "tuple[Any, Any, float, float, BaseException]"
 
 
 class Omitted(NamedTuple):
