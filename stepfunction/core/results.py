@@ -73,6 +73,13 @@ class MapResults(list[Any]):
         self.failed = {} if failure is None else failure.errors
         return self
 
+    @property
+    def outcomes(self) -> Mapping[int, Outcome]:
+        """Index to outcome, for every item."""
+        if self._failure is None:
+            return ItemOutcomes(len(self), {})
+        return self._failure.outcomes
+
     def raise_if_failed(self) -> MapResults:
         """Raise if any item failed.
 

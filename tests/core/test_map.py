@@ -635,6 +635,17 @@ def test_a_step_tolerates_so_many_failures(tolerated, is_tolerated, batch_size, 
         assert len(failure_of(workflow, items).errors) == 4
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("items, failed", [([1, 2, 3], []), ([1, 0, 3, 0], [1, 3])])
+def test_the_output_has_the_outcome_of_every_item(items, failed, batch_size):
+    workflow = mapped(lambda item: 6 / item, batch_size=batch_size)
+    outcomes = workflow.execute(items).output.outcomes
+    assert list(outcomes) == list(range(len(items)))
+    for index, outcome in outcomes.items():
+        has_failed = index in failed
+        assert outcome is (Outcome.FAILED if has_failed else Outcome.SUCCEEDED)
+
+
 def test_with_a_failure_step_of_its_own_a_step_tolerates_nothing():
     workflow = mapped(fail_at_threes, on_failure="After").add_step("After", str)
     assert "2 of 5 items" in workflow.execute(range(5)).output
