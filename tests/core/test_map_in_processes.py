@@ -376,6 +376,18 @@ def test_a_crash_among_short_items_blames_its_item(lanes, batch_size):
     assert others(output, 5) == others(range(20), 5)
 
 
+@pytest.mark.parametrize("place", [0, 2500])
+def test_what_a_crash_leaves_of_a_long_batch_has_its_results(lanes, place):
+    items = [*range(100, 3100)]
+    items[place] = 5
+    workflow = mapped(crash_at_five, lanes, batch_size=len(items))
+    output = workflow.execute(items).output
+    assert list(output.failed) == [place]
+    assert isinstance(output.failed[place], WorkerCrashedError)
+    others = [*output[:place], *output[place + 1 :]]
+    assert others == [*map(crash_at_five, [*items[:place], *items[place + 1 :]])]
+
+
 def test_with_a_timeout_the_culprit_of_a_crash_is_known_at_once(lanes, tmp_path):
     workflow = mapped(
         crash_slowly_at_five,
