@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
+    from stepfunction.core.definition.graph import Graph, Step
     from stepfunction.core.errors import (
         CompensationError,
         DefinitionError,
@@ -33,14 +34,13 @@ if TYPE_CHECKING:
         WorkerKilledError,
         WorkerStartError,
     )
-    from stepfunction.core.events import Event, Listener
-    from stepfunction.core.execution import Execution, Status
-    from stepfunction.core.graph import Graph, Step
-    from stepfunction.core.lanes import ProcessLanes
-    from stepfunction.core.records import Attempt, Omitted, Outcome, StepRecord
-    from stepfunction.core.results import MapResults, TaskResults
-    from stepfunction.core.retry import RetryPolicy
+    from stepfunction.core.history.execution import Execution, Status
+    from stepfunction.core.history.records import Attempt, Omitted, Outcome, StepRecord
+    from stepfunction.core.history.results import MapResults, TaskResults
+    from stepfunction.core.lanes.lanes import ProcessLanes
     from stepfunction.core.step_function import StepFunction
+    from stepfunction.core.watching.events import Event, Listener
+    from stepfunction.core.workers.retry import RetryPolicy
     from stepfunction.declarative.registry import FunctionRegistry
 
 __version__ = "0.1.0"
@@ -88,23 +88,23 @@ __all__ = [
 # Where a name that is not an error lives. A worker process needs few of them, and
 # process pools are dear to import, so each is loaded when somebody asks for it.
 _HOMES = {
-    "Attempt": "core.records",
+    "Attempt": "core.history.records",
     "Context": "core.context",
-    "Event": "core.events",
-    "Execution": "core.execution",
+    "Event": "core.watching.events",
+    "Execution": "core.history.execution",
     "FunctionRegistry": "declarative.registry",
-    "Graph": "core.graph",
-    "Listener": "core.events",
-    "MapResults": "core.results",
-    "Omitted": "core.records",
-    "Outcome": "core.records",
-    "ProcessLanes": "core.lanes",
-    "RetryPolicy": "core.retry",
-    "Status": "core.execution",
-    "Step": "core.graph",
+    "Graph": "core.definition.graph",
+    "Listener": "core.watching.events",
+    "MapResults": "core.history.results",
+    "Omitted": "core.history.records",
+    "Outcome": "core.history.records",
+    "ProcessLanes": "core.lanes.lanes",
+    "RetryPolicy": "core.workers.retry",
+    "Status": "core.history.execution",
+    "Step": "core.definition.graph",
     "StepFunction": "core.step_function",
-    "StepRecord": "core.records",
-    "TaskResults": "core.results",
+    "StepRecord": "core.history.records",
+    "TaskResults": "core.history.results",
 }
 
 

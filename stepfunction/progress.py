@@ -16,8 +16,8 @@ from typing import IO, TypeAlias, cast
 from weakref import finalize
 
 from stepfunction.core.errors import error_text
-from stepfunction.core.events import Event, key_text
-from stepfunction.core.records import Outcome, duration_text
+from stepfunction.core.history.records import Outcome, duration_text
+from stepfunction.core.watching.events import Event, key_text
 
 try:
     from rich.console import Console, RenderableType

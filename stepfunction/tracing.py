@@ -13,9 +13,9 @@ from weakref import finalize
 
 from stepfunction import __version__
 from stepfunction.core.errors import error_text
-from stepfunction.core.events import Event, key_text
-from stepfunction.core.execution import Status
-from stepfunction.core.records import Attempt, Outcome
+from stepfunction.core.history.execution import Status
+from stepfunction.core.history.records import Attempt, Outcome
+from stepfunction.core.watching.events import Event, key_text
 
 try:
     from opentelemetry import trace

@@ -19,12 +19,12 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 FILES = [
     "tests/test_concurrency.py",
-    "tests/core/test_start.py",
-    "tests/core/test_cooperation.py",
-    "tests/core/test_timeouts.py",
-    "tests/core/test_heartbeat.py",
-    "tests/core/test_parallel.py",
-    "tests/core/test_lanes.py",
+    "tests/core/engine/test_start.py",
+    "tests/core/workers/test_cooperation.py",
+    "tests/core/workers/test_timeouts.py",
+    "tests/core/workers/test_heartbeat.py",
+    "tests/core/engine/test_parallel.py",
+    "tests/core/lanes/test_lanes.py",
 ]
 # It burns until whoever began it is no more, however that ended.
 BURN = """\

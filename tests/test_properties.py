@@ -32,7 +32,7 @@ from stepfunction import (
     StepLimitError,
     StepRecord,
 )
-from stepfunction.core.envelope import pack, unpack
+from stepfunction.core.envelope.envelope import pack, unpack
 from stepfunction.core.errors import RemoteTraceback
 
 # Every run tries the same examples. Who looks for trouble gives a factor: then there

@@ -9,7 +9,7 @@ from typing import Any
 
 from stepfunction import __version__
 from stepfunction.core.errors import did_you_mean
-from stepfunction.core.executors import NAMES
+from stepfunction.core.workers.executors import NAMES
 
 FORMATS = ("text", "svg", "png", "pdf", "dot", "mermaid")
 

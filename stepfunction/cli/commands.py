@@ -48,12 +48,12 @@ from stepfunction.core.errors import (
     TranscriptError,
     error_text,
 )
-from stepfunction.core.execution import Execution, Status
-from stepfunction.core.records import Outcome, duration_text
+from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.records import Outcome, duration_text
 
 if TYPE_CHECKING:
-    from stepfunction.core.events import Event, Listener
     from stepfunction.core.step_function import StepFunction
+    from stepfunction.core.watching.events import Event, Listener
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _SUFFIXES = {"txt": "text", "gv": "dot", "mmd": "mermaid"}

@@ -18,7 +18,7 @@ from stepfunction.core.errors import (
     StepExecutionError,
     error_text,
 )
-from stepfunction.core.records import StepRecord
+from stepfunction.core.history.records import StepRecord
 
 GREEN, RED = "32", "31"
 _MOST_LISTED = 20

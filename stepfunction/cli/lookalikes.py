@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from os.path import commonprefix
 
-from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
-from stepfunction.core.calls import Call
-from stepfunction.core.graph import Graph, Step
+from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.graph import Graph, Step
 
 _SHORTEST_WORD = 5
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from stepfunction.core.calls import Call
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import WorkerStartError, error_text
-from stepfunction.core.executors import runs_in_processes
-from stepfunction.core.graph import Graph
+from stepfunction.core.workers.executors import runs_in_processes
 
 
 def rehearse(graph: Graph) -> Iterator[str]:
@@ -22,7 +22,7 @@ def rehearse(graph: Graph) -> Iterator[str]:
     """
     if not graph.uses_processes:
         return
-    from stepfunction.core.lanes import ProcessLanes
+    from stepfunction.core.lanes.lanes import ProcessLanes
 
     with ProcessLanes(max_workers=1) as lanes:
         for where, action in _sent(graph):

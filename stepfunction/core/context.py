@@ -12,10 +12,10 @@ from stepfunction.core.errors import (
     TransferError,
     did_you_mean,
 )
-from stepfunction.core.records import StepRecord, portable
+from stepfunction.core.history.records import StepRecord, portable
 
 if TYPE_CHECKING:
-    from stepfunction.core.events import Event
+    from stepfunction.core.watching.events import Event
 
 
 class Line(Protocol):

@@ -33,8 +33,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepfunction.core.execution import Execution
-    from stepfunction.core.records import Outcome
+    from stepfunction.core.history.execution import Execution
+    from stepfunction.core.history.records import Outcome
 
 
 class StepFunctionError(Exception):
@@ -311,12 +311,17 @@ def users_traceback(error: BaseException) -> TracebackType | None:
     What is raised by this library itself keeps the traceback that it has.
     """
     rest = error.__traceback__
-    while rest is not None and rest.tb_frame.f_globals.get("__package__") == _HERE:
+    while rest is not None and _is_ours(rest.tb_frame.f_globals):
         rest = rest.tb_next
     return rest or error.__traceback__
 
 
-_HERE = __package__
+def _is_ours(variables: Mapping[str, Any]) -> bool:
+    package = variables.get("__package__")
+    return isinstance(package, str) and package.startswith(_HERE)
+
+
+_HERE = __package__  # and the rooms below it
 
 
 def closest(name: object, known: Iterable[str]) -> str | None:

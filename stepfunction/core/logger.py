@@ -9,12 +9,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from stepfunction.core.errors import StepExecutionError, error_text
-from stepfunction.core.records import duration_text
+from stepfunction.core.history.records import duration_text
 
 if TYPE_CHECKING:
     import logging
 
-    from stepfunction.core.events import Event
+    from stepfunction.core.watching.events import Event
 
 _ENDINGS = {
     "started": "INFO",

@@ -7,10 +7,8 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
-from stepfunction.core.actions import Fail, FanOut, MapItems, Pass, Wait
-from stepfunction.core.branch import plain_text
-from stepfunction.core.calls import Call
-from stepfunction.core.definition import (
+from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
+from stepfunction.core.definition.arguments import (
     StepArguments,
     check_arguments,
     fail_action,
@@ -20,13 +18,15 @@ from stepfunction.core.definition import (
     pass_action,
     wait_action,
 )
+from stepfunction.core.definition.branch import plain_text
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.graph import Graph, Step, freeze
+from stepfunction.core.engine.start import begin, finish, finish_apart, finish_beside
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.events import Listener, checked_listeners
-from stepfunction.core.execution import Execution, Status
-from stepfunction.core.executors import ExecutorChoice
-from stepfunction.core.graph import Graph, Step, freeze
-from stepfunction.core.retry import RetryPolicy
-from stepfunction.core.running import begin, finish, finish_apart, finish_beside
+from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.watching.events import Listener, checked_listeners
+from stepfunction.core.workers.executors import ExecutorChoice
+from stepfunction.core.workers.retry import RetryPolicy
 
 if TYPE_CHECKING:
     import os

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from stepfunction.core.errors import DefinitionError, did_you_mean
-from stepfunction.core.retry import RetryPolicy
+from stepfunction.core.workers.retry import RetryPolicy
 from stepfunction.declarative.importing import NoSuchName
 from stepfunction.declarative.json_data import Path, place, shown
 from stepfunction.declarative.kinds import KINDS

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from stepfunction.core.actions import Fail, MapItems, Pass, Wait
-from stepfunction.core.calls import Call, name_of
-from stepfunction.core.graph import Step
-from stepfunction.core.records import duration_text
+from stepfunction.core.definition.actions import Fail, MapItems, Pass, Wait
+from stepfunction.core.definition.calls import Call, name_of
+from stepfunction.core.definition.graph import Step
+from stepfunction.core.history.records import duration_text
 from stepfunction.drawing.signs import shortened
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from stepfunction.core.actions import Fail
-from stepfunction.core.branch import Arrow
-from stepfunction.core.graph import Graph, reachable
+from stepfunction.core.definition.actions import Fail
+from stepfunction.core.definition.branch import Arrow
+from stepfunction.core.definition.graph import Graph, reachable
 
 _MOST_FAILURES_DRAWN = 6
 

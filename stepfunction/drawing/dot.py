@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
-from stepfunction.core.actions import Fail, FanOut, MapItems
-from stepfunction.core.branch import Arrow
+from stepfunction.core.definition.actions import Fail, FanOut, MapItems
+from stepfunction.core.definition.branch import Arrow
+from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError
-from stepfunction.core.graph import Graph, Step
 from stepfunction.drawing.captions import (
     captions,
     inputs_of,

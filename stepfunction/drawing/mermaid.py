@@ -11,9 +11,9 @@ import re
 from collections.abc import Sequence
 from itertools import count
 
-from stepfunction.core.actions import Fail, FanOut, MapItems, callee
-from stepfunction.core.branch import Arrow
-from stepfunction.core.graph import Graph, Step
+from stepfunction.core.definition.actions import Fail, FanOut, MapItems, callee
+from stepfunction.core.definition.branch import Arrow
+from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.drawing.captions import (
     captions,
     inputs_of,

@@ -19,15 +19,20 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any, NamedTuple
 
-from stepfunction.core.actions import FanOut, MapItems, callee
-from stepfunction.core.branch import Arrow
-from stepfunction.core.calls import Call
+from stepfunction.core.definition.actions import FanOut, MapItems, callee
+from stepfunction.core.definition.branch import Arrow
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError
-from stepfunction.core.execution import Execution
-from stepfunction.core.graph import Graph, Step
-from stepfunction.core.reading import from_document
-from stepfunction.core.records import Omitted, Outcome, StepRecord, duration_text
-from stepfunction.core.transcript import (
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.records import (
+    Omitted,
+    Outcome,
+    StepRecord,
+    duration_text,
+)
+from stepfunction.core.transcript.reading import from_document
+from stepfunction.core.transcript.writing import (
     Redact,
     cause_of,
     text_of,
@@ -36,8 +41,8 @@ from stepfunction.core.transcript import (
     type_name,
 )
 from stepfunction.drawing.captions import captions, inputs_of
+from stepfunction.drawing.counts import ItemCounts, item_counts
 from stepfunction.drawing.dot import svg_for_notebook
-from stepfunction.drawing.items import ItemCounts, item_counts
 from stepfunction.drawing.layout import safe_file_name
 from stepfunction.drawing.signs import SIGNS, STATUS_MARKS, word
 from stepfunction.drawing.trail import trail_of

@@ -6,14 +6,14 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from stepfunction.core.actions import Fail, FanOut
-from stepfunction.core.branch import Arrow, label_of
+from stepfunction.core.definition.actions import Fail, FanOut
+from stepfunction.core.definition.branch import Arrow, label_of
+from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError, FailStepError, causes
-from stepfunction.core.execution import Execution, Status
-from stepfunction.core.graph import Graph, Step
-from stepfunction.core.records import Outcome, StepRecord, duration_text
-from stepfunction.core.transcript import type_name
-from stepfunction.drawing.items import ItemCounts, item_counts
+from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.records import Outcome, StepRecord, duration_text
+from stepfunction.core.transcript.writing import type_name
+from stepfunction.drawing.counts import ItemCounts, item_counts
 from stepfunction.drawing.signs import (
     SIGNS,
     STATUS_MARKS,

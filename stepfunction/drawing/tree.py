@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from stepfunction.core.actions import FanOut, MapItems, callee
-from stepfunction.core.branch import Arrow
-from stepfunction.core.executors import is_object
-from stepfunction.core.graph import Graph, Step
+from stepfunction.core.definition.actions import FanOut, MapItems, callee
+from stepfunction.core.definition.branch import Arrow
+from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.workers.executors import is_object
 from stepfunction.drawing.captions import captions, inputs_of, task_captions
 from stepfunction.drawing.crowds import crowded_targets, general_arrows
 

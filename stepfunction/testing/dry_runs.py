@@ -9,16 +9,16 @@ from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any
 
-from stepfunction.core.actions import Fail, FanOut, MapItems, Pass
-from stepfunction.core.branch import Branch
-from stepfunction.core.calls import Call
 from stepfunction.core.context import Context
-from stepfunction.core.engine import run
+from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass
+from stepfunction.core.definition.branch import Branch
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.graph import Step
+from stepfunction.core.engine.walk import run
 from stepfunction.core.errors import DefinitionError, StepFunctionError
-from stepfunction.core.execution import Execution
-from stepfunction.core.graph import Step
-from stepfunction.core.places import Places
+from stepfunction.core.history.execution import Execution
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.workers.places import Places
 from stepfunction.testing.mocks import argument_problems, by_first
 from stepfunction.testing.stand_ins import StandIn, UsedUpError
 from stepfunction.testing.ways import Way, calls_nothing, find_spots, spots

@@ -8,10 +8,10 @@ from reprlib import repr as short_repr
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from stepfunction.core.actions import FanOut, MapItems
-from stepfunction.core.calls import Call
+from stepfunction.core.definition.actions import FanOut, MapItems
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DefinitionError, did_you_mean
-from stepfunction.core.graph import Graph, Step
 from stepfunction.core.step_function import StepFunction
 from stepfunction.testing.stand_ins import StandIn
 from stepfunction.testing.ways import COMPENSATE, Key, Way, calls_nothing, find_spots

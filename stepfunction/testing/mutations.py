@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from stepfunction.core.context import Context
+from stepfunction.core.engine.watching import watching
 from stepfunction.core.errors import StepFunctionError, add_note
 from stepfunction.core.logger import logger
-from stepfunction.core.watching import watching
 from stepfunction.testing.snapshots import Change, changes, dark_parts, take
 
 _MOST_NAMED = 5

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from difflib import SequenceMatcher
 from textwrap import shorten
 
+from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import did_you_mean, error_text
-from stepfunction.core.execution import Execution
-from stepfunction.core.graph import Graph
-from stepfunction.core.records import StepRecord
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.records import StepRecord
 
 _WIDEST, _LONGEST = 48, 160
 _AROUND = 3  # steps shown before and after what differs

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from inspect import Parameter
 from typing import Any, NamedTuple
 
-from stepfunction.core.actions import FanOut, MapItems, callee
-from stepfunction.core.calls import Call
 from stepfunction.core.context import Context
+from stepfunction.core.definition.actions import FanOut, MapItems, callee
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.signatures import bind
 from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionError
-from stepfunction.core.records import Outcome
-from stepfunction.core.results import MapResults, TaskResults, parallel_failure
-from stepfunction.core.signatures import bind
+from stepfunction.core.history.records import Outcome
+from stepfunction.core.history.results import MapResults, TaskResults, parallel_failure
 from stepfunction.core.step_function import StepFunction
 from stepfunction.testing.tallies import Tally
 from stepfunction.testing.ways import Spot

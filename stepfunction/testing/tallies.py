@@ -8,8 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stepfunction.core.envelope import pack, unpack
-from stepfunction.core.records import Omitted
+from stepfunction.core.envelope.envelope import pack, unpack
+from stepfunction.core.history.records import Omitted
 
 _latest: dict[str, int] = {}  # folder to the latest number claimed by this process
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from stepfunction.core.pauses import skipping
+from stepfunction.core.workers.pauses import skipping
 
 
 class SkippedWait(NamedTuple):

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.actions import Fail, FanOut, callee
-from stepfunction.core.calls import Call
+from stepfunction.core.definition.actions import Fail, FanOut, callee
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import did_you_mean
-from stepfunction.core.graph import Step
 from stepfunction.core.step_function import StepFunction
 
 Key: TypeAlias = str | tuple[str, ...]

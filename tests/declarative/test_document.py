@@ -23,7 +23,7 @@ from stepfunction import (
     StepFunction,
     StepTimeoutError,
 )
-from stepfunction.core.graph import Step
+from stepfunction.core.definition.graph import Step
 from stepfunction.declarative.document import _FIELDS
 from stepfunction.declarative.kinds import KINDS
 

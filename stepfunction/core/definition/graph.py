@@ -1,0 +1,528 @@
+"""Graph: what a workflow is, whether it is sound, and which step is next.
+
+Nothing here runs anything. A ``Step`` says what it does (its action) and where its
+arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
+from stepfunction.core.definition.branch import Arrow, Branch
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.errors import DefinitionError, causes, closest, did_you_mean
+from stepfunction.core.workers.executors import (
+    ExecutorChoice,
+    is_object,
+    runs_in_processes,
+)
+from stepfunction.core.workers.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    import tenacity
+
+    from stepfunction.core.step_function import StepFunction
+
+
+Action: TypeAlias = """(
+    Call | FanOut | MapItems | Wait | Pass | Fail | StepFunction | Graph
+)"""
+OnFailure: TypeAlias = str | tuple[tuple[type[BaseException], str], ...]
+
+_CALLED_HERE = (Call, Wait, Pass, Fail)
+
+
+class Step(NamedTuple):
+    """A named step: what it does and where it leads.
+
+    Attributes:
+        name: Its name, unique in its workflow.
+        action: What it does. In a frozen graph a nested workflow is a ``Graph``.
+        plain: What to call with the input, where that is all there is to performing
+            the step until the call fails; else None.
+        next_step: The step that follows; None ends the workflow.
+        on_failure: The step that follows a failure: a name, or pairs of exception
+            class and name, of which the first match counts; None for none.
+        branch: Where results lead; None for a step that always goes on.
+        retry: How failed calls are tried again; None for not at all.
+        executor: Where it runs; None for the caller's thread.
+        timeout: How many seconds an attempt may take; None for no limit.
+        heartbeat: How many seconds an attempt may pass without a sign of life.
+        ends: What an execution that ends here is; None to go by the arrows.
+        inputs: Parameter to the earlier step whose output it takes, in the place of
+            the output of the step before; None for that.
+        compensate: What undoes it, given its output; of a parallel step also pairs of
+            task and what undoes that. None for nothing.
+    """
+
+    name: str
+    action: Action
+    plain: Callable[[Any], Any] | None = None
+    next_step: str | None = None
+    on_failure: OnFailure | None = None
+    branch: Branch | None = None
+    retry: RetryPolicy | tenacity.Retrying | None = None
+    executor: ExecutorChoice | None = None
+    timeout: float | None = None
+    heartbeat: float | None = None
+    ends: Literal["completed", "failed"] | None = None
+    inputs: tuple[tuple[str, str], ...] | None = None
+    compensate: Call | tuple[tuple[str, Call], ...] | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two steps are defined alike."""
+        from stepfunction.core.definition.likeness import alike
+
+        return isinstance(other, Step) and alike(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        raise TypeError("a step cannot be hashed; its name can")
+
+    @property
+    def is_call_here(self) -> bool:
+        """Whether it is no more than a call of a function in the caller's thread."""
+        return self.executor is None and isinstance(self.action, _CALLED_HERE)
+
+    @property
+    def may_end(self) -> bool:
+        """Whether an execution that succeeds here has come to its end."""
+        return self.next_step is None and self.branch is None
+
+    @property
+    def may_be_undone(self) -> bool:
+        """Whether it, or something in it, has a compensation."""
+        if self.compensate is not None or self.is_call_here:
+            return self.compensate is not None
+        return any(
+            isinstance(action, Graph) and action.has_compensations
+            for _, action in self.tasks()
+        )
+
+    @property
+    def simply_nested(self) -> Graph | None:
+        """The nested workflow, where the step runs it in this thread and no more."""
+        is_simple = self.executor is None and self.retry is None
+        is_simple = is_simple and self.timeout is None and self.inputs is None
+        if is_simple and isinstance(self.action, Graph):
+            return self.action
+        return None
+
+    def after(self, output: Any) -> str | None:
+        """Give the name of the step that follows an output; None at the end.
+
+        Args:
+            output: What the step returned.
+
+        Raises:
+            NoBranchMatchedError: If the output leads to no step.
+        """
+        if self.branch is None:
+            return self.next_step
+        target = self.branch.choose(output)
+        if target is None:
+            target = self.next_step
+        if target is None or (
+            self.branch.chooser is not None
+            and target != self.next_step
+            and target not in self.branch.targets
+        ):
+            raise self.branch.unmatched(self.name, output, target)
+        return target
+
+    def after_failure(self, error: BaseException) -> str | None:
+        """Give the name of the step that takes a failure; None if none does.
+
+        Args:
+            error: What the step failed with. Where that is an error of ours, what it
+                hides counts too.
+        """
+        if self.on_failure is None or isinstance(self.on_failure, str):
+            return self.on_failure
+        chain = tuple(causes(error))
+        for error_class, target in self.on_failure:
+            if any(isinstance(cause, error_class) for cause in chain):
+                return target
+        return None
+
+    def arrows(self) -> list[Arrow]:
+        """Give every arrow that leaves the step, in the order of the definition."""
+        found = [] if self.branch is None else list(self.branch.arrows())
+        if self.next_step is not None:
+            label = "" if self.branch is None else "otherwise"
+            found.append(Arrow("next", label, self.next_step))
+        if isinstance(self.on_failure, str):
+            found.append(Arrow("failure", "", self.on_failure))
+        elif self.on_failure is not None:
+            found += (
+                Arrow("failure", error_class.__name__, target)
+                for error_class, target in self.on_failure
+            )
+        return found
+
+    def tasks(self) -> Iterator[tuple[str | None, Call | StepFunction | Graph]]:
+        """Give what the step calls, by task name; None where it is the step itself."""
+        if isinstance(self.action, FanOut):
+            yield from self.action.tasks.items()
+        elif isinstance(self.action, MapItems):
+            yield None, self.action.call
+        elif not isinstance(self.action, Wait | Pass | Fail):
+            yield None, self.action
+
+
+def plain_call(action: Action) -> Callable[[Any], Any] | None:
+    """Give what is called with a step's input alone, if that is all there is to it."""
+    if not isinstance(action, Call):
+        return action.__call__ if isinstance(action, Pass | Fail) else None
+    if action.wants_context:
+        return None
+    return action.function if action.is_plain else action.__call__
+
+
+# What the engine's loop needs of a step, in the order in which it needs it: the step's
+# ``plain`` and ``simply_nested``, its ``next_step``, where results lead that are text
+# (None without a branch), and the step itself for all that is less common. A tuple, for
+# to unpack a named one takes three times as long.
+Move: TypeAlias = """tuple[
+    Callable[[Any], Any] | None, Graph | None, str | None, dict[str, str] | None, Step
+]"""
+
+
+def _move(step: Step) -> Move:
+    choices = None
+    if step.branch is not None:
+        results = step.branch.table.items()
+        choices = {key: to for key, (_, to) in results if isinstance(key, str)}
+    return step.plain, step.simply_nested, step.next_step, choices, step
+
+
+class Graph(NamedTuple):
+    """A workflow, checked and frozen.
+
+    Attributes:
+        name: The workflow's name.
+        start: The name of its first step.
+        table: Step name to step; ``steps`` is the read-only view.
+        course: Where the engine starts, its moves by the names of their steps, and how
+            long its journal may become before it has to stop or to forget steps; a
+            step takes three items.
+        failure_steps: The steps that only an ``on_failure`` arrow leads to.
+        max_steps: How many steps one run may take; None where there are no loops.
+        uses_processes: Whether any step, here or nested, runs in processes.
+        keep_history: How many of its latest steps an execution remembers; None for
+            all.
+        has_compensations: Whether any step, here or nested, has a compensation.
+    """
+
+    name: str
+    start: str
+    table: dict[str, Step]
+    course: tuple[str, dict[str, Move], int]
+    failure_steps: frozenset[str]
+    max_steps: int | None = None
+    uses_processes: bool = False
+    keep_history: int | None = None
+    has_compensations: bool = False
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether two workflows are defined alike, and what they nest too."""
+        from stepfunction.core.definition.likeness import alike
+
+        return isinstance(other, Graph) and alike(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        raise TypeError("a graph cannot be hashed; its name can")
+
+    @property
+    def steps(self) -> Mapping[str, Step]:
+        """Step name to step, in the order of the definition."""
+        return MappingProxyType(self.table)
+
+    def longest_journal(self, forgotten: int) -> int:
+        """Give how long a journal may become.
+
+        Args:
+            forgotten: How many steps it has forgotten.
+        """
+        most = (self.max_steps or len(self.table)) - forgotten
+        return _longest_journal(most, self.keep_history)
+
+
+def _longest_journal(most: int, keep_history: int | None) -> int:
+    # With as many again as are to be kept, each step has to be moved but once.
+    return 3 * (most if keep_history is None else min(most, 2 * keep_history))
+
+
+def freeze(
+    name: str,
+    start: str | None,
+    steps: Mapping[str, Step],
+    max_steps: int | None,
+    problems: list[str],
+    on_failure: OnFailure | None = None,
+    keep_history: int | None = None,
+) -> Graph:
+    """Check a workflow and freeze it.
+
+    Args:
+        name: The workflow's name.
+        start: The name of its first step; None if it has not been named.
+        steps: Step name to step, with graphs for nested workflows.
+        max_steps: How many steps one run may take; None where there are no loops.
+        problems: What has been found already.
+        on_failure: The failure arrows of steps that have none of their own.
+        keep_history: How many of its latest steps an execution remembers; None for
+            all.
+
+    Raises:
+        DefinitionError: If it is not sound, with every problem there is.
+    """
+    problems = list(problems)
+    if start is None:
+        problems.append("no start step; name the first step with set_start_step()")
+    elif start not in steps:
+        problems.append(f"start step {start!r} is no step{did_you_mean(start, steps)}")
+    if on_failure is not None:
+        has_loops = max_steps is not None
+        problems += _failure_step_problems(on_failure, steps, start, has_loops)
+        steps = _with_failure_step(steps, start, on_failure, has_loops)
+    arrows = {origin: step.arrows() for origin, step in steps.items()}
+    for origin, leaving in arrows.items():
+        for arrow in leaving:
+            if arrow.target not in steps:
+                problems.append(
+                    f"step {origin!r}: {_role(arrow)} leads to {arrow.target!r}, "
+                    f"which is no step{did_you_mean(arrow.target, steps)}"
+                )
+    if start is not None and start in steps:
+        reached = reachable(start, arrows, ("next", "branch", "failure"))
+        problems += (
+            f"step {other!r} cannot be reached from {start!r}; lead to it with "
+            "next_step, branch or on_failure, or leave it out"
+            for other in steps
+            if other not in reached
+        )
+    if max_steps is None:
+        problems += (
+            f"steps run in a circle: {' → '.join(map(repr, cycle))}; "
+            "lead out of it, or allow loops with StepFunction(max_steps=…)"
+            for cycle in cycles(arrows)
+        )
+    # What most steps are need not be looked at more than once.
+    apart = {name: step for name, step in steps.items() if not step.is_call_here}
+    problems += sending_problems(apart)
+    inputs = {origin: step.inputs for origin, step in steps.items() if step.inputs}
+    if inputs:
+        from stepfunction.core.definition.named_inputs import (
+            input_problems,  # which few need
+        )
+
+        problems += input_problems(inputs, start, arrows)
+    if keep_history is not None:
+        problems += (
+            f"step {step.name!r} can be undone only with its output, which "
+            "keep_history forgets; leave out compensate or keep_history"
+            for step in steps.values()
+            if step.may_be_undone
+        )
+    if problems:
+        raise DefinitionError(f"workflow {name!r}", problems)
+    assert start is not None
+    main_path = reachable(start, arrows, ("next", "branch"))
+    moves = {step_name: _move(step) for step_name, step in steps.items()}
+    return Graph(
+        name,
+        start,
+        dict(steps),
+        (start, moves, _longest_journal(max_steps or len(moves), keep_history)),
+        failure_steps=frozenset(steps.keys() - main_path),
+        max_steps=max_steps,
+        uses_processes=any(map(_uses_processes, apart.values())),
+        keep_history=keep_history,
+        has_compensations=any(step.compensate is not None for step in steps.values())
+        or any(step.may_be_undone for step in apart.values()),
+    )
+
+
+def _failure_step_problems(
+    on_failure: OnFailure,
+    steps: Mapping[str, Step],
+    start: str | None,
+    has_loops: bool,
+) -> Iterator[str]:
+    for target in dict.fromkeys(_targets(on_failure)):
+        if target == start and not has_loops:
+            yield (
+                f"the workflow's on_failure leads to {target!r}, its start step, so no "
+                "failure could go there but in a circle; lead to a later step, or "
+                "allow loops with StepFunction(max_steps=…)"
+            )
+        if target not in steps:
+            yield (
+                f"the workflow's on_failure leads to {target!r}, which is no step"
+                f"{did_you_mean(target, steps)}"
+            )
+
+
+def _targets(on_failure: OnFailure) -> list[str]:
+    if isinstance(on_failure, str):
+        return [on_failure]
+    return [target for _, target in on_failure]
+
+
+def _with_failure_step(
+    steps: Mapping[str, Step],
+    start: str | None,
+    on_failure: OnFailure,
+    has_loops: bool,
+) -> Mapping[str, Step]:
+    """Lead the failures of steps without a failure step of their own to one.
+
+    It takes none of its own failures, nor of what follows it, which would be a
+    circle; where loops are allowed, it does take those of what is on the main path.
+    """
+    known = _with_known_targets(on_failure, steps)
+    if not known:
+        return steps
+    arrows = {origin: step.arrows() for origin, step in steps.items()}
+    targets = set(_targets(known))
+    after = set(targets)
+    for target in targets:
+        after |= reachable(target, arrows, ("next", "branch", "failure"))
+    if has_loops and start is not None and start in steps:
+        after -= reachable(start, arrows, ("next", "branch")) - targets
+    return {
+        name: (
+            step
+            if name in after
+            or step.on_failure is not None
+            or isinstance(step.action, Fail)
+            else step._replace(on_failure=known)
+        )
+        for name, step in steps.items()
+    }
+
+
+def _with_known_targets(
+    on_failure: OnFailure, steps: Mapping[str, Step]
+) -> OnFailure | None:
+    """Give the steps that are meant, so that a mistyped one is reported once."""
+    meant = {
+        target: target if target in steps else closest(target, steps)
+        for target in _targets(on_failure)
+    }
+    if isinstance(on_failure, str):
+        return meant[on_failure]
+    pairs = ((cause, meant[target]) for cause, target in on_failure)
+    return tuple((cause, target) for cause, target in pairs if target is not None)
+
+
+def _uses_processes(step: Step) -> bool:
+    return runs_in_processes(step.executor) or any(
+        isinstance(action, Graph) and action.uses_processes
+        for _, action in step.tasks()
+    )
+
+
+def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterator[str]:
+    """Say what keeps steps that run in processes from being sent there.
+
+    Args:
+        steps: Step name to step.
+        override: The executor of every step that has one; None to leave it to them.
+    """
+    for step in steps.values():
+        if step.is_call_here:
+            continue
+        executor = override if override and step.executor else step.executor
+        for task, action in step.tasks():
+            where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
+            found: Iterable[str] = ()
+            if runs_in_processes(executor) and isinstance(action, Call | Graph):
+                found = _obstacles(action)
+            elif override is not None and isinstance(action, Graph):
+                found = sending_problems(action.table, override)
+            yield from (f"{where}: {problem}" for problem in found)
+
+
+def _obstacles(action: Call | Graph) -> Iterator[str]:
+    """Say what keeps a function, or a part of a nested workflow, in this process."""
+    from stepfunction.core.envelope.envelope import obstacle
+
+    inside: list[str] = []
+    if isinstance(action, Graph):
+        for step in action.table.values():
+            if is_object(step.executor):
+                inside.append(
+                    f"workflow {action.name!r} cannot be sent to a process: its step "
+                    f"{step.name!r} runs on an executor of this one; give it "
+                    "executor='process' or 'thread'"
+                )
+            for _, part in step.tasks():
+                if isinstance(part, Call | Graph):
+                    inside += _obstacles(part)
+    if inside:
+        yield from inside
+        return
+    # With its functions a workflow sends its branches and retries.
+    reason = obstacle(action)
+    if reason is not None:
+        what = action.name if isinstance(action, Call) else f"workflow {action.name!r}"
+        yield f"{what} {reason}"
+
+
+def _role(arrow: Arrow) -> str:
+    role = {"next": "next_step", "branch": "branch", "failure": "on_failure"}
+    label = f" {arrow.label!r}" if arrow.label and arrow.kind == "branch" else ""
+    return role[arrow.kind] + label
+
+
+def reachable(
+    start: str, arrows: Mapping[str, Iterable[Arrow]], kinds: Iterable[str]
+) -> set[str]:
+    """Give the names of the steps that arrows of some kinds lead to from a step.
+
+    A mistyped target counts as the step that it resembles, so that one typing
+    mistake is reported once.
+    """
+    found = {start}
+    waiting = [start]
+    while waiting:
+        for kind, _, target in arrows[waiting.pop()]:
+            if kind not in kinds or target in found:
+                continue
+            if target not in arrows:
+                target = closest(target, arrows) or start
+            if target not in found:
+                found.add(target)
+                waiting.append(target)
+    return found
+
+
+def cycles(arrows: Mapping[str, Iterable[Arrow]]) -> Iterator[list[str]]:
+    """Give the circles that a walk along all arrows closes, each as its steps."""
+    finished: set[str] = set()
+    for root in arrows:
+        path: dict[str, Iterator[Arrow]] = {}
+        if root not in finished:
+            path[root] = iter(arrows[root])
+        while path:
+            name = next(reversed(path))
+            for arrow in path[name]:
+                if arrow.target in path:
+                    names = list(path)
+                    yield [*names[names.index(arrow.target) :], arrow.target]
+                elif arrow.target in arrows and arrow.target not in finished:
+                    path[arrow.target] = iter(arrows[arrow.target])
+                    break
+            else:
+                finished.add(name)
+                path.popitem()  # to delete it would leave a gap to walk over

@@ -1,0 +1,220 @@
+"""Compensation: how what had succeeded is undone when an execution has failed.
+
+The journal is read backwards: what ended last is undone first. A nested workflow that
+failed has undone its own steps already; any other is undone with what it is nested in.
+Each compensation is called once, in the thread that runs the workflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from time import perf_counter
+from typing import Any, TypeAlias
+
+from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.context import Context
+from stepfunction.core.definition.actions import FanOut, MapItems
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.errors import (
+    NoBranchMatchedError,
+    ParallelStepExecutionError,
+    TransferError,
+    add_note,
+    users_traceback,
+)
+from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.records import (
+    Omitted,
+    Outcome,
+    StepRecord,
+    Visit,
+    as_visit,
+    subject,
+)
+from stepfunction.core.history.results import ItemResults, MapResults
+from stepfunction.core.watching.events import Audience, tell_compensation, tell_news
+
+_UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
+
+# What undoes a step or task: the call, the output, the step, the task.
+_Duty: TypeAlias = "tuple[Call, Any, str, str | None]"
+
+
+def undo(execution: Execution, failure: StepRecord) -> None:
+    """Undo the steps and tasks of a failed execution that had succeeded.
+
+    Args:
+        execution: What has failed.
+        failure: What it failed with, for those who undo.
+
+    Raises:
+        BaseException: What interrupts this thread. What a compensation fails with is
+            in the record instead.
+    """
+    if execution._audience is not None:
+        tell_news(execution)
+    # By a list and not by recursion: this may be as deep as the engine could go.
+    ways = [_WayBack(execution, execution._graph, failure, execution._epoch)]
+    while ways:
+        duty = next(ways[-1].duties, None)
+        if isinstance(duty, _WayBack):
+            ways.append(duty)
+        elif duty is not None:
+            ways[-1].call(*duty)
+        else:
+            ways.pop()
+
+
+class _WayBack:
+    """The way back of one execution.
+
+    Args:
+        execution: What is undone.
+        graph: What it ran; an execution that came from a process has none.
+        failure: What the execution failed with, or the one that it is nested in.
+        epoch: What to add to readings of this process's ``perf_counter``.
+    """
+
+    def __init__(
+        self, execution: Execution, graph: Graph, failure: StepRecord, epoch: float
+    ) -> None:
+        self.execution = execution
+        self.duties = self._duties(graph)
+        self._failure = failure
+        self._epoch = epoch
+        self._undone: list[Visit] = []
+        execution._undone = self._undone
+
+    def _duties(self, graph: Graph) -> Iterator[_Duty | _WayBack]:
+        journal = self.execution._journal
+        for at in range(len(journal) - 3, -1, -3):
+            entry, _, result = journal[at : at + 3]
+            step = graph.table[entry if type(entry) is str else entry[0]]
+            if step.may_be_undone:
+                yield from self._duties_of(step, as_visit(entry, result))
+
+    def _duties_of(self, step: Step, visit: Visit) -> Iterator[_Duty | _WayBack]:
+        action, given = step.action, _output_of(visit)
+        if isinstance(action, MapItems):
+            yield from self._item_duties(step, action, visit)
+        elif isinstance(step.compensate, Call) and given is not None:
+            yield step.compensate, given[0], step.name, None
+        elif isinstance(action, FanOut):
+            yield from self._task_duties(step, action, visit.tasks)
+        else:
+            yield from self._nested(action, visit.child, step.name)
+
+    def _task_duties(
+        self, step: Step, action: FanOut, tasks: tuple[Visit, ...]
+    ) -> Iterator[_Duty | _WayBack]:
+        calls: dict[str, Call] = {}
+        if step.compensate is not None and not isinstance(step.compensate, Call):
+            calls.update(step.compensate)
+        for task in sorted(tasks, key=_ended, reverse=True):
+            if task.name in calls and task.outcome is Outcome.SUCCEEDED:
+                yield calls[task.name], task.output, step.name, task.name
+            else:
+                nested = action.tasks[task.name]
+                yield from self._nested(nested, task.child, step.name, task.name)
+
+    def _item_duties(
+        self, step: Step, action: MapItems, visit: Visit
+    ) -> Iterator[_Duty | _WayBack]:
+        results = _results_of(visit)
+        children = {int(it.name): it.child for it in visit.tasks}
+        for index in sorted({*results, *children}, reverse=True):
+            item = str(index)
+            if isinstance(step.compensate, Call) and index in results:
+                yield step.compensate, results[index], step.name, item
+            else:
+                child = children.get(index)
+                yield from self._nested(action.call, child, step.name, item)
+
+    def _nested(
+        self, graph: Any, child: Execution | None, step: str, task: str | None = None
+    ) -> Iterator[_WayBack]:
+        """Give the way back of a nested execution that has not taken it, and may."""
+        if child is None or child._undone is not Execution._undone:
+            return
+        if child.status in _UNDER_WAY or not graph.has_compensations:
+            return
+        outer = self.execution
+        audience = outer._audience
+        if audience is not None:  # its own has gone with its end
+            child._path = (*outer._path, step if task is None else (step, task))
+            facts = (audience.tell, audience.root_id, audience.hears_all)
+            child._audience = Audience(*facts)
+        try:
+            yield _WayBack(child, graph, self._failure, self._epoch)
+        finally:
+            child._audience = None
+
+    def call(
+        self, call: Call, output: Any, step: str, task: str | None = None
+    ) -> None:
+        """Call what undoes a step or task, and note what came of it."""
+        execution = self.execution
+        context = Context(
+            execution.id,
+            step,
+            task,
+            failure=self._failure,
+            cancellation=Cancellation(),  # what is half undone serves nobody
+            results=execution._results_so_far(),
+        )
+        error: BaseException | None = None
+        outcome, returned = Outcome.SUCCEEDED, None
+        shift = self._epoch - execution._epoch  # which may be of another process
+        began = perf_counter() + shift
+        try:
+            if isinstance(output, Omitted) and call.takes_input:
+                raise TransferError(
+                    f"{subject(step, task)} cannot be undone, for its output, "
+                    f"{output.text}, could not be sent back from its process; "
+                    "let it return what can be pickled"
+                )
+            returned = call(output, context)
+        except BaseException as raised:
+            is_failure = isinstance(raised, Exception)
+            outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
+            error = raised.with_traceback(users_traceback(raised))
+            add_note(error, f"raised while {subject(step, task)} was undone")
+        attempts = ((outcome, began, perf_counter() + shift, error),)
+        visit = Visit(step, outcome, attempts, returned, error, given=(output,))
+        if task is not None:
+            visit = Visit(step, outcome, tasks=(visit._replace(name=task),))
+        self._undone.append(visit)
+        if outcome is Outcome.CANCELLED:  # it interrupts this very thread
+            assert error is not None
+            raise error
+        if execution._audience is not None:
+            tell_compensation(execution, execution._compensation_record(visit))
+
+
+def _output_of(visit: Visit) -> tuple[Any] | None:
+    """Give what a step gave, also if that led nowhere; None if it gave nothing."""
+    if visit.outcome is Outcome.SUCCEEDED:
+        return (visit.output,)
+    error = visit.error
+    if isinstance(error, NoBranchMatchedError) and error.step == visit.name:
+        return (error.result,)
+    return None
+
+
+def _results_of(visit: Visit) -> Mapping[int, Any]:
+    """Give the results of a map step's items that succeeded, by their index."""
+    if isinstance(visit.error, ParallelStepExecutionError):
+        return {int(index): it for index, it in visit.error.results.items()}
+    (found,) = _output_of(visit) or (visit.output,)
+    if isinstance(found, MapResults):
+        return {at: it for at, it in enumerate(found) if at not in found.failed}
+    if isinstance(found, ItemResults):  # the step did not succeed
+        return dict(found)
+    # Nor did it here, in a process that not all of them could be sent back from.
+    succeeded = (it for it in visit.tasks if it.outcome is Outcome.SUCCEEDED)
+    return {int(it.name): it.output for it in succeeded}
+
+
+def _ended(task: Visit) -> float:
+    return task.attempts[-1][2] if task.attempts else 0.0

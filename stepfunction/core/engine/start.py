@@ -1,0 +1,165 @@
+"""Running: how an execution is begun, and brought to its end.
+
+That is in the thread that calls, in one of its own, or in one beside an event loop.
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from contextvars import copy_context
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from stepfunction.core.definition.graph import Graph, sending_problems
+from stepfunction.core.engine.walk import run
+from stepfunction.core.errors import DefinitionError
+from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.logger import logger
+from stepfunction.core.watching.events import Listener, gather
+from stepfunction.core.workers.coroutines import callers_loop
+from stepfunction.core.workers.executors import ExecutorChoice, runs_in_processes
+from stepfunction.core.workers.places import Places
+
+if TYPE_CHECKING:
+    import asyncio
+
+
+def begin(
+    graph: Graph,
+    initial_input: Any,
+    executor: ExecutorChoice | None,
+    listeners: Iterable[Listener],
+) -> Execution:
+    """Give an execution that can run.
+
+    Raises:
+        DefinitionError: If it was to run on an executor where it cannot.
+        WorkerStartError: If it needs processes, and none can be started here.
+    """
+    if graph.uses_processes or runs_in_processes(executor):
+        from stepfunction.core.lanes.lanes import refuse_where_processes_cannot_start
+
+        refuse_where_processes_cannot_start()
+    if runs_in_processes(executor):
+        problems = list(sending_problems(graph.table, executor))
+        if problems:
+            raise DefinitionError(f"workflow {graph.name!r}", problems)
+    execution = Execution(graph, initial_input, Places(executor))
+    gather(execution, listeners)
+    return execution
+
+
+def finish(execution: Execution, timeout: float | None, check: bool) -> Execution:
+    """Run an execution to its end in this thread.
+
+    Args:
+        execution: What to run.
+        timeout: How many seconds it may take; None for no limit.
+        check: Whether to raise also where a failure step took the failure.
+
+    Raises:
+        StepFunctionError: As ``StepFunction.execute``.
+        BaseException: What interrupts this thread.
+    """
+    execution._timeout = math.inf if timeout is None else timeout
+    try:
+        with execution._cancellation.expiring(timeout):
+            run(execution)
+    except BaseException:
+        execution._cancellation.request()
+        raise
+    finally:
+        execution._places.close(kill=execution._cancellation.requested)
+    if execution._graph.has_compensations:
+        execution._raise_if_not_undone()
+    if execution._is_unhandled:
+        raise execution._failure()
+    if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
+        execution.raise_if_failed()
+    return execution
+
+
+def finish_apart(execution: Execution, timeout: float | None) -> None:
+    """Have an execution run in a thread of its own, which nobody has to wait for."""
+    execution._done = done = threading.Event()
+    name, variables = execution.workflow, copy_context()
+    variables.run(callers_loop.set, None)  # it may be closed before this has ended
+
+    def work() -> None:
+        try:
+            variables.run(finish, execution, timeout, False)
+        except BaseException as error:  # it is the execution that tells
+            logger().debug("the execution of %r ended", name, exc_info=error)
+        finally:
+            _apart.discard(execution)
+            done.set()
+
+    _see_to_the_end()
+    _apart.add(execution)
+    threading.Thread(target=work, name=name, daemon=True).start()
+
+
+async def finish_beside(
+    loop: asyncio.AbstractEventLoop,
+    execution: Execution,
+    timeout: float | None,
+    check: bool,
+) -> Execution:
+    """Run an execution in a thread of its own, and wait for it on an event loop.
+
+    Raises:
+        BaseException: As ``finish``; or what ends the wait.
+    """
+    import asyncio
+
+    done: asyncio.Future[Execution] = loop.create_future()
+    done.add_done_callback(lambda it: it.cancelled() or it.exception())
+    variables = copy_context()
+    variables.run(callers_loop.set, loop)
+
+    def settle(error: BaseException | None) -> None:
+        if error is None:
+            done.set_result(execution)
+        else:
+            done.set_exception(error)
+
+    def work() -> None:
+        error = None
+        try:
+            variables.run(finish, execution, timeout, check)
+        except BaseException as raised:
+            error = raised
+        with suppress(RuntimeError):  # the loop was closed: nobody waits for it
+            loop.call_soon_threadsafe(settle, error)
+
+    name = f"{execution.workflow}-aexecute"
+    threading.Thread(target=work, name=name, daemon=True).start()
+    try:
+        while not done.done():
+            # Not one long wait, which Ctrl-C just before it would not end.
+            await asyncio.wait([done], timeout=0.5)
+    except asyncio.CancelledError:
+        execution.cancel()
+        await asyncio.wait([done], timeout=0.5)
+        raise
+    return done.result()
+
+
+_apart: set[Execution] = set()  # what runs in a thread of its own and has not ended
+
+
+@cache
+def _see_to_the_end() -> None:
+    """Have what runs apart cancelled when the main thread ends."""
+    # Before other threads are waited for, where Python offers that; concurrent.futures
+    # does the same. Else when the interpreter exits.
+    getattr(threading, "_register_atexit", atexit.register)(_cancel_apart)
+
+
+def _cancel_apart() -> None:
+    for execution in list(_apart):
+        execution.cancel()

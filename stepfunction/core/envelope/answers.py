@@ -1,0 +1,129 @@
+"""Answers: what a worker makes of a call, and how its caller reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeVar
+
+from stepfunction.core.envelope.envelope import reason, unpack
+from stepfunction.core.envelope.parcel import Contents, Parcel
+from stepfunction.core.errors import TransferError, error_text, users_traceback
+
+_Answer = TypeVar("_Answer", bound=Parcel)
+
+
+def perform(
+    prepare: Callable[[], Callable[[], Any]], pack_answer: Callable[[Any], _Answer]
+) -> _Answer:
+    """Make a call in a worker and pack its answer.
+
+    Args:
+        prepare: Gives the call; what it takes to unpack it is not counted.
+        pack_answer: ``pack``, or ``pack_parcel`` for a process of this machine.
+
+    Returns:
+        The packed answer: whether it returned, what it returned or raised, and how
+        many seconds it took.
+    """
+    began = perf_counter()
+    try:
+        call = prepare()
+        began = perf_counter()
+        output = call()
+    except BaseException as error:
+        error.with_traceback(users_traceback(error))
+        return pack_answer((False, error, perf_counter() - began))
+    seconds = perf_counter() - began
+    try:
+        return pack_answer((True, output, seconds))
+    except Exception as error:
+        return pack_answer((False, unsent_result(output, error), seconds))
+
+
+def unsent_result(output: Any, error: Exception) -> TransferError:
+    """Give the error of a result that cannot be packed, by why it cannot."""
+    hint = ", for a generator list(…)" if isinstance(output, Generator) else ""
+    unsent = TransferError(
+        f"the result, a {type(output).__name__}, cannot be sent back from its "
+        f"process: {reason(error, output, 'result')}. "
+        f"Return what can be pickled (plain data, an id, a path{hint})"
+    )
+    unsent.__cause__ = error
+    return unsent
+
+
+def prepare_call(
+    call: Callable[[Any, Any], Any] | bytes, body: Contents, context: Any
+) -> Callable[[], Any]:
+    """Give the call of a step, from its parts as they were sent.
+
+    Args:
+        call: The packed call, or the call itself where another has unpacked it.
+        body: Its packed input.
+        context: Its context.
+
+    Raises:
+        TransferError: If the call or its input cannot be unpickled.
+    """
+    # The function first: its module may set up what the input needs.
+    function = _unpack("the function", call) if isinstance(call, bytes) else call
+    return partial(function, _unpack("the input", body), context)
+
+
+def prepare_packed(head: bytes, body: Contents) -> Callable[[], Any]:
+    """Give a call ``(function, args, kwargs)`` from its parts as they were sent.
+
+    Args:
+        head: The packed call.
+        body: If there is one, the function prepares a call, and is given this first.
+
+    Raises:
+        TransferError: If the call cannot be unpickled.
+    """
+    function, args, kwargs = _unpack("the function", head)
+    if body:
+        prepared: Callable[[], Any] = function(body, *args)
+        return prepared
+    return partial(function, *args, **kwargs)
+
+
+def _unpack(what: str, data: Contents) -> Any:
+    try:
+        return unpack(data)
+    except Exception as error:
+        hint = ""
+        if "__mp_main__" in str(error):
+            hint = "; define it at the top level of the script, outside the main guard"
+        elif type(error).__name__ == "AppRegistryNotReady":
+            hint = (
+                " A worker process starts without Django: write 'import django; "
+                "django.setup()' above the imports of models in the task's module"
+            )
+        raise TransferError(
+            f"{what} cannot be unpickled in its process: {error_text(error)}{hint}"
+        ) from error
+
+
+def open_answer(label: str, answer: Contents) -> tuple[bool, Any, float]:
+    """Give back what ``perform`` packed.
+
+    Raises:
+        TransferError: If the result cannot be unpickled here.
+    """
+    try:
+        is_result, payload, seconds = unpack(answer)
+    except Exception as error:
+        raise unreadable_result(label, error) from error
+    return is_result, payload, seconds
+
+
+def unreadable_result(label: str, error: Exception) -> TransferError:
+    """Give the error of a result that cannot be unpacked, by why it cannot."""
+    unread = TransferError(
+        f"the result of {label} came back from its process, but cannot be "
+        f"unpickled here: {error_text(error)}"
+    )
+    unread.__cause__ = error
+    return unread

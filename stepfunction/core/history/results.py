@@ -1,0 +1,184 @@
+"""Results: what a parallel step, or a map step, gives or fails with."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from types import MappingProxyType
+from typing import Any
+
+from stepfunction.core.errors import ParallelStepExecutionError, error_text
+from stepfunction.core.history.records import Outcome
+
+_MOST_NAMED = 5
+
+
+class TaskResults(dict[str, Any]):
+    """The output of a parallel step: task name to result, in declaration order.
+
+    Where the step tolerates failures, a failed task's place holds its exception.
+
+    Attributes:
+        failed: Task name to exception, for the tasks that failed, as they failed.
+    """
+
+    def __init__(
+        self,
+        results: Mapping[str, Any] = MappingProxyType({}),
+        failure: ParallelStepExecutionError | None = None,
+    ) -> None:
+        super().__init__(results)
+        self._failure = failure
+        self.failed: Mapping[str, BaseException] = failure.errors if failure else {}
+
+    def raise_if_failed(self) -> TaskResults:
+        """Raise if any task failed.
+
+        Returns:
+            The results themselves, if none did.
+
+        Raises:
+            ParallelStepExecutionError: If any did, caused by the first in time.
+        """
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        return self
+
+    def __reduce__(self) -> Any:
+        return TaskResults, (dict(self), self._failure)
+
+
+class MapResults(list[Any]):
+    """The output of a map step: the results, in the order of the items.
+
+    Where the step tolerates failures, a failed item's place holds its exception.
+
+    Attributes:
+        failed: Index to exception, for the items that failed, as they failed.
+    """
+
+    def __init__(
+        self,
+        results: Iterable[Any] = (),
+        failure: ParallelStepExecutionError | None = None,
+    ) -> None:
+        super().__init__(results)
+        self.failed: Mapping[int, BaseException] = {}
+        self._failure: ParallelStepExecutionError | None = None
+        self._tolerate(failure)
+
+    def _tolerate(self, failure: ParallelStepExecutionError | None) -> MapResults:
+        """Take the failure that the step tolerates, for the engine; None for none."""
+        self._failure = failure
+        self.failed = {} if failure is None else failure.errors
+        return self
+
+    @property
+    def outcomes(self) -> Mapping[int, Outcome]:
+        """Index to outcome, for every item."""
+        if self._failure is None:
+            return ItemOutcomes(len(self), {})
+        return self._failure.outcomes
+
+    def raise_if_failed(self) -> MapResults:
+        """Raise if any item failed.
+
+        Returns:
+            The results themselves, if none did.
+
+        Raises:
+            ParallelStepExecutionError: If any did, caused by the first in time.
+        """
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        return self
+
+    def __reduce__(self) -> Any:
+        return MapResults, (list(self), self._failure)
+
+
+class ItemOutcomes(Mapping[int, Outcome]):
+    """Index to outcome, for every item of a map step.
+
+    Args:
+        count: How many items there were.
+        others: The outcomes of those that did not succeed.
+    """
+
+    def __init__(self, count: int, others: Mapping[int, Outcome]) -> None:
+        self._count = count
+        self._others = others
+
+    def __getitem__(self, index: int) -> Outcome:
+        if index not in range(self._count):
+            raise KeyError(index)
+        return self._others.get(index, Outcome.SUCCEEDED)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._count))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __repr__(self) -> str:
+        return f"<outcomes of {self._count} items, {len(self._others)} did not succeed>"
+
+
+class ItemResults(Mapping[int, Any]):
+    """Index to result, for the items of a map step that succeeded.
+
+    Args:
+        results: What came of each item.
+        others: Those of them that did not succeed.
+    """
+
+    def __init__(self, results: Sequence[Any], others: Collection[int]) -> None:
+        self._results = results
+        self._others = others
+
+    def __getitem__(self, index: int) -> Any:
+        if index not in range(len(self._results)) or index in self._others:
+            raise KeyError(index)
+        return self._results[index]
+
+    def __iter__(self) -> Iterator[int]:
+        indexes = range(len(self._results))
+        return (index for index in indexes if index not in self._others)
+
+    def __len__(self) -> int:
+        # Without results, as by keep_results=False, there are others all the same.
+        return max(0, len(self._results) - len(self._others))
+
+    def __repr__(self) -> str:
+        return f"<results of {len(self)} items>"
+
+
+def parallel_failure(
+    step: str,
+    who: str,
+    outcomes: Mapping[Any, Outcome],
+    results: Mapping[Any, Any],
+    errors: Mapping[Any, BaseException],
+) -> ParallelStepExecutionError:
+    """Give the error of a parallel step, or of a map step.
+
+    Args:
+        step: The name of the step.
+        who: How many of how many have failed, as text.
+        outcomes: Task name, or index of the item, to outcome.
+        results: The same to result, for those that succeeded.
+        errors: The same to exception, for those that failed, as they failed.
+    """
+    first = islice(errors.items(), _MOST_NAMED)
+    named = [f"{name!r}: {error_text(error)}" for name, error in first]
+    if len(errors) > _MOST_NAMED:
+        named.append(f"and {len(errors) - _MOST_NAMED} more")
+    failure = ParallelStepExecutionError(
+        f"{who} of step {step!r} failed: " + "; ".join(named),
+        step,
+        outcomes,
+        results,
+        errors,
+    )
+    failure.__cause__ = next(iter(errors.values()))
+    return failure
