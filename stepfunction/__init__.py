@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
     from stepfunction.core.definition.graph import Graph, Step
+    from stepfunction.core.envelope.omitted import Omitted
     from stepfunction.core.errors import (
         CompensationError,
         DefinitionError,
@@ -35,9 +36,10 @@ if TYPE_CHECKING:
         WorkerStartError,
     )
     from stepfunction.core.history.execution import Execution, Status
-    from stepfunction.core.history.records import Attempt, Omitted, Outcome, StepRecord
+    from stepfunction.core.history.records import Attempt, StepRecord
     from stepfunction.core.history.results import MapResults, TaskResults
     from stepfunction.core.lanes.lanes import ProcessLanes
+    from stepfunction.core.outcomes import Outcome
     from stepfunction.core.step_function import StepFunction
     from stepfunction.core.watching.events import Event, Listener
     from stepfunction.core.workers.retry import RetryPolicy

@@ -15,9 +15,9 @@ from time import time
 from typing import IO, TypeAlias, cast
 from weakref import finalize
 
-from stepfunction.core.errors import error_text
-from stepfunction.core.history.records import Outcome, duration_text
+from stepfunction.core.outcomes import Outcome
 from stepfunction.core.watching.events import Event, key_text
+from stepfunction.core.wording import duration_text, error_text
 
 try:
     from rich.console import Console, RenderableType

@@ -12,10 +12,11 @@ from typing import TypeAlias
 from weakref import finalize
 
 from stepfunction import __version__
-from stepfunction.core.errors import error_text
 from stepfunction.core.history.execution import Status
-from stepfunction.core.history.records import Attempt, Outcome
+from stepfunction.core.history.records import Attempt
+from stepfunction.core.outcomes import Outcome
 from stepfunction.core.watching.events import Event, key_text
+from stepfunction.core.wording import error_text
 
 try:
     from opentelemetry import trace

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepfunction import __version__
-from stepfunction.core.errors import did_you_mean
+from stepfunction.core.wording import did_you_mean
 from stepfunction.core.workers.executors import NAMES
 
 FORMATS = ("text", "svg", "png", "pdf", "dot", "mermaid")

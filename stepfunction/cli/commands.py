@@ -46,10 +46,10 @@ from stepfunction.core.errors import (
     StepExecutionError,
     StepFunctionError,
     TranscriptError,
-    error_text,
 )
 from stepfunction.core.history.execution import Execution, Status
-from stepfunction.core.history.records import Outcome, duration_text
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.wording import duration_text, error_text
 
 if TYPE_CHECKING:
     from stepfunction.core.step_function import StepFunction

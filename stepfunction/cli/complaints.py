@@ -16,9 +16,9 @@ from stepfunction.core.errors import (
     ParallelStepExecutionError,
     RemoteTraceback,
     StepExecutionError,
-    error_text,
 )
 from stepfunction.core.history.records import StepRecord
+from stepfunction.core.wording import error_text
 
 GREEN, RED = "32", "31"
 _MOST_LISTED = 20

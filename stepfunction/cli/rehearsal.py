@@ -10,7 +10,8 @@ from typing import Any
 
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph
-from stepfunction.core.errors import WorkerStartError, error_text
+from stepfunction.core.errors import WorkerStartError
+from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import runs_in_processes
 
 

@@ -20,8 +20,8 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from stepfunction.cli.complaints import is_theirs
-from stepfunction.core.errors import closest, did_you_mean, error_text
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.wording import closest, did_you_mean, error_text
 
 Source: TypeAlias = "StepFunction | Callable[[], object]"
 

@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import (
-    ExecutionCancelledError,
-    TransferError,
-    did_you_mean,
-)
-from stepfunction.core.history.records import StepRecord, portable
+from stepfunction.core.envelope.omitted import portable
+from stepfunction.core.errors import ExecutionCancelledError, TransferError
+from stepfunction.core.history.records import StepRecord
+from stepfunction.core.wording import did_you_mean
 
 if TYPE_CHECKING:
     from stepfunction.core.watching.events import Event

@@ -28,13 +28,13 @@ A step's own exception is never replaced: it is in the context, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
-    from stepfunction.core.history.records import Outcome
+    from stepfunction.core.outcomes import Outcome
 
 
 class StepFunctionError(Exception):
@@ -290,15 +290,6 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ if isinstance(cause, StepExecutionError) else None
 
 
-def error_text(error: BaseException) -> str:
-    """Give an error's class and message in one line, as a traceback ends."""
-    try:
-        text = str(error)
-    except Exception as unprintable:
-        text = f"(its text cannot be had: {unprintable!r})"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def add_note(error: BaseException, note: str) -> None:
     """Add a note, also to an exception that is frozen, which refuses its own way."""
     notes = [*getattr(error, "__notes__", ()), note]
@@ -322,18 +313,3 @@ def _is_ours(variables: Mapping[str, Any]) -> bool:
 
 
 _HERE = __package__  # and the rooms below it
-
-
-def closest(name: object, known: Iterable[str]) -> str | None:
-    """Give the known name that a mistyped one resembles most, if any does."""
-    from difflib import get_close_matches
-
-    by_lower = {text.lower(): text for text in known}
-    close = get_close_matches(str(name).lower(), by_lower, n=1)
-    return by_lower[close[0]] if close else None
-
-
-def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Give the end of a message that offers the known name closest to this one."""
-    close = closest(name, known)
-    return "" if close is None else f" (did you mean {close!r}?)"

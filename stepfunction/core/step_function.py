@@ -18,13 +18,13 @@ from stepfunction.core.definition.arguments import (
     pass_action,
     wait_action,
 )
-from stepfunction.core.definition.branch import plain_text
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step, freeze
 from stepfunction.core.engine.start import begin, finish, finish_apart, finish_beside
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.watching.events import Listener, checked_listeners
+from stepfunction.core.wording import plain_text
 from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy
 

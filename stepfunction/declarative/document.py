@@ -8,11 +8,12 @@ from math import inf
 from typing import Any
 
 from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
-from stepfunction.core.definition.branch import Branch, plain_text
+from stepfunction.core.definition.branch import Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.wording import plain_text
 from stepfunction.core.workers.retry import RetryPolicy
 from stepfunction.declarative.importing import NoSuchName
 from stepfunction.declarative.json_data import Path, place, problems_of, shown

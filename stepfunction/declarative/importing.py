@@ -13,7 +13,8 @@ from functools import partial
 from types import MethodType, ModuleType
 from typing import Any
 
-from stepfunction.core.errors import DefinitionError, did_you_mean, error_text
+from stepfunction.core.errors import DefinitionError
+from stepfunction.core.wording import did_you_mean, error_text
 
 
 class NoSuchName(Exception):

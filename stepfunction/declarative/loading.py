@@ -11,8 +11,9 @@ import json
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
-from stepfunction.core.errors import DefinitionError, did_you_mean
+from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.wording import did_you_mean
 from stepfunction.declarative.document import FORMAT
 from stepfunction.declarative.importing import checked_imports
 from stepfunction.declarative.json_data import Path, as_object, problems_of, shown

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from stepfunction.core import errors
-from stepfunction.core.errors import closest, did_you_mean
+from stepfunction.core.wording import closest, did_you_mean
 from stepfunction.declarative.importing import NoSuchName, import_string, imported
 from stepfunction.declarative.registry import FunctionRegistry
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from stepfunction.core.errors import DefinitionError, did_you_mean
+from stepfunction.core.errors import DefinitionError
+from stepfunction.core.wording import did_you_mean
 from stepfunction.core.workers.retry import RetryPolicy
 from stepfunction.declarative.importing import NoSuchName
 from stepfunction.declarative.json_data import Path, place, shown

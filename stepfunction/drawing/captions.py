@@ -11,7 +11,7 @@ from datetime import datetime
 from stepfunction.core.definition.actions import Fail, MapItems, Pass, Wait
 from stepfunction.core.definition.calls import Call, name_of
 from stepfunction.core.definition.graph import Step
-from stepfunction.core.history.records import duration_text
+from stepfunction.core.wording import duration_text
 from stepfunction.drawing.signs import shortened
 
 

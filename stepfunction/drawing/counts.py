@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import ParallelStepExecutionError
-from stepfunction.core.history.records import Outcome, StepRecord
+from stepfunction.core.history.records import StepRecord
 from stepfunction.core.history.results import MapResults
+from stepfunction.core.outcomes import Outcome
 
 
 class ItemCounts(NamedTuple):

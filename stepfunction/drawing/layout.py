@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
-from stepfunction.core.errors import DrawingError, did_you_mean
+from stepfunction.core.errors import DrawingError
 from stepfunction.core.logger import logger
+from stepfunction.core.wording import did_you_mean
 
 FORMATS = ("svg", "png", "pdf", "dot")
 

@@ -23,14 +23,11 @@ from stepfunction.core.definition.actions import FanOut, MapItems, callee
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import DrawingError
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.records import (
-    Omitted,
-    Outcome,
-    StepRecord,
-    duration_text,
-)
+from stepfunction.core.history.records import StepRecord
+from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.reading import from_document
 from stepfunction.core.transcript.writing import (
     Redact,
@@ -40,6 +37,7 @@ from stepfunction.core.transcript.writing import (
     traceback_of,
     type_name,
 )
+from stepfunction.core.wording import duration_text
 from stepfunction.drawing.captions import captions, inputs_of
 from stepfunction.drawing.counts import ItemCounts, item_counts
 from stepfunction.drawing.dot import svg_for_notebook

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from stepfunction.core.history.execution import Status
-from stepfunction.core.history.records import Outcome
+from stepfunction.core.outcomes import Outcome
 
 # Lines and text outside boxes are readable on light and on dark backgrounds.
 INK, PAPER, LINE, FAILURE, PATH = "#1f2937", "#ffffff", "#7b8794", "#d64550", "#2f7fd0"

@@ -11,8 +11,9 @@ from typing import Any
 from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
-from stepfunction.core.errors import DefinitionError, did_you_mean
+from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.wording import did_you_mean
 from stepfunction.testing.stand_ins import StandIn
 from stepfunction.testing.ways import COMPENSATE, Key, Way, calls_nothing, find_spots
 

@@ -7,9 +7,9 @@ from difflib import SequenceMatcher
 from textwrap import shorten
 
 from stepfunction.core.definition.graph import Graph
-from stepfunction.core.errors import did_you_mean, error_text
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
+from stepfunction.core.wording import did_you_mean, error_text
 
 _WIDEST, _LONGEST = 48, 160
 _AROUND = 3  # steps shown before and after what differs

@@ -15,7 +15,7 @@ from reprlib import Repr
 from reprlib import repr as short_repr
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.errors import error_text
+from stepfunction.core.wording import error_text
 
 _DEEPEST = 60
 _PLAIN = frozenset(

@@ -12,8 +12,8 @@ from stepfunction.core.definition.actions import FanOut, MapItems, callee
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.signatures import bind
 from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionError
-from stepfunction.core.history.records import Outcome
 from stepfunction.core.history.results import MapResults, TaskResults, parallel_failure
+from stepfunction.core.outcomes import Outcome
 from stepfunction.core.step_function import StepFunction
 from stepfunction.testing.tallies import Tally
 from stepfunction.testing.ways import Spot

@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from stepfunction.core.envelope.envelope import pack, unpack
-from stepfunction.core.history.records import Omitted
+from stepfunction.core.envelope.omitted import Omitted
 
 _latest: dict[str, int] = {}  # folder to the latest number claimed by this process
 

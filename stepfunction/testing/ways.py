@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeAlias
 from stepfunction.core.definition.actions import Fail, FanOut, callee
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
-from stepfunction.core.errors import did_you_mean
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.wording import did_you_mean
 
 Key: TypeAlias = str | tuple[str, ...]
 Way: TypeAlias = tuple[str, ...]

@@ -22,12 +22,7 @@ from stepfunction.core.definition.actions import (
     share,
     until_problem,
 )
-from stepfunction.core.definition.branch import (
-    Branch,
-    branch_problems,
-    frozen_branch,
-    plain_text,
-)
+from stepfunction.core.definition.branch import Branch, branch_problems, frozen_branch
 from stepfunction.core.definition.calls import (
     Call,
     misfit,
@@ -36,8 +31,9 @@ from stepfunction.core.definition.calls import (
     takes_names_alone,
 )
 from stepfunction.core.definition.graph import Action, OnFailure, Step, plain_call
-from stepfunction.core.errors import DefinitionError, did_you_mean, error_text
+from stepfunction.core.errors import DefinitionError
 from stepfunction.core.watching.events import Listener, checked_listeners
+from stepfunction.core.wording import did_you_mean, error_text, plain_text
 from stepfunction.core.workers.executors import NAMES, is_executor, is_lanes
 from stepfunction.core.workers.retry import is_retry, judges_results
 

@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.definition.calls import answer, misfit, name_of
-from stepfunction.core.errors import NoBranchMatchedError, add_note, did_you_mean
+from stepfunction.core.errors import NoBranchMatchedError, add_note
+from stepfunction.core.wording import did_you_mean, plain_text
 
 _MOST_LISTED = 10
 
@@ -246,8 +247,3 @@ def frozen_branch(branch: Any, targets: Any) -> Branch:
         pairs = ((holds, plain_text(step)) for holds, step in branch)
         return Branch(conditions=tuple(pairs))
     return Branch(chooser=branch, targets=tuple(map(plain_text, targets)))
-
-
-def plain_text(name: str) -> str:
-    """Give the text of a name, which may be a member of an enum of texts."""
-    return name if type(name) is str else str.__str__(name)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call
-from stepfunction.core.errors import DefinitionError, causes, closest, did_you_mean
+from stepfunction.core.errors import DefinitionError, causes
+from stepfunction.core.wording import closest, did_you_mean
 from stepfunction.core.workers.executors import (
     ExecutorChoice,
     is_object,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.dominance import Dominance
-from stepfunction.core.errors import closest, did_you_mean
+from stepfunction.core.wording import closest, did_you_mean
 
 # Each takes a walk over the whole workflow, and nobody reads thousands.
 _MOST_PATHS = 100

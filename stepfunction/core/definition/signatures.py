@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from stepfunction.core.context import Context
 from stepfunction.core.definition.calls import Call, name_of
-from stepfunction.core.errors import did_you_mean
+from stepfunction.core.wording import did_you_mean
 
 _CONTEXT = r"(?:\w+\.)*Context"
 _CONTEXT_TEXT = re.compile(

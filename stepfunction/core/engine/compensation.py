@@ -16,6 +16,7 @@ from stepfunction.core.context import Context
 from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
     NoBranchMatchedError,
     ParallelStepExecutionError,
@@ -24,16 +25,11 @@ from stepfunction.core.errors import (
     users_traceback,
 )
 from stepfunction.core.history.execution import Execution, Status
-from stepfunction.core.history.records import (
-    Omitted,
-    Outcome,
-    StepRecord,
-    Visit,
-    as_visit,
-    subject,
-)
+from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
-from stepfunction.core.watching.events import Audience, tell_compensation, tell_news
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.watching.telling import Audience, tell_compensation, tell_news
+from stepfunction.core.wording import subject
 
 _UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
 

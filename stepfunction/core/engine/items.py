@@ -26,18 +26,19 @@ from stepfunction.core.errors import (
     WorkerCrashedError,
     users_traceback,
 )
-from stepfunction.core.history.records import Ended, Outcome, Visit
+from stepfunction.core.history.records import Visit
 from stepfunction.core.history.results import (
     ItemOutcomes,
     ItemResults,
     MapResults,
     parallel_failure,
 )
+from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import Place, Task
 
 if TYPE_CHECKING:
-    from stepfunction.core.watching.events import News
+    from stepfunction.core.watching.telling import News
 
 # A worker process sends what it has done at least so often, in seconds: what it had
 # done since is done again if it dies.

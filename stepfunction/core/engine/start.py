@@ -19,7 +19,8 @@ from stepfunction.core.engine.walk import run
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.logger import logger
-from stepfunction.core.watching.events import Listener, gather
+from stepfunction.core.watching.events import Listener
+from stepfunction.core.watching.telling import gather
 from stepfunction.core.workers.coroutines import callers_loop
 from stepfunction.core.workers.executors import ExecutorChoice, runs_in_processes
 from stepfunction.core.workers.places import Places

@@ -19,6 +19,7 @@ from stepfunction.core.definition.calls import Call, name_of, stray_coroutine
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.watching import watching
+from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
@@ -28,19 +29,14 @@ from stepfunction.core.errors import (
     TransferError,
     WorkerStartError,
     causes,
-    error_text,
     users_traceback,
 )
 from stepfunction.core.history.execution import Blame, Execution, Status
-from stepfunction.core.history.records import (
-    Failed,
-    Omitted,
-    Outcome,
-    Visit,
-    as_visit,
-)
+from stepfunction.core.history.records import Failed, Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
-from stepfunction.core.watching.events import News, Reach, Telling, tell_end, tell_news
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.watching.telling import News, Reach, Telling, tell_end, tell_news
+from stepfunction.core.wording import error_text
 from stepfunction.core.workers.pauses import skipping, to_pass
 from stepfunction.core.workers.places import Inline, Places
 from stepfunction.core.workers.retry import judges_results

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from stepfunction.core.envelope.envelope import reason, unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel
-from stepfunction.core.errors import TransferError, error_text, users_traceback
+from stepfunction.core.errors import TransferError, users_traceback
+from stepfunction.core.wording import error_text
 
 _Answer = TypeVar("_Answer", bound=Parcel)
 

@@ -24,8 +24,8 @@ from stepfunction.core.errors import (
     RemoteTraceback,
     StepExecutionError,
     TransferError,
-    error_text,
 )
+from stepfunction.core.wording import error_text
 
 _Sink = TypeVar("_Sink", io.BytesIO, Sink)
 _Packed = TypeVar("_Packed", bound=Parcel)

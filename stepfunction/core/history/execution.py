@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import (
     CompensationError,
     ExecutionCancelledError,
@@ -25,25 +26,23 @@ from stepfunction.core.errors import (
     StepExecutionError,
     StepFunctionError,
     StepLimitError,
-    error_text,
 )
 from stepfunction.core.history.records import (
     Failed,
-    Outcome,
     StepRecord,
     Visit,
     as_visit,
-    duration_text,
     new_record,
-    portable,
     portable_visit,
-    subject,
 )
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.wording import duration_text, error_text, subject
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
     from stepfunction.core.transcript.writing import Redact
-    from stepfunction.core.watching.events import Audience, Path
+    from stepfunction.core.watching.events import Path
+    from stepfunction.core.watching.telling import Audience
     from stepfunction.core.workers.places import Places
 
 

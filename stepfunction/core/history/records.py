@@ -7,25 +7,15 @@ execution, which takes a ``Visit`` only where nothing shorter will do.
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
+from stepfunction.core.envelope.omitted import portable
+from stepfunction.core.outcomes import Ended, Outcome
+from stepfunction.core.wording import duration_text
+
 if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
-
-
-class Outcome(StrEnum):
-    """How a step, a task or an attempt ended; always exactly one."""
-
-    SUCCEEDED = "SUCCEEDED"
-    FAILED = "FAILED"
-    TIMED_OUT = "TIMED_OUT"
-    CANCELLED = "CANCELLED"  # before it began, or it gave up when told
-    KILLED = "KILLED"  # stopped because of another
-    CRASHED = "CRASHED"  # its worker process died
-    ABANDONED = "ABANDONED"  # it may go on, but nobody waits for it
-    SKIPPED = "SKIPPED"
 
 
 class Attempt(NamedTuple):
@@ -49,11 +39,6 @@ class Attempt(NamedTuple):
         took = duration_text(self.duration)
         what = "" if self.error is None else f": {self.error!r}"
         return f"<Attempt {self.number} {self.outcome} in {took}{what}>"
-
-
-# How an attempt ended, as the engine notes it: outcome, start, end, error. Times are
-# readings of ``perf_counter``.
-Ended: TypeAlias = tuple[Outcome, float, float, BaseException | None]
 
 
 class _Facts(NamedTuple):
@@ -166,27 +151,6 @@ def as_visit(entry: Any, result: Any) -> Visit:
 Failed: TypeAlias = "tuple[Any, Any, float, float, BaseException]"
 
 
-class Omitted(NamedTuple):
-    """Stands for a value that could not be pickled, or written as JSON.
-
-    Attributes:
-        text: The value's ``repr``.
-    """
-
-    text: str
-
-
-def portable(value: Any) -> Any:
-    """Give the value if it can be pickled, else what stands for it."""
-    from stepfunction.core.envelope.envelope import pack
-
-    try:
-        pack(value)
-    except Exception:
-        return Omitted(repr(value))
-    return value
-
-
 def portable_visit(entry: Any) -> Any:
     """Give what the journal says of a step without what cannot be pickled."""
     if not isinstance(entry, Visit):
@@ -194,17 +158,3 @@ def portable_visit(entry: Any) -> Any:
     tasks = tuple(portable_visit(task) for task in entry.tasks)
     given = entry.given and (portable(entry.given[0]),)
     return entry._replace(output=portable(entry.output), tasks=tasks, given=given)
-
-
-def subject(step: str, task: str | None) -> str:
-    """Give what messages call a step, or a task of it."""
-    return f"step {step!r}" if task is None else f"task {task!r} of step {step!r}"
-
-
-def duration_text(seconds: float) -> str:
-    """Give a duration as a person would say it."""
-    if seconds < 0.000001:
-        return "0 ms"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.3g} ms"
-    return f"{seconds:.3g} s" if seconds < 99.95 else f"{seconds:.0f} s"

@@ -7,8 +7,9 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from stepfunction.core.errors import ParallelStepExecutionError, error_text
-from stepfunction.core.history.records import Outcome
+from stepfunction.core.errors import ParallelStepExecutionError
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.wording import error_text
 
 _MOST_NAMED = 5
 

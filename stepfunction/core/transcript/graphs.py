@@ -19,8 +19,8 @@ from stepfunction.core.definition.actions import (
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call, name_of
 from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import StepFunctionError, TranscriptError
-from stepfunction.core.history.records import Omitted
 from stepfunction.core.transcript.parts import NUMBER, one_of, part, parts, pick
 
 _KINDS = ("next", "branch", "failure")

@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, NoReturn, cast
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
     FailStepError,
     ParallelStepExecutionError,
@@ -22,8 +23,9 @@ from stepfunction.core.errors import (
     TranscriptError,
 )
 from stepfunction.core.history.execution import Blame, Execution, Status
-from stepfunction.core.history.records import Omitted, Outcome, Visit
+from stepfunction.core.history.records import Visit
 from stepfunction.core.history.results import MapResults, TaskResults
+from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.graphs import read_graphs
 from stepfunction.core.transcript.parts import NUMBER, member, part, parts, pick
 from stepfunction.core.transcript.writing import FORMAT, OURS, VERSION

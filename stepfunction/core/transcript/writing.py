@@ -28,6 +28,7 @@ from typing import Any, TypeAlias
 
 from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.graph import Graph
+from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
     FailStepError,
     ParallelStepExecutionError,
@@ -36,18 +37,13 @@ from stepfunction.core.errors import (
     StepExecutionError,
     StepLimitError,
     add_note,
-    error_text,
 )
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.records import (
-    Omitted,
-    Outcome,
-    StepRecord,
-    Visit,
-    as_visit,
-)
+from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import MapResults, TaskResults
+from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.graphs import GraphWriter
+from stepfunction.core.wording import error_text
 
 FORMAT = "stepfunction.execution"
 VERSION = 1

@@ -17,9 +17,9 @@ from stepfunction.core.errors import (
     WorkerCrashedError,
     WorkerKilledError,
     WorkerStartError,
-    error_text,
 )
-from stepfunction.core.history.records import Outcome
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import (
     around,
     cancels_what_began,

@@ -14,8 +14,8 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.history.records import Outcome
 from stepfunction.core.logger import logger
+from stepfunction.core.outcomes import Outcome
 from stepfunction.core.workers.executors import around, is_lanes
 from stepfunction.core.workers.tasks import (
     LiveAttempt,

@@ -27,8 +27,10 @@ from stepfunction.core.errors import (
     users_traceback,
 )
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.records import Outcome, Visit
-from stepfunction.core.watching.events import Event, News
+from stepfunction.core.history.records import Visit
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.watching.events import Event
+from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.executors import is_cancelled_error
 from stepfunction.core.workers.pauses import to_pass
 from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results

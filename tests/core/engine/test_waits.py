@@ -23,6 +23,8 @@ LONG = 600  # no test waits for that
 SHORT = 0.05
 UTC = timezone.utc
 
+ACTIONS = "stepfunction.core.definition.actions"
+
 
 def in_seconds(seconds):
     return datetime.now(UTC) + timedelta(seconds=seconds)
@@ -114,14 +116,14 @@ def test_what_is_longer_than_a_thread_can_wait_is_waited_for(monkeypatch):
 
 
 def test_a_moment_is_waited_for_though_the_clock_goes_wrong(monkeypatch):
-    monkeypatch.setattr("stepfunction.core.definition.actions._LONGEST_TRUST", SHORT / 4)
+    monkeypatch.setattr(f"{ACTIONS}._LONGEST_TRUST", SHORT / 4)
     asked = []
 
     def seconds_until(moment):
         asked.append(moment)
         return 100 if len(asked) == 1 else max(0, 3 - len(asked))
 
-    monkeypatch.setattr("stepfunction.core.definition.actions.seconds_until", seconds_until)
+    monkeypatch.setattr(f"{ACTIONS}.seconds_until", seconds_until)
     napping(until=in_seconds(0)).execute()
     assert len(asked) == 3
 

@@ -38,7 +38,7 @@ from stepfunction import (
     TransferError,
     WorkerCrashedError,
 )
-from stepfunction.core.watching import events as events_module
+from stepfunction.core.watching import telling as telling_module
 
 ONCE_MORE = RetryPolicy(max_attempts=2, interval=0)
 LIMIT = 0.2
@@ -1188,19 +1188,19 @@ def test_what_is_told_of_an_execution_in_processes_is_in_its_history(
 @pytest.fixture
 def made(monkeypatch):
     made = []
-    make = events_module._event
+    make = telling_module._event
 
     def count(facts):
         made.append(facts[0])
         return make(facts)
 
-    monkeypatch.setattr(events_module, "_event", count)
+    monkeypatch.setattr(telling_module, "_event", count)
     return made
 
 
 @pytest.fixture
 def quiet(monkeypatch):
-    monkeypatch.setattr(events_module, "hears", lambda level: False)
+    monkeypatch.setattr(telling_module, "hears", lambda level: False)
 
 
 MUCH = {"t": nested_of(fail), "u": one}

@@ -17,8 +17,8 @@ from stepfunction import (
     StepFunction,
     StepFunctionError,
 )
-from stepfunction.core.logger import log
-from stepfunction.core.watching import events as events_module
+from stepfunction.core.watching import telling as telling_module
+from stepfunction.core.watching.log import log
 
 TOOK = r"[\d.]+ m?s"
 
@@ -295,13 +295,13 @@ def test_what_is_nested_in_a_lane_is_logged_by_this_process(caplog, lanes):
 @pytest.fixture
 def made(monkeypatch):
     made: list[str] = []
-    make = events_module._event
+    make = telling_module._event
 
     def count(facts):
         made.append(facts[0])
         return make(facts)
 
-    monkeypatch.setattr(events_module, "_event", count)
+    monkeypatch.setattr(telling_module, "_event", count)
     return made
 
 

@@ -1,0 +1,24 @@
+"""Outcomes: how a step, a task or an attempt ends."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TypeAlias
+
+
+class Outcome(StrEnum):
+    """How a step, a task or an attempt ended; always exactly one."""
+
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    TIMED_OUT = "TIMED_OUT"
+    CANCELLED = "CANCELLED"  # before it began, or it gave up when told
+    KILLED = "KILLED"  # stopped because of another
+    CRASHED = "CRASHED"  # its worker process died
+    ABANDONED = "ABANDONED"  # it may go on, but nobody waits for it
+    SKIPPED = "SKIPPED"
+
+
+# How an attempt ended, as the engine notes it: outcome, start, end, error. Times are
+# readings of ``perf_counter``.
+Ended: TypeAlias = tuple[Outcome, float, float, BaseException | None]

@@ -1,0 +1,85 @@
+"""Log: the listener that logs what the others are told."""
+
+from __future__ import annotations
+
+from stepfunction.core.errors import StepExecutionError
+from stepfunction.core.logger import logger
+from stepfunction.core.watching.events import Event
+from stepfunction.core.wording import duration_text, error_text, progress_text
+
+_ENDINGS = {
+    "started": "INFO",
+    "succeeded": "INFO",
+    "ended": "INFO",
+    "cancelled": "INFO",
+    "killed": "INFO",
+    "skipped": "INFO",
+    "retried": "WARNING",
+}
+
+
+def log(event: Event) -> None:
+    """Log an event: what starts and ends at INFO, what is retried at WARNING.
+
+    What fails is logged at ERROR with its traceback, where it is not the failure of
+    something inside that has been logged already. Tasks that start and end well are
+    logged at DEBUG, and how far a map step has come.
+    """
+    import logging
+
+    subject, _, what = event.kind.partition("_")
+    level = _ENDINGS.get(what, "INFO" if event.error is None else "ERROR")
+    if what == "progressed" or (subject == "task" and level == "INFO"):
+        level = "DEBUG"
+    number = logging.getLevelName(level)
+    if not logger().isEnabledFor(number):
+        return
+    error = event.error
+    is_own = level == "ERROR" and not isinstance(error, StepExecutionError)
+    logger().log(
+        number,
+        "%s",
+        _text(event, what),
+        exc_info=error if is_own else None,
+        extra={
+            "execution_id": event.execution_id,
+            "workflow": event.workflow,
+            "step": event.step,
+            "task": event.task,
+        },
+    )
+
+
+def _text(event: Event, what: str) -> str:
+    where = f"{event.workflow!r}"
+    if event.step is not None:
+        where = f"step {event.step!r} of {where}"
+    if event.task is not None:
+        where = f"task {event.task!r} of {where}"
+    if event.step is None:
+        where = f"execution of {where}"
+    if event.kind.startswith("compensation"):
+        where = f"compensation of {where}"
+    if what == "progressed":
+        return f"{where}: {progress_text(event.done, event.total)}"
+    if what == "started":
+        return f"{where} started"
+    if what == "retried":
+        reason = (
+            "its result asks for it" if event.error is None else error_text(event.error)
+        )
+        return (
+            f"{where}: attempt {len(event.attempts)} is followed by another "
+            f"in {event.pause:.3g} s: {reason}"
+        )
+    text = f"{where} {what.replace('_', ' ')}"
+    if event.status is not None:
+        text += f" {event.status}"
+    text += f" in {duration_text(event.duration or 0.0)}"
+    if len(event.attempts) > 1:
+        text += f", {len(event.attempts)} attempts"
+    if event.step is not None and event.error is not None:
+        if event.next_step is not None:
+            text += f", going on with {event.next_step!r}"
+        text += f": {error_text(event.error)}"
+    return text

@@ -1,0 +1,67 @@
+"""Wording: how messages, records and pictures say what recurs in all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+
+def plain_text(name: str) -> str:
+    """Give the text of a name, which may be a member of an enum of texts."""
+    return name if type(name) is str else str.__str__(name)
+
+
+def subject(step: str, task: str | None) -> str:
+    """Give what messages call a step, or a task of it."""
+    return f"step {step!r}" if task is None else f"task {task!r} of step {step!r}"
+
+
+def duration_text(seconds: float) -> str:
+    """Give a duration as a person would say it."""
+    if seconds < 0.000001:
+        return "0 ms"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.3g} ms"
+    return f"{seconds:.3g} s" if seconds < 99.95 else f"{seconds:.0f} s"
+
+
+def progress_text(done: int | None, total: int | None) -> str:
+    """Say how far a map step has come."""
+    if total is None:
+        return f"{done or 0:,} item{'' if done == 1 else 's'} done"
+    return f"{done or 0:,} of {total:,} items done"
+
+
+def counted(count: int, what: str) -> str:
+    """Give how many there are of something, as ``"1 step"`` or ``"12,000 steps"``."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def listed(names: Sequence[str], most: int, between: str = ", ") -> str:
+    """Give the first so many names, and how many more there are."""
+    text = between.join(names[:most])
+    more = len(names) - most
+    return f"{text}{between}and {more:,} more" if more > 0 else text
+
+
+def error_text(error: BaseException) -> str:
+    """Give an error's class and message in one line, as a traceback ends."""
+    try:
+        text = str(error)
+    except Exception as unprintable:
+        text = f"(its text cannot be had: {unprintable!r})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def closest(name: object, known: Iterable[str]) -> str | None:
+    """Give the known name that a mistyped one resembles most, if any does."""
+    from difflib import get_close_matches
+
+    by_lower = {text.lower(): text for text in known}
+    close = get_close_matches(str(name).lower(), by_lower, n=1)
+    return by_lower[close[0]] if close else None
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Give the end of a message that offers the known name closest to this one."""
+    close = closest(name, known)
+    return "" if close is None else f" (did you mean {close!r}?)"
