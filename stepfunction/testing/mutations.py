@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from stepfunction.core.context import Context
-from stepfunction.core.engine.watching import watching
+from stepfunction.core.engine.perform import watching
 from stepfunction.core.errors import StepFunctionError, add_note
 from stepfunction.core.logger import logger
 from stepfunction.testing.snapshots import Change, changes, dark_parts, take
