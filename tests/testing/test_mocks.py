@@ -430,11 +430,6 @@ def test_mocks_say_what_they_were_called() -> None:
     assert list(mocks) == ["Update.a"] and len(mocks) == 1
 
 
-# --- as a newcomer uses it ----------------------------------------------------------
-
-
-
-
 def in_euro(price: int, rate: int) -> str:
     return f"{price} * {rate}"
 
