@@ -494,10 +494,10 @@ def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
     call = bind(function)
     if isinstance(call, list):
         for problem in call:
-            why, is_advised, _ = problem.partition("; give it with params=")
-            if is_advised:  # there are none for what undoes
-                problem = f"{why}; bind it with functools.partial, or give a default"
-            problems.append(f"{what}: {problem}")
+            hint = problem.hint
+            if problem.argument == "params":  # there are none for what undoes
+                hint = "; bind it with functools.partial, or give a default"
+            problems.append(f"{what}: {problem.text}{hint}")
         return None
     return call
 
