@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from stepfunction.core.envelope.envelope import pack
 from stepfunction.core.frozen import Frozen
 
 
@@ -22,6 +21,8 @@ class Omitted(Frozen):
 
 def portable(value: Any, stand_in: Callable[[str], Any] = Omitted) -> Any:
     """Give the value if it can be pickled, else what stands for its ``repr``."""
+    from stepfunction.core.envelope.envelope import pack  # whose import is dear
+
     try:
         pack(value)
     except Exception:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stepfunction.core.envelope.envelope import pack, unpack
 from stepfunction.core.envelope.omitted import portable
