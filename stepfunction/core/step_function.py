@@ -24,7 +24,7 @@ from stepfunction.core.engine.start import begin, finish, finish_apart, finish_b
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.watching.events import Listener, checked_listeners
-from stepfunction.core.wording import plain_text
+from stepfunction.core.wording import counted, plain_text
 from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy
 
@@ -846,8 +846,7 @@ class StepFunction:
         return svg_for_notebook(graph)
 
     def __repr__(self) -> str:
-        count = len(self._steps)
-        return f"<StepFunction {self._name!r}: {count} step{'' if count == 1 else 's'}>"
+        return f"<StepFunction {self._name!r}: {counted(len(self._steps), 'step')}>"
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle is the definition; what ran is not part of it.

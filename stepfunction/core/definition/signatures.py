@@ -29,7 +29,9 @@ _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[Problem]:
+def bind(
+    function: Any, params: Mapping[str, Any] | None = None
+) -> Call | list[Problem]:
     """Decide how a function is to be called.
 
     Args:

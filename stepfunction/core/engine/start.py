@@ -23,7 +23,7 @@ from stepfunction.core.watching.events import Listener
 from stepfunction.core.watching.telling import gather
 from stepfunction.core.workers.coroutines import callers_loop
 from stepfunction.core.workers.executors import ExecutorChoice, runs_in_processes
-from stepfunction.core.workers.places import Places
+from stepfunction.core.workers.workshop import Workshop
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,7 +49,7 @@ def begin(
         problems = list(sending_problems(graph.table, executor))
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
-    execution = Execution(graph, initial_input, Places(executor))
+    execution = Execution(graph, initial_input, Workshop(executor))
     gather(execution, listeners)
     return execution
 
