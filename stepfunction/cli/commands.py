@@ -48,9 +48,8 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.transcript.parts import Path as Where
 from stepfunction.core.transcript.values import ValueWriter
-from stepfunction.core.wording import duration_text, error_text
+from stepfunction.core.wording import counted, duration_text, error_text
 
 if TYPE_CHECKING:
     from stepfunction.core.step_function import StepFunction
@@ -221,9 +220,8 @@ def _tell_the_end(execution: Execution) -> None:
     steps = sum(record.task is None for record in execution.history)
     is_done = execution.status is Status.COMPLETED
     status = colored(str(execution.status), GREEN if is_done else RED, sys.stderr)
-    plural = "" if steps == 1 else "s"
     took = duration_text(execution.duration)
-    say(f"{execution.workflow!r} {status} after {steps} step{plural} in {took}")
+    say(f"{execution.workflow!r} {status} after {counted(steps, 'step')} in {took}")
     # The failure that ended it is told of by itself.
     last = None if is_done else execution._blame
     list_failures(
@@ -279,18 +277,19 @@ class _AnswerWriter(ValueWriter):
     Tuples become lists, and all mappings of texts, or of outcomes, objects.
     """
 
-    def other(self, value: Any, at: Where) -> Any:
+    def other(self, value: Any, at: tuple[Any, ...]) -> Any:
         """Write what JSON has not."""
         if isinstance(value, Mapping | list | tuple):
             return self.inside(value, at)
         return super().other(value, at)
 
-    def container(self, value: Any, at: Where) -> Any:
+    def container(self, value: Any, at: tuple[Any, ...]) -> Any:
         """Write what has other values inside."""
         if not isinstance(value, Mapping):
             return super().container(list(value), at)
-        pairs = ((str(key) if type(key) is Outcome else key, value[key]) for key in value)
-        return super().container(dict(pairs), at)
+        names = (str(key) if type(key) is Outcome else key for key in value)
+        return super().container(dict(zip(names, value.values())), at)
+
 
 def _has_utf8() -> bool:
     return codecs.lookup(_output().encoding).name == "utf-8"
@@ -313,7 +312,7 @@ def _check(args: Namespace) -> tuple[int, str]:
         if not problems:
             answer += f"{target}: {colored('ok', GREEN, _output())}\n"
             continue
-        count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+        count = counted(len(problems), "problem")
         say(f"{target}: {colored(count, RED, sys.stderr)}")
         for problem in problems:
             say(f"  - {problem}")
@@ -404,8 +403,7 @@ def _list(args: Namespace) -> tuple[int, str]:
             say(f"stepfunction: {error}")
             code = WRONG_USE
             continue
-        count = len(workflow.steps)
-        rows.append((target, workflow.name, f"{count} step{'' if count == 1 else 's'}"))
+        rows.append((target, workflow.name, counted(len(workflow.steps), "step")))
     if not rows and code == DONE:
         say(f"{args.module} has no workflows")
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))

@@ -15,6 +15,7 @@ from stepfunction.core.definition.actions import Fail, FanOut, MapItems
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError
+from stepfunction.core.wording import counted, listed
 from stepfunction.drawing.captions import (
     captions,
     inputs_of,
@@ -32,7 +33,6 @@ from stepfunction.drawing.signs import (
     SIGNS,
     UNREACHED,
     Sign,
-    listed,
     shortened,
     shown,
 )
@@ -432,8 +432,7 @@ def _folded(step: Step) -> tuple[str, str]:
     """Give a label, and a tooltip, for a step that has no room for what is inside."""
     if isinstance(step.action, FanOut):
         tasks = list(step.action.tasks)
-        plural = "" if len(tasks) == 1 else "s"
-        label = f"{step.name} ({len(tasks)} task{plural})"
+        label = f"{step.name} ({counted(len(tasks), 'task')})"
         return label, f"{step.name}: {listed(tasks, _MOST_NAMES)}"
     each = " for each item" if isinstance(step.action, MapItems) else ""
     label = f"{step.name} (workflow {getattr(step.action, 'name', '')}{each})"

@@ -14,14 +14,13 @@ from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import type_name
-from stepfunction.core.wording import duration_text
+from stepfunction.core.wording import duration_text, listed
 from stepfunction.drawing.counts import ItemCounts, item_counts
 from stepfunction.drawing.signs import (
     SIGNS,
     STATUS_MARKS,
     UNREACHED,
     Sign,
-    listed,
     shortened,
     word,
 )

@@ -21,7 +21,7 @@ _ANY = (bool, object)
 _LARGEST = 1e300  # beyond which it may be infinite, or no float
 
 
-def data_of(text: str | bytes, what: str, **hooks: Any) -> Any:
+def data_of(text: str | bytes | bytearray, what: str, **hooks: Any) -> Any:
     """Give what a JSON text says.
 
     Args:
