@@ -106,7 +106,7 @@ def _look(value: Any, way: str, depth: int, seen: dict[int, Any]) -> Snapshot:
 def _is_cache(kind: type, key: Key) -> bool:
     """Tell what a ``cached_property`` keeps, which is written when it is first read."""
     way, name = key
-    if way != "attribute":
+    if way != "attribute" or not isinstance(name, str):
         return False
     shadowed = next((vars(it)[name] for it in kind.__mro__ if name in vars(it)), None)
     return (
