@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
+from shared.processes import tell, wait_for
 
 from stepfunction import RetryPolicy, StepExecutionError, StepFunction
 
@@ -27,37 +26,10 @@ def double(value):
     return value * 2
 
 
-def wait_for(path, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not Path(path).exists():
-        assert time.monotonic() < end, f"{path} never came"
-        time.sleep(0.005)
-
-
-def tell(path, text=""):
-    part = Path(f"{path}.part")
-    part.write_text(text)
-    part.rename(path)
-
-
 def hang_with_a_child(path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     tell(path, f"{os.getpid()} {child.pid}")
     hang()
-
-
-def is_gone(process_id, seconds=2.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            stat = Path(f"/proc/{process_id}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if stat.rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.01)
-    os.kill(process_id, signal.SIGKILL)
-    return False
 
 
 def pids_in(path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -39,15 +38,6 @@ def leave_a_line(folder):
     )
     os.write(descriptor, b"line\n")
     os.close(descriptor)
-
-
-def wait_for(*parts):
-    path = Path(*parts)
-    end = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} never came"
-        time.sleep(0.005)
-    return path
 
 
 def fan_out(tasks, **arguments):

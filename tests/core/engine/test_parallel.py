@@ -21,8 +21,8 @@ from shared.parallel import (
     one_step,
     same,
     touch,
-    wait_for,
 )
+from shared.processes import wait_for
 
 from stepfunction import DefinitionError, Outcome, Status, StepFunction, TransferError
 

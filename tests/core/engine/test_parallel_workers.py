@@ -22,6 +22,7 @@ from shared.parallel import (
     same,
     touch,
 )
+from shared.processes import pid
 
 from stepfunction import (
     DefinitionError,
@@ -30,10 +31,6 @@ from stepfunction import (
     ParallelStepExecutionError,
     StepFunction,
 )
-
-
-def pid(value=None):
-    return os.getpid()
 
 
 def thread_id(value=None):

@@ -15,7 +15,6 @@ from shared.hanging import (
     failure_of,
     hang,
     hang_with_a_child,
-    is_gone,
     nested_of,
     one,
     outcomes,
@@ -25,6 +24,7 @@ from shared.hanging import (
     tasks_of,
     until_told,
 )
+from shared.processes import is_gone
 
 from stepfunction import (
     ExecutionTimeoutError,

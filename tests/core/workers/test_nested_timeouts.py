@@ -12,16 +12,14 @@ from shared.hanging import (
     double,
     failure_of,
     hang,
-    is_gone,
     nested_of,
     one,
     outcomes,
     pids_in,
     released,
     take_longer,
-    tell,
-    wait_for,
 )
+from shared.processes import is_gone, tell, wait_for
 
 from stepfunction import (
     ExecutionTimeoutError,
