@@ -61,33 +61,31 @@ class _Sender:
     def __init__(
         self, work: Work, pack: Callable[[Any], Any], packs_calls: bool = True
     ) -> None:
-        from stepfunction.core.envelope.envelope import pack_input
+        from stepfunction.core.envelope.refusals import pack_input
 
         self._pack = pack
         self._packs_calls = packs_calls
-        self._packed: dict[int, tuple[Any, bytes]] = {}
+        # Each with its call, for nothing else may come to have its id.
+        self._packed: dict[int, tuple[Any, Any]] = {}
         for name, call in work.calls:
-            self._call(name, call)
+            if id(call) not in self._packed:
+                self._packed[id(call)] = call, self._pack_call(name, call)
         self._input: Parcel = pack_input(f"step {work.name!r}", work.value, pack)
 
     def parts(self, task: Task) -> tuple[Any, Any]:
         """Give the call and the input of a task, as they are sent."""
-        from stepfunction.core.envelope.envelope import pack_input
+        from stepfunction.core.envelope.refusals import pack_input
 
-        call = self._call(task.name, task.call)
+        known = self._packed.get(id(task.call))
+        call = self._pack_call(task.name, task.call) if known is None else known[1]
         if task.given is None:
             return call, self._input
         return call, pack_input(task.name, task.given[0], self._pack)
 
-    def _call(self, name: str, call: Any) -> Any:
-        from stepfunction.core.envelope.envelope import pack_call
+    def _pack_call(self, name: str, call: Any) -> Any:
+        from stepfunction.core.envelope.refusals import pack_call
 
-        if not self._packs_calls:
-            return call
-        if id(call) not in self._packed:
-            # With the call, for nothing else may come to have its id.
-            self._packed[id(call)] = call, pack_call(name, call)
-        return self._packed[id(call)][1]
+        return pack_call(name, call) if self._packs_calls else call
 
     def forget_input(self) -> None:
         """Let go of the input, when all has been sent."""

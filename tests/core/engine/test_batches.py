@@ -29,7 +29,7 @@ ALL, NONE = range(4), range(0)
         pytest.param("CRASHED", 1, ELSEWHERE, Shares(alone=ALL[1:]), id="crashed"),
         pytest.param("CRASHED", 3, ELSEWHERE, Shares(culprits=ALL[3:]), id="at last"),
         pytest.param(
-            "CRASHED", 1, TIMED, Shares((), ALL[1:2], NONE, ALL[2:]), id="timed, crashed"
+            "CRASHED", 1, TIMED, Shares((), ALL[1:2], NONE, ALL[2:]), id="timed"
         ),
         pytest.param(
             "TIMED_OUT", 0, TIMED, Shares((), ALL[:1], NONE, ALL[1:]), id="overdue"
