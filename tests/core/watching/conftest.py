@@ -4,13 +4,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from stepfunction import Event, ProcessLanes
-
-
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(max_workers=2) as lanes:
-        yield lanes
+from stepfunction import Event
 
 
 @pytest.fixture
