@@ -30,7 +30,8 @@ from stepfunction.core.workers.tasks import LiveAttempt, MakeContext, Task, make
 
 if TYPE_CHECKING:
     from stepfunction.core.envelope.parcel import Parcel
-    from stepfunction.core.lanes.lanes import LaneFuture, ProcessLanes
+    from stepfunction.core.lanes.backlog import LaneFuture
+    from stepfunction.core.lanes.lanes import ProcessLanes
 
 _numbers = count()
 # What executors of others raise where a worker died, by name, for they may not be
@@ -72,7 +73,6 @@ class Lanes:
     def begin(self, attempt: LiveAttempt) -> None:
         from stepfunction.core.envelope.envelope import pack, pack_parcel
         from stepfunction.core.envelope.refusals import pack_input
-        from stepfunction.core.lanes.worker import prepare_in_lane
 
         self._futures[attempt] = None
         task, body = attempt.task, self._body
@@ -86,7 +86,7 @@ class Lanes:
             now = perf_counter()
             attempt.end(Outcome.FAILED, error, now, now)
             return
-        head = pack((prepare_in_lane, (call, context, task.says_start), {}))
+        head = pack((call, context, task.says_start))
 
         def done(future: Future[Any]) -> None:
             self._futures.pop(attempt, None)
