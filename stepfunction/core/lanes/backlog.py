@@ -46,7 +46,7 @@ class LaneFuture(Future[Any]):
         self.began = 0.0
 
 
-class Work:
+class LaneCall:
     """A call that a lane is to have made.
 
     Args:
@@ -73,17 +73,17 @@ class Backlog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[Work | None] = SimpleQueue()
+        self._queue: SimpleQueue[LaneCall | None] = SimpleQueue()
         self._unfinished = 0
 
-    def put(self, work: Work) -> int:
+    def put(self, call: LaneCall) -> int:
         """Add a call, and give how many are not finished."""
         with self._lock:
             self._unfinished += 1
-            self._queue.put(work)
+            self._queue.put(call)
             return self._unfinished
 
-    def take(self) -> Work | None:
+    def take(self) -> LaneCall | None:
         """Wait for a call; None says that there will be no more."""
         return self._queue.get()
 
@@ -97,12 +97,12 @@ class Backlog:
         for _ in range(lanes):
             self._queue.put(None)
 
-    def take_all(self) -> list[Work]:
+    def take_all(self) -> list[LaneCall]:
         """Take all the calls that wait."""
         found = []
         try:
-            while (work := self._queue.get_nowait()) is not None:
-                found.append(work)
+            while (call := self._queue.get_nowait()) is not None:
+                found.append(call)
                 self.finish()
             self._queue.put(None)  # it was for a lane
         except Empty:

@@ -12,7 +12,7 @@ from stepfunction.core.envelope.answers import open_answer
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents
 from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
-from stepfunction.core.lanes.backlog import Backlog, LaneFuture, Watcher, Work
+from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
 from stepfunction.core.lanes.deaths import crashed, killed, unready
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.logs import replay
@@ -53,14 +53,14 @@ class Lane(threading.Thread):
     def run(self) -> None:
         """Have calls made until there will be no more."""
         while not this_process.is_ending:
-            work = self._backlog.take()
-            if work is None:
+            call = self._backlog.take()
+            if call is None:
                 break
-            if self._take_on(work.future):
-                self._serve(work)
+            if self._take_on(call.future):
+                self._serve(call)
             else:
                 self._backlog.finish()
-            del work  # an idle lane keeps nothing alive
+            del call  # an idle lane keeps nothing alive
         self._let_go()
         this_process.lanes.discard(self)
 
@@ -103,14 +103,14 @@ class Lane(threading.Thread):
             self._future, self._is_killed = future, False
             return True
 
-    def _serve(self, work: Work) -> None:
-        future = work.future
+    def _serve(self, call: LaneCall) -> None:
+        future = call.future
         try:
             worker = self._ready_worker(future.label)
             future.began = perf_counter()
             if future.watcher is not None:
                 future.watcher.prepare()
-            answer = self._exchange(worker, work)
+            answer = self._exchange(worker, call)
             ended = perf_counter()
             is_result, payload, seconds = open_answer(future.label, answer)
             future.began = ended - seconds
@@ -121,14 +121,14 @@ class Lane(threading.Thread):
             if self._is_killed:  # too late for this call, but not for its process
                 self._discard()
         self._backlog.finish()
-        work.body = b""  # gone before whoever waits for the result goes on
+        call.body = b""  # gone before whoever waits for the result goes on
         if this_process.is_ending:
             return  # whoever waits for it ends too, and need not hear of it
         if is_result:
             future.set_result(payload)
         else:
             future.set_exception(payload)
-        del payload  # its traceback would keep this frame, and so the work, alive
+        del payload  # its traceback would keep this frame, and so the call, alive
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker
@@ -154,31 +154,31 @@ class Lane(threading.Thread):
             raise death
         raise unready(death.exitcode)
 
-    def _exchange(self, worker: WorkerProcess, work: Work) -> Contents:
+    def _exchange(self, worker: WorkerProcess, call: LaneCall) -> Contents:
         """Send a call, and give its answer."""
         try:
-            worker.send(work.head, work.body, work.levels)
+            worker.send(call.head, call.body, call.levels)
             while (message := worker.receive())[:1] != PACKED:
-                self._hear(message, work)
+                self._hear(message, call)
             return message
         except (EOFError, OSError):  # nobody is at the other end any more
-            raise self._death_of(worker, work.future.label) from None
+            raise self._death_of(worker, call.future.label) from None
         except BaseException:
             with self._lock:
                 self._discard()  # its answer must not pass for that of the next call
             raise
 
-    def _hear(self, message: Contents, work: Work | None = None) -> None:
+    def _hear(self, message: Contents, call: LaneCall | None = None) -> None:
         """Take what is no answer, of a call or of a thread that one left behind."""
         kind, contents = message[:1], message[1:]
-        if kind == LOG and work is None:
+        if kind == LOG and call is None:
             replay(contents)
-        elif work is None:
+        elif call is None:
             return
         elif kind == LOG:  # as if it were logged where the call comes from
-            work.variables.run(replay, contents)
-        elif work.future.watcher is not None:
-            _TELL[kind](work.future.watcher, contents, work.future.label)
+            call.variables.run(replay, contents)
+        elif call.future.watcher is not None:
+            _TELL[kind](call.future.watcher, contents, call.future.label)
 
     def _death_of(self, worker: WorkerProcess, label: str) -> WorkerCrashedError:
         describe = killed if self._is_killed else crashed

@@ -27,7 +27,7 @@ from weakref import finalize
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.envelope.refusals import pack_call
 from stepfunction.core.errors import WorkerStartError
-from stepfunction.core.lanes.backlog import Backlog, LaneFuture, Watcher, Work
+from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
 from stepfunction.core.lanes.deaths import UNGUARDED, unguarded
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.lane import Lane
@@ -143,7 +143,7 @@ class ProcessLanes(Executor):
                     "keep it open as long as it is used"
                 )
             levels = levels or current_levels()
-            unfinished = self._backlog.put(Work(future, head, body, levels))
+            unfinished = self._backlog.put(LaneCall(future, head, body, levels))
             if len(self._lanes) < min(self.max_workers, unfinished):
                 lane = Lane(self._context, self._backlog)
                 if self._forks:  # here, for the lane would be a thread beside this
@@ -176,8 +176,8 @@ class ProcessLanes(Executor):
             self._is_shut = True
             waiting = self._backlog.take_all() if cancel_futures else []
             self._dismissal()
-        for work in waiting:  # not under the lock, for callbacks may do anything
-            work.future.cancel()
+        for call in waiting:  # not under the lock, for callbacks may do anything
+            call.future.cancel()
         if wait:
             for lane in self._lanes:
                 with suppress(RuntimeError):  # one that never began
@@ -190,8 +190,8 @@ class ProcessLanes(Executor):
 
     def kill_all(self) -> None:
         """Stop every call that runs, and cancel every call that waits."""
-        for work in self._backlog.take_all():
-            work.future.cancel()
+        for call in self._backlog.take_all():
+            call.future.cancel()
         for lane in self._lanes:
             lane.kill(None)
 
