@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from shared.calls import add_one, double
 from shared.processes import is_gone, tell
 
 from stepfunction import (
@@ -22,14 +23,6 @@ from stepfunction import (
 
 THREADS = 50
 EXECUTIONS = 1000
-
-
-def double(value):
-    return value * 2
-
-
-def add_one(value):
-    return value + 1
 
 
 def fail_on_multiples_of_seven(value, context):

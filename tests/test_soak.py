@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from soak_tasks import CRASHES, ERRORS, RESULTS, Order, gates, obey, word_of
+from shared.soak_tasks import CRASHES, ERRORS, RESULTS, Order, gates, obey, word_of
 
 from stepfunction import (
     Execution,

@@ -8,10 +8,9 @@ import sys
 import threading
 import time
 
-import pytest
 from shared.processes import tell, wait_for
 
-from stepfunction import RetryPolicy, StepExecutionError, StepFunction
+from stepfunction import RetryPolicy, StepFunction
 
 LIMIT = 0.05
 LONG = 600  # no test waits for that
@@ -20,10 +19,6 @@ released = threading.Event()  # never set in a worker process
 
 def hang(value=None):
     released.wait(LONG)
-
-
-def double(value):
-    return value * 2
 
 
 def hang_with_a_child(path):
@@ -40,12 +35,6 @@ def pids_in(path):
 def one(func, timeout=LIMIT, **arguments):
     workflow = StepFunction("Shop").add_step("Ask", func, timeout=timeout, **arguments)
     return workflow.set_start_step("Ask")
-
-
-def failure_of(workflow, initial_input=None, **arguments):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(initial_input, **arguments)
-    return caught.value
 
 
 def outcomes(attempts):

@@ -6,14 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from shared.calls import same
 
 from stepfunction import RetryPolicy, StepFunction
 
 ONCE_MORE = RetryPolicy(max_attempts=2, interval=0)
-
-
-def double(value):
-    return value * 2
 
 
 def negate(value):
@@ -22,10 +19,6 @@ def negate(value):
 
 def fail(value):
     raise ValueError(f"cannot take {value}")
-
-
-def same(value):
-    return value
 
 
 def touch(folder, context):

@@ -11,10 +11,6 @@ from pathlib import Path
 from shared.processes import wait_for
 
 
-def double(value):
-    return value * 2
-
-
 def fail(value=None):
     raise ValueError("told to fail")
 

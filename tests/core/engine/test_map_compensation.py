@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from shared.calls import same
 
 from stepfunction import (
     CompensationError,
@@ -23,10 +24,6 @@ def book(item):
 
 def decline(value):
     raise ValueError("no money")
-
-
-def same(value):
-    return value
 
 
 def cancel(booking):

@@ -6,6 +6,7 @@ import threading
 from contextvars import ContextVar
 
 import pytest
+from shared.calls import double
 from shared.processes import is_gone
 
 from stepfunction import (
@@ -31,10 +32,6 @@ def _release():
     released.clear()
     yield
     released.set()
-
-
-def double(value):
-    return value * 2
 
 
 def fail(value):

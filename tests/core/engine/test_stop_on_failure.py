@@ -7,16 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from shared.parallel import (
-    ALL_PLACES,
-    IN_LANES,
-    IN_THREADS,
-    at,
-    fail,
-    fan_out,
-    same,
-    touch,
-)
+from shared.calls import same
+from shared.parallel import ALL_PLACES, IN_LANES, IN_THREADS, at, fail, fan_out, touch
 from shared.processes import is_alive, tell, wait_for
 
 from stepfunction import (

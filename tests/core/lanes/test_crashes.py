@@ -8,8 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+from shared.calls import double
 from shared.processes import is_gone, pid, wait_for
-from shared.workers import double, exit_by, tell_and_wait
+from shared.workers import exit_by, tell_and_wait
 
 from stepfunction import WorkerCrashedError
 

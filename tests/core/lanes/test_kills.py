@@ -7,8 +7,9 @@ import time
 from concurrent.futures import CancelledError
 
 import pytest
+from shared.calls import double
 from shared.processes import is_gone, pid, tell, wait_for
-from shared.workers import double, tell_and_wait, touch
+from shared.workers import tell_and_wait, touch
 
 from stepfunction import ProcessLanes, WorkerKilledError
 

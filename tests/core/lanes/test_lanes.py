@@ -9,8 +9,9 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
+from shared.calls import double
 from shared.processes import is_alive, is_gone, pid, wait_for
-from shared.workers import Program, double, exit_by, fail, tell_and_wait, touch
+from shared.workers import Program, exit_by, fail, tell_and_wait, touch
 
 from stepfunction import Context, ProcessLanes, StepFunction, TransferError
 

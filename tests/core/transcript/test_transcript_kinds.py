@@ -5,6 +5,8 @@ import re
 from datetime import datetime, timezone
 
 import pytest
+from shared.calls import same
+from shared.pictures import giving, read_back
 
 from stepfunction import (
     Execution,
@@ -22,10 +24,6 @@ NEW_YEAR = datetime(2020, 1, 1, tzinfo=timezone.utc)
 SECRET = "4111 1111"
 
 
-def same(value):
-    return value
-
-
 def is_big(value):
     return value > 10
 
@@ -36,14 +34,6 @@ def soon(value):
 
 def new_year(value):
     return NEW_YEAR
-
-
-def read_back(execution):
-    return Execution.from_json(execution.to_json())
-
-
-def giving(value):
-    return StepFunction("Give").add_step("Give", lambda: value).set_start_step("Give")
 
 
 def order():

@@ -7,12 +7,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from shared.calls import double
+from shared.failures import failure_of
 from shared.hanging import (
     INSIDE,
     LIMIT,
     LONG,
-    double,
-    failure_of,
     hang,
     hang_with_a_child,
     nested_of,

@@ -6,11 +6,11 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+from shared.calls import double
+from shared.failures import failure_of
 from shared.hanging import (
     INSIDE,
     LIMIT,
-    double,
-    failure_of,
     hang,
     nested_of,
     one,

@@ -7,11 +7,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from shared.calls import double
+from shared.failures import failure_of
 from shared.hanging import (
     LIMIT,
     LONG,
-    double,
-    failure_of,
     hang,
     hang_with_a_child,
     nested_of,
