@@ -24,6 +24,9 @@ FILES = [
     "tests/core/workers/test_timeouts.py",
     "tests/core/workers/test_heartbeat.py",
     "tests/core/engine/test_parallel.py",
+    "tests/core/engine/test_parallel_failures.py",
+    "tests/core/engine/test_parallel_workers.py",
+    "tests/core/engine/test_stop_on_failure.py",
     "tests/core/lanes/test_lanes.py",
 ]
 # It burns until whoever began it is no more, however that ended.

@@ -24,10 +24,16 @@ from stepfunction.core.definition.actions import (
     Workflow,
     is_count,
 )
-from stepfunction.core.definition.arguments import StepArguments, check_arguments
+from stepfunction.core.definition.arguments import StepArguments
 from stepfunction.core.definition.catches import failure_arrows
 from stepfunction.core.definition.graph import Graph, Step, freeze
-from stepfunction.core.engine.start import begin, finish, finish_apart, finish_beside
+from stepfunction.core.engine.start import (
+    begin,
+    checked_arguments,
+    finish,
+    finish_apart,
+    finish_beside,
+)
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.watching.events import Listener, checked_listeners
@@ -941,7 +947,7 @@ class StepFunction(Workflow):
         timeout: float | None,
         listeners: Iterable[Listener],
     ) -> Execution:
-        told = (*self._listeners, *check_arguments(executor, timeout, listeners))
+        told = (*self._listeners, *checked_arguments(executor, timeout, listeners))
         execution = begin(self.compile(), initial_input, executor, told)
         self._latest = execution
         return execution

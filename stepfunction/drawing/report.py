@@ -580,7 +580,7 @@ def _trimmed(value: Any, room: list[int]) -> Any:
                 break
             found[_trimmed(key, room)] = _trimmed(item, room)
         return found
-    if isinstance(value, list | tuple) and not isinstance(value, Omitted):
+    if isinstance(value, list | tuple):
         items: list[Any] = []
         for item in value:
             if room[0] <= 0:

@@ -19,7 +19,7 @@ from stepfunction.core.errors import DefinitionError, StepFunctionError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import listed
-from stepfunction.core.workers.places import Places
+from stepfunction.core.workers.workshop import Workshop
 from stepfunction.testing.mocks import argument_problems, by_first
 from stepfunction.testing.stand_ins import StandIn, UsedUpError
 from stepfunction.testing.ways import Way, calls_nothing, find_spots, spots
@@ -97,7 +97,7 @@ def dry_run(
     walk = _Walk(None if is_known else "the execution's input, initial_input=…")
     graph = walk.changed(workflow, given).compile()
     execution = Execution(
-        graph, initial_input if is_known else None, Places("inline")
+        graph, initial_input if is_known else None, Workshop("inline")
     )
     try:
         run(execution)

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from stepfunction.core.transcript.writing import Redact
     from stepfunction.core.watching.events import Path
     from stepfunction.core.watching.telling import Audience
-    from stepfunction.core.workers.places import Places
+    from stepfunction.core.workers.workshop import Workshop
 
 
 class Status(StrEnum):
@@ -113,7 +113,7 @@ class Execution:
         self,
         graph: Graph,
         initial_input: Any,
-        places: Places,
+        places: Workshop,
         outer: Execution | None = None,
         key: str = "",
         cancellation: Cancellation | None = None,
