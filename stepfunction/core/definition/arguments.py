@@ -419,7 +419,6 @@ def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
     return call
 
 
-
 def _tolerance_problems(tolerated: Any) -> Iterator[str]:
     if tolerated is None or is_count(tolerated, 0):
         return
