@@ -28,15 +28,15 @@ from stepfunction.core.errors import DrawingError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.transcript.reading import from_document
-from stepfunction.core.transcript.writing import (
-    Redact,
+from stepfunction.core.transcript.exceptions import (
     cause_of,
     text_of,
-    to_document,
     traceback_of,
     type_name,
 )
+from stepfunction.core.transcript.reading import from_document
+from stepfunction.core.transcript.values import Redact
+from stepfunction.core.transcript.writing import to_document
 from stepfunction.core.wording import counted, duration_text
 from stepfunction.drawing.captions import captions, inputs_of
 from stepfunction.drawing.counts import ItemCounts, item_counts

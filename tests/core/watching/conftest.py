@@ -4,14 +4,6 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from stepfunction import ProcessLanes
-
-
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(max_workers=2) as lanes:
-        yield lanes
-
 
 @pytest.fixture
 def executor(request, lanes):
