@@ -42,7 +42,7 @@ def lookalikes(graph: Graph) -> Iterator[str]:
         )
     for step in graph.table.values():
         yield from _in_branch(step)
-        for task, action in step.tasks():
+        for task, action in step.action.callees():
             if isinstance(action, Graph):
                 where = location(step.name, task)
                 inside = f"{where}: nested workflow {action.name!r}"

@@ -43,7 +43,7 @@ def arrive(action: Any) -> None:
 
 def _sent(graph: Graph) -> Iterator[tuple[str, Call | Graph]]:
     for step in graph.table.values():
-        for task, action in step.tasks():
+        for task, action in step.action.callees():
             where = location(step.name, task)
             if not isinstance(action, Call | Graph):
                 continue
