@@ -12,9 +12,8 @@ from typing import TypeAlias
 from weakref import finalize
 
 from stepfunction import __version__
-from stepfunction.core.history.execution import Status
 from stepfunction.core.history.records import Attempt
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.events import Event, key_text
 from stepfunction.core.wording import error_text
 
@@ -245,8 +244,8 @@ class _Open:
         if not self.is_here or event.execution is None:
             return
         self.token = attach(self.context)
-        if event.step is not None and event.execution._graph is not None:
-            step = event.execution._graph.table[event.step]
+        if event.step is not None and event.execution.graph is not None:
+            step = event.execution.graph.table[event.step]
             self.is_here = step.executor is None
 
     def note(self, name: str, value: str | int) -> None:

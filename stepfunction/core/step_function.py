@@ -22,7 +22,8 @@ from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step, freeze
 from stepfunction.core.engine.start import begin, finish, finish_apart, finish_beside
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.wording import counted, plain_text
 from stepfunction.core.workers.executors import ExecutorChoice

@@ -136,7 +136,7 @@ class _Page:
 
     def _add_rows(self, it: Execution, path: tuple[str, ...], depth: int) -> None:
         latest: int | None = None  # the row of the step before
-        graph: Graph | None = it._graph  # which a pickle leaves behind
+        graph: Graph | None = it.graph  # which a pickle leaves behind
         step_path: tuple[str, ...] = path
         for record in it.history:
             is_step = record.task is None
@@ -162,7 +162,7 @@ class _Page:
 
     def _find_culprits(self) -> tuple[int, ...]:
         """Give the rows from the step that failed to what made it fail."""
-        blame = self._execution._blame
+        blame = self._execution.blame
         if blame is None:
             return ()
         found = [
@@ -267,7 +267,7 @@ class _Page:
     # --- the graph --------------------------------------------------------------
 
     def _graph(self) -> str:
-        graph: Graph | None = self._execution._graph  # which a pickle leaves behind
+        graph: Graph | None = self._execution.graph  # which a pickle leaves behind
         if self._picture is not None:
             inside = (
                 '<div class="picture" tabindex="0" role="region" '
@@ -486,7 +486,7 @@ def _hashed(text: str) -> str:
 
 def _picture(execution: Execution) -> str | None:
     """Draw an execution, or give None where that cannot be done, or takes too long."""
-    graph = execution._graph
+    graph = execution.graph
     if graph is None or _size(graph) > _MOST_DRAWN:
         return None
     return svg_for_notebook(graph, trail_of(execution))

@@ -10,9 +10,9 @@ from stepfunction.core.definition.actions import Fail, FanOut
 from stepfunction.core.definition.branch import Arrow, label_of
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError, FailStepError, causes
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.transcript.writing import type_name
 from stepfunction.core.wording import duration_text, listed
 from stepfunction.drawing.counts import ItemCounts, item_counts
@@ -101,9 +101,7 @@ class Trail:
         for record in execution.compensations:
             self._undone.setdefault(record.step, []).append(record)
         self.began = bool(self._records)
-        has_ended = status in (Status.COMPLETED, Status.FAILED)
-        if self.began and has_ended and not execution._is_unhandled:
-            self.end = name
+        self.end = execution.ended_at
 
     def taken(self, step: str) -> set[Arrow]:
         """Give the arrows of a step that the execution followed, on any visit."""
@@ -245,7 +243,7 @@ def trail_of(execution: Execution) -> Trail:
     Raises:
         DrawingError: If it came out of a pickle, which has no graph.
     """
-    graph = execution._graph
+    graph = execution.graph
     if graph is None:
         raise DrawingError(
             f"this execution of {execution.workflow!r} came without its graph, as it "
@@ -271,7 +269,7 @@ def trail_on(graph: Graph, execution: Execution) -> Trail:
             f"this is an execution of {execution.workflow!r}, which cannot be drawn "
             f"on {graph.name!r}; {advice}"
         )
-    if execution._graph is not graph:
+    if execution.graph is not graph:
         for record in execution.history:
             if record.step not in graph.table:
                 raise DrawingError(

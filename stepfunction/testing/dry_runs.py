@@ -14,7 +14,7 @@ from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass
 from stepfunction.core.definition.branch import Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
-from stepfunction.core.engine.walk import run
+from stepfunction.core.engine.start import begin, carry_out
 from stepfunction.core.errors import DefinitionError, StepFunctionError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.step_function import StepFunction
@@ -96,11 +96,9 @@ def dry_run(
     is_known = initial_input is not _NONE_GIVEN
     walk = _Walk(None if is_known else "the execution's input, initial_input=…")
     graph = walk.changed(workflow, given).compile()
-    execution = Execution(
-        graph, initial_input if is_known else None, Workshop("inline")
-    )
+    execution = begin(graph, initial_input if is_known else None, "inline", None)
     try:
-        run(execution)
+        carry_out(execution)
     except _Halt as halt:
         raise DryRunError(str(halt)) from None
     return execution

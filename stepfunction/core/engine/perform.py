@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context
@@ -13,17 +13,18 @@ from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.nested import NestedCall, output_of_child
+from stepfunction.core.engine.run import Run
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     users_traceback,
 )
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.journal import Failing, Journal, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.telling import News
 from stepfunction.core.wording import subject
-from stepfunction.core.workers.pauses import skipping, to_pass
+from stepfunction.core.workers.pauses import to_pass
 from stepfunction.core.workers.places import Inline
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import (
@@ -45,43 +46,66 @@ watching: ContextVar[Callable[[str, str, Sequence[Any], Any], None] | None]
 watching = ContextVar("stepfunction_watching", default=None)
 
 
+class Stage(NamedTuple):
+    """Where a step is performed: what all that has to do with it is given.
+
+    Attributes:
+        journal: That of its execution.
+        run: What that shares with what it is nested in.
+        failing: What has failed on the way to it.
+    """
+
+    journal: Journal
+    run: Run
+    failing: Failing | None
+
+
 def perform(
-    step: Step, value: Any, execution: Execution, error: Exception | None = None
+    step: Step,
+    journal: Journal,
+    run: Run,
+    position: Position,
+    error: Exception | None = None,
 ) -> Visit:
     """Perform a step that is more than a plain call.
 
     Args:
         step: What to perform.
-        value: Its input, unless it names its inputs.
-        execution: What it is a step of.
+        journal: That of its execution.
+        run: What that shares with what it is nested in.
+        position: Where the execution stands: at this step.
         error: What the first attempt failed with, if it has been made.
     """
+    stage = Stage(journal, run, position.failing)
     if step.inputs is None:
-        return _perform_with(step, value, execution, error)
-    results = execution._results_so_far()
+        return _perform_with(step, position.value, stage, error)
+    results = journal.results_so_far()
     given = {parameter: results[source] for parameter, source in step.inputs}
     try:
-        visit = _perform_with(step, given, execution, None)
+        visit = _perform_with(step, given, stage, None)
     except BaseException as raised:
         visit = failed_visit(step.name, raised.with_traceback(users_traceback(raised)))
     return visit._replace(given=(given,))
 
 
 def _perform_with(
-    step: Step, value: Any, execution: Execution, error: Exception | None
+    step: Step, value: Any, stage: Stage, error: Exception | None
 ) -> Visit:
-    cancellation = execution._cancellation
-    news = None if execution._audience is None else News(execution, step.name)
+    journal, run, _ = stage
+    cancellation = run.cancellation
+    news = None
+    if run.audience is not None:
+        news = News(run.audience, journal, step.name)
     try:
         with cancellation.dependent() as dependent:
             if step.executor is None:
-                visit = _perform_here(step, value, execution, dependent, error, news)
+                visit = _perform_here(step, value, stage, dependent, error, news)
             elif isinstance(step.action, FanOut):
-                visit = _fan_out(step, step.action, value, execution, dependent, news)
+                visit = _fan_out(step, step.action, value, stage, dependent, news)
             elif isinstance(step.action, MapItems):
-                visit = _map(step, step.action, value, execution, dependent, news)
+                visit = _map(step, step.action, value, stage, dependent, news)
             else:
-                visit = _perform_elsewhere(step, value, execution, dependent, news)
+                visit = _perform_elsewhere(step, value, stage, dependent, news)
     finally:
         if news is not None:
             news.close()
@@ -98,19 +122,19 @@ def _perform_with(
 def _perform_here(
     step: Step,
     value: Any,
-    execution: Execution,
+    stage: Stage,
     cancellation: Cancellation,
     error: Exception | None,
     news: News | None,
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
-    task = _task(step, None, step.action, execution, news, Task)
-    make_context = _context_maker(step, execution)
+    task = _task(step, None, step.action, stage, news, Task)
+    make_context = _context_maker(step, stage)
     first = LiveAttempt(task, cancellation)
     if error is None:
         report = make_attempt(first, value, make_context, catch=Exception)
     else:
-        began, now = execution._last_stamp(), perf_counter()
+        began, now = stage.journal.last_stamp, perf_counter()
         report = Report(first, Outcome.FAILED, error, began, now)
     task.settle(report, cancellation.requested)
     if step.retry is not None and (task.error or judges_results(step.retry)):
@@ -122,14 +146,14 @@ def _perform_here(
 def _perform_elsewhere(
     step: Step,
     value: Any,
-    execution: Execution,
+    stage: Stage,
     cancellation: Cancellation,
     news: News | None,
 ) -> Visit:
     """Perform a step that has an executor of its own: a fan-out of one."""
-    tasks = (_task(step, None, step.action, execution, news, Task),)
-    make_context = _context_maker(step, execution)
-    places = execution._places
+    tasks = (_task(step, None, step.action, stage, news, Task),)
+    make_context = _context_maker(step, stage)
+    places = stage.run.workshop
     place = places.place(step.executor, step.name, tasks, value, make_context)
     run_tasks(tasks, place, cancellation)
     return tasks[0].visit(step.name)
@@ -139,16 +163,16 @@ def _fan_out(
     step: Step,
     action: FanOut,
     value: Any,
-    execution: Execution,
+    stage: Stage,
     cancellation: Cancellation,
     news: News | None,
 ) -> Visit:
     """Perform a parallel step."""
     tasks = [
-        _task(step, name, call, execution, news, Task)
+        _task(step, name, call, stage, news, Task)
         for name, call in action.tasks.items()
     ]
-    make_context = _context_maker(step, execution)
+    make_context = _context_maker(step, stage)
     failed: list[Task] = []  # as they fail, which tells the first
 
     def is_enough(task: Task) -> bool:
@@ -158,9 +182,9 @@ def _fan_out(
     most, ahead = action.max_workers, not action.stop_on_failure
     watch = watching.get()
     if watch is not None:
-        watch(execution.workflow, step.name, tasks, value)
+        watch(stage.journal.workflow, step.name, tasks, value)
         most, ahead = 1, False  # one at a time, so that it is known which it was
-    place = execution._places.place(
+    place = stage.run.workshop.place(
         step.executor, step.name, tasks, value, make_context, most, ahead
     )
     try:
@@ -170,7 +194,7 @@ def _fan_out(
         is_failure = isinstance(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(step.name, outcome, error=interrupt, tasks=visits)
-    return _gather(step, action, tasks, failed, execution)
+    return _gather(step, action, tasks, failed, stage)
 
 
 def _gather(
@@ -178,7 +202,7 @@ def _gather(
     action: FanOut,
     tasks: list[Task],
     failed: list[Task],
-    execution: Execution,
+    stage: Stage,
 ) -> Visit:
     """Make one visit of the ends of all tasks."""
     visits = tuple(task.visit(str(task.key)) for task in tasks)
@@ -203,7 +227,7 @@ def _map(
     step: Step,
     action: MapItems,
     value: Any,
-    execution: Execution,
+    stage: Stage,
     cancellation: Cancellation,
     news: News | None,
 ) -> Visit:
@@ -214,7 +238,7 @@ def _map(
     call: Any = action.call.__call__ if isinstance(action.call, Call) else None
 
     def make_item(index: int) -> Item:
-        item = _task(step, str(index), action.call, execution, news, Item)
+        item = _task(step, str(index), action.call, stage, news, Item)
         item.is_told = is_nested
         if call is not None:
             item.call = call  # the same for all, to be packed once
@@ -226,8 +250,8 @@ def _map(
         failure = error.with_traceback(users_traceback(error))
         return Visit(step.name, Outcome.FAILED, error=failure)
     gathering = Gathering(action, step.name, items, make_item, news)
-    make_context = _context_maker(step, execution)
-    place = execution._places.place(
+    make_context = _context_maker(step, stage)
+    place = stage.run.workshop.place(
         step.executor,
         step.name,
         gathering.models,
@@ -258,7 +282,7 @@ def _task(
     step: Step,
     name: str | None,
     action: Any,
-    execution: Execution,
+    stage: Stage,
     news: News | None,
     kind: type[AnyTask],
 ) -> AnyTask:
@@ -274,37 +298,40 @@ def _task(
     if own_timeout is not None:
         timeout = None
 
-    def begun(child: Execution) -> None:
+    def begun(child: Journal) -> None:
         task.child = child
 
-    def open_result(task: Task, child: Execution) -> Any:
+    def open_result(task: Task, child: Journal) -> Any:
         begun(child)  # from another process it is heard of only now
-        child._graph = action  # which stayed here
-        for what, seconds in child.__dict__.pop("_skipped", ()):
+        child.graph = action  # which stayed here
+        for what, seconds in child.skipped:
             to_pass(what, seconds)  # which told nobody here
+        child.skipped = ()
         return output_of_child(step, title, child)
 
-    nested = NestedCall(action, execution._places, title, own_timeout, begun=begun)
-    nested.skips = skipping.get() is not None
-    if execution._audience is not None:
+    reach, audience = None, stage.run.audience
+    if audience is not None:
         key = step.name if name is None else (step.name, name)
-        nested.reach = execution._audience.reach((*execution._path, key))
+        reach = audience.reach((*stage.journal.path, key))
+    nested = NestedCall(action, stage.run, title, own_timeout, begun, reach)
     task = kind(name, title, nested, True, retry, timeout, heartbeat, open_result, news)
     return task
 
 
 def _context_maker(
-    step: Step, execution: Execution
+    step: Step, stage: Stage
 ) -> Callable[[LiveAttempt], Context]:
+    journal, _, failing = stage
+
     def make_context(attempt: LiveAttempt) -> Context:
         return Context(
-            execution.id,
+            journal.id,
             step.name,
             attempt.task.key,
             attempt.number,
-            execution._failure_before(),
+            journal.record_of(None if failing is None else failing.last),
             attempt.cancellation,
-            execution._results_so_far(),
+            journal.results_so_far(),
             attempt,
         )
 

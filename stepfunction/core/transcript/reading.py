@@ -22,10 +22,11 @@ from stepfunction.core.errors import (
     StepExecutionError,
     TranscriptError,
 )
-from stepfunction.core.history.execution import Blame, Execution, Status
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import Blame
 from stepfunction.core.history.records import Visit
 from stepfunction.core.history.results import MapResults, TaskResults
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.transcript.graphs import read_graphs
 from stepfunction.core.transcript.parts import NUMBER, member, part, parts, pick
 from stepfunction.core.transcript.writing import FORMAT, OURS, VERSION

@@ -109,7 +109,7 @@ class _Writer:
             it: The execution.
             graph: What ran, where the execution has come without it.
         """
-        own: Graph | None = it._graph  # which a pickle leaves behind
+        own: Graph | None = it.graph  # which a pickle leaves behind
         graph = graph if own is None else own
         journal, zero = it._kept(), it._began
         first = _name(journal[0]) if journal else ""
@@ -120,7 +120,7 @@ class _Writer:
             "status": it.status.value,
             "started": it.started,
             "duration": _seconds(it.duration),
-            "timeout": it._timeout if isfinite(it._timeout) else None,
+            "timeout": it.journal.timeout if isfinite(it.journal.timeout) else None,
             "graph": None if graph is None else self._graphs.number(graph),
             "input": self._value((first, "input"), it.input),
             "steps": [
@@ -148,8 +148,8 @@ class _Writer:
         undone = it.compensations
         if undone:
             written["compensations"] = [self._undone(one, it) for one in undone]
-        if it._blame is not None:
-            step, error, names_step = it._blame
+        if it.blame is not None:
+            step, error, names_step = it.blame
             written["blame"] = {
                 "step": step,
                 "error": self._error(step, error),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import Attempt
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 
 # The keys of ``children`` that lead to a nested execution.
 Path: TypeAlias = tuple[str | tuple[str, str], ...]

@@ -26,7 +26,7 @@ from stepfunction.core.errors import (
     WorkerStartError,
     users_traceback,
 )
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.watching.events import Event
@@ -116,7 +116,7 @@ class Task:
         self.outcome: Outcome | None = None
         self.output: Any = None
         self.error: BaseException | None = None
-        self.child: Execution | None = None
+        self.child: Journal | None = None
         self.news = news
         self.has_told_start = False
         self.given: tuple[Any] | None = None
