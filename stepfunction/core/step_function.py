@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, Typ
 from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.definition.arguments import (
     StepArguments,
-    check_arguments,
     fail_action,
     failure_arrows,
     is_count,
@@ -20,7 +19,13 @@ from stepfunction.core.definition.arguments import (
 )
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step, freeze
-from stepfunction.core.engine.start import begin, finish, finish_apart, finish_beside
+from stepfunction.core.engine.start import (
+    begin,
+    checked_arguments,
+    finish,
+    finish_apart,
+    finish_beside,
+)
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.outcomes import Status
@@ -930,7 +935,7 @@ class StepFunction:
         timeout: float | None,
         listeners: Iterable[Listener],
     ) -> Execution:
-        told = (*self._listeners, *check_arguments(executor, timeout, listeners))
+        told = (*self._listeners, *checked_arguments(executor, timeout, listeners))
         execution = begin(self.compile(), initial_input, executor, told)
         self._latest = execution
         return execution

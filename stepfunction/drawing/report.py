@@ -28,15 +28,15 @@ from stepfunction.core.errors import DrawingError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.transcript.reading import from_document
-from stepfunction.core.transcript.writing import (
-    Redact,
+from stepfunction.core.transcript.exceptions import (
     cause_of,
     text_of,
-    to_document,
     traceback_of,
     type_name,
 )
+from stepfunction.core.transcript.reading import from_document
+from stepfunction.core.transcript.values import Redact
+from stepfunction.core.transcript.writing import to_document
 from stepfunction.core.wording import counted, duration_text
 from stepfunction.drawing.captions import captions, inputs_of
 from stepfunction.drawing.counts import ItemCounts, item_counts
@@ -580,7 +580,7 @@ def _trimmed(value: Any, room: list[int]) -> Any:
                 break
             found[_trimmed(key, room)] = _trimmed(item, room)
         return found
-    if isinstance(value, list | tuple) and not isinstance(value, Omitted):
+    if isinstance(value, list | tuple):
         items: list[Any] = []
         for item in value:
             if room[0] <= 0:

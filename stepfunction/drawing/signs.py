@@ -39,7 +39,9 @@ _FAILED = Sign("failed", "✗", FAILURE, "#fdecec", INK, 3)
 _LATE = Sign("late", "◷", "#b07010", "#fff4e0", INK, 3, "dashed")
 _STOPPED = Sign("stopped", "⊘", LINE, "#eceef1", INK, 2, "dotted")
 UNREACHED = Sign("unreached", "", "#9aa5b1", "#f3f4f6", "#5b6470", 0.8, "dashed")
-SIGNS = {
+_RUNNING = Sign("running", "…", PATH, "#e8f1fb", INK, 2)
+SIGNS: dict[Outcome | None, Sign] = {
+    None: _RUNNING,
     Outcome.SUCCEEDED: _DONE,
     Outcome.FAILED: _FAILED,
     Outcome.CRASHED: _FAILED,
@@ -57,9 +59,9 @@ STATUS_MARKS = {
 }
 
 
-def word(outcome: Outcome) -> str:
+def word(outcome: Outcome | None) -> str:
     """Give an outcome as a person would say it, with its mark."""
-    said = outcome.lower().replace("_", " ")
+    said = "running" if outcome is None else outcome.lower().replace("_", " ")
     return f"{SIGNS[outcome].mark} {said}"
 
 

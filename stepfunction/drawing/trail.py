@@ -12,8 +12,8 @@ from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError, FailStepError, causes
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.outcomes import Outcome, Status
-from stepfunction.core.transcript.writing import type_name
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.transcript.exceptions import type_name
 from stepfunction.core.wording import duration_text, listed
 from stepfunction.drawing.counts import ItemCounts, item_counts
 from stepfunction.drawing.signs import (
@@ -186,7 +186,7 @@ class Trail:
         records = self._tasks.get(step.name, {})
         if not records:
             return [], [Group(f"{len(names):,} tasks", _NO_NOTE, names)]
-        by_outcome: dict[Outcome, list[str]] = {}
+        by_outcome: dict[Outcome | None, list[str]] = {}
         for name in names:
             if name in records:
                 by_outcome.setdefault(records[name].outcome, []).append(name)

@@ -19,7 +19,6 @@ from stepfunction.core.errors import DefinitionError, StepFunctionError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import listed
-from stepfunction.core.workers.workshop import Workshop
 from stepfunction.testing.mocks import argument_problems, by_first
 from stepfunction.testing.stand_ins import StandIn, UsedUpError
 from stepfunction.testing.ways import Way, calls_nothing, find_spots, spots

@@ -176,7 +176,7 @@ def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
     call = bind(function, {name: params.get(name) for name in taken})
     if isinstance(call, list):
         return [
-            f"{problem.partition(';')[0]}; a mock is given the step's input, and of "
+            f"{problem.text}; a mock is given the step's input, and of "
             "its params, its named inputs and the context those that it takes by name"
             for problem in call
         ]

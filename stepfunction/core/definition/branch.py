@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.definition.calls import answer, misfit, name_of
-from stepfunction.core.errors import NoBranchMatchedError, add_note
+from stepfunction.core.errors import NoBranchMatchedError, Problem, add_note
 from stepfunction.core.wording import did_you_mean, listed, plain_text
 
 _MOST_LISTED = 10
@@ -180,7 +180,8 @@ def branch_problems(branch: Any, targets: Any, output: str | None) -> Iterator[s
             f"not {branch!r}{'; make a list of it' if _is_iterable(branch) else ''}"
         )
     if targets is not None:
-        yield "branch_targets goes with a branch that is a callable"
+        text = "branch_targets goes with a branch that is a callable"
+        yield Problem("branch_targets", text)
 
 
 def _is_iterable(branch: Any) -> bool:
@@ -224,7 +225,8 @@ def _condition_problems(branch: Sequence[Any]) -> Iterator[str]:
 
 def _target_problems(targets: Any) -> Iterator[str]:
     if isinstance(targets, str):
-        yield f"branch_targets is a list of names, not the text {targets!r}"
+        text = f"branch_targets is a list of names, not the text {targets!r}"
+        yield Problem("branch_targets", text)
     elif not (
         isinstance(targets, Sequence)
         and targets

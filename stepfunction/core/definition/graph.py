@@ -456,7 +456,7 @@ def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterato
 
 def _obstacles(action: Call | Graph) -> Iterator[str]:
     """Say what keeps a function, or a part of a nested workflow, in this process."""
-    from stepfunction.core.envelope.envelope import obstacle
+    from stepfunction.core.envelope.refusals import obstacle
 
     inside: list[str] = []
     if isinstance(action, Graph):

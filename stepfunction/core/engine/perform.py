@@ -18,7 +18,8 @@ from stepfunction.core.errors import (
     ExecutionCancelledError,
     users_traceback,
 )
-from stepfunction.core.history.journal import Failing, Journal, Position
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import Outcome, Status
@@ -38,6 +39,7 @@ from stepfunction.core.workers.tasks import (
 AnyTask = TypeVar("AnyTask", bound=Task)
 
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
+_CANCELLED = Outcome.CANCELLED
 
 # Told of each parallel step before its tasks run, which then do so one at a time: the
 # workflow's name, the step's name, its ``Task`` objects, whose calls it may replace,
@@ -62,23 +64,25 @@ class Stage(NamedTuple):
 
 def perform(
     step: Step,
+    value: Any,
     journal: Journal,
     run: Run,
-    position: Position,
+    failing: Failing | None,
     error: Exception | None = None,
 ) -> Visit:
     """Perform a step that is more than a plain call.
 
     Args:
         step: What to perform.
+        value: Its input, unless it names its inputs.
         journal: That of its execution.
         run: What that shares with what it is nested in.
-        position: Where the execution stands: at this step.
+        failing: What has failed on the way to it.
         error: What the first attempt failed with, if it has been made.
     """
-    stage = Stage(journal, run, position.failing)
+    stage = Stage(journal, run, failing)
     if step.inputs is None:
-        return _perform_with(step, position.value, stage, error)
+        return _perform_with(step, value, stage, error)
     results = journal.results_so_far()
     given = {parameter: results[source] for parameter, source in step.inputs}
     try:
@@ -212,7 +216,7 @@ def _gather(
     failure = None
     if errors:
         who = f"{len(errors)} of {len(visits)} tasks"
-        outcomes = {visit.name: visit.outcome for visit in visits}
+        outcomes = {visit.name: visit.outcome or _CANCELLED for visit in visits}
         succeeded = (visit for visit in visits if visit.outcome is Outcome.SUCCEEDED)
         outputs = {visit.name: visit.output for visit in succeeded}
         failure = parallel_failure(step.name, who, outcomes, outputs, errors)
@@ -329,7 +333,7 @@ def _context_maker(
             step.name,
             attempt.task.key,
             attempt.number,
-            journal.record_of(None if failing is None else failing.last),
+            journal.record_of(None if failing is None else failing[1]),
             attempt.cancellation,
             journal.results_so_far(),
             attempt,

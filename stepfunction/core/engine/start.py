@@ -15,6 +15,7 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, cast
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.definition.arguments import is_duration
 from stepfunction.core.definition.graph import Graph, sending_problems
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.walk import run_to_end
@@ -23,14 +24,41 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import Status
-from stepfunction.core.watching.events import Listener
+from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
-from stepfunction.core.workers.executors import ExecutorChoice, runs_in_processes
+from stepfunction.core.workers.executors import (
+    ExecutorChoice,
+    executor_problem,
+    is_executor,
+    runs_in_processes,
+)
 from stepfunction.core.workers.workshop import Workshop
 
 if TYPE_CHECKING:
     import asyncio
+
+
+def checked_arguments(
+    executor: Any, timeout: Any, listeners: Any
+) -> tuple[Listener, ...]:
+    """Refuse what cannot be an executor, a timeout or listeners of an execution.
+
+    Returns:
+        The listeners.
+
+    Raises:
+        DefinitionError: If one is none.
+    """
+    problems: list[str] = []
+    if executor is not None and not is_executor(executor):
+        problems.append(executor_problem(executor))
+    if timeout is not None and not is_duration(timeout):
+        problems.append(f"timeout is seconds above 0, not {timeout!r}")
+    told = checked_listeners(listeners, problems)
+    if problems:
+        raise DefinitionError("execute", problems)
+    return told
 
 
 def begin(

@@ -6,11 +6,9 @@ of it is what a failure leads to, and how a run ends.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from time import perf_counter
 from types import CoroutineType
-from typing import Any, cast
+from typing import Any
 
 from stepfunction.core.definition.actions import Fail
 from stepfunction.core.definition.calls import Call, name_of, stray_coroutine
@@ -28,13 +26,8 @@ from stepfunction.core.errors import (
     causes,
     users_traceback,
 )
-from stepfunction.core.history.journal import (
-    Blame,
-    Failed,
-    Failing,
-    Journal,
-    Position,
-)
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.position import Blame, Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.telling import (
@@ -47,11 +40,6 @@ from stepfunction.core.wording import subject
 
 # To look a member of an enum up takes its time.
 _RUNNING, _COMPLETED = Status.RUNNING, Status.COMPLETED
-# The classes themselves take twice as long.
-_position = cast(
-    Callable[[tuple[Any, ...]], Position], partial(tuple.__new__, Position)
-)
-_failing = cast(Callable[[tuple[Any, ...]], Failing], partial(tuple.__new__, Failing))
 
 
 def run_to_end(journal: Journal, run: Run) -> None:
@@ -65,15 +53,14 @@ def run_to_end(journal: Journal, run: Run) -> None:
         BaseException: What interrupts this thread.
     """
     journal.status = _RUNNING
-    graph: Graph = cast(Graph, journal.graph)
+    graph: Graph = journal.graph  # type: ignore[assignment]
     try:
         if run.audience is not None:
             tell_beginning(run.audience, journal)
         try:
-            position = walk(
-                journal, run, _position((graph.start, journal.input, None))
-            )
+            position = walk(journal, run, (graph.course[0], journal.input, None))
         except StepLimitError as error:
+            journal.broke_off = True
             _fail(journal, run, error, Blame(error.step, error, True))
         else:
             _conclude(journal, run, graph, position)
@@ -81,6 +68,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
         is_overdue = run.cancellation.is_overdue
         journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
     except Exception as error:  # the engine could not go on, as at too deep a nesting
+        journal.broke_off = True
         journal.fail(Status.FAILED, error)
         raise
     except BaseException as interrupt:
@@ -110,21 +98,22 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
         StepLimitError: If it would take more steps than it may.
         BaseException: What interrupts this thread.
     """
-    graph: Graph = cast(Graph, journal.graph)
     while True:
-        if run.is_unwatched:
+        if run.audience is None or not run.audience.hears_all:
             position = sprint(journal, run, position)
-        if position.step is None:
+        name, value, failing = position
+        if name is None:
             break
-        _go_on(journal, run, graph, position)
-        step = graph.table[position.step]
+        graph: Graph = journal.graph  # type: ignore[assignment]
+        _go_on(journal, run, position)
+        step = graph.table[name]
         journal.position = position
         if run.audience is not None and run.audience.hears_all:
             tell_step_start(run.audience, journal, step)
-        visit = _visit(journal, run, step, position)
-        visit, position = _after(graph, step, visit, position)
+        visit = _visit(journal, run, step, value, failing)
+        visit, position = _after(graph, step, visit, failing)
         if visit.error is not None:
-            position = _after_failure(journal, run, step, visit, visit.error, position)
+            position = _after_failure(journal, run, step, visit, visit.error, failing)
         else:
             _note(journal, run, visit, visit.output, position)
     if run.cancellation.requested:
@@ -132,18 +121,20 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
     return position
 
 
-def _visit(journal: Journal, run: Run, step: Step, position: Position) -> Visit:
+def _visit(
+    journal: Journal, run: Run, step: Step, value: Any, failing: Failing | None
+) -> Visit:
     """Perform a step, and give what came of it, whatever that was."""
     assert journal.graph is not None
     call, nested, *_ = journal.graph.course[1][step.name]
     entry: Any = step.name
     try:
         if call is not None:
-            output = call(position.value)
+            output = call(value)
             if type(output) is CoroutineType:
                 raise stray_coroutine(output, name_of(call))
         elif nested is not None:
-            journal.here = child = Journal(nested, position.value, run)
+            journal.here = child = Journal(nested, value, run)
             entry = (step.name, child)
             child.path = (*journal.path, step.name)
             run_to_end(child, run)
@@ -151,26 +142,33 @@ def _visit(journal: Journal, run: Run, step: Step, position: Position) -> Visit:
             if child.status is not _COMPLETED:
                 output_of_child(step, subject(step.name, None), child)
         else:
-            return perform(step, journal, run, position)
+            return perform(step, value, journal, run, failing)
         return as_visit(entry, output)
     except BaseException as raised:
         error = raised.with_traceback(users_traceback(raised))
     if call is None or step.retry is None or not isinstance(error, Exception):
         return failed_visit(entry, error)
-    return _visit_again(journal, run, step, position, error)
+    return _visit_again(journal, run, step, value, failing, error)
 
 
 def _visit_again(
-    journal: Journal, run: Run, step: Step, position: Position, error: Exception
+    journal: Journal,
+    run: Run,
+    step: Step,
+    value: Any,
+    failing: Failing | None,
+    error: Exception,
 ) -> Visit:
     """Have a plain call tried again that has failed."""
     try:
-        return perform(step, journal, run, position, error)
+        return perform(step, value, journal, run, failing, error)
     except BaseException as final:
         return failed_visit(step.name, final.with_traceback(users_traceback(final)))
 
 
-def sprint(journal: Journal, run: Run, position: Position) -> Position:
+def sprint(  # noqa: C901
+    journal: Journal, run: Run, position: Position
+) -> Position:
     """Run what is no more than a call, while nobody is told of what goes well.
 
     The same as ``walk``, but that a step is noted by itself and the position where this
@@ -180,7 +178,7 @@ def sprint(journal: Journal, run: Run, position: Position) -> Position:
         Where it stopped: at the end, or at a step that takes more.
     """
     cancellation, entries = run.cancellation, journal.entries
-    graph = cast(Graph, journal.graph)
+    graph: Graph = journal.graph  # type: ignore[assignment]
     _, moves, longest = graph.course
     name, value, failing = position
     if journal.forgotten:
@@ -189,7 +187,7 @@ def sprint(journal: Journal, run: Run, position: Position) -> Position:
     journal.position = None
     while name is not None:
         if cancellation.requested or len(entries) >= longest:
-            longest = _go_on(journal, run, graph, _position((name, value, failing)))
+            longest = _go_on(journal, run, (name, value, failing))
         call, nested, follower, choices, step = moves[name]
         entry: Any = name
         error: BaseException | None = None
@@ -222,13 +220,12 @@ def sprint(journal: Journal, run: Run, position: Position) -> Position:
                     failing = None
             name, value = follower, output
         else:  # out here, for what follows is not due to it
-            position = _position((name, value, failing))
             name, value, failing = _after_error(
-                journal, run, step, entry, error, position
+                journal, run, step, entry, value, error, failing
             )
             journal.position = None  # which this is past soon
     journal.here = None
-    journal.position = position = _position((name, value, failing))
+    journal.position = position = (name, value, failing)
     return position
 
 
@@ -243,20 +240,20 @@ def _note(
 
 
 def _after(
-    graph: Graph, step: Step, visit: Visit, position: Position
+    graph: Graph, step: Step, visit: Visit, failing: Failing | None
 ) -> tuple[Visit, Position]:
     """Say where a step leads that has not failed, unless asking for that fails."""
+    here = (step.name, None, failing)
     if visit.error is not None:
-        return visit, position
+        return visit, here
     try:
         follower = step.after(visit.output)
     except BaseException as raised:
         error = raised.with_traceback(users_traceback(raised))
-        return failed_visit(visit, error), position
-    failing = position.failing
+        return failed_visit(visit, error), here
     if follower is not None and follower not in graph.failure_steps:
         failing = None  # the main path was reached again
-    return visit, Position(follower, visit.output, failing)
+    return visit, (follower, visit.output, failing)
 
 
 def _after_error(
@@ -264,8 +261,9 @@ def _after_error(
     run: Run,
     step: Step,
     entry: Any,
+    value: Any,
     error: BaseException,
-    position: Position,
+    failing: Failing | None,
 ) -> Position:
     """Note a step that raised, and give where that leads."""
     error.with_traceback(users_traceback(error))
@@ -274,15 +272,15 @@ def _after_error(
     elif step.retry is None or step.plain is None:
         entry = (entry, None)
     else:
-        journal.position = position
-        visit = _visit_again(journal, run, step, position, error)
+        journal.position = (entry, value, failing)
+        visit = _visit_again(journal, run, step, value, failing, error)
         if visit.error is None:  # it succeeded when it was tried again
-            graph = cast(Graph, journal.graph)
-            visit, position = _after(graph, step, visit, position)
+            graph: Graph = journal.graph  # type: ignore[assignment]
+            visit, position = _after(graph, step, visit, failing)
             _note(journal, run, visit, visit.output, position)
             return position
         entry, error = visit, visit.error
-    return _after_failure(journal, run, step, entry, error, position)
+    return _after_failure(journal, run, step, entry, error, failing)
 
 
 def _after_failure(
@@ -291,7 +289,7 @@ def _after_failure(
     step: Step,
     entry: Any,
     error: BaseException,
-    position: Position,
+    failing: Failing | None,
 ) -> Position:
     """Note a failed step together with the step that takes the failure, if one does.
 
@@ -307,16 +305,16 @@ def _after_failure(
         interrupt = ExecutionCancelledError("the execution was stopped")
         interrupt.__cause__ = error
     if interrupt is not None:
-        journal.position = position
+        journal.position = (step.name, failed[1], failing)
         if run.audience is not None:
             tell_step_end(run.audience, journal)
         raise interrupt
-    failing = position[2]
     if failing is None:
-        failing = _failing((failed, failed))
+        failing = (failed, failed)
     else:
-        _remember(failing.first.error, error)
-        failing = _failing((failing[0], failed))
+        first, _ = failing
+        _remember(first[-1], error)
+        failing = (first, failed)
     target = step.on_failure
     if target is not None and not isinstance(target, str):
         target = step.after_failure(error)
@@ -324,7 +322,7 @@ def _after_failure(
         isinstance(cause, WorkerStartError) for cause in causes(error)
     ):
         target = None  # the program is at fault, and not the step
-    journal.position = position = _position((target, error, failing))
+    journal.position = position = (target, error, failing)
     if run.audience is not None:
         tell_step_end(run.audience, journal, target)
     return position
@@ -346,35 +344,32 @@ def _contexts(error: BaseException) -> list[BaseException]:
 
 def _conclude(journal: Journal, run: Run, graph: Graph, position: Position) -> None:
     """Say how a run ends that has come to its end."""
-    last = graph.table[journal.last_step]
-    failing = position.failing
-    journal.ended_at = last.name
+    entry = journal.entries[-3]
+    last = graph.table[entry if type(entry) is str else entry[0]]
+    _, value, failing = position
     if failing is None:
+        journal.output = value
         if last.ends != "failed":
-            journal.status, journal.output = _COMPLETED, position.value
+            journal.status = _COMPLETED
             return
-        journal.output = position.value
         error = StepExecutionError(
             f"step {last.name!r} of {graph.name!r} ends the workflow as failed",
             last.name,
         )
         _fail(journal, run, error, Blame(last.name, error, True))
-    elif journal.has_just_failed:
-        if isinstance(last.action, Fail):
-            blame = _blame_at(failing.last, graph)
-            _fail(journal, run, blame.error, blame)
-        else:
-            journal.ended_at = None
-            first = _blame_at(failing.first, graph)
-            _fail(journal, run, first.error, _blame_at(failing.last, graph))
+        return
+    first, latest = (_blame_at(failed, graph) for failed in failing)
+    if journal.has_just_failed:
+        is_end = isinstance(last.action, Fail)
+        journal.broke_off = not is_end
+        _fail(journal, run, (latest if is_end else first).error, latest)
+        return
+    journal.output = value
+    is_failure_step = last.name in graph.failure_steps
+    if last.ends == "completed" or (last.ends is None and not is_failure_step):
+        journal.status = _COMPLETED
     else:
-        journal.output = position.value
-        is_failure_step = last.name in graph.failure_steps
-        if last.ends == "completed" or (last.ends is None and not is_failure_step):
-            journal.status = _COMPLETED
-        else:
-            blame = _blame_at(failing.first, graph)
-            _fail(journal, run, blame.error, blame)
+        _fail(journal, run, first.error, first)
 
 
 def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
@@ -388,18 +383,20 @@ def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
 
 def _blame_at(failed: Failed, graph: Graph) -> Blame:
     """Say which step failed."""
-    (name, *_), error = failed.entry, failed.error
+    (name, *_), *_, error = failed
     is_ours = isinstance(error, StepExecutionError)
-    return Blame(name, error, is_ours and not isinstance(graph.table[name].action, Call))
+    action = graph.table[name].action
+    return Blame(name, error, is_ours and not isinstance(action, Call))
 
 
-def _go_on(journal: Journal, run: Run, graph: Graph, position: Position) -> int:
+def _go_on(journal: Journal, run: Run, position: Position) -> int:
     """Forget what is older than the history, and give how long it may become again.
 
     Raises:
         Exception: Where the run does not go on from this position.
     """
-    assert position.step is not None
+    follower, *_ = position
+    graph: Graph = journal.graph  # type: ignore[assignment]
     noted = len(journal.entries)
     longest = graph.longest_journal(journal.forgotten)
     if not run.cancellation.requested:
@@ -411,7 +408,7 @@ def _go_on(journal: Journal, run: Run, graph: Graph, position: Position) -> int:
             if len(journal.entries) < longest:
                 return longest
     journal.position = position
-    raise _stop(journal, run, position.step)
+    raise _stop(journal, run, follower or "")
 
 
 def _stop(journal: Journal, run: Run, follower: str) -> Exception:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
-    from stepfunction.core.transcript.writing import Redact
+    from stepfunction.core.transcript.values import Redact
 
 
 def _open(wing: str) -> Any:
@@ -72,7 +72,7 @@ class Shown:
         """Give all that happened, nested executions too, as data that JSON can hold.
 
         A value that JSON cannot hold is ``{"$repr": text}``; the module
-        ``stepfunction.core.transcript.writing`` says what else is marked, and how.
+        ``stepfunction.core.transcript.values`` says what else is marked, and how.
 
         Args:
             redact: A callable of where a value stands and the value, which gives what

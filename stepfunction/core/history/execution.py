@@ -20,7 +20,8 @@ from stepfunction.core.errors import (
     StepFunctionError,
 )
 from stepfunction.core.history.doors import Shown
-from stepfunction.core.history.journal import Blame, Journal
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.position import Blame
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.wording import (
@@ -200,7 +201,7 @@ class Execution(Shown):
             return True
         if journal.run.thread == get_ident():
             raise StepFunctionError(
-                f"the execution of {self.workflow!r} cannot be waited for by the thread "
+                f"execution of {self.workflow!r} cannot be waited for by the thread "
                 "that runs it; wait in another, after start()"
             )
         ending = journal.ending
@@ -222,7 +223,7 @@ class Execution(Shown):
         """
         if not self.wait(timeout):
             raise TimeoutError(
-                f"the execution of {self.workflow!r} has not ended after {timeout:g} s; "
+                f"execution of {self.workflow!r} has not ended after {timeout:g} s; "
                 "it goes on, and cancel() stops it"
             )
         return self.raise_if_failed().output

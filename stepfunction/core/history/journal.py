@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from functools import partial
 from math import inf
-from threading import Event
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from weakref import ref
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import StepExecutionError, StepLimitError
+from stepfunction.core.history.ending import Ending
+from stepfunction.core.history.position import Blame, Failed, Position
 from stepfunction.core.history.records import (
     StepRecord,
     Visit,
@@ -40,65 +39,7 @@ Path: TypeAlias = "tuple[str | tuple[str, Any], ...]"
 # To look a member of an enum up takes its time.
 _SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
 _UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
-
-
-class Failed(NamedTuple):
-    """A step that failed, as it is remembered while that is handled.
-
-    Attributes:
-        entry: How the journal notes it.
-        value: Its input.
-        began: When it began.
-        ended: When it ended.
-        error: What it failed with.
-    """
-
-    entry: Any
-    value: Any
-    began: float
-    ended: float
-    error: BaseException
-
-
-class Failing(NamedTuple):
-    """What a run has failed at that goes on with failure steps.
-
-    Attributes:
-        first: What led away from the main path.
-        last: The latest step that failed.
-    """
-
-    first: Failed
-    last: Failed
-
-
-class Position(NamedTuple):
-    """Where a run stands between two steps: all that it needs to go on.
-
-    Attributes:
-        step: The step that follows; None at the end.
-        value: What it is given: the output, or the exception, of the one before.
-        failing: What has failed, unless the main path was reached again.
-    """
-
-    step: str | None
-    value: Any
-    failing: Failing | None = None
-
-
-class Blame(NamedTuple):
-    """The step at which an execution failed.
-
-    Attributes:
-        step: The name of the step.
-        error: What it failed with.
-        names_step: Whether that is already the error of a parallel or nested step,
-            which says so itself.
-    """
-
-    step: str
-    error: Any
-    names_step: bool
+_AT_ITS_END = (Status.COMPLETED, Status.FAILED)
 
 
 class Shared(Protocol):
@@ -128,30 +69,6 @@ class Past(NamedTuple):
     thread: int | None = None
 
 
-class Ending:
-    """The end of an execution, for those who wait for it."""
-
-    def __init__(self) -> None:
-        self.event = Event()
-        self._calls: list[Callable[[], object]] = []
-
-    def call(self, what: Callable[[], object]) -> None:
-        """Call something at the end, or now if it has come."""
-        self._calls.append(what)
-        if self.event.is_set():
-            self._drain()
-
-    def come(self) -> None:
-        """Say that the end has come."""
-        self.event.set()
-        self._drain()
-
-    def _drain(self) -> None:
-        while self._calls:
-            with suppress(IndexError):  # another thread has taken it
-                self._calls.pop()()
-
-
 class Journal:
     """What has happened in one execution.
 
@@ -166,8 +83,7 @@ class Journal:
         output: What the last step returned; None after an unhandled failure.
         error: The first failure of an execution that failed.
         blame: The step at which it failed, which ``raise_if_failed()`` names.
-        ended_at: The step after which it came to its end by itself; None where it
-            was stopped, or a failure was not handled.
+        broke_off: Whether it failed elsewhere than at a step that ends it.
         began: When it began, a reading of ``perf_counter``.
         ended: When it ended.
         path: The keys of ``children`` that lead here; known where somebody is told.
@@ -184,11 +100,9 @@ class Journal:
 
     error: BaseException | None = None
     blame: Blame | None = None
-    ended_at: str | None = None
+    broke_off = False
     path: Path = ()
-    position: Position | None = None
     decided: str | None = None
-    here: Journal | Callable[[], Iterable[Visit]] | None = None
     undone: Sequence[Visit] = ()
     forgotten = 0
     timeout = inf
@@ -208,6 +122,8 @@ class Journal:
         self.status = _INITIALIZED
         self.output: Any = None
         self.entries: list[Any] = []
+        self.position: Position | None = None
+        self.here: Journal | Callable[[], Iterable[Visit]] | None = None
         self.began = self.ended = perf_counter()
 
     @classmethod
@@ -219,6 +135,7 @@ class Journal:
         duration: float,
         visits: Iterable[tuple[Visit, float, Any]],
         results: Mapping[str, Any],
+        ended_at: str | None,
         **facts: Any,
     ) -> Journal:
         """Give the journal of a run of the past, which stays as it is.
@@ -230,6 +147,7 @@ class Journal:
             visits: Of each step the visit, how many seconds after the beginning it
                 ended, and what came of it.
             results: Step name to output, of steps that are not among them.
+            ended_at: As in ``Execution``.
             **facts: The attributes that it has besides, by their names.
         """
         journal = cls.__new__(cls)
@@ -241,6 +159,7 @@ class Journal:
             ended=duration,
             entries=[item for visit in visits for item in visit],
             results=dict(results),
+            broke_off=ended_at is None,
             is_live=False,
         )
         return journal
@@ -290,6 +209,13 @@ class Journal:
         return _name(self.entries[-3])
 
     @property
+    def ended_at(self) -> str | None:
+        """The step after which it came to its end; None where it did not."""
+        if self.broke_off or self.status not in _AT_ITS_END or not self.entries:
+            return None
+        return self.last_step
+
+    @property
     def has_just_failed(self) -> bool:
         """Whether the step that ended last failed."""
         entry, _, result = self.entries[-3:]
@@ -309,7 +235,7 @@ class Journal:
             began, value = self.began, self.input
         ended = perf_counter()
         entries.extend((entry, ended, error))
-        return _new_failed((entry, value, began, ended, error))
+        return entry, value, began, ended, error
 
     def forget(self, keeps: int) -> None:
         """Lose what is older than so many steps."""
@@ -400,7 +326,8 @@ class Journal:
     def forgotten_so_far(self) -> int:
         """How many steps came before those that the history has."""
         noted = len(self.entries) // 3
-        return self.forgotten + (0 if self.keeps is None else max(0, noted - self.keeps))
+        too_many = 0 if self.keeps is None else max(0, noted - self.keeps)
+        return self.forgotten + too_many
 
     def records(self) -> Iterator[StepRecord]:
         """Give the record of each step, after it those of its tasks."""
@@ -436,7 +363,7 @@ class Journal:
         here = self.here
         entries = self.entries[-3:]
         position = self.position
-        name = self._next_of(entries) if position is None else position.step
+        name = self._next_of(entries) if position is None else position[0]
         if name is None:
             return None
         if isinstance(here, Journal):
@@ -556,12 +483,6 @@ def _restore(packed: bytes, epoch: float) -> Journal:
     return journal
 
 
-# The class itself takes twice as long.
-_new_failed = cast(
-    Callable[[tuple[Any, ...]], Failed], partial(tuple.__new__, Failed)
-)
-
-
 def _name(entry: Any) -> str:
     name: str = entry if type(entry) is str else entry[0]
     return name
@@ -573,7 +494,8 @@ def _shorten(entries: list[Any], keeps: int) -> None:
     if cut > 0:
         began, value, entry, ended, result = entries[cut - 2 : cut + 3]
         visit = as_visit(entry, result)
-        attempts = visit.attempts or ((visit.outcome, began, ended, visit.error),)
+        outcome = visit.outcome or _SUCCEEDED
+        attempts = visit.attempts or ((outcome, began, ended, visit.error),)
         given = visit.given or (value,)
         # At once, for other threads may be reading.
         entries[: cut + 1] = [visit._replace(attempts=attempts, given=given)]
