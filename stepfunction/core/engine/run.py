@@ -41,12 +41,7 @@ class Run:
         self.cancellation = cancellation
         self.audience: Audience | None = None
         self.epoch = time() - perf_counter() if epoch is None else epoch
-        self.thread: int | None = get_ident()
-
-    @property
-    def is_unwatched(self) -> bool:
-        """Whether nobody has to be told of what goes well."""
-        return self.audience is None or not self.audience.hears_all
+        self.thread: int | None = None
 
     def apart(self, cancellation: Cancellation) -> Run:
         """Give what a workflow needs that is nested in a task.
@@ -54,7 +49,9 @@ class Run:
         Args:
             cancellation: The request to stop the task.
         """
-        return Run(self.go, self.workshop, cancellation, self.epoch)
+        run = Run(self.go, self.workshop, cancellation, self.epoch)
+        run.thread = get_ident()
+        return run
 
 
 Go: TypeAlias = "Callable[[Journal, Run], None]"

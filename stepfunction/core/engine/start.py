@@ -91,7 +91,7 @@ def begin(
     journal = Journal(graph, initial_input, run)
     if listeners is not None:
         run.audience = audience_of(listeners, journal)
-    return Execution(journal)
+    return journal.execution
 
 
 def carry_out(execution: Execution, timeout: float | None = None) -> None:

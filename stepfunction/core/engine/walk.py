@@ -54,11 +54,18 @@ def run_to_end(journal: Journal, run: Run) -> None:
     """
     journal.status = _RUNNING
     graph: Graph = journal.graph  # type: ignore[assignment]
+    position: Position = (graph.course[0], journal.input, None)
     try:
         if run.audience is not None:
+            journal.position = position
             tell_beginning(run.audience, journal)
         try:
-            position = walk(journal, run, (graph.course[0], journal.input, None))
+            if run.audience is None or not run.audience.hears_all:
+                position = sprint(journal, run, position)
+            if position[0] is not None:
+                position = walk(journal, run, position)
+            if run.cancellation.requested:
+                raise _stop(journal, run, "")
         except StepLimitError as error:
             journal.broke_off = True
             _fail(journal, run, error, Blame(error.step, error, True))
@@ -98,17 +105,13 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
         StepLimitError: If it would take more steps than it may.
         BaseException: What interrupts this thread.
     """
-    while True:
-        if run.audience is None or not run.audience.hears_all:
-            position = sprint(journal, run, position)
-        name, value, failing = position
-        if name is None:
-            break
-        graph: Graph = journal.graph  # type: ignore[assignment]
+    graph: Graph = journal.graph  # type: ignore[assignment]
+    name, value, failing = position
+    while name is not None:
         _go_on(journal, run, position)
         step = graph.table[name]
-        journal.position = position
-        if run.audience is not None and run.audience.hears_all:
+        journal.position, journal.has_begun = position, True
+        if run.audience is not None:
             tell_step_start(run.audience, journal, step)
         visit = _visit(journal, run, step, value, failing)
         visit, position = _after(graph, step, visit, failing)
@@ -116,8 +119,10 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
             position = _after_failure(journal, run, step, visit, visit.error, failing)
         else:
             _note(journal, run, visit, visit.output, position)
-    if run.cancellation.requested:
-        raise _stop(journal, run, "")
+        journal.here = None
+        if run.audience is None or not run.audience.hears_all:
+            position = sprint(journal, run, position)
+        name, value, failing = position
     return position
 
 
@@ -234,7 +239,7 @@ def _note(
 ) -> None:
     """Note a step that has ended together with what follows; then tell of it."""
     journal.note(entry, result)
-    journal.position = position
+    journal.position, journal.has_begun = position, False
     if run.audience is not None:
         tell_step_end(run.audience, journal)
 
@@ -272,7 +277,7 @@ def _after_error(
     elif step.retry is None or step.plain is None:
         entry = (entry, None)
     else:
-        journal.position = (entry, value, failing)
+        journal.position, journal.has_begun = (entry, value, failing), True
         visit = _visit_again(journal, run, step, value, failing, error)
         if visit.error is None:  # it succeeded when it was tried again
             graph: Graph = journal.graph  # type: ignore[assignment]
@@ -298,6 +303,8 @@ def _after_failure(
             it then stands where it stood.
     """
     failed = journal.failed(entry, error)
+    if journal.has_begun:
+        journal.has_begun = False
     interrupt: BaseException | None = None
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         interrupt = error

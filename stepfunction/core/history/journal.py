@@ -87,7 +87,9 @@ class Journal:
         began: When it began, a reading of ``perf_counter``.
         ended: When it ended.
         path: The keys of ``children`` that lead here; known where somebody is told.
-        position: Where it stands, as was last noted.
+        position: Where it stood when a step was noted last; None where the engine goes
+            on so fast that it does not say it.
+        has_begun: Whether the step that follows there is under way.
         decided: Where a result led that the graph cannot tell without a call.
         here: What is under way in the present step: the journal of a nested execution,
             or what gives the visits of its tasks; None for neither.
@@ -101,6 +103,7 @@ class Journal:
     error: BaseException | None = None
     blame: Blame | None = None
     broke_off = False
+    has_begun = False
     path: Path = ()
     decided: str | None = None
     undone: Sequence[Visit] = ()
@@ -160,6 +163,8 @@ class Journal:
             entries=[item for visit in visits for item in visit],
             results=dict(results),
             broke_off=ended_at is None,
+            position=None,
+            here=None,
             is_live=False,
         )
         return journal
@@ -331,9 +336,8 @@ class Journal:
 
     def records(self) -> Iterator[StepRecord]:
         """Give the record of each step, after it those of its tasks."""
-        is_running = self.status is Status.RUNNING and self.is_live
-        present = self._present() if is_running else None
-        entries, epoch = self._kept(), self.run.epoch
+        entries, present = self._now()
+        epoch = self.run.epoch
         noted = entries[::3]
         names = map(_name, noted[1:])
         last = None if present is None else present.name
@@ -358,18 +362,28 @@ class Journal:
             for task in present.tasks:
                 yield task_record(epoch, present.name, task, record.input)
 
-    def _present(self) -> Visit | None:
-        """Give what can be said of the step that is under way."""
-        here = self.here
-        entries = self.entries[-3:]
-        position = self.position
-        name = self._next_of(entries) if position is None else position[0]
+    def _now(self) -> tuple[list[Any], Visit | None]:
+        """Give what is noted, and what can be said of the step under way, if one is."""
+        while True:
+            position, has_begun = self.position, self.has_begun
+            is_running = self.status is Status.RUNNING
+            entries = self._kept()
+            if self.position is position and self.has_begun is has_begun:
+                break  # else a step has ended just now
+        name: str | None = None
+        if not is_running or not self.is_live or self.graph is None:
+            pass
+        elif position is None:
+            name = self._next_of(entries[-3:])
+        elif has_begun:
+            name = position[0]
         if name is None:
-            return None
+            return entries, None
+        here = self.here
         if isinstance(here, Journal):
             child = here if here.status in _UNDER_WAY else None
-            return Visit(name, None, child=child)
-        return Visit(name, None, tasks=() if here is None else tuple(here()))
+            return entries, Visit(name, None, child=child)
+        return entries, Visit(name, None, tasks=() if here is None else tuple(here()))
 
     def _next_of(self, entries: list[Any]) -> str | None:
         """Give the step that follows the last one, while the engine has not said it."""
@@ -478,8 +492,13 @@ def _restore(packed: bytes, epoch: float) -> Journal:
     from stepfunction.core.envelope.envelope import unpack
 
     journal = Journal.__new__(Journal)
-    facts = {"graph": None, "run": Past(epoch, Cancellation())}
-    journal.__dict__.update(unpack(packed), **facts)
+    vars(journal).update(
+        unpack(packed),
+        graph=None,
+        run=Past(epoch, Cancellation()),
+        position=None,
+        here=None,
+    )
     return journal
 
 

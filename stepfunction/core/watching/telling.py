@@ -124,6 +124,8 @@ def tell_beginning(audience: Audience, journal: Journal) -> None:
 
 def tell_step_start(audience: Audience, journal: Journal, step: Step) -> None:
     """Tell that a step begins."""
+    if not audience.hears_all:
+        return
     now = journal.run.epoch + perf_counter()
     tasks = tuple(name for name, _ in step.tasks() if name)
     _tell(audience, journal, "step_started", now, step.name, tasks=tasks)
