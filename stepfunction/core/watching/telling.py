@@ -8,10 +8,9 @@ line of the attempt that it belongs to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
 from threading import get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Attempt, StepRecord, attempts_of
@@ -87,14 +86,11 @@ def audience_of(listeners: Iterable[Listener], journal: Journal) -> Audience | N
     return Audience(tell, journal.id, hears_all)
 
 
-# The class itself takes twice as long.
-_event = cast(Callable[[tuple[Any, ...]], Event], partial(tuple.__new__, Event))
-
-
 def _tell(
     audience: Audience,
     journal: Journal,
-    kind: str,
+    subject: str,
+    what: str,
     time: float,
     step: str | None = None,
     task: str | None = None,
@@ -109,17 +105,36 @@ def _tell(
     done: int | None = None,
     total: int | None = None,
 ) -> None:
-    facts = (outcome, status, attempts, duration, error, pause, next_step)
-    whose = (audience.root_id, journal.id, journal.workflow, journal.path)
-    what = (step, task, tasks, *facts, done, total, journal.execution)
-    audience.tell(_event((kind, time, *whose, *what)))
+    facts = (
+        subject,
+        what,
+        time,
+        audience.root_id,
+        journal.id,
+        journal.workflow,
+        journal.path,
+        step,
+        task,
+        tasks,
+        outcome,
+        status,
+        attempts,
+        duration,
+        error,
+        pause,
+        next_step,
+        done,
+        total,
+        journal.execution,
+    )
+    audience.tell(Event.of(facts))
 
 
 def tell_beginning(audience: Audience, journal: Journal) -> None:
     """Tell that an execution has begun."""
     if audience.hears_all:
         started = journal.run.epoch + journal.began
-        _tell(audience, journal, "execution_started", started)
+        _tell(audience, journal, "execution", "started", started)
 
 
 def tell_step_start(audience: Audience, journal: Journal, step: Step) -> None:
@@ -127,8 +142,8 @@ def tell_step_start(audience: Audience, journal: Journal, step: Step) -> None:
     if not audience.hears_all:
         return
     now = journal.run.epoch + perf_counter()
-    tasks = tuple(name for name, _ in step.tasks() if name)
-    _tell(audience, journal, "step_started", now, step.name, tasks=tasks)
+    facts = (step.name, None, tuple(step.action.tasks))
+    _tell(audience, journal, "step", "started", now, *facts)
 
 
 def tell_step_end(
@@ -149,7 +164,8 @@ def tell_step_end(
     _tell(
         audience,
         journal,
-        _STEP_ENDED[outcome],
+        "step",
+        _ENDED[outcome],
         record.started + duration,
         record.step,
         outcome=outcome,
@@ -160,7 +176,7 @@ def tell_step_end(
     )
 
 
-_STEP_ENDED = {outcome: f"step_{outcome.lower()}" for outcome in Outcome}
+_ENDED = {outcome: outcome.lower() for outcome in Outcome}
 
 
 def tell_compensation(
@@ -172,7 +188,8 @@ def tell_compensation(
         _tell(
             audience,
             journal,
-            f"compensation_{record.outcome.lower()}",
+            "compensation",
+            _ENDED[record.outcome],
             record.started + record.duration,
             record.step,
             record.task,
@@ -189,7 +206,8 @@ def tell_end(audience: Audience, journal: Journal) -> None:
         _tell(
             audience,
             journal,
-            "execution_ended",
+            "execution",
+            "ended",
             journal.run.epoch + journal.ended,
             status=journal.status,
             duration=journal.ended - journal.began,
@@ -243,15 +261,14 @@ class News:
             ended = task.attempts[-1][2]
             duration = ended - task.attempts[0][1]
         time = self._journal.run.epoch + ended
-        self._tell(outcome.lower(), task, time, duration=duration, **facts)
+        self._tell(_ENDED[outcome], task, time, duration=duration, **facts)
 
     def progressed(self, done: int, total: int | None) -> None:
         """Tell how many items of a map step have ended."""
         if self.hears_all:
             now = self._journal.run.epoch + perf_counter()
-            kind = "step_progressed"
-            whose = (self._audience, self._journal)
-            _tell(*whose, kind, now, self._step, done=done, total=total)
+            whose = (self._audience, self._journal, "step", "progressed", now)
+            _tell(*whose, self._step, done=done, total=total)
 
     def _facts(self, task: Task) -> dict[str, Any]:
         attempts = attempts_of(task.attempts, self._journal.run.epoch)
@@ -263,7 +280,8 @@ class News:
         _tell(
             self._audience,
             self._journal,
-            f"{subject}_{what}",
+            subject,
+            what,
             time,
             self._step,
             task.key,
