@@ -1,11 +1,10 @@
-"""Items: how many there were of a map step, and what became of them."""
+"""Counts: how many items there were of a map step, and what became of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.history.records import StepRecord
@@ -46,8 +45,7 @@ def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     Returns:
         How many there were; None where nothing tells, and of any other step.
     """
-    is_map = step is not None and isinstance(step.action, MapItems)
-    if not is_map or record.task is not None:
+    if step is None or not step.action.has_items or record.task is not None:
         return None
     output, error = record.output, record.error
     if isinstance(output, MapResults):

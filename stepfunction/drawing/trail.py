@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from stepfunction.core.definition.actions import Fail, FanOut
 from stepfunction.core.definition.branch import Arrow, label_of
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError, FailStepError, causes
@@ -17,46 +15,18 @@ from stepfunction.core.transcript.writing import type_name
 from stepfunction.core.wording import duration_text
 from stepfunction.drawing.counts import ItemCounts, item_counts
 from stepfunction.drawing.signs import (
+    DULL,
     SIGNS,
     STATUS_MARKS,
     UNREACHED,
-    Sign,
+    Note,
     listed,
     shortened,
     word,
 )
 
-_MOST_TASKS = 24  # that are drawn each by itself
 _MOST_NAMES = 3
 _SUCCEEDED = Outcome.SUCCEEDED
-
-
-class Note(NamedTuple):
-    """What a picture says of a step or task.
-
-    Attributes:
-        sign: How it looks.
-        lines: What stands below its name.
-    """
-
-    sign: Sign
-    lines: tuple[str, ...] = ()
-
-
-class Group(NamedTuple):
-    """Tasks that one box stands for, since they are too many.
-
-    Attributes:
-        text: What it says.
-        note: How the tasks ended.
-        names: The names of the tasks.
-    """
-
-    text: str
-    note: Note
-    names: list[str]
-
-
 _NO_NOTE = Note(UNREACHED)
 
 
@@ -131,39 +101,41 @@ class Trail:
     def note(self, step: str, task: str | None = None) -> Note:
         """Say what became of a step, or of a task of a parallel step."""
         record = self._record(step, task)
-        if record is None:
+        if record is None or (record.outcome is None and record.started is None):
             return _NO_NOTE
+        counts, rest = None, list[str]()
+        if task is None:
+            counts = item_counts(record, self.graph.table.get(step))
+            rest += self._failed_tasks(step, counts)
+        if not rest and self._is_news(record):
+            rest.append(_error_name(record.error))
+        if self._undone:
+            rest += self._undoing(step, task)
+        count = "" if counts is None else counts.text
+        return Note(SIGNS[record.outcome], self._ended(record), count, tuple(rest))
+
+    def _ended(self, record: StepRecord) -> str:
+        """Say how and when a step or task ended, and how often it was tried."""
         outcome = record.outcome
-        sign = SIGNS[outcome]
-        facts = [sign.mark if outcome is _SUCCEEDED else word(outcome)]
-        if record.started is not None:
-            facts.append(duration_text(record.duration))
-        attempts = len(record.attempts)
-        if attempts > 1:
-            facts.append(f"{attempts} attempts")
-        visits = self._visits[step]
-        if task is None and visits > 1:
-            facts.append(f"{visits} visits")
         # As in "✓ 3 ms": a sign needs no point between it and what follows.
-        first = " ".join(facts[:2]) if outcome is _SUCCEEDED else " · ".join(facts[:2])
-        lines = [" · ".join([first, *facts[2:]])]
-        counts = item_counts(record, self.graph.table.get(step))
-        failed = self._failed_tasks(step, counts) if task is None else ""
-        if counts is not None:
-            lines.append(counts.text)
-        if failed:
-            lines.append(failed)
-        elif self._is_news(record):
-            lines.append(_error_name(record.error))
-        lines += self._undoing(step, task)
-        return Note(sign, tuple(lines))
+        is_short = outcome is _SUCCEEDED
+        text = SIGNS[outcome].mark if is_short else word(outcome)
+        if record.started is not None:
+            text += f"{' ' if is_short else ' · '}{duration_text(record.duration)}"
+        attempts = len(record.attempts)
+        if outcome is None and attempts:
+            text += f" · attempt {attempts + 1}"
+        elif attempts > 1:
+            text += f" · {attempts} attempts"
+        visits = self._visits[record.step] if record.task is None else 1
+        return f"{text} · {visits} visits" if visits > 1 else text
 
     def _is_news(self, record: StepRecord) -> bool:
         """Tell whether the name of what failed is to be said: a fail step has it."""
-        step = self.graph.table.get(record.step)
-        if step is not None and isinstance(step.action, Fail):
+        if record.error is None or record.outcome is Outcome.CANCELLED:
             return False
-        return record.error is not None and record.outcome is not Outcome.CANCELLED
+        step = self.graph.table.get(record.step)
+        return step is None or not step.action.always_fails
 
     def _undoing(self, step: str, task: str | None) -> Iterator[str]:
         """Say what compensations did of a step, with all its tasks, or of a task."""
@@ -178,66 +150,35 @@ class Trail:
             count = "" if len(records) == 1 else f"{len(errors):,} "
             yield f"✗ {count}not undone: {_error_name(errors[0])}"
 
-    def groups(self, step: Step, fan_out: FanOut) -> tuple[list[str], list[Group]]:
-        """Say which tasks to draw by themselves, and which boxes stand for the rest.
-
-        Where tasks are many, those are drawn that did not succeed.
-        """
-        names = list(fan_out.tasks)
-        if len(names) <= _MOST_TASKS:
-            return names, []
-        records = self._tasks.get(step.name, {})
-        if not records:
-            return [], [Group(f"{len(names):,} tasks", _NO_NOTE, names)]
-        by_outcome: dict[Outcome, list[str]] = {}
-        for name in names:
-            if name in records:
-                by_outcome.setdefault(records[name].outcome, []).append(name)
-        groups = []
-        drawn: list[str] = []
-        for outcome in sorted(by_outcome, key=_URGENCY.index):
-            found = by_outcome[outcome]
-            room = 0 if outcome in _DULL else _MOST_TASKS - len(drawn)
-            drawn += found[:room]
-            rest = found[room:]
-            if rest:
-                more = "more tasks" if room else "tasks"
-                note = Note(SIGNS[outcome], (word(outcome),))
-                groups.append(Group(f"{len(rest):,} {more}", note, rest))
-        return drawn, groups
+    def outcomes(self, step: str) -> dict[str | None, Outcome | None]:
+        """Give how the tasks of a step ended that began; None for those that run."""
+        tasks = self._tasks.get(step, {})
+        return {
+            name: record.outcome
+            for name, record in tasks.items()
+            if record.outcome is not None or record.started is not None
+        }
 
     def _record(self, step: str, task: str | None) -> StepRecord | None:
         if task is None:
             return self._records.get(step)
         return self._tasks.get(step, {}).get(task)
 
-    def _failed_tasks(self, step: str, counts: ItemCounts | None) -> str:
-        tasks = self._tasks.get(step, {})
+    def _failed_tasks(self, step: str, counts: ItemCounts | None) -> Iterator[str]:
+        """Name the tasks of a step that failed, if any did."""
+        tasks = self._tasks.get(step)
+        if not tasks:
+            return
         failed = [
             f"{_task_name(record, counts)} ({_error_name(record.error)})"
             for record in tasks.values()
-            if record.error is not None and record.outcome not in _DULL
+            if record.error is not None and record.outcome not in DULL
         ]
-        if not failed:
-            return ""
-        names = listed(failed, _MOST_NAMES)
-        if counts is not None:  # of whose items not all have a record
-            return f"{counts.failed:,} failed: {names}"
-        return f"{len(failed)} of {len(tasks)} failed: {names}"
-
-
-# Tasks that ended so are not drawn each by itself where there are many.
-_DULL = (Outcome.SUCCEEDED, Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
-_URGENCY = (
-    Outcome.FAILED,
-    Outcome.CRASHED,
-    Outcome.TIMED_OUT,
-    Outcome.ABANDONED,
-    Outcome.KILLED,
-    Outcome.CANCELLED,
-    Outcome.SKIPPED,
-    Outcome.SUCCEEDED,
-)
+        if failed:
+            # Of items not all have a record.
+            of = f" of {len(tasks)}" if counts is None else ""
+            number = len(failed) if counts is None else counts.failed
+            yield f"{number:,}{of} failed: {listed(failed, _MOST_NAMES)}"
 
 
 def trail_of(execution: Execution) -> Trail:
