@@ -17,7 +17,7 @@ from weakref import finalize
 
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.watching.events import Event, key_text
-from stepfunction.core.wording import duration_text, error_text
+from stepfunction.core.wording import counted, duration_text, error_text
 
 try:
     from rich.console import Console, RenderableType
@@ -165,7 +165,7 @@ class RichProgress:
         for run in list(self._running.values()):
             if not run.is_plain:
                 title = Text(_one_line(run.workflow), "bold")
-                ended = f"{_count(run.ended, 'step')} done"
+                ended = f"{counted(run.ended, 'step')} done"
                 table.add_row(title, "", ended, _age(run.began, now))
                 for cells in run.rows(now, is_ascii):
                     table.add_row(*cells)
@@ -242,7 +242,7 @@ class _Row:
         if self.failed:
             parts.append(Text(f"{self.failed} failed", "red"))
         if self.retried:
-            parts.append(Text(_count(self.retried, "retry", "retries"), "yellow"))
+            parts.append(Text(counted(self.retried, "retry", "retries"), "yellow"))
         if self.attempt > 1:
             parts.append(Text(f"attempt {self.attempt}", "yellow"))
         return Text(", ").join(parts)
@@ -333,10 +333,6 @@ def _age(began: float, now: float) -> Text:
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     return Text(f"{hours}:{minutes:02}:{seconds:02}", "dim")
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def _is_terminal(stream: IO[str] | None) -> bool:

@@ -8,6 +8,7 @@ import pytest
 
 import stepfunction
 from stepfunction import StepFunction
+from stepfunction.core.frozen import Frozen
 
 PUBLIC = stepfunction.__all__
 CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(stepfunction, name))]
@@ -19,7 +20,13 @@ def methods_of(cls: type) -> list[str]:
         name
         for name, member in vars(cls).items()
         if not name.startswith("_") and isinstance(member, kinds)
+        if name not in fields_of(cls)
     ]
+
+
+def fields_of(cls: type) -> tuple[str, ...]:
+    """Give the fields of a value, which the docstring of its class describes."""
+    return cls._fields if issubclass(cls, Frozen) else ()
 
 
 METHODS = [
@@ -125,6 +132,15 @@ def test_every_public_name_has_a_docstring(name):
 @pytest.mark.parametrize("cls, method", METHODS)
 def test_every_public_method_has_a_docstring(cls, method):
     assert docstring(cls, method)
+
+
+VALUES = [name for name in CLASSES if fields_of(getattr(stepfunction, name))]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_field_of_a_value_is_described_by_its_class(name):
+    fields = list(fields_of(getattr(stepfunction, name)))
+    assert described(docstring(name), "Attributes")[: len(fields)] == fields
 
 
 CALLED = [

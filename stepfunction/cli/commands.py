@@ -15,7 +15,6 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TextIO
@@ -49,7 +48,8 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.wording import duration_text, error_text
+from stepfunction.core.transcript.values import ValueWriter
+from stepfunction.core.wording import counted, duration_text, error_text
 
 if TYPE_CHECKING:
     from stepfunction.core.step_function import StepFunction
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _SUFFIXES = {"txt": "text", "gv": "dot", "mmd": "mermaid"}
-_DEEPEST = 100
-_MOST_BITS = 10_000  # Python writes no number of more than 4,300 digits
 
 
 class Refusal(Exception):
@@ -181,8 +179,8 @@ def _answer(execution: Execution, is_whole: bool) -> str:
     if execution.output is None and execution.status is not Status.COMPLETED:
         return ""
     # An escape is right in every encoding, and hard to read.
-    output = json.dumps(plain(execution.output), ensure_ascii=not _has_utf8())
-    return output + "\n"
+    output = _AnswerWriter().write(execution.output)
+    return json.dumps(output, ensure_ascii=not _has_utf8()) + "\n"
 
 
 def _execute(
@@ -222,9 +220,8 @@ def _tell_the_end(execution: Execution) -> None:
     steps = sum(record.task is None for record in execution.history)
     is_done = execution.status is Status.COMPLETED
     status = colored(str(execution.status), GREEN if is_done else RED, sys.stderr)
-    plural = "" if steps == 1 else "s"
     took = duration_text(execution.duration)
-    say(f"{execution.workflow!r} {status} after {steps} step{plural} in {took}")
+    say(f"{execution.workflow!r} {status} after {counted(steps, 'step')} in {took}")
     # The failure that ended it is told of by itself.
     last = None if is_done else execution._blame
     list_failures(
@@ -274,29 +271,24 @@ def _write_report(execution: Execution, file: str) -> bool:
     return True
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """Give a value as JSON can hold it; what it cannot hold is marked.
+class _AnswerWriter(ValueWriter):
+    """Writes an output, with the marks of ``Execution.to_dict()``.
 
-    Tuples become lists. The marks are those of ``Execution.to_dict()``: the ``repr``
-    of a value is ``{"$repr": …}``, a number that is none ``{"$float": …}``.
+    Tuples become lists, and all mappings of texts, or of outcomes, objects.
     """
-    if value is None or type(value) in (bool, str):
-        return value
-    if type(value) is int and value.bit_length() <= _MOST_BITS:
-        return value
-    if type(value) is float:
-        return value if isfinite(value) else {"$float": str(value)}
-    if depth < _DEEPEST:
-        if isinstance(value, Mapping) and all(
-            type(key) in (str, Outcome) for key in value
-        ):
-            return {str(key): plain(part, depth + 1) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(part, depth + 1) for part in value]
-    try:
-        return {"$repr": repr(value)}
-    except Exception as error:  # any class may do anything here
-        return {"$repr": f"<{type(value).__name__}: its repr failed: {error!r}>"}
+
+    def other(self, value: Any, at: tuple[Any, ...]) -> Any:
+        """Write what JSON has not."""
+        if isinstance(value, Mapping | list | tuple):
+            return self.inside(value, at)
+        return super().other(value, at)
+
+    def container(self, value: Any, at: tuple[Any, ...]) -> Any:
+        """Write what has other values inside."""
+        if not isinstance(value, Mapping):
+            return super().container(list(value), at)
+        names = (str(key) if type(key) is Outcome else key for key in value)
+        return super().container(dict(zip(names, value.values())), at)
 
 
 def _has_utf8() -> bool:
@@ -320,7 +312,7 @@ def _check(args: Namespace) -> tuple[int, str]:
         if not problems:
             answer += f"{target}: {colored('ok', GREEN, _output())}\n"
             continue
-        count = f"{len(problems)} problem{'' if len(problems) == 1 else 's'}"
+        count = counted(len(problems), "problem")
         say(f"{target}: {colored(count, RED, sys.stderr)}")
         for problem in problems:
             say(f"  - {problem}")
@@ -411,8 +403,7 @@ def _list(args: Namespace) -> tuple[int, str]:
             say(f"stepfunction: {error}")
             code = WRONG_USE
             continue
-        count = len(workflow.steps)
-        rows.append((target, workflow.name, f"{count} step{'' if count == 1 else 's'}"))
+        rows.append((target, workflow.name, counted(len(workflow.steps), "step")))
     if not rows and code == DONE:
         say(f"{args.module} has no workflows")
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))

@@ -18,10 +18,10 @@ from stepfunction.core.errors import (
     StepExecutionError,
 )
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.wording import error_text
+from stepfunction.core.wording import error_text, listed, subject
 
 GREEN, RED = "32", "31"
-_MOST_LISTED = 20
+_MOST_LISTED, _NEXT_LINE = 20, "\n  "
 _OUR_FOLDER = str(Path(__file__).parents[1]) + os.sep
 
 
@@ -47,14 +47,14 @@ def colored(text: str, color: str, stream: TextIO) -> str:
 def list_failures(failures: Iterable[StepRecord]) -> None:
     """Say in a line each which steps and tasks failed on the way."""
     records = list(failures)
-    for record in records[:_MOST_LISTED]:
-        where = f"step {record.step!r}"
-        if record.task is not None:
-            where = f"task {record.task!r} of {where}"
-        assert record.error is not None
-        say(f"  {where} failed: {_harmless(error_text(record.error))}")
-    if len(records) > _MOST_LISTED:
-        say(f"  and {len(records) - _MOST_LISTED} more")
+    if records:
+        say(f"  {listed(records, _MOST_LISTED, _NEXT_LINE, _failure_text)}")
+
+
+def _failure_text(record: StepRecord) -> str:
+    assert record.error is not None
+    what = subject(record.step, record.task)
+    return f"{what} failed: {_harmless(error_text(record.error))}"
 
 
 def show_failure(failure: BaseException) -> None:

@@ -15,6 +15,7 @@ from os.path import commonprefix
 from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.wording import location
 
 _SHORTEST_WORD = 5
 
@@ -43,7 +44,7 @@ def lookalikes(graph: Graph) -> Iterator[str]:
         yield from _in_branch(step)
         for task, action in step.tasks():
             if isinstance(action, Graph):
-                where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
+                where = location(step.name, task)
                 inside = f"{where}: nested workflow {action.name!r}"
                 yield from (f"{inside}: {problem}" for problem in lookalikes(action))
 

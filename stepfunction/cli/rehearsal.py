@@ -11,7 +11,7 @@ from typing import Any
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import WorkerStartError
-from stepfunction.core.wording import error_text
+from stepfunction.core.wording import error_text, location
 from stepfunction.core.workers.executors import runs_in_processes
 
 
@@ -44,7 +44,7 @@ def arrive(action: Any) -> None:
 def _sent(graph: Graph) -> Iterator[tuple[str, Call | Graph]]:
     for step in graph.table.values():
         for task, action in step.tasks():
-            where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
+            where = location(step.name, task)
             if not isinstance(action, Call | Graph):
                 continue
             if runs_in_processes(step.executor):

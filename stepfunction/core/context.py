@@ -10,7 +10,7 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import ExecutionCancelledError, TransferError
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.wording import did_you_mean
+from stepfunction.core.wording import did_you_mean, subject
 
 if TYPE_CHECKING:
     from stepfunction.core.watching.events import Event
@@ -95,10 +95,8 @@ class Context(Mapping[str, Any]):
                 CANCELLED, and not FAILED.
         """
         if self.cancelled:
-            name = f"step {self.step!r}"
-            if self.task is not None:
-                name = f"task {self.task!r} of {name}"
-            raise ExecutionCancelledError(f"{name} was told to stop")
+            what = subject(self.step, self.task)
+            raise ExecutionCancelledError(f"{what} was told to stop")
 
     def sleep(self, seconds: float) -> None:
         """Sleep, but wake at once when the step should stop.

@@ -28,9 +28,9 @@ A step's own exception is never replaced: it is in the context, and the
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
@@ -51,11 +51,57 @@ class StepFunctionError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
 
+class Problem(str):
+    """One thing that is wrong with a definition: a sentence, and what it is about.
+
+    Attributes:
+        path: The argument that it is about, and where in it, as ``("func", "pay")``;
+            empty where it is about no single one.
+        text: What is wrong.
+        hint: What to do about it, as the sentence goes on: ``"; give …"``.
+    """
+
+    path: tuple[str, ...]
+    text: str
+    hint: str
+
+    def __new__(
+        cls, argument: str | tuple[str, ...], text: str, hint: str = ""
+    ) -> Self:
+        made = super().__new__(cls, text + hint)
+        made.path = (argument,) if isinstance(argument, str) else argument
+        made.text = text
+        made.hint = hint
+        return made
+
+    @property
+    def argument(self) -> str:
+        """The name of the argument that it is about; empty without one."""
+        return self.path[0] if self.path else ""
+
+    def within(self, what: str, *path: str) -> Problem:
+        """Give the problem as that of a part of something, with another path to it."""
+        return Problem(path or self.path, f"{what}: {self.text}", self.hint)
+
+    def __getnewargs__(self) -> Any:
+        return self.path, self.text, self.hint
+
+
+def about(argument: str, problems: Iterable[str]) -> Iterator[Problem]:
+    """Give problems as such of an argument, unless they know better."""
+    for problem in problems:
+        if isinstance(problem, Problem):
+            yield problem
+        else:
+            yield Problem(argument, problem)
+
+
 class DefinitionError(StepFunctionError, ValueError):
     """A workflow, or a part of it, is not sound.
 
     Attributes:
-        problems: Everything that is wrong, one sentence each.
+        problems: Everything that is wrong, one sentence each; a ``Problem`` where it
+            is known which argument it is about.
     """
 
     def __init__(self, subject: str, problems: Sequence[str]) -> None:

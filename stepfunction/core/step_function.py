@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, Typ
 from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.definition.arguments import (
     StepArguments,
-    check_arguments,
     fail_action,
     failure_arrows,
     is_count,
@@ -20,11 +19,17 @@ from stepfunction.core.definition.arguments import (
 )
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step, freeze
-from stepfunction.core.engine.start import begin, finish, finish_apart, finish_beside
+from stepfunction.core.engine.start import (
+    begin,
+    checked_arguments,
+    finish,
+    finish_apart,
+    finish_beside,
+)
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.watching.events import Listener, checked_listeners
-from stepfunction.core.wording import plain_text
+from stepfunction.core.wording import counted, plain_text
 from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy
 
@@ -846,8 +851,7 @@ class StepFunction:
         return svg_for_notebook(graph)
 
     def __repr__(self) -> str:
-        count = len(self._steps)
-        return f"<StepFunction {self._name!r}: {count} step{'' if count == 1 else 's'}>"
+        return f"<StepFunction {self._name!r}: {counted(len(self._steps), 'step')}>"
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy or a pickle is the definition; what ran is not part of it.
@@ -930,7 +934,7 @@ class StepFunction:
         timeout: float | None,
         listeners: Iterable[Listener],
     ) -> Execution:
-        told = (*self._listeners, *check_arguments(executor, timeout, listeners))
+        told = (*self._listeners, *checked_arguments(executor, timeout, listeners))
         execution = begin(self.compile(), initial_input, executor, told)
         self._latest = execution
         return execution

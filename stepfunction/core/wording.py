@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
+from itertools import islice
+from typing import Any
 
 
 def plain_text(name: str) -> str:
@@ -10,9 +12,17 @@ def plain_text(name: str) -> str:
     return name if type(name) is str else str.__str__(name)
 
 
-def subject(step: str, task: str | None) -> str:
-    """Give what messages call a step, or a task of it."""
-    return f"step {step!r}" if task is None else f"task {task!r} of step {step!r}"
+def subject(step: str, task: str | int | None = None) -> str:
+    """Give what messages call a step, a task of it, or an item by its index."""
+    if task is None:
+        return f"step {step!r}"
+    what = "item" if type(task) is int else "task"
+    return f"{what} {task!r} of step {step!r}"
+
+
+def location(step: str, task: str | None) -> str:
+    """Give where in a workflow a problem is that follows."""
+    return f"step {step!r}" if task is None else f"step {step!r}, task {task!r}"
 
 
 def duration_text(seconds: float) -> str:
@@ -27,20 +37,26 @@ def duration_text(seconds: float) -> str:
 def progress_text(done: int | None, total: int | None) -> str:
     """Say how far a map step has come."""
     if total is None:
-        return f"{done or 0:,} item{'' if done == 1 else 's'} done"
+        return f"{counted(done or 0, 'item')} done"
     return f"{done or 0:,} of {total:,} items done"
 
 
-def counted(count: int, what: str) -> str:
+def counted(count: int, one: str, many: str = "") -> str:
     """Give how many there are of something, as ``"1 step"`` or ``"12,000 steps"``."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def listed(names: Sequence[str], most: int, between: str = ", ") -> str:
-    """Give the first so many names, and how many more there are."""
-    text = between.join(names[:most])
-    more = len(names) - most
-    return f"{text}{between}and {more:,} more" if more > 0 else text
+def listed(
+    things: Collection[Any],
+    most: int,
+    between: str = ", ",
+    text: Callable[[Any], str] = str,
+) -> str:
+    """Give the texts of the first so many, and how many more there are."""
+    names = between.join(map(text, islice(things, most)))
+    more = len(things) - most
+    # As in "a, b and 3 more", but "a; b; and 3 more".
+    return f"{names}{between.lstrip(',')}and {more:,} more" if more > 0 else names
 
 
 def error_text(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.history.results import MapResults
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.wording import counted
 
 
 class ItemCounts(NamedTuple):
@@ -29,7 +30,7 @@ class ItemCounts(NamedTuple):
     def text(self) -> str:
         """Say it in a few words."""
         if self.succeeded == self.total:
-            return f"{self.total:,} item{'' if self.total == 1 else 's'}"
+            return counted(self.total, "item")
         return f"{self.succeeded:,} of {self.total:,} items"
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.graph import Graph, Step
-from stepfunction.core.wording import counted
+from stepfunction.core.wording import counted, listed
 from stepfunction.drawing.captions import (
     captions,
     inputs_of,
@@ -25,7 +25,7 @@ from stepfunction.drawing.crowds import (
     general_arrows,
     grouped,
 )
-from stepfunction.drawing.signs import listed, shortened
+from stepfunction.drawing.signs import shortened
 from stepfunction.drawing.trail import Note, Trail
 
 _Drawn = TypeVar("_Drawn")

@@ -28,16 +28,16 @@ from stepfunction.core.errors import DrawingError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.transcript.reading import from_document
-from stepfunction.core.transcript.writing import (
-    Redact,
+from stepfunction.core.transcript.exceptions import (
     cause_of,
     text_of,
-    to_document,
     traceback_of,
     type_name,
 )
-from stepfunction.core.wording import duration_text
+from stepfunction.core.transcript.reading import from_document
+from stepfunction.core.transcript.values import Redact
+from stepfunction.core.transcript.writing import to_document
+from stepfunction.core.wording import counted, duration_text
 from stepfunction.drawing.captions import captions, inputs_of
 from stepfunction.drawing.counts import ItemCounts, item_counts
 from stepfunction.drawing.dot import svg_for_notebook
@@ -230,8 +230,8 @@ class _Page:
         )
         failed = sum(row.record.error is not None for row in self._rows)
         when = f"{began:%Y-%m-%d %H:%M:%S} UTC"
-        ran = _count(steps, "step") + (f", {_count(tasks, 'task')}" if tasks else "")
-        ran += f", {_count(items, 'item')}" if items else ""
+        ran = counted(steps, "step") + (f", {counted(tasks, 'task')}" if tasks else "")
+        ran += f", {counted(items, 'item')}" if items else ""
         facts = [
             ("Started", f'<time datetime="{began.isoformat()}">{when}</time>'),
             ("Took", duration_text(it.duration)),
@@ -342,7 +342,7 @@ class _Page:
         if counts is not None:
             facts.append(counts.text)
         if len(record.attempts) > 1:
-            facts.append(_count(len(record.attempts), "attempt"))
+            facts.append(counted(len(record.attempts), "attempt"))
         if row.is_trouble:
             facts.append(said)
         took = "" if record.started is None else duration_text(record.duration)
@@ -406,7 +406,7 @@ class _Page:
         step, counts = row.step, row.items
         if counts is not None:
             stopped = counts.total - counts.succeeded - counts.failed
-            said = [f"{_count(counts.total, 'item')}: {counts.succeeded:,} succeeded"]
+            said = [f"{counted(counts.total, 'item')}: {counts.succeeded:,} succeeded"]
             said += [f"{counts.failed:,} failed"] if counts.failed else []
             said += [f"{stopped:,} stopped"] if stopped else []
             below = sum(it.path[:-1] == row.path for it in self._rows)
@@ -510,10 +510,6 @@ def _said(name: str) -> str:
     return escape(name) if name.strip() else f"<i>{escape(repr(name))}</i>"
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def _ended(record: StepRecord) -> float:
     return float("inf") if record.started is None else record.started + record.duration
 
@@ -528,7 +524,7 @@ def _action_text(step: Step) -> str:
     if isinstance(step.action, FanOut):
         tasks = list(step.action.tasks)
         shown = ", ".join(map(_said, tasks[:10])) + (" …" * (len(tasks) > 10))
-        return f"{_count(len(tasks), 'task')} in parallel: {shown}"
+        return f"{counted(len(tasks), 'task')} in parallel: {shown}"
     said = escape(", ".join(captions(step)))
     action = callee(step.action)
     if isinstance(action, Graph):
@@ -584,7 +580,7 @@ def _trimmed(value: Any, room: list[int]) -> Any:
                 break
             found[_trimmed(key, room)] = _trimmed(item, room)
         return found
-    if isinstance(value, list | tuple) and not isinstance(value, Omitted):
+    if isinstance(value, list | tuple):
         items: list[Any] = []
         for item in value:
             if room[0] <= 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from stepfunction.core.history.execution import Status
@@ -99,13 +98,6 @@ def shortened(name: str) -> str:
         return name
     half = _MOST_CHARACTERS // 2
     return f"{name[:half].rstrip()} … {name[-half:].lstrip()}"
-
-
-def listed(names: Iterable[str], most: int) -> str:
-    """Give names as a list in a sentence, not more than so many of them."""
-    every = list(names)
-    text = ", ".join(every[:most])
-    return f"{text} and {len(every) - most} more" if len(every) > most else text
 
 
 def shown(text: str) -> str:

@@ -11,8 +11,8 @@ from stepfunction.core.errors import DrawingError, FailStepError, causes
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.transcript.writing import type_name
-from stepfunction.core.wording import duration_text
+from stepfunction.core.transcript.exceptions import type_name
+from stepfunction.core.wording import duration_text, listed
 from stepfunction.drawing.counts import ItemCounts, item_counts
 from stepfunction.drawing.signs import (
     DULL,
@@ -20,7 +20,6 @@ from stepfunction.drawing.signs import (
     STATUS_MARKS,
     UNREACHED,
     Note,
-    listed,
     shortened,
     word,
 )

@@ -18,7 +18,8 @@ from stepfunction.core.engine.walk import run
 from stepfunction.core.errors import DefinitionError, StepFunctionError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.step_function import StepFunction
-from stepfunction.core.workers.places import Places
+from stepfunction.core.wording import listed
+from stepfunction.core.workers.workshop import Workshop
 from stepfunction.testing.mocks import argument_problems, by_first
 from stepfunction.testing.stand_ins import StandIn, UsedUpError
 from stepfunction.testing.ways import Way, calls_nothing, find_spots, spots
@@ -96,7 +97,7 @@ def dry_run(
     walk = _Walk(None if is_known else "the execution's input, initial_input=…")
     graph = walk.changed(workflow, given).compile()
     execution = Execution(
-        graph, initial_input if is_known else None, Places("inline")
+        graph, initial_input if is_known else None, Workshop("inline")
     )
     try:
         run(execution)
@@ -190,11 +191,9 @@ class _Walk:
         assert step.branch is not None
         if self.lacking is None:
             return step.after(output)
-        known = step.branch.known()
-        listed = ", ".join(map(short_repr, known[:_MOST_LISTED]))
-        more = " and more" if len(known) > _MOST_LISTED else ""
+        known = listed(step.branch.known(), _MOST_LISTED, text=short_repr)
         knows = "knows" if step.branch.table else "leads to"
         raise _Halt(
             f"where step {what!r} leads cannot be told without its result: its branch "
-            f"{knows} {listed}{more}; give {self.lacking}"
+            f"{knows} {known}; give {self.lacking}"
         )

@@ -13,7 +13,7 @@ from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
-from stepfunction.core.wording import did_you_mean
+from stepfunction.core.wording import counted, did_you_mean
 from stepfunction.testing.stand_ins import StandIn
 from stepfunction.testing.ways import COMPENSATE, Key, Way, calls_nothing, find_spots
 
@@ -40,7 +40,7 @@ class Mock:
 
     def __repr__(self) -> str:
         what = self._stand_in.what.removeprefix("the mock of ")
-        return f"<Mock of {what}: {self.count} call{'' if self.count == 1 else 's'}>"
+        return f"<Mock of {what}: {counted(self.count, 'call')}>"
 
 
 class Mocks(Mapping[Key, Mock]):

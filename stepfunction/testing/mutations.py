@@ -11,6 +11,7 @@ from stepfunction.core.context import Context
 from stepfunction.core.engine.perform import watching
 from stepfunction.core.errors import StepFunctionError, add_note
 from stepfunction.core.logger import logger
+from stepfunction.core.wording import listed, subject
 from stepfunction.testing.snapshots import Change, changes, dark_parts, take
 
 _MOST_NAMED = 5
@@ -32,13 +33,10 @@ class Mutation(NamedTuple):
     changes: tuple[Change, ...]
 
     def __str__(self) -> str:
-        named = [str(change) for change in self.changes[:_MOST_NAMED]]
+        text = listed(self.changes, _MOST_NAMED, "; ")
         if len(self.changes) > _MOST_NAMED:
-            named.append(f"and {len(self.changes) - _MOST_NAMED} more changes")
-        return (
-            f"task {self.task!r} of step {self.step!r} of {self.workflow!r}: "
-            + "; ".join(named)
-        )
+            text += " changes"
+        return f"{subject(self.step, self.task)} of {self.workflow!r}: {text}"
 
 
 class Unwatched(NamedTuple):

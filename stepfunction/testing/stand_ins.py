@@ -15,6 +15,7 @@ from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionErr
 from stepfunction.core.history.results import MapResults, TaskResults, parallel_failure
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.wording import counted
 from stepfunction.testing.tallies import Tally
 from stepfunction.testing.ways import Spot
 
@@ -95,9 +96,9 @@ class StandIn:
 
     def complaint(self, count: int) -> UsedUpError:
         """Give the error of being used up after so many calls."""
-        had = len(self.results)
+        had = counted(len(self.results), "result")
         return UsedUpError(
-            f"{self.what} was given {had} result{'' if had == 1 else 's'} and is "
+            f"{self.what} was given {had} and is "
             f"called {count} times; give it one more for each call, loops and retries "
             "included, or a callable"
         )
@@ -175,7 +176,7 @@ def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
     call = bind(function, {name: params.get(name) for name in taken})
     if isinstance(call, list):
         return [
-            f"{problem.partition(';')[0]}; a mock is given the step's input, and of "
+            f"{problem.text}; a mock is given the step's input, and of "
             "its params, its named inputs and the context those that it takes by name"
             for problem in call
         ]

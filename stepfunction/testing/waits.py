@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from stepfunction.core.wording import counted
 from stepfunction.core.workers.pauses import skipping
 
 
@@ -37,9 +38,7 @@ class SkippedWaits:
         return sum(wait.seconds for wait in self.waits)
 
     def __repr__(self) -> str:
-        count = len(self.waits)
-        plural = "" if count == 1 else "s"
-        return f"<SkippedWaits: {count} pause{plural}, {self.total:g} s>"
+        return f"<SkippedWaits: {counted(len(self.waits), 'pause')}, {self.total:g} s>"
 
 
 @contextmanager

@@ -32,9 +32,8 @@ from stepfunction.core.definition.calls import (
 )
 from stepfunction.core.definition.graph import Action, OnFailure, Step, plain_call
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.wording import did_you_mean, error_text, plain_text
-from stepfunction.core.workers.executors import NAMES, is_executor, is_lanes
+from stepfunction.core.workers.executors import executor_problem, is_executor, is_lanes
 from stepfunction.core.workers.retry import is_retry, judges_results
 
 
@@ -132,7 +131,7 @@ class StepArguments(NamedTuple):
             output = "mapping" if self.parallel else "list" if self._has_tasks else None
             yield from branch_problems(self.branch, self.branch_targets, output)
         if self.executor is not None and not is_executor(self.executor):
-            yield _unknown_executor(self.executor)
+            yield executor_problem(self.executor)
         if self.retry is not None and not is_retry(self.retry):
             yield f"retry is a RetryPolicy or a tenacity.Retrying, not {self.retry!r}"
         if not self._has_params():
@@ -180,7 +179,7 @@ class StepArguments(NamedTuple):
 
     def _limit_problems(self, action: Action | None) -> Iterator[str]:
         for name, limit in (("timeout", self.timeout), ("heartbeat", self.heartbeat)):
-            if limit is not None and not _is_duration(limit):
+            if limit is not None and not is_duration(limit):
                 yield f"{name} is seconds above 0, not {limit!r}"
         executor = self.executor or ("thread" if self._has_tasks else "inline")
         if executor == "inline" and isinstance(action, Call | FanOut | MapItems):
@@ -494,46 +493,12 @@ def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
     call = bind(function)
     if isinstance(call, list):
         for problem in call:
-            why, is_advised, _ = problem.partition("; give it with params=")
-            if is_advised:  # there are none for what undoes
-                problem = f"{why}; bind it with functools.partial, or give a default"
-            problems.append(f"{what}: {problem}")
+            hint = problem.hint
+            if problem.argument == "params":  # there are none for what undoes
+                hint = "; bind it with functools.partial, or give a default"
+            problems.append(f"{what}: {problem.text}{hint}")
         return None
     return call
-
-
-def check_arguments(
-    executor: Any, timeout: Any, listeners: Any
-) -> tuple[Listener, ...]:
-    """Refuse what cannot be an executor, a timeout or listeners of an execution.
-
-    Returns:
-        The listeners.
-
-    Raises:
-        DefinitionError: If one is none.
-    """
-    problems: list[str] = []
-    if executor is not None and not is_executor(executor):
-        problems.append(_unknown_executor(executor))
-    if timeout is not None and not _is_duration(timeout):
-        problems.append(f"timeout is seconds above 0, not {timeout!r}")
-    told = checked_listeners(listeners, problems)
-    if problems:
-        raise DefinitionError("execute", problems)
-    return told
-
-
-def _unknown_executor(executor: Any) -> str:
-    text = "executor is 'inline', 'thread', 'process' or a concurrent.futures.Executor"
-    if isinstance(executor, type):
-        return f"{text}, not the class {executor.__name__}; make one of it"
-    hint = did_you_mean(executor, NAMES)
-    if hasattr(executor, "get_executor"):  # as Dask's Client has
-        hint = "; give its get_executor(pure=False)"
-    elif "multiprocessing" in getattr(executor, "__module__", ""):
-        hint = "; use ProcessLanes, or concurrent.futures.ProcessPoolExecutor"
-    return f"{text}, not {executor!r}{hint}"
 
 
 def _failure_problems(on_failure: Any) -> Iterator[str]:
@@ -588,5 +553,5 @@ def _is_parameter(name: Any) -> bool:
     return isinstance(name, str) and name.isidentifier()
 
 
-def _is_duration(value: Any) -> bool:
+def is_duration(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0

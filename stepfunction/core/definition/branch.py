@@ -9,8 +9,8 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.definition.calls import answer, misfit, name_of
-from stepfunction.core.errors import NoBranchMatchedError, add_note
-from stepfunction.core.wording import did_you_mean, plain_text
+from stepfunction.core.errors import NoBranchMatchedError, Problem, add_note
+from stepfunction.core.wording import did_you_mean, listed, plain_text
 
 _MOST_LISTED = 10
 
@@ -107,24 +107,22 @@ class Branch(NamedTuple):
             target: What the callable chose, which is none of its targets; or None.
         """
         known = self.known()
-        listed = ", ".join(map(short_repr, known[:_MOST_LISTED]))
-        if len(known) > _MOST_LISTED:
-            listed += f" and {len(known) - _MOST_LISTED} more"
+        shown = listed(known, _MOST_LISTED, text=short_repr)
         given = short_repr(output)
         if target is not None:
             text = (
                 f"branch of step {step!r} chose {target!r} for {given}, but "
-                f"branch_targets has only {listed}{did_you_mean(target, known)}"
+                f"branch_targets has only {shown}{did_you_mean(target, known)}"
             )
         elif self.chooser is not None:
             text = (
                 f"branch of step {step!r} chose no step for {given}; "
-                f"let it return one of {listed}, or give next_step as the default"
+                f"let it return one of {shown}, or give next_step as the default"
             )
         elif self.conditions:
             text = (
                 f"no condition of step {step!r} holds for {given}, of those that lead "
-                f"to {listed}; give next_step as the default"
+                f"to {shown}; give next_step as the default"
             )
         else:
             hint = "" if _is_hashable(output) else (
@@ -133,7 +131,7 @@ class Branch(NamedTuple):
             )
             text = (
                 f"step {step!r} returned {given}, but branch knows only "
-                f"{listed}{hint}; return one of these, or give next_step as the default"
+                f"{shown}{hint}; return one of these, or give next_step as the default"
             )
         return NoBranchMatchedError(text, step, output, known)
 
@@ -182,7 +180,8 @@ def branch_problems(branch: Any, targets: Any, output: str | None) -> Iterator[s
             f"not {branch!r}{'; make a list of it' if _is_iterable(branch) else ''}"
         )
     if targets is not None:
-        yield "branch_targets goes with a branch that is a callable"
+        text = "branch_targets goes with a branch that is a callable"
+        yield Problem("branch_targets", text)
 
 
 def _is_iterable(branch: Any) -> bool:
@@ -226,7 +225,8 @@ def _condition_problems(branch: Sequence[Any]) -> Iterator[str]:
 
 def _target_problems(targets: Any) -> Iterator[str]:
     if isinstance(targets, str):
-        yield f"branch_targets is a list of names, not the text {targets!r}"
+        text = f"branch_targets is a list of names, not the text {targets!r}"
+        yield Problem("branch_targets", text)
     elif not (
         isinstance(targets, Sequence)
         and targets

@@ -14,7 +14,7 @@ from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, W
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.errors import DefinitionError, causes
-from stepfunction.core.wording import closest, did_you_mean
+from stepfunction.core.wording import closest, did_you_mean, location
 from stepfunction.core.workers.executors import (
     ExecutorChoice,
     is_object,
@@ -445,7 +445,7 @@ def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterato
             continue
         executor = override if override and step.executor else step.executor
         for task, action in step.tasks():
-            where = f"step {step.name!r}" + (f", task {task!r}" if task else "")
+            where = location(step.name, task)
             found: Iterable[str] = ()
             if runs_in_processes(executor) and isinstance(action, Call | Graph):
                 found = _obstacles(action)
@@ -456,7 +456,7 @@ def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterato
 
 def _obstacles(action: Call | Graph) -> Iterator[str]:
     """Say what keeps a function, or a part of a nested workflow, in this process."""
-    from stepfunction.core.envelope.envelope import obstacle
+    from stepfunction.core.envelope.refusals import obstacle
 
     inside: list[str] = []
     if isinstance(action, Graph):

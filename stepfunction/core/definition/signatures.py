@@ -17,6 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from stepfunction.core.context import Context
 from stepfunction.core.definition.calls import Call, name_of
+from stepfunction.core.errors import Problem
 from stepfunction.core.wording import did_you_mean
 
 _CONTEXT = r"(?:\w+\.)*Context"
@@ -28,7 +29,9 @@ _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _BY_KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
-def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[str]:
+def bind(
+    function: Any, params: Mapping[str, Any] | None = None
+) -> Call | list[Problem]:
     """Decide how a function is to be called.
 
     Args:
@@ -63,16 +66,17 @@ def bind(function: Any, params: Mapping[str, Any] | None = None) -> Call | list[
     problems = [
         *(_out_of_reach(function, annotated + named) if not takes_context else ()),
         *_unusable(function, parameters, params, "params"),
-        *(
-            f"{name_of(function)} also requires {p.name!r}; {_way_out(p)}"
-            for p in missing
-        ),
+        *(_missing(function, p) for p in missing),
     ]
     by_keyword = {*params, takes_context.name} if takes_context else {*params}
     if takes_input is not None and takes_input.kind is Parameter.VAR_POSITIONAL:
         problems += [
-            f"{name_of(function)} takes {p.name!r} before *{takes_input.name}, which "
-            "takes the step's input; wrap it in a function that says what goes where"
+            Problem(
+                "func",
+                f"{name_of(function)} takes {p.name!r} before *{takes_input.name}, "
+                "which takes the step's input",
+                "; wrap it in a function that says what goes where",
+            )
             for p in parameters
             if p.name in by_keyword and p.kind in _BY_POSITION
         ]
@@ -96,7 +100,7 @@ def bind_named(
     params: Mapping[str, Any] | None,
     inputs: Iterable[str],
     is_task: bool = False,
-) -> Call | list[str]:
+) -> Call | list[Problem]:
     """Decide how a function is to be called with named inputs.
 
     Args:
@@ -132,15 +136,16 @@ def bind_named(
         *_unusable(function, parameters, params, "params"),
         *_unusable(function, parameters, names, "inputs"),
         *(
-            f"inputs has {p.name!r}, but {name_of(function)} is given the Context for "
-            "it; leave it out"
+            Problem(
+                "inputs",
+                f"inputs has {p.name!r}, but {name_of(function)} is given the Context "
+                "for it",
+                "; leave it out",
+            )
             for p in parameters
             if p.name in names and _means_context(p.annotation)
         ),
-        *(
-            f"{name_of(function)} also requires {p.name!r}; {_way_out(p, True)}"
-            for p in missing
-        ),
+        *(_missing(function, p, True) for p in missing),
     ]
     if problems:
         return problems
@@ -166,16 +171,17 @@ def _by_keyword(parameters: list[Parameter]) -> set[str] | None:
     return {p.name for p in parameters if p.kind in _BY_KEYWORD}
 
 
-def _uncallable(function: Any) -> str | None:
+def _uncallable(function: Any) -> Problem | None:
     """Say why no step can call it; None if one can."""
     if not callable(function):
-        return f"func is {function!r}, which cannot be called"
+        return Problem("func", f"func is {function!r}, which cannot be called")
     if _is_function(innermost := _innermost(function)) and inspect.isasyncgenfunction(
         innermost
     ):
-        return (
-            f"{name_of(function)} is an async generator; a step returns one result, "
-            "so collect the items and return them"
+        return Problem(
+            "func",
+            f"{name_of(function)} is an async generator",
+            "; a step returns one result, so collect the items and return them",
         )
     return None
 
@@ -210,37 +216,46 @@ def _is_required(parameter: Parameter) -> bool:
     )
 
 
-def _out_of_reach(function: Any, contexts: Iterable[Parameter]) -> Iterator[str]:
+def _out_of_reach(
+    function: Any, contexts: Iterable[Parameter]
+) -> Iterator[Problem]:
     for p in contexts:
         if p.kind not in _BY_KEYWORD and not _is_required(p):
-            yield (
+            yield Problem(
+                "func",
                 f"{name_of(function)} takes the context as {p.name!r}, which is "
-                "positional only; remove the '/' after it"
+                "positional only",
+                "; remove the '/' after it",
             )
 
 
-def _way_out(parameter: Parameter, has_inputs: bool = False) -> str:
+def _missing(function: Any, parameter: Parameter, has_inputs: bool = False) -> Problem:
+    name = parameter.name
+    text = f"{name_of(function)} also requires {name!r}"
     if parameter.kind is Parameter.POSITIONAL_ONLY:
-        return "it is positional only, so wrap the function in one that gives it"
-    hint = f"give it with params={{{parameter.name!r}: …}}"
+        hint = "; it is positional only, so wrap the function in one that gives it"
+        return Problem("func", text, hint)
+    hint = f"give it with params={{{name!r}: …}}"
     if has_inputs:
         hint = f"name a step for it in inputs, or {hint}"
-    if parameter.name == "ctx":
+    if name == "ctx":
         hint += ", or annotate it Context to be given the context"
-    return hint
+    return Problem("params", text, f"; {hint}")
 
 
 def _unusable(
     function: Any, parameters: list[Parameter], names: Iterable[str], what: str
-) -> Iterator[str]:
+) -> Iterator[Problem]:
     usable = _by_keyword(parameters)
     if usable is None:
         return
     for name in names:
         if name not in usable:
-            yield (
+            yield Problem(
+                what,
                 f"{what} has {name!r}, but {name_of(function)} has no parameter "
-                f"of that name to give by keyword{did_you_mean(name, usable)}"
+                "of that name to give by keyword",
+                did_you_mean(name, usable),
             )
 
 

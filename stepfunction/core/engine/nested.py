@@ -19,10 +19,10 @@ from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.pauses import skipping
-from stepfunction.core.workers.places import Places
 from stepfunction.core.workers.tasks import (
     Task,
 )
+from stepfunction.core.workers.workshop import Workshop
 
 AnyTask = TypeVar("AnyTask", bound=Task)
 
@@ -39,7 +39,7 @@ class NestedCall:
     def __init__(
         self,
         graph: Graph,
-        places: Places | None,
+        places: Workshop | None,
         title: str,
         timeout: float | None = None,
         override: str | None = None,
@@ -58,7 +58,7 @@ class NestedCall:
 
     def __call__(self, value: Any, context: Context | None) -> Execution:
         assert context is not None
-        places = self.places or Places(self.override)
+        places = self.places or Workshop(self.override)
         outer = context.cancellation or Cancellation()
         try:
             if self.timeout is None:
@@ -78,7 +78,11 @@ class NestedCall:
         return child
 
     def _run(
-        self, value: Any, places: Places, cancellation: Cancellation, line: Line | None
+        self,
+        value: Any,
+        places: Workshop,
+        cancellation: Cancellation,
+        line: Line | None,
     ) -> Execution:
         from stepfunction.core.engine.walk import run
 

@@ -22,6 +22,7 @@ from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.watching.telling import News
+from stepfunction.core.wording import subject
 from stepfunction.core.workers.pauses import skipping, to_pass
 from stepfunction.core.workers.places import Inline
 from stepfunction.core.workers.retry import judges_results
@@ -261,10 +262,7 @@ def _task(
     news: News | None,
     kind: type[AnyTask],
 ) -> AnyTask:
-    title = f"step {step.name!r}"
-    if name is not None:
-        what = repr(name) if kind is Task else name
-        title = f"{'task' if kind is Task else 'item'} {what} of {title}"
+    title = subject(step.name, name if name is None or kind is Task else int(name))
     retry, timeout, heartbeat = step.retry, step.timeout, step.heartbeat
     if not isinstance(action, Graph):
         call, wants_context = action.__call__, action.wants_context

@@ -14,19 +14,47 @@ from contextvars import copy_context
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.definition.arguments import is_duration
 from stepfunction.core.definition.graph import Graph, sending_problems
 from stepfunction.core.engine.walk import run
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.logger import logger
-from stepfunction.core.watching.events import Listener
+from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import gather
 from stepfunction.core.workers.coroutines import callers_loop
-from stepfunction.core.workers.executors import ExecutorChoice, runs_in_processes
-from stepfunction.core.workers.places import Places
+from stepfunction.core.workers.executors import (
+    ExecutorChoice,
+    executor_problem,
+    is_executor,
+    runs_in_processes,
+)
+from stepfunction.core.workers.workshop import Workshop
 
 if TYPE_CHECKING:
     import asyncio
+
+
+def checked_arguments(
+    executor: Any, timeout: Any, listeners: Any
+) -> tuple[Listener, ...]:
+    """Refuse what cannot be an executor, a timeout or listeners of an execution.
+
+    Returns:
+        The listeners.
+
+    Raises:
+        DefinitionError: If one is none.
+    """
+    problems: list[str] = []
+    if executor is not None and not is_executor(executor):
+        problems.append(executor_problem(executor))
+    if timeout is not None and not is_duration(timeout):
+        problems.append(f"timeout is seconds above 0, not {timeout!r}")
+    told = checked_listeners(listeners, problems)
+    if problems:
+        raise DefinitionError("execute", problems)
+    return told
 
 
 def begin(
@@ -49,7 +77,7 @@ def begin(
         problems = list(sending_problems(graph.table, executor))
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
-    execution = Execution(graph, initial_input, Places(executor))
+    execution = Execution(graph, initial_input, Workshop(executor))
     gather(execution, listeners)
     return execution
 

@@ -7,8 +7,9 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
-from stepfunction.core.envelope.envelope import reason, unpack
+from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel
+from stepfunction.core.envelope.refusals import reason
 from stepfunction.core.errors import TransferError, users_traceback
 from stepfunction.core.wording import error_text
 

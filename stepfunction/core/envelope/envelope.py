@@ -14,21 +14,130 @@ import pickle
 import traceback
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.parcel import Contents, Parcel, Sink
-from stepfunction.core.envelope.whereabouts import locate
-from stepfunction.core.errors import (
-    RemoteError,
-    RemoteTraceback,
-    StepExecutionError,
-    TransferError,
-)
+from stepfunction.core.errors import RemoteError, RemoteTraceback, StepExecutionError
 from stepfunction.core.wording import error_text
 
 _Sink = TypeVar("_Sink", io.BytesIO, Sink)
-_Packed = TypeVar("_Packed", bound=Parcel)
+
+# An exception's way across: the pickled exception, its traceback, its packed cause.
+PackedError = tuple[bytes, str | None, "PackedError | None"]
+
+
+def pack(value: Any) -> bytes:
+    """Pickle a value, whatever exceptions it holds.
+
+    Raises:
+        Exception: What pickle, or a ``__reduce__`` of the value, raises.
+    """
+    return _Packing().data(value)
+
+
+def pack_parcel(value: Any) -> Parcel:
+    """Pickle a value as ``pack`` does, large ones into a file.
+
+    Raises:
+        Exception: What pickle, or a ``__reduce__`` of the value, raises.
+    """
+    return _Packing().dump(value, Sink).parcel()
+
+
+def unpack(data: Contents) -> Any:
+    """Give back a packed value.
+
+    Raises:
+        Exception: What unpickling raises.
+    """
+    return pickle.loads(data)
+
+
+class _Packing:
+    """The packing of one value, which knows the exceptions that were met in it."""
+
+    def __init__(self) -> None:
+        # By id, for exceptions that hold each other, and with each of them, so that no
+        # other comes to have its id. None stands for what is being packed.
+        self._met: dict[int, tuple[BaseException, PackedError | None]] = {}
+
+    def data(self, value: Any, itself: BaseException | None = None) -> bytes:
+        """Pickle a value into memory, as ``dump`` does."""
+        return self.dump(value, io.BytesIO, itself).getvalue()
+
+    def dump(
+        self,
+        value: Any,
+        open_sink: Callable[[], _Sink],
+        itself: BaseException | None = None,
+    ) -> _Sink:
+        """Pickle a value, with cloudpickle where pickle cannot and it is installed.
+
+        Args:
+            value: What to pickle.
+            open_sink: Gives where to write.
+            itself: An exception to pickle by its own rules.
+        """
+
+        def reduce(part: Any) -> Any:
+            if not isinstance(part, BaseException) or part is itself:
+                return NotImplemented
+            return unpack_error, self._error(part)
+
+        sink = open_sink()
+        try:
+            _Pickler(sink, reduce).dump(value)
+        except Exception as error:
+            sink.close()
+            try:
+                from stepfunction.core.envelope.by_value import ByValuePickler
+            except ImportError:
+                raise error from None
+            sink = open_sink()
+            try:
+                ByValuePickler(sink, reduce, main_module.has_name).dump(value)
+            except Exception as final:
+                sink.close()
+                raise final from None
+        return sink
+
+    def _error(self, error: BaseException) -> PackedError:
+        """Pack an exception so that it is certain to come back."""
+        if id(error) in self._met:
+            known = self._met[id(error)][1]
+            return (_as_record(error), None, None) if known is None else known
+        self._met[id(error)] = error, None
+        cause = error.__cause__ if isinstance(error, StepExecutionError) else None
+        text = "".join(traceback.format_exception(error)) if cause is None else None
+        hidden = None if cause is None else self._error(cause)
+        done: PackedError = (self._alone(error), text, hidden)
+        self._met[id(error)] = error, done
+        return done
+
+    def _alone(self, error: BaseException) -> bytes:
+        for way in (self._as_itself, self._without_init):
+            try:
+                data = way(error)
+                copy = pickle.loads(data)
+                if type(copy) is type(error) and str(copy) == str(error):
+                    return data
+            except Exception:  # any class may do anything here: the next way is tried
+                continue
+        return _as_record(error)
+
+    def _as_itself(self, error: BaseException) -> bytes:
+        return self.data(error, itself=error)
+
+    def _without_init(self, error: BaseException) -> bytes:
+        attributes = {}
+        for name, value in getattr(error, "__dict__", {}).items():
+            try:
+                attributes[name] = self.data(value)
+            except Exception:  # an attribute such as a lock stays behind
+                continue
+        args = _builtin_base(error).__reduce__(error)[1]
+        return self.data(_Rebuilt(type(error), self.data(args), attributes))
 
 
 class _Pickler(pickle.Pickler):
@@ -36,7 +145,7 @@ class _Pickler(pickle.Pickler):
 
     Args:
         sink: Where to write.
-        reduce: Asked first how a value is to be pickled, or gives NotImplemented.
+        reduce: Asked how an exception is to be pickled, or gives NotImplemented.
     """
 
     def __init__(self, sink: Any, reduce: Callable[[Any], Any]) -> None:
@@ -55,174 +164,6 @@ class _Pickler(pickle.Pickler):
         return NotImplemented
 
 
-def pack(value: Any) -> bytes:
-    """Pickle a value, whatever exceptions it holds.
-
-    Raises:
-        Exception: What pickle, or a ``__reduce__`` of the value, raises.
-    """
-    return _pack(value, {})
-
-
-def pack_parcel(value: Any) -> Parcel:
-    """Pickle a value as ``pack`` does, large ones into a file.
-
-    Raises:
-        Exception: What pickle, or a ``__reduce__`` of the value, raises.
-    """
-    return _dump(value, Sink, {}).parcel()
-
-
-# The exceptions that have been packed already, by id, for those that hold each other;
-# None stands for one that is being packed.
-_Memo: TypeAlias = "dict[int, PackedError | None]"
-
-
-def _pack(value: Any, packed: _Memo, itself: BaseException | None = None) -> bytes:
-    return _dump(value, io.BytesIO, packed, itself).getvalue()
-
-
-def _dump(
-    value: Any,
-    open_sink: Callable[[], _Sink],
-    packed: _Memo,
-    itself: BaseException | None = None,
-) -> _Sink:
-    """Pickle a value, with cloudpickle where pickle cannot and it is installed.
-
-    Args:
-        value: What to pickle.
-        open_sink: Gives where to write.
-        packed: The exceptions that have been packed.
-        itself: An exception to pickle by its own rules.
-    """
-
-    def reduce(part: Any) -> Any:
-        if not isinstance(part, BaseException) or part is itself:
-            return NotImplemented
-        return unpack_error, _pack_error(part, packed)
-
-    sink = open_sink()
-    try:
-        _Pickler(sink, reduce).dump(value)
-    except Exception as error:
-        sink.close()
-        try:
-            from stepfunction.core.envelope.by_value import ByValuePickler
-        except ImportError:
-            raise error from None
-        sink = open_sink()
-        try:
-            ByValuePickler(sink, reduce, main_module.has_name).dump(value)
-        except Exception as final:
-            sink.close()
-            raise final from None
-    return sink
-
-
-def unpack(data: Contents) -> Any:
-    """Give back a packed value.
-
-    Raises:
-        Exception: What unpickling raises.
-    """
-    return pickle.loads(data)
-
-
-def pack_input(label: str, value: Any, pack: Callable[[Any], _Packed]) -> _Packed:
-    """Pack the input of a step or task, or say why it cannot be sent.
-
-    Args:
-        label: What messages call the step or task.
-        value: Its input.
-        pack: ``pack``, or ``pack_parcel`` for a process of this machine.
-
-    Raises:
-        TransferError: If it cannot be pickled.
-    """
-    try:
-        return pack(value)
-    except Exception as error:
-        raise TransferError(
-            f"the input of {label} cannot be sent to another process: "
-            f"{reason(error, value, 'input')}. Pass on what can be pickled (plain "
-            "data, an id, a path) and open the rest in the step, or use "
-            "executor='thread'"
-        ) from error
-
-
-def pack_call(label: str, call: Any) -> bytes:
-    """Pickle a function with what it is to be given, or say why it cannot be sent.
-
-    Raises:
-        TransferError: If it cannot be pickled.
-    """
-    try:
-        return pack(call)
-    except Exception as error:
-        raise TransferError(
-            f"the function of {label} cannot be sent to another process: "
-            f"{reason(error, call, 'call')}. {_way_out(error).capitalize()}"
-        ) from error
-
-
-def obstacle(call: Any) -> str | None:
-    """Say why a function cannot be sent to another process; None if it can."""
-    try:
-        pack(call)
-    except Exception as error:
-        why = reason(error, call, "call")
-        return f"cannot be sent to a process ({why}); {_way_out(error)}"
-    return None
-
-
-def _way_out(error: Exception) -> str:
-    # pickle's own errors for what has no name to import it by.
-    if isinstance(error, pickle.PicklingError | AttributeError):
-        if not main_module.can_send_by_value():
-            return (
-                "a process imports functions by name: define it at the top level of a "
-                "module, pip install cloudpickle, or use executor='thread'"
-            )
-    return "leave out what cannot be pickled, or use executor='thread'"
-
-
-def reason(error: Exception, value: Any, root: str) -> str:
-    """Give pickle's own reason, and which part of the value it is about.
-
-    Args:
-        error: What packing raised.
-        value: What could not be packed.
-        root: What to call it.
-    """
-    way = locate(value, root, pack)
-    if way in (root, "call.function"):
-        return str(error)
-    return f"{way.removeprefix('call.')}: {error}"
-
-
-# An exception's way across: the pickled exception, its traceback, its packed cause.
-PackedError = tuple[bytes, str | None, "PackedError | None"]
-
-
-def _pack_error(
-    error: BaseException, packed: _Memo
-) -> PackedError:
-    """Pack an exception so that it is certain to come back."""
-    known = packed.get(id(error))
-    if known is not None:
-        return known
-    if id(error) in packed:  # it is inside itself
-        return _as_record(error), None, None
-    packed[id(error)] = None
-    cause = error.__cause__ if isinstance(error, StepExecutionError) else None
-    text = "".join(traceback.format_exception(error)) if cause is None else None
-    hidden = None if cause is None else _pack_error(cause, packed)
-    done: PackedError = (_pack_alone(error, packed), text, hidden)
-    packed[id(error)] = done
-    return done
-
-
 def unpack_error(
     data: bytes, traceback_text: str | None, cause: PackedError | None
 ) -> BaseException:
@@ -237,34 +178,6 @@ def unpack_error(
     else:
         BaseException.__setattr__(error, "__cause__", RemoteTraceback(traceback_text))
     return error
-
-
-def _pack_alone(error: BaseException, packed: _Memo) -> bytes:
-    for reduce in (_as_itself, _without_init):
-        try:
-            data = reduce(error, packed)
-            copy = pickle.loads(data)
-            if type(copy) is type(error) and str(copy) == str(error):
-                return data
-        except Exception:  # any class may do anything here: the next way is tried
-            continue
-    return _as_record(error)
-
-
-def _as_itself(error: BaseException, packed: _Memo) -> bytes:
-    return _pack(error, packed, itself=error)
-
-
-def _without_init(error: BaseException, packed: _Memo) -> bytes:
-    attributes = {}
-    for name, value in getattr(error, "__dict__", {}).items():
-        try:
-            attributes[name] = _pack(value, packed)
-        except Exception:  # an attribute such as a lock stays behind
-            continue
-    args = _builtin_base(error).__reduce__(error)[1]
-    rebuilt = _Rebuilt(type(error), _pack(args, packed), attributes)
-    return _pack(rebuilt, packed)
 
 
 def _as_record(error: BaseException) -> bytes:

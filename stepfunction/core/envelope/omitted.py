@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-from stepfunction.core.envelope.envelope import pack
+from stepfunction.core.frozen import Frozen
 
 
-class Omitted(NamedTuple):
+class Omitted(Frozen):
     """Stands for a value that could not be pickled, or written as JSON.
 
     Attributes:
         text: The value's ``repr``.
     """
 
+    __slots__ = ()
     text: str
 
 
-def portable(value: Any) -> Any:
-    """Give the value if it can be pickled, else what stands for it."""
+def portable(value: Any, stand_in: Callable[[str], Any] = Omitted) -> Any:
+    """Give the value if it can be pickled, else what stands for its ``repr``."""
+    from stepfunction.core.envelope.envelope import pack  # whose import is dear
+
     try:
         pack(value)
     except Exception:
-        return Omitted(repr(value))
+        return stand_in(repr(value))
     return value

@@ -36,14 +36,20 @@ from stepfunction.core.history.records import (
     portable_visit,
 )
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.wording import duration_text, error_text, subject
+from stepfunction.core.wording import (
+    counted,
+    duration_text,
+    error_text,
+    listed,
+    subject,
+)
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
-    from stepfunction.core.transcript.writing import Redact
+    from stepfunction.core.transcript.values import Redact
     from stepfunction.core.watching.events import Path
     from stepfunction.core.watching.telling import Audience
-    from stepfunction.core.workers.places import Places
+    from stepfunction.core.workers.workshop import Workshop
 
 
 class Status(StrEnum):
@@ -107,7 +113,7 @@ class Execution:
         self,
         graph: Graph,
         initial_input: Any,
-        places: Places,
+        places: Workshop,
         outer: Execution | None = None,
         key: str = "",
         cancellation: Cancellation | None = None,
@@ -320,7 +326,7 @@ class Execution:
         """Give all that happened, nested executions too, as data that JSON can hold.
 
         A value that JSON cannot hold is ``{"$repr": text}``; the module
-        ``stepfunction.core.transcript.writing`` says what else is marked, and how.
+        ``stepfunction.core.transcript.values`` says what else is marked, and how.
 
         Args:
             redact: A callable of where a value stands and the value, which gives what
@@ -396,12 +402,9 @@ class Execution:
         if not found:
             return
         named = [f"{what}: {error_text(error)}" for _, what, error in found]
-        if len(named) > _MOST_NAMED:
-            named[_MOST_NAMED:] = [f"and {len(named) - _MOST_NAMED} more"]
-        plural = "" if len(found) == 1 else "s"
         failure = CompensationError(
-            f"{len(found)} compensation{plural} of {self.workflow!r} failed: "
-            + "; ".join(named),
+            f"{counted(len(found), 'compensation')} of {self.workflow!r} failed: "
+            + listed(named, _MOST_NAMED, "; "),
             [error for _, _, error in found],
         )
         failure.execution = self
@@ -614,9 +617,8 @@ class Execution:
         text = f"<Execution of {self.workflow!r}: {self.status}"
         if self._blame is not None:
             text += f" at {self._blame.step!r}, {self._blame.error!r},"
-        steps = self._forgotten + len(self._journal) // 3
-        plural = "" if steps == 1 else "s"
-        return f"{text} after {steps} step{plural} in {duration_text(self.duration)}>"
+        steps = counted(self._forgotten + len(self._journal) // 3, "step")
+        return f"{text} after {steps} in {duration_text(self.duration)}>"
 
     def __await__(self) -> Generator[None, None, Execution]:
         """Give the execution itself, once it has ended."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
 from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.wording import error_text
+from stepfunction.core.wording import error_text, listed
 
 _MOST_NAMED = 5
 
@@ -170,12 +169,11 @@ def parallel_failure(
         results: The same to result, for those that succeeded.
         errors: The same to exception, for those that failed, as they failed.
     """
-    first = islice(errors.items(), _MOST_NAMED)
-    named = [f"{name!r}: {error_text(error)}" for name, error in first]
-    if len(errors) > _MOST_NAMED:
-        named.append(f"and {len(errors) - _MOST_NAMED} more")
+    named = listed(
+        errors, _MOST_NAMED, "; ", lambda it: f"{it!r}: {error_text(errors[it])}"
+    )
     failure = ParallelStepExecutionError(
-        f"{who} of step {step!r} failed: " + "; ".join(named),
+        f"{who} of step {step!r} failed: {named}",
         step,
         outcomes,
         results,

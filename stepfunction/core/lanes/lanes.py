@@ -35,8 +35,9 @@ from weakref import WeakSet, finalize
 
 from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.answers import open_answer
-from stepfunction.core.envelope.envelope import pack, pack_call, unpack
+from stepfunction.core.envelope.envelope import pack, unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
+from stepfunction.core.envelope.refusals import pack_call
 from stepfunction.core.errors import (
     WorkerCrashedError,
     WorkerKilledError,

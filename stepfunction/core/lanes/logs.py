@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from stepfunction.core.envelope.envelope import pack, unpack
+from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.logger import logger as own_logger
 
 _formatter = logging.Formatter()
@@ -82,15 +83,7 @@ def _packed(record: logging.LogRecord) -> bytes:
     try:
         return pack(facts)
     except Exception:  # what cannot go as itself goes as text
-        return pack({name: _portable(value) for name, value in facts.items()})
-
-
-def _portable(value: Any) -> Any:
-    try:
-        pack(value)
-    except Exception:
-        return repr(value)
-    return value
+        return pack({name: portable(value, str) for name, value in facts.items()})
 
 
 def replay(data: bytes) -> None:

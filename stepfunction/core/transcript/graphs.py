@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from math import inf, isfinite
 from typing import Any, Literal, NoReturn, cast
@@ -20,8 +20,9 @@ from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call, name_of
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.envelope.omitted import Omitted
-from stepfunction.core.errors import StepFunctionError, TranscriptError
-from stepfunction.core.transcript.parts import NUMBER, one_of, part, parts, pick
+from stepfunction.core.errors import StepFunctionError
+from stepfunction.core.transcript.parts import NUMBER, Part
+from stepfunction.core.transcript.values import ValueWriter
 
 _KINDS = ("next", "branch", "failure")
 
@@ -29,12 +30,16 @@ _KINDS = ("next", "branch", "failure")
 class GraphWriter:
     """Writes graphs into a table, each once.
 
+    Args:
+        values: What writes values, and redacts texts.
+
     Attributes:
-        graphs: The table.
+        table: The table.
     """
 
-    def __init__(self) -> None:
-        self.graphs: list[dict[str, Any]] = []
+    def __init__(self, values: ValueWriter) -> None:
+        self.table: list[dict[str, Any]] = []
+        self._values = values
         self._numbers: dict[int, int] = {}  # of graphs, by id
 
     def number(self, graph: Graph) -> int:
@@ -50,14 +55,14 @@ class GraphWriter:
             "keep_history": graph.keep_history,
             "steps": [self._step(step) for step in graph.table.values()],
         }
-        number = self._numbers[id(graph)] = len(self.graphs)
-        self.graphs.append(written)
+        number = self._numbers[id(graph)] = len(self.table)
+        self.table.append(written)
         return number
 
     def _step(self, step: Step) -> dict[str, Any]:
         return {
             "name": step.name,
-            "action": self._action(step.action),
+            "action": self._action(step.action, step.name),
             "arrows": [arrow._asdict() for arrow in step.arrows()],
             "branches": step.branch is not None,
             "conditions": step.branch is not None and bool(step.branch.conditions),
@@ -70,7 +75,7 @@ class GraphWriter:
             "ends": step.ends,
         }
 
-    def _action(self, action: Any) -> dict[str, Any]:
+    def _action(self, action: Any, name: str = "") -> dict[str, Any]:
         if isinstance(action, Graph):
             return {"kind": "workflow", "graph": self.number(action)}
         if isinstance(action, FanOut):
@@ -102,8 +107,17 @@ class GraphWriter:
         if isinstance(action, Pass):  # its constant is seen in its output
             return {"kind": "pass", "is_constant": action.is_constant}
         if isinstance(action, Fail):
-            return {"kind": "fail", "error": action.error, "cause": action.cause}
+            return self._fail(action, name)
         return {"kind": "call", "function": action.name}
+
+    def _fail(self, action: Fail, step: str) -> dict[str, Any]:
+        """Write a fail step, of which nothing is told that its error has hidden."""
+        error, cause = action.error, action.cause
+        said = error if cause is None else f"{error}: {cause}"
+        text = str(self._values.redacted(said, (step, "error")))
+        if text != said:
+            error, cause = text, None
+        return {"kind": "fail", "error": error, "cause": cause}
 
 
 def _wait(action: Wait) -> dict[str, Any]:
@@ -128,16 +142,16 @@ def _as_text(value: Any, text: Callable[[Any], str]) -> str | None:
     return value.text if isinstance(value, Omitted) else text(value)
 
 
-def read_graphs(written: list[Any]) -> list[Graph]:
+def read_graphs(table: Iterable[Part]) -> list[Graph]:
     """Give the graphs that were written, each behind those that are nested in it.
 
     Raises:
         TranscriptError: If they are none.
     """
-    reader = _GraphReader()
-    for index, it in enumerate(written):
-        reader.graphs.append(reader.graph(it, f"graphs[{index}]"))
-    return reader.graphs
+    graphs: list[Graph] = []
+    for it in table:
+        graphs.append(_GraphReader(graphs).graph(it))
+    return graphs
 
 
 class _Unperformed:
@@ -166,141 +180,138 @@ class _ReadStep(Step):
 
 
 class _GraphReader:
-    def __init__(self) -> None:
-        self.graphs: list[Graph] = []
+    def __init__(self, graphs: list[Graph]) -> None:
+        self._graphs = graphs  # that may be nested in it
 
-    def graph(self, written: Any, at: str) -> Graph:
-        start = part(written, at, "start", str)
-        steps = [self._step(it, place) for place, it in parts(written, at, "steps")]
-        table = {step.name: step for step in steps}
-        for step in steps:
+    def graph(self, it: Part) -> Graph:
+        table = {step.name: step for step in map(self._step, it.each("steps"))}
+        for step in table.values():
             named = [arrow.target for arrow in step.arrows()]
             for name in [*named, *(origin for _, origin in step.inputs or ())]:
                 if name not in table:
-                    raise TranscriptError(
-                        f"{at} of the transcript has an arrow to {name!r}, "
-                        "which is no step of it"
-                    )
+                    it.refuse(f"has an arrow to {name!r}, which is no step of it")
+        start = it.get("start", str)
         if start not in table:
-            raise TranscriptError(f"{at}.start of the transcript is no step of it")
+            it.part("start").refuse("is no step of it")
+        keeps = it.part("keep_history", int | None, None)
+        if keeps.value is not None and keeps.value < 1:
+            keeps.refuse("is no count of steps")
         return Graph(
-            part(written, at, "name", str),
+            it.get("name", str),
             start,
             table,
             (start, {}, 0),  # nothing here can be run
-            frozenset(map(str, part(written, at, "failure_steps", list))),
-            part(written, at, "max_steps", int | None),
-            keep_history=part(written, at, "keep_history", int | None, None),
+            frozenset(map(str, it.get("failure_steps", list))),
+            it.get("max_steps", int | None),
+            keep_history=keeps.value,
         )
 
-    def _step(self, written: Any, at: str) -> Step:
-        arrows = tuple(
-            Arrow(
-                cast(Any, one_of(part(it, place, "kind", str), _KINDS, place)),
-                part(it, place, "label", str),
-                part(it, place, "target", str),
-            )
-            for place, it in parts(written, at, "arrows")
-        )
+    def _step(self, it: Part) -> Step:
+        arrows = tuple(map(_arrow, it.each("arrows")))
         follower = [arrow.target for arrow in arrows if arrow.kind == "next"]
-        inputs = part(written, at, "inputs", dict | None, None)
-        retry = part(written, at, "retry", str | None)
-        ends = part(written, at, "ends", str | None)
+        retry = it.get("retry", str | None)
+        ends = it.get("ends", str | None)
+        inputs = it.part("inputs", dict | None, None)
         step = _ReadStep(
-            part(written, at, "name", str),
-            self._action(part(written, at, "action", dict), f"{at}.action"),
+            it.get("name", str),
+            self._action(it.part("action", dict)),
             next_step=follower[0] if follower else None,
-            branch=_branch(written, at, arrows),
+            branch=_branch(it, arrows),
             retry=cast(Any, None if retry is None else Omitted(retry)),
-            executor=cast(Any, part(written, at, "executor", str | None)),
-            timeout=part(written, at, "timeout", NUMBER | None),
-            heartbeat=part(written, at, "heartbeat", NUMBER | None),
+            executor=cast(Any, it.get("executor", str | None)),
+            timeout=it.get("timeout", NUMBER | None),
+            heartbeat=it.get("heartbeat", NUMBER | None),
             ends=cast(Literal["completed", "failed"] | None, ends),
-            inputs=None if inputs is None else _pairs(inputs, f"{at}.inputs"),
-            compensate=_read_undo(written, at),
+            inputs=None if inputs.value is None else _pairs(inputs),
+            compensate=_read_undo(it.part("compensate", str | dict | None, None)),
         )
         step._arrows = arrows
         return step
 
-    def _action(self, written: Any, at: str) -> Any:
-        kind = part(written, at, "kind", str)
-        one_of(kind, (*_ACTIONS, "map", "parallel", "workflow"), f"{at}.kind")
+    def _action(self, it: Part) -> Any:
+        kind = it.part("kind").one_of((*_ACTIONS, "map", "parallel", "workflow"))
         if kind in _ACTIONS:
-            return _ACTIONS[kind](written, at)
+            return _ACTIONS[kind](it)
         if kind == "workflow":
-            return pick(self.graphs, part(written, at, "graph", int), at, "graph")
+            return it.part("graph", int).picked(self._graphs)
         if kind == "map":
-            return self._map(written, at)
-        tolerated = part(written, at, "tolerated", NUMBER | None)
-        tasks = part(written, at, "tasks", dict)
-        if not tasks:
-            raise TranscriptError(f"{at}.tasks of the transcript is empty")
+            return self._map(it)
+        tolerated = it.get("tolerated", NUMBER | None)
+        tasks = it.part("tasks", dict)
+        if not tasks.value:
+            tasks.refuse("is empty")
         return FanOut(
-            {
-                name: self._action(task, f"{at}.tasks.{name}")
-                for name, task in tasks.items()
-            },
-            part(written, at, "stop_on_failure", bool),
+            {task.path[-1]: self._action(task) for task in tasks.parts()},
+            it.get("stop_on_failure", bool),
             inf if tolerated is None else tolerated,
-            part(written, at, "max_workers", int | None),
+            it.get("max_workers", int | None),
         )
 
-    def _map(self, written: Any, at: str) -> MapItems:
-        items = part(written, at, "items", str | int | None)
-        tolerated = part(written, at, "tolerated", NUMBER | str | None)
-        if part(written, at, "picks", bool):
+    def _map(self, it: Part) -> MapItems:
+        items: Any = it.get("items", str | int | None)
+        tolerated = it.get("tolerated", NUMBER | str | None)
+        if it.get("picks", bool):
             items = _Unperformed(str(items))
         return MapItems(
-            self._action(part(written, at, "call", dict), f"{at}.call"),
+            self._action(it.part("call", dict)),
             items,
-            part(written, at, "batch_size", int),
-            part(written, at, "stop_on_failure", bool),
+            it.get("batch_size", int),
+            it.get("stop_on_failure", bool),
             inf if tolerated is None else tolerated,
-            part(written, at, "max_workers", int | None),
-            part(written, at, "keep_results", bool),
+            it.get("max_workers", int | None),
+            it.get("keep_results", bool),
         )
 
 
-def _read_call(written: Any, at: str) -> Call:
-    return Call(_Unperformed(part(written, at, "function", str)))
+def _arrow(it: Part) -> Arrow:
+    kind: Any = it.part("kind").one_of(_KINDS)
+    return Arrow(kind, it.get("label", str), it.get("target", str))
 
 
-def _read_wait(written: Any, at: str) -> Wait:
-    seconds = part(written, at, "seconds", NUMBER | dict | None)
-    until: Any = part(written, at, "until", str | dict | None)
-    if isinstance(seconds, dict):
-        seconds = _Unperformed(part(seconds, f"{at}.seconds", "function", str))
-    elif seconds is not None and seconds_problem(seconds):
-        raise TranscriptError(f"{at}.seconds of the transcript cannot be {seconds!r}")
-    if isinstance(until, dict):
-        until = _Unperformed(part(until, f"{at}.until", "function", str))
-    elif until is not None:
-        until = _moment(until, f"{at}.until")
-    if (seconds is None) is (until is None):
-        raise TranscriptError(f"{at} of the transcript has not one of its two times")
-    return Wait(seconds, until)
+def _read_call(it: Part) -> Call:
+    return Call(_Unperformed(it.get("function", str)))
 
 
-def _moment(text: str, at: str) -> datetime:
+def _read_wait(it: Part) -> Wait:
+    seconds = it.part("seconds", NUMBER | dict | None)
+    until = it.part("until", str | dict | None)
+    if (seconds.value is None) is (until.value is None):
+        it.refuse("has not one of its two times")
+    if until.value is None:
+        if not isinstance(seconds.value, dict) and seconds_problem(seconds.value):
+            seconds.refuse(f"cannot be {seconds.value!r}")
+        return Wait(_named(seconds), None)
+    if isinstance(until.value, dict):
+        return Wait(None, _named(until))
+    return Wait(None, _moment(until))
+
+
+def _named(it: Part) -> Any:
+    """Give what stands for a callable, which is an object that has its name."""
+    if not isinstance(it.value, dict):
+        return it.value
+    return _Unperformed(it.get("function", str))
+
+
+def _moment(it: Part) -> datetime:
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(it.value)
     except ValueError:
-        problem = f"{at} of the transcript cannot be {text!r:.60}"
-        raise TranscriptError(problem) from None
+        it.refuse(f"cannot be {it.value!r:.60}")
     if until_problem(moment):
-        raise TranscriptError(f"{at} of the transcript has no time zone")
+        it.refuse("has no time zone")
     return moment
 
 
-def _read_pass(written: Any, at: str) -> Pass:
-    return Pass(part(written, at, "is_constant", bool), Omitted("the constant"))
+def _read_pass(it: Part) -> Pass:
+    return Pass(it.get("is_constant", bool), Omitted("the constant"))
 
 
-def _read_fail(written: Any, at: str) -> Fail:
-    return Fail(part(written, at, "error", str), part(written, at, "cause", str | None))
+def _read_fail(it: Part) -> Fail:
+    return Fail(it.get("error", str), it.get("cause", str | None))
 
 
-_ACTIONS: dict[str, Callable[[Any, str], Any]] = {
+_ACTIONS: dict[str, Callable[[Part], Any]] = {
     "call": _read_call,
     "wait": _read_wait,
     "pass": _read_pass,
@@ -308,10 +319,10 @@ _ACTIONS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-def _branch(written: Any, at: str, arrows: tuple[Arrow, ...]) -> Branch | None:
-    if not part(written, at, "branches", bool):
+def _branch(it: Part, arrows: tuple[Arrow, ...]) -> Branch | None:
+    if not it.get("branches", bool):
         return None
-    if not part(written, at, "conditions", bool, False):
+    if not it.get("conditions", bool, False):
         return Branch(chooser=_Unperformed("a branch"))
     led_to = [arrow for arrow in arrows if arrow.kind == "branch"]
     return Branch(
@@ -319,13 +330,11 @@ def _branch(written: Any, at: str, arrows: tuple[Arrow, ...]) -> Branch | None:
     )
 
 
-def _read_undo(written: Any, at: str) -> Any:
-    undo = part(written, at, "compensate", str | dict | None, None)
-    if isinstance(undo, dict):
-        pairs = _pairs(undo, f"{at}.compensate")
-        return tuple((task, Call(_Unperformed(name))) for task, name in pairs)
-    return None if undo is None else Call(_Unperformed(undo))
+def _read_undo(it: Part) -> Any:
+    if isinstance(it.value, dict):
+        return tuple((task, Call(_Unperformed(name))) for task, name in _pairs(it))
+    return None if it.value is None else Call(_Unperformed(it.value))
 
 
-def _pairs(written: dict[str, Any], at: str) -> tuple[tuple[str, str], ...]:
-    return tuple((key, part(written, at, key, str)) for key in written)
+def _pairs(it: Part) -> tuple[tuple[str, str], ...]:
+    return tuple((name, it.get(name, str)) for name in it.value)

@@ -1,4 +1,4 @@
-"""Executors: what a step may say of where it runs."""
+"""Executors: what a step, or an execution, may say of where it runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from stepfunction.core.errors import Problem
+from stepfunction.core.wording import did_you_mean
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -23,6 +26,20 @@ around = ContextVar("stepfunction_around", default=())
 def is_executor(value: Any) -> bool:
     """Tell what a step may have as its executor."""
     return value in NAMES if isinstance(value, str) else is_object(value)
+
+
+def executor_problem(value: Any) -> Problem:
+    """Say what a step should have been given in the place of what is no executor."""
+    text = "executor is 'inline', 'thread', 'process' or a concurrent.futures.Executor"
+    if isinstance(value, type):
+        text += f", not the class {value.__name__}"
+        return Problem("executor", text, "; make one of it")
+    hint = did_you_mean(value, NAMES)
+    if hasattr(value, "get_executor"):  # as Dask's Client has
+        hint = "; give its get_executor(pure=False)"
+    elif "multiprocessing" in getattr(value, "__module__", ""):
+        hint = "; use ProcessLanes, or concurrent.futures.ProcessPoolExecutor"
+    return Problem("executor", f"{text}, not {value!r}", hint)
 
 
 def is_object(executor: Any) -> bool:

@@ -54,7 +54,8 @@ class Lanes:
         make_context: MakeContext,
         limit: int | None,
     ) -> None:
-        from stepfunction.core.envelope.envelope import pack_input, pack_parcel
+        from stepfunction.core.envelope.envelope import pack_parcel
+        from stepfunction.core.envelope.refusals import pack_input
         from stepfunction.core.lanes.logs import current_levels
 
         self.limit = limit
@@ -69,7 +70,8 @@ class Lanes:
         self._futures: dict[LiveAttempt, LaneFuture | None] = {}
 
     def begin(self, attempt: LiveAttempt) -> None:
-        from stepfunction.core.envelope.envelope import pack, pack_input, pack_parcel
+        from stepfunction.core.envelope.envelope import pack, pack_parcel
+        from stepfunction.core.envelope.refusals import pack_input
         from stepfunction.core.lanes.worker import prepare_in_lane
 
         self._futures[attempt] = None
@@ -136,7 +138,7 @@ class _PackedCalls:
         return self._pack(task) if known is None else known[1]
 
     def _pack(self, task: Task) -> bytes:
-        from stepfunction.core.envelope.envelope import pack_call
+        from stepfunction.core.envelope.refusals import pack_call
 
         return pack_call(task.name, task.call)
 
@@ -175,7 +177,8 @@ class Pool:
         self._body = b""
         self._calls: _PackedCalls | None = None
         if not self.is_here:
-            from stepfunction.core.envelope.envelope import pack, pack_input
+            from stepfunction.core.envelope.envelope import pack
+            from stepfunction.core.envelope.refusals import pack_input
 
             if any(task.given is None for task in tasks):
                 self._body = pack_input(f"step {name!r}", value, pack)
@@ -218,7 +221,8 @@ class Pool:
             )
         from pickle import PickleError
 
-        from stepfunction.core.envelope.envelope import pack, pack_input
+        from stepfunction.core.envelope.envelope import pack
+        from stepfunction.core.envelope.refusals import pack_input
 
         # Positional arguments alone, and a number that makes no two calls alike: some
         # executors swallow keywords, and some run equal calls once.

@@ -7,6 +7,7 @@ file that imports tenacity, and it does so when something has failed.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from stepfunction.core.errors import (
     DefinitionError,
     ExecutionCancelledError,
     NoBranchMatchedError,
+    Problem,
     TransferError,
     causes,
 )
@@ -76,38 +78,32 @@ jitter='full', retry_on=<class 'Exception'>)
         policy = super().__new__(
             cls, max_attempts, interval, backoff_rate, max_delay, jitter, retry_on
         )
-        problems = policy._problems()
+        problems = tuple(policy._problems())
         if problems:
             raise DefinitionError("RetryPolicy", problems)
         return policy
 
-    def _problems(self) -> list[str]:
-        found = []
-        attempts = self.max_attempts
-        if not _is_number(attempts, int) or attempts < 1:
-            found.append(
-                f"max_attempts is {attempts!r}; it counts all calls, "
-                "so give a whole number from 1"
-            )
+    def _problems(self) -> Iterator[Problem]:
+        if not _is_number(self.max_attempts, int) or self.max_attempts < 1:
+            hint = "; it counts all calls, so give a whole number from 1"
+            yield self._problem("max_attempts", hint)
         if not _is_number(self.interval) or self.interval < 0:
-            found.append(f"interval is {self.interval!r}; give seconds from 0")
+            yield self._problem("interval", "; give seconds from 0")
         if not _is_number(self.backoff_rate) or self.backoff_rate < 1:
-            found.append(f"backoff_rate is {self.backoff_rate!r}; give 1 or more")
-        if self.max_delay is not None and (
-            not _is_number(self.max_delay) or self.max_delay < 0
-        ):
-            found.append(f"max_delay is {self.max_delay!r}; give seconds, or None")
+            yield self._problem("backoff_rate", "; give 1 or more")
+        longest = self.max_delay
+        if longest is not None and (not _is_number(longest) or longest < 0):
+            yield self._problem("max_delay", "; give seconds, or None")
         if self.jitter not in ("full", None):
-            found.append(f"jitter is {self.jitter!r}; give 'full' or None")
-        classes = (
-            self.retry_on if isinstance(self.retry_on, tuple) else (self.retry_on,)
-        )
-        if not classes or not all(_is_exception_class(item) for item in classes):
-            found.append(
-                f"retry_on is {self.retry_on!r}; "
-                "give an exception class or a tuple of them"
-            )
-        return found
+            yield self._problem("jitter", "; give 'full' or None")
+        errors = self.retry_on if isinstance(self.retry_on, tuple) else [self.retry_on]
+        if not errors or not all(map(_is_exception_class, errors)):
+            hint = "; give an exception class or a tuple of them"
+            yield self._problem("retry_on", hint)
+
+    def _problem(self, argument: str, hint: str) -> Problem:
+        text = f"{argument} is {getattr(self, argument)!r}"
+        return Problem(argument, text, hint)
 
     def _retrying(self) -> tenacity.Retrying:
         import tenacity

@@ -72,6 +72,21 @@ class LinesAndNumbers(OSError):
         self.line = line
 
 
+class MadeOfAnother(Exception):
+    """Is rebuilt from an exception that lives only while it is pickled."""
+
+    def __init__(self, tag):
+        super().__init__("made of another")
+        self.tag = tag
+
+    def __reduce__(self):
+        return from_another, (ValueError(self.tag),)
+
+
+def from_another(other):
+    return MadeOfAnother(other.args[0])
+
+
 class Wraps(Exception):
     def __init__(self, text, other=None):
         super().__init__(text)
@@ -140,6 +155,14 @@ ERRORS = {
     "each other": two_that_hold_each_other,
     "itself": one_that_holds_itself,
 }
+
+
+def many_of_one_kind(count):
+    return [MadeOfAnother(number) for number in range(count)]
+
+
+def raise_many_of_one_kind(count):
+    raise ExceptionGroup("many", many_of_one_kind(count))
 
 
 def raise_two_that_hold_each_other(value):
@@ -244,12 +267,6 @@ def raise_in_worker(parent):
     return OnlyInParent()
 
 
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(2) as lanes:
-        yield lanes
-
-
 def fan_out(tasks, lanes, **arguments):
     workflow = StepFunction("W")
     workflow.add_step("Fan", tasks, parallel=True, executor=lanes, **arguments)
@@ -308,6 +325,13 @@ def test_the_exceptions_of_a_group_keep_their_types(lanes):
     error = lanes.submit(raise_one, "group").exception()
     assert [type(inner) for inner in error.exceptions] == [TwoArguments, KeyError]
     assert error.exceptions[0].reason == "one"
+
+
+def test_many_exceptions_of_one_kind_keep_what_each_holds(lanes):
+    results = lanes.submit(many_of_one_kind, 10).result(timeout=20)
+    group = lanes.submit(raise_many_of_one_kind, 10).exception(timeout=20)
+    assert [error.tag for error in results] == list(range(10))
+    assert [error.tag for error in group.exceptions] == list(range(10))
 
 
 def test_what_led_to_an_exception_is_in_its_traceback(lanes):

@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.thread import BrokenThreadPool
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -377,6 +379,22 @@ class Slotted:
         self.lock = threading.Lock()
 
 
+class Reopened(Connection):
+    """Leaves its own lock behind, and has another where nobody looked."""
+
+    def __init__(self):
+        super().__init__()
+        self.depth = {"reentrant": threading.RLock()}
+
+    def __getstate__(self):
+        return {"depth": self.depth}
+
+
+class Row(NamedTuple):
+    name: str
+    cells: list
+
+
 @dataclass
 class Order:
     number: int = 17
@@ -393,8 +411,23 @@ class Order:
         ({"orders": (Order(), Order(connection=Slotted()))}, ["1", "connection"]),
         ([1, 2, (x for x in "abc")], ["2"]),
         (Slotted(), ["lock"]),
+        (Reopened(), ["input.depth['reentrant']"]),
+        (Row("a", [1, threading.Lock()]), ["input.cells[1]"]),
+        (partial(pow, exp=threading.Lock()), ["input.keywords['exp']"]),
+        (Slotted().__init__, ["input.__self__.lock"]),
     ],
-    ids=["dict", "attributes", "list", "slots", "generator", "itself"],
+    ids=[
+        "dict",
+        "attributes",
+        "list",
+        "slots",
+        "generator",
+        "itself",
+        "state",
+        "named tuple",
+        "partial",
+        "method",
+    ],
 )
 @pytest.mark.parametrize("place", ["process", "pool"])
 def test_an_input_that_cannot_be_pickled_names_the_attribute(value, way, place, places):
@@ -521,6 +554,7 @@ def test_a_pool_that_ran_before_a_fork_is_refused(tmp_path, pool, is_parallel):
     source = f"""{START}
 import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
 if __name__ == "__main__":
@@ -552,6 +586,7 @@ def test_a_pool_that_ran_nothing_before_a_fork_serves_the_child(tmp_path, pool):
     source = f"""{START}
 import os
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import pytest
 
 from stepfunction import (
     Event,
-    ProcessLanes,
     RetryPolicy,
     StepFunction,
     StepFunctionError,
@@ -47,12 +46,6 @@ def fan_out(tasks, **options):
 
 def nested_of(action=one, **options):
     return workflow_of(action, "Inner", "X", **options)
-
-
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(max_workers=2) as lanes:
-        yield lanes
 
 
 # Execute and give what was logged: level and text.

@@ -1,0 +1,60 @@
+"""Map steps and what they do with their items."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from stepfunction import RetryPolicy, StepExecutionError, StepFunction
+
+ONCE_MORE = RetryPolicy(max_attempts=2, interval=0)
+HERE = ["inline", "thread"]
+SIZES = [1, 3]
+
+
+def mapped(func, next_step=None, **options):
+    workflow = StepFunction("Work")
+    workflow.add_map_step("Map", func, next_step=next_step, **options)
+    return workflow.set_start_step("Map")
+
+
+def double(value):
+    return value * 2
+
+
+def fail(value):
+    raise ValueError(f"cannot take {value}")
+
+
+def fail_at_threes(value):
+    return fail(value) if value % 3 == 0 else value
+
+
+def tasks_of(execution):
+    return [record for record in execution.history if record.task is not None]
+
+
+def failure_of(workflow, value, **options):
+    with pytest.raises(StepExecutionError) as caught:
+        workflow.execute(value, **options)
+    return caught.value
+
+
+class Live:
+    """Knows the execution as soon as it has begun."""
+
+    def __init__(self):
+        self.execution = None
+        self.events = []
+
+    def __call__(self, event):
+        self.execution = self.execution or event.execution
+        self.events.append(event)
+
+    def of_kind(self, *kinds):
+        return [event for event in self.events if event.kind in kinds]
+
+
+def threads_of(step):
+    return [thread for thread in threading.enumerate() if step in thread.name]
