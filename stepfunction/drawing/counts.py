@@ -34,6 +34,11 @@ class ItemCounts(NamedTuple):
         return f"{self.succeeded:,} of {self.total:,} items"
 
 
+def part_of(record: StepRecord) -> str | int | None:
+    """Give the name of a record's task, or the index of its item; None for a step."""
+    return record.task
+
+
 def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     """Count the items of a map step by its output, or by what it failed with.
 
@@ -46,7 +51,7 @@ def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     Returns:
         How many there were; None where nothing tells, and of any other step.
     """
-    if step is None or not step.action.has_items or record.task is not None:
+    if step is None or not step.action.has_items or part_of(record) is not None:
         return None
     output, error = record.output, record.error
     if isinstance(output, MapResults):

@@ -1,7 +1,4 @@
-"""Crowds: what is too much to draw each by itself.
-
-Failure steps that many steps share, as one of a whole workflow, and tasks that are many.
-"""
+"""Crowds: failure steps that many steps share, and tasks too many to draw each."""
 
 from __future__ import annotations
 

@@ -18,8 +18,6 @@ from stepfunction.drawing.picture import (
     Box,
     Link,
     Picture,
-    in_rows,
-    picture_of,
     row_length,
 )
 from stepfunction.drawing.signs import (
@@ -46,7 +44,7 @@ def to_dot(graph: Graph, trail: Trail | None = None) -> str:
         graph: What is drawn.
         trail: What an execution left on it; None to draw the graph alone.
     """
-    picture = picture_of(graph, trail, _MOST_IN_A_COLUMN)
+    picture = Picture(graph, trail, _MOST_IN_A_COLUMN)
     text: str = _Drawing(picture).dot.to_string()
     return text
 
@@ -183,12 +181,12 @@ class _Drawing:
         cluster = self._new_cluster(box)
         tasks = [self._add_box(task, cluster) for task in box.tasks]
         # Many tasks stand in rows, which arrows that are not drawn keep apart.
-        for above, below in in_rows(tasks):
+        row = row_length(len(tasks))
+        for above, below in zip(tasks, tasks[row:]):
             cluster.add_edge(
                 self._pydot.Edge(above.exit, below.entry, style=_quoted("invis"))
             )
         container.add_subgraph(cluster)
-        row = row_length(len(tasks))
         deepest = max(task.depth for task in tasks)
         last = [task for task in tasks[-row:] if task.depth == deepest] or tasks
         return _Ends(

@@ -11,7 +11,7 @@ import re
 from itertools import count
 
 from stepfunction.core.definition.graph import Graph
-from stepfunction.drawing.picture import Box, Link, Picture, in_rows, picture_of
+from stepfunction.drawing.picture import Box, Link, Picture, row_length
 from stepfunction.drawing.signs import FAILURE, LINE, UNREACHED, Sign, shortened, shown
 from stepfunction.drawing.trail import Trail
 
@@ -23,7 +23,7 @@ def to_mermaid(graph: Graph, trail: Trail | None = None) -> str:
         graph: What is drawn.
         trail: What an execution left on it; None to draw the graph alone.
     """
-    return _Flowchart(picture_of(graph, trail)).text
+    return _Flowchart(Picture(graph, trail)).text
 
 
 class _Flowchart:
@@ -71,7 +71,8 @@ class _Flowchart:
             self._lines.append("direction TB")
             self._add_boxes(box.inside)
         else:
-            for above, below in in_rows([self._add_box(task) for task in box.tasks]):
+            ids = [self._add_box(task) for task in box.tasks]
+            for above, below in zip(ids, ids[row_length(len(ids)) :]):
                 self._add_link(f"{above} ~~~ {below}")
         self._lines.append("end")
         return cluster

@@ -7,8 +7,8 @@ and ``tree`` write it down.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.graph import Graph, Step
@@ -27,8 +27,6 @@ from stepfunction.drawing.crowds import (
 )
 from stepfunction.drawing.signs import shortened
 from stepfunction.drawing.trail import Note, Trail
-
-_Drawn = TypeVar("_Drawn")
 
 _ROWS = 25  # of a column, where there are columns
 _MOST_IN_A_ROW = 8
@@ -134,63 +132,44 @@ class Picture:
     Attributes:
         name: The name of the workflow.
         title: What stands above it.
-        boxes: Step name to its box, in the order of the definition.
         start: The name of the first step.
         is_begun: Whether the execution came to that; None where there is none.
+        boxes: Step name to its box, in the order of the definition.
     """
 
-    def __init__(self, graph: Graph, trail: Trail | None) -> None:
-        self.name = graph.name
+    def __init__(
+        self, graph: Graph, trail: Trail | None = None, column: int | None = None
+    ) -> None:
+        """Decide what is drawn.
+
+        Args:
+            graph: What is drawn.
+            trail: What an execution left on it; None to draw the graph alone.
+            column: How many steps may stand below each other. Where there are more,
+                they stand in columns, and what is inside of steps is counted and not
+                drawn. None for any number.
+        """
+        self.name, self.start = graph.name, graph.start
         self.title = [graph.name]
-        self.start = graph.start
         self.is_begun: bool | None = None
-        self.boxes: dict[str, Box] = {}
         if trail is not None:
             self.title = [shortened(graph.name), *trail.lines]
             self.is_begun = trail.began
-
-
-def picture_of(
-    graph: Graph, trail: Trail | None = None, column: int | None = None
-) -> Picture:
-    """Give the picture of a graph.
-
-    Args:
-        graph: What is drawn.
-        trail: What an execution left on it; None to draw the graph alone.
-        column: How many steps may stand below each other. Where there are more, they
-            stand in columns, and what is inside of steps is counted and not drawn.
-            None for any number.
-    """
-    painter = _Painter(graph, trail, column)
-    picture = Picture(graph, trail)
-    for name, step in graph.table.items():
-        picture.boxes[name] = painter.step(step)
-    return picture
-
-
-class _Painter:
-    """Makes the boxes of one graph."""
-
-    def __init__(self, graph: Graph, trail: Trail | None, column: int | None) -> None:
-        self._failure_steps = graph.failure_steps
-        self._trail = trail
-        self._column = column
+        self._graph, self._trail, self._column = graph, trail, column
         self._leaving = {name: step.arrows() for name, step in graph.table.items()}
         self._crowded = crowded_targets(self._leaving)
         self._general = general_arrows(graph, self._leaving, self._crowded)
         self._columns: dict[str, int] = {}
         if column is not None and len(graph.table) > column:
-            self._columns = _columns(graph, self._leaving)
+            self._columns = _columns(graph.start, self._leaving)
+        self.boxes = {name: self._box(step) for name, step in graph.table.items()}
 
-    def step(self, step: Step) -> Box:
-        """Make the box of a step, with all that is inside."""
+    def _box(self, step: Step) -> Box:
         name, trail = step.name, self._trail
-        shape = "failure" if name in self._failure_steps else shape_of(step)
+        shape = "failure" if name in self._graph.failure_steps else shape_of(step)
         note = None if trail is None else trail.note(name)
         box = Box(name, shape, captions(step), note)
-        box.step = step
-        box.may_end = step.may_end
+        box.step, box.may_end = step, step.may_end
         if step.action.kind != "call":
             self._fill(box, step)
         if self._general:
@@ -203,19 +182,20 @@ class _Painter:
         """Draw what is in a step, or count it where there is no room."""
         name, action = step.name, step.action
         tasks, nested = action.tasks, action.nested
-        is_full = bool(tasks) or nested is not None
-        box.is_stack = action.has_items and nested is None
-        box.has_end_beside = box.may_end and (is_full or box.is_stack)
-        if self._columns and is_full:
-            what = f"workflow {nested.name}" if nested is not None else counted(len(tasks), "task")
+        is_folded = bool(self._columns) and (nested is not None or bool(tasks))
+        box.is_stack = is_folded or (action.has_items and nested is None)
+        if is_folded:
+            what = counted(len(tasks), "task") if tasks else f"workflow {nested.name}"
             box.name = f"{name} ({what})"
             if tasks:
                 box.tooltip = f"{name}: {listed(tasks, _MOST_NAMES)}"
-            box.is_stack, box.has_end_beside = True, False
         elif nested is not None:
             self._nest(box, nested, name, None, action.has_items)
         elif tasks:
-            box.tasks = self._tasks(step, tasks, box.is_failure)
+            shape = "failure" if box.is_failure else "task"
+            box.tasks = self._tasks(step, tasks, shape)
+        is_large = action.has_tasks or nested is not None
+        box.has_end_beside = box.may_end and is_large and not is_folded
 
     def _nest(
         self, box: Box, graph: Graph, step: str, task: str | None, is_map: bool = False
@@ -228,13 +208,11 @@ class _Painter:
                 box.note = box.note._replace(which=which)
         elif trail is not None:
             inner = trail.inside(step, task, graph)
-        box.inside = picture_of(graph, inner, self._column)
+        box.inside = Picture(graph, inner, self._column)
 
-    def _tasks(
-        self, step: Step, tasks: Mapping[str, Any], is_failure: bool
-    ) -> list[Box]:
+    def _tasks(self, step: Step, tasks: Mapping[str, Any], shape: str) -> list[Box]:
         """Make the boxes of a parallel step's tasks."""
-        trail, shape = self._trail, "failure" if is_failure else "task"
+        trail = self._trail
         names, groups = list(tasks), list[Group]()
         if trail is not None:
             names, groups = grouped(names, trail.outcomes(step.name))
@@ -282,14 +260,14 @@ class _Painter:
         box.links, box.leads = links, leads
 
 
-def _columns(graph: Graph, leaving: Mapping[str, Sequence[Arrow]]) -> dict[str, int]:
+def _columns(start: str, leaving: Mapping[str, Sequence[Arrow]]) -> dict[str, int]:
     """Give the column of each step.
 
     Arrows from column to column do not say what stands below what. So a long chain is
     no strip that nobody can read, and long arrows do not take minutes to lay out; nor
     do the clusters that they would cross, for what is inside a step is not drawn then.
     """
-    depths, row = {graph.start: 0}, [graph.start]
+    depths, row = {start: 0}, [start]
     while row:
         below = []
         for name in row:
@@ -301,11 +279,6 @@ def _columns(graph: Graph, leaving: Mapping[str, Sequence[Arrow]]) -> dict[str, 
     return {name: depth // _ROWS for name, depth in depths.items()}
 
 
-def in_rows(tasks: Sequence[_Drawn]) -> Iterator[tuple[_Drawn, _Drawn]]:
-    """Give pairs of tasks that stand below each other, for many stand in rows."""
-    return zip(tasks, tasks[row_length(len(tasks)) :])
-
-
 def row_length(count: int) -> int:
-    """Give how many of so many tasks stand in a row."""
+    """Give how many of so many tasks stand beside each other: many stand in rows."""
     return max(_MOST_IN_A_ROW, round(count**0.5))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stepfunction.core.definition.graph import Graph
 from stepfunction.drawing.captions import conditions
-from stepfunction.drawing.picture import Box, Link, Picture, picture_of
+from stepfunction.drawing.picture import Box, Link, Picture
 
 
 class _Line(NamedTuple):
@@ -23,7 +23,7 @@ class _Line(NamedTuple):
 
 def to_tree(graph: Graph) -> str:
     """Give the drawing of a graph as lines of text."""
-    lines = [shown(graph.name), *_drawn(_steps(picture_of(graph)), "")]
+    lines = [shown(graph.name), *_drawn(_steps(Picture(graph)), "")]
     return "".join(f"{line}\n" for line in lines)
 
 
