@@ -39,6 +39,11 @@ def part_of(record: StepRecord) -> str | int | None:
     return record.task
 
 
+def outcome_of(record: StepRecord) -> Outcome | None:
+    """Give how what a record tells of ended; None while it runs."""
+    return record.outcome
+
+
 def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     """Count the items of a map step by its output, or by what it failed with.
 

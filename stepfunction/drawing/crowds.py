@@ -79,7 +79,7 @@ class Group(NamedTuple):
 
 
 def grouped(
-    names: list[str], outcomes: Mapping[str | None, Outcome | None]
+    names: list[str], outcomes: Mapping[str | int, Outcome | None]
 ) -> tuple[list[str], list[Group]]:
     """Say which tasks to draw by themselves, and which boxes stand for the rest.
 

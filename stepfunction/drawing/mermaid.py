@@ -85,7 +85,7 @@ class _Flowchart:
             self._looks[f"{sign.name}Box"] = _look(sign, is_box=True)
             self._boxes.append(f"class {cluster} {sign.name}Box")
             title = f"{title} {box.note.ended}".rstrip()
-            said += [box.note.count, box.note.which]
+            said += [box.note.items, box.note.which]
         label = _escaped(" · ".join(filter(None, [title, *said])))
         self._lines.append(f'subgraph {cluster}["{label}"]')
         return cluster

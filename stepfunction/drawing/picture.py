@@ -8,6 +8,7 @@ and ``tree`` write it down.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import sqrt
 from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.definition.branch import Arrow
@@ -25,8 +26,8 @@ from stepfunction.drawing.crowds import (
     general_arrows,
     grouped,
 )
-from stepfunction.drawing.signs import shortened
-from stepfunction.drawing.trail import Note, Trail
+from stepfunction.drawing.signs import Note, shortened
+from stepfunction.drawing.trail import Trail
 
 _ROWS = 25  # of a column, where there are columns
 _MOST_IN_A_ROW = 8
@@ -281,4 +282,4 @@ def _columns(start: str, leaving: Mapping[str, Sequence[Arrow]]) -> dict[str, in
 
 def row_length(count: int) -> int:
     """Give how many of so many tasks stand beside each other: many stand in rows."""
-    return max(_MOST_IN_A_ROW, round(count**0.5))
+    return max(_MOST_IN_A_ROW, round(sqrt(count)))

@@ -8,7 +8,7 @@ from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
-from stepfunction.drawing.counts import ItemCounts, item_counts, part_of
+from stepfunction.drawing.counts import ItemCounts, item_counts, outcome_of, part_of
 
 
 class Row(NamedTuple):
@@ -57,7 +57,7 @@ class Row(NamedTuple):
     @property
     def is_running(self) -> bool:
         """Whether it has not ended yet."""
-        return self.record.outcome is None
+        return outcome_of(self.record) is None
 
     @property
     def is_trouble(self) -> bool:

@@ -41,21 +41,21 @@ class Note(NamedTuple):
     Attributes:
         sign: How it looks.
         ended: How it ended, in a few words; nothing where it was not reached.
-        count: How many items there were.
+        items: How many items there were.
         rest: What failed, and what was undone.
         which: Which item is shown inside.
     """
 
     sign: Sign
     ended: str = ""
-    count: str = ""
+    items: str = ""
     rest: tuple[str, ...] = ()
     which: str = ""
 
     @property
     def lines(self) -> list[str]:
         """All that it says."""
-        return [it for it in (self.ended, self.count, *self.rest, self.which) if it]
+        return [it for it in (self.ended, self.items, *self.rest, self.which) if it]
 
 
 _DONE = Sign("done", "✓", "#2b8a4b", "#e9f7ee", INK, 1.5)

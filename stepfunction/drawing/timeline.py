@@ -14,6 +14,7 @@ from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import cause_of, traceback_of
 from stepfunction.core.wording import counted, duration_text
 from stepfunction.drawing.captions import captions, inputs_of
+from stepfunction.drawing.counts import outcome_of
 from stepfunction.drawing.rows import Row, culprits_of, rows_of
 from stepfunction.drawing.signs import SIGNS, word
 from stepfunction.drawing.texts import cut_text, error_text, name_text, value_text
@@ -109,7 +110,7 @@ class Timeline:
         for it in _ended_attempts(record):
             bars.append(self._part(it.outcome, it.started, it.duration))
             began = it.started + it.duration
-        if record.outcome is None:  # until now
+        if outcome_of(record) is None:  # until now
             bars.append(self._part(None, began, inf))
         if len(bars) > 1:  # and the pauses between them
             place = self._place(record.started or began, record.duration)
@@ -132,7 +133,7 @@ class Timeline:
         facts = [word(record.outcome)]
         if record.started is not None:
             began = duration_text(max(record.started - self._start, 0.0))
-            took = "took" if record.outcome is not None else "has taken"
+            took = "has taken" if row.is_running else "took"
             facts.append(f"began after {began}")
             facts.append(f"{took} {duration_text(record.duration)}")
         if row.follower is not None:
@@ -148,7 +149,7 @@ class Timeline:
         parts.append(self._value(title, record.input))
         if record.error is not None:
             parts.append(self._error(record.error, row.number))
-        elif record.outcome is not None:
+        elif not row.is_running:
             title = "What undoing returned" if row.is_undoing else "Output"
             parts.append(self._value(title, record.output))
         return "".join(parts)
@@ -211,4 +212,4 @@ class Timeline:
 
 
 def _ended_attempts(record: StepRecord) -> list[Attempt]:
-    return [it for it in record.attempts if it.outcome is not None]
+    return [it for it in record.attempts if it.outcome in Outcome]

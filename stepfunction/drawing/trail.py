@@ -13,7 +13,7 @@ from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import type_name
 from stepfunction.core.wording import duration_text, listed
-from stepfunction.drawing.counts import ItemCounts, item_counts
+from stepfunction.drawing.counts import ItemCounts, item_counts, outcome_of, part_of
 from stepfunction.drawing.signs import (
     DULL,
     SIGNS,
@@ -44,8 +44,8 @@ class Trail:
         self.began = False
         self.end: str | None = None
         self.lines: tuple[str, ...] = ()
-        self._records: dict[str, StepRecord] = {}
-        self._tasks: dict[str, dict[str | None, StepRecord]] = {}
+        # By step, of its latest visit: its record for None, and those of its tasks.
+        self._latest: dict[str, dict[str | int | None, StepRecord]] = {}
         self._visits: Counter[str] = Counter()
         self._taken: dict[str, set[Arrow]] = {}
         self._undone: dict[str, list[StepRecord]] = {}
@@ -57,12 +57,13 @@ class Trail:
         mark = STATUS_MARKS.get(status, "…")
         self.lines = (f"{mark} {status} · {duration_text(execution.duration)}",)
         for record in execution.history:
-            name, task = record.step, record.task
-            if task is not None:
-                self._tasks[name][task] = record
+            name, part = record.step, part_of(record)
+            if outcome_of(record) is None and record.started is None:
+                continue  # it has not begun
+            if part is not None:
+                self._latest[name][part] = record
                 continue
-            self._records[name] = record
-            self._tasks[name] = {}
+            self._latest[name] = {None: record}
             self._visits[name] += 1
             step = self.graph.table.get(name)
             if step is not None and record.next_step is not None:
@@ -70,7 +71,7 @@ class Trail:
                 self._taken.setdefault(name, set()).update(taken)
         for record in execution.compensations:
             self._undone.setdefault(record.step, []).append(record)
-        self.began = bool(self._records)
+        self.began = bool(self._latest)
         has_ended = status in (Status.COMPLETED, Status.FAILED)
         if self.began and has_ended and not execution._is_unhandled:
             self.end = name
@@ -81,9 +82,8 @@ class Trail:
 
     def inside(self, step: str, task: str | None, graph: Graph) -> Trail:
         """Give what was left on the workflow that is nested in a step or task."""
-        record = self._record(step, task)
-        child = None if record is None else record.child
-        return Trail(graph, child)
+        record = self._latest.get(step, {}).get(task)
+        return Trail(graph, None if record is None else record.child)
 
     def inside_item(self, step: str, graph: Graph) -> tuple[Trail, str]:
         """Give what was left on the workflow that a map step runs for each item.
@@ -91,31 +91,31 @@ class Trail:
         It is that of the first item that did not succeed, else of the first; with it
         goes what tells which.
         """
-        tasks = [it for it in self._tasks.get(step, {}).values() if it.child]
-        tasks.sort(key=lambda record: record.outcome is _SUCCEEDED)
-        if not tasks:
+        items = [it for it in self._parts(step).values() if it.child is not None]
+        items.sort(key=lambda record: record.outcome is _SUCCEEDED)
+        if not items:
             return Trail(graph, None), ""
-        return Trail(graph, tasks[0].child), f"below: item {tasks[0].task}"
+        return Trail(graph, items[0].child), f"below: item {part_of(items[0])}"
 
     def note(self, step: str, task: str | None = None) -> Note:
         """Say what became of a step, or of a task of a parallel step."""
-        record = self._record(step, task)
-        if record is None or (record.outcome is None and record.started is None):
+        record = self._latest.get(step, {}).get(task)
+        if record is None:
             return _NO_NOTE
         counts, rest = None, list[str]()
         if task is None:
             counts = item_counts(record, self.graph.table.get(step))
             rest += self._failed_tasks(step, counts)
-        if not rest and self._is_news(record):
+        if not rest and self._has_news(record):
             rest.append(_error_name(record.error))
         if self._undone:
             rest += self._undoing(step, task)
-        count = "" if counts is None else counts.text
-        return Note(SIGNS[record.outcome], self._ended(record), count, tuple(rest))
+        items = "" if counts is None else counts.text
+        return Note(SIGNS[record.outcome], self._ended(record), items, tuple(rest))
 
     def _ended(self, record: StepRecord) -> str:
         """Say how and when a step or task ended, and how often it was tried."""
-        outcome = record.outcome
+        outcome = outcome_of(record)
         # As in "✓ 3 ms": a sign needs no point between it and what follows.
         is_short = outcome is _SUCCEEDED
         text = SIGNS[outcome].mark if is_short else word(outcome)
@@ -126,11 +126,11 @@ class Trail:
             text += f" · attempt {attempts + 1}"
         elif attempts > 1:
             text += f" · {attempts} attempts"
-        visits = self._visits[record.step] if record.task is None else 1
+        visits = self._visits[record.step] if part_of(record) is None else 1
         return f"{text} · {visits} visits" if visits > 1 else text
 
-    def _is_news(self, record: StepRecord) -> bool:
-        """Tell whether the name of what failed is to be said: a fail step has it."""
+    def _has_news(self, record: StepRecord) -> bool:
+        """Whether the name of what failed is still to be said: a fail step has it."""
         if record.error is None or record.outcome is Outcome.CANCELLED:
             return False
         step = self.graph.table.get(record.step)
@@ -140,7 +140,7 @@ class Trail:
         """Say what compensations did of a step, with all its tasks, or of a task."""
         records = self._undone.get(step, [])
         if task is not None:
-            records = [record for record in records if record.task == task]
+            records = [record for record in records if part_of(record) == task]
         errors = [record.error for record in records if record.error is not None]
         done = len(records) - len(errors)
         if done:
@@ -149,28 +149,21 @@ class Trail:
             count = "" if len(records) == 1 else f"{len(errors):,} "
             yield f"✗ {count}not undone: {_error_name(errors[0])}"
 
-    def outcomes(self, step: str) -> dict[str | None, Outcome | None]:
+    def outcomes(self, step: str) -> dict[str | int, Outcome | None]:
         """Give how the tasks of a step ended that began; None for those that run."""
-        tasks = self._tasks.get(step, {})
-        return {
-            name: record.outcome
-            for name, record in tasks.items()
-            if record.outcome is not None or record.started is not None
-        }
+        return {name: outcome_of(it) for name, it in self._parts(step).items()}
 
-    def _record(self, step: str, task: str | None) -> StepRecord | None:
-        if task is None:
-            return self._records.get(step)
-        return self._tasks.get(step, {}).get(task)
+    def _parts(self, step: str) -> dict[str | int, StepRecord]:
+        """Give the records of a step's tasks or items, by name or index."""
+        latest = self._latest.get(step, {})
+        return {part: it for part, it in latest.items() if part is not None}
 
     def _failed_tasks(self, step: str, counts: ItemCounts | None) -> Iterator[str]:
         """Name the tasks of a step that failed, if any did."""
-        tasks = self._tasks.get(step)
-        if not tasks:
-            return
+        tasks = self._parts(step)
         failed = [
-            f"{_task_name(record, counts)} ({_error_name(record.error)})"
-            for record in tasks.values()
+            f"{_part_name(part, counts)} ({_error_name(record.error)})"
+            for part, record in tasks.items()
             if record.error is not None and record.outcome not in DULL
         ]
         if failed:
@@ -271,9 +264,8 @@ def _error_name(error: BaseException | None) -> str:
     return _class_name(first)
 
 
-def _task_name(record: StepRecord, counts: ItemCounts | None) -> str:
-    name = shortened(record.task or "")
-    return name if counts is None else f"item {name}"
+def _part_name(part: str | int, counts: ItemCounts | None) -> str:
+    return shortened(str(part)) if counts is None else f"item {part}"
 
 
 def _class_name(error: BaseException) -> str:
