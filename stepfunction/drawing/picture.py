@@ -244,9 +244,9 @@ class Picture:
             drawn, general = True, False
             if kind == "failure":
                 general = arrow in self._general
-                if not taken:
-                    drawn = not aside and self._crowded.get(target, name) == name
-                if not (drawn or general):
+                is_crowd = self._crowded.get(target, name) != name
+                drawn = bool(taken) or not (aside or is_crowd)
+                if not drawn and not (general and is_crowd):
                     leads.append(f"{label or 'on failure'} → {shortened(target)}")
             links.append(Link(name, target, kind, label, taken, drawn, general, aside))
         inputs = inputs_of(step) if step.inputs else {}
