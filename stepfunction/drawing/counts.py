@@ -39,6 +39,16 @@ def part_of(record: StepRecord) -> str | int | None:
     return record.task
 
 
+def is_map(step: Step | None) -> bool:
+    """Tell a map step; one that is not known is none."""
+    return step is not None and step.action.has_items
+
+
+def part_name(part: str | int, step: Step | None) -> str:
+    """Give what pictures call a task or an item of a step."""
+    return f"item {part}" if is_map(step) else str(part)
+
+
 def outcome_of(record: StepRecord) -> Outcome | None:
     """Give how what a record tells of ended; None while it runs."""
     return record.outcome
@@ -56,7 +66,7 @@ def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     Returns:
         How many there were; None where nothing tells, and of any other step.
     """
-    if step is None or not step.action.has_items or part_of(record) is not None:
+    if not is_map(step) or part_of(record) is not None:
         return None
     output, error = record.output, record.error
     if isinstance(output, MapResults):

@@ -8,7 +8,14 @@ from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
-from stepfunction.drawing.counts import ItemCounts, item_counts, outcome_of, part_of
+from stepfunction.drawing.counts import (
+    ItemCounts,
+    is_map,
+    item_counts,
+    outcome_of,
+    part_name,
+    part_of,
+)
 
 
 class Row(NamedTuple):
@@ -38,16 +45,10 @@ class Row(NamedTuple):
         return self.path[-1]
 
     @property
-    def is_item(self) -> bool:
-        """Whether it tells of an item of a map step."""
-        is_of_map = self.step is not None and self.step.action.has_items
-        return is_of_map and not self.is_undoing and part_of(self.record) is not None
-
-    @property
     def is_task(self) -> bool:
         """Whether it tells of a task of a parallel step."""
         is_part = not self.is_undoing and part_of(self.record) is not None
-        return is_part and not self.is_item
+        return is_part and not is_map(self.step)
 
     @property
     def is_step(self) -> bool:
@@ -93,7 +94,7 @@ def _add_rows(
             latest, own_path = number, (*path, record.step)
             step_path = own_path
         else:
-            own_path, own_depth = (*step_path, _part_name(part, step)), depth + 1
+            own_path, own_depth = (*step_path, part_name(part, step)), depth + 1
         rows.append(Row(number, record, own_depth, own_path, None, step))
         if record.child is not None:
             _add_rows(rows, record.child, own_path, own_depth + 1)
@@ -101,13 +102,8 @@ def _add_rows(
         part, step = part_of(record), table.get(record.step)
         name = f"undo {record.step}"
         if part is not None:
-            name += f" / {_part_name(part, step)}"
+            name += f" / {part_name(part, step)}"
         rows.append(Row(len(rows), record, depth, (*path, name), None, step, True))
-
-
-def _part_name(part: str | int, step: Step | None) -> str:
-    is_item = step is not None and step.action.has_items
-    return f"item {part}" if is_item else str(part)
 
 
 def culprits_of(execution: Execution, rows: list[Row]) -> tuple[int, ...]:

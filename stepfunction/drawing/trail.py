@@ -13,7 +13,13 @@ from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import type_name
 from stepfunction.core.wording import duration_text, listed
-from stepfunction.drawing.counts import ItemCounts, item_counts, outcome_of, part_of
+from stepfunction.drawing.counts import (
+    ItemCounts,
+    item_counts,
+    outcome_of,
+    part_name,
+    part_of,
+)
 from stepfunction.drawing.signs import (
     DULL,
     SIGNS,
@@ -104,8 +110,9 @@ class Trail:
             return _NO_NOTE
         counts, rest = None, list[str]()
         if task is None:
-            counts = item_counts(record, self.graph.table.get(step))
-            rest += self._failed_tasks(step, counts)
+            definition = self.graph.table.get(step)
+            counts = item_counts(record, definition)
+            rest += self._failed_tasks(step, definition, counts)
         if not rest and self._has_news(record):
             rest.append(_error_name(record.error))
         if self._undone:
@@ -158,11 +165,13 @@ class Trail:
         latest = self._latest.get(step, {})
         return {part: it for part, it in latest.items() if part is not None}
 
-    def _failed_tasks(self, step: str, counts: ItemCounts | None) -> Iterator[str]:
+    def _failed_tasks(
+        self, name: str, step: Step | None, counts: ItemCounts | None
+    ) -> Iterator[str]:
         """Name the tasks of a step that failed, if any did."""
-        tasks = self._parts(step)
+        tasks = self._parts(name)
         failed = [
-            f"{_part_name(part, counts)} ({_error_name(record.error)})"
+            f"{shortened(part_name(part, step))} ({_error_name(record.error)})"
             for part, record in tasks.items()
             if record.error is not None and record.outcome not in DULL
         ]
@@ -262,10 +271,6 @@ def _error_name(error: BaseException | None) -> str:
     if isinstance(first, FailStepError):
         return shortened(first.error)
     return _class_name(first)
-
-
-def _part_name(part: str | int, counts: ItemCounts | None) -> str:
-    return shortened(str(part)) if counts is None else f"item {part}"
 
 
 def _class_name(error: BaseException) -> str:
