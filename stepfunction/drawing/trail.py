@@ -103,21 +103,23 @@ class Trail:
             return Trail(graph, None), ""
         return Trail(graph, items[0].child), f"below: item {part_of(items[0])}"
 
-    def note(self, step: str, task: str | None = None) -> Note:
+    def note(self, name: str, task: str | None = None) -> Note:
         """Say what became of a step, or of a task of a parallel step."""
-        record = self._latest.get(step, {}).get(task)
+        record = self._latest.get(name, {}).get(task)
         if record is None:
             return _NO_NOTE
-        counts, rest = None, list[str]()
-        if task is None:
-            definition = self.graph.table.get(step)
-            counts = item_counts(record, definition)
-            rest += self._failed_tasks(step, definition, counts)
-        if not rest and self._has_news(record):
+        step = self.graph.table[name]
+        items, rest = "", list[str]()
+        if task is None and step.action.has_tasks:
+            counts = item_counts(record, step)
+            items = "" if counts is None else counts.text
+            rest += self._failed_tasks(step, counts)
+        # A fail step has the name of its error already.
+        is_news = record.error is not None and not step.action.always_fails
+        if is_news and not rest and record.outcome is not Outcome.CANCELLED:
             rest.append(_error_name(record.error))
         if self._undone:
-            rest += self._undoing(step, task)
-        items = "" if counts is None else counts.text
+            rest += self._undoing(name, task)
         return Note(SIGNS[record.outcome], self._ended(record), items, tuple(rest))
 
     def _ended(self, record: StepRecord) -> str:
@@ -135,13 +137,6 @@ class Trail:
             text += f" · {attempts} attempts"
         visits = self._visits[record.step] if part_of(record) is None else 1
         return f"{text} · {visits} visits" if visits > 1 else text
-
-    def _has_news(self, record: StepRecord) -> bool:
-        """Whether the name of what failed is still to be said: a fail step has it."""
-        if record.error is None or record.outcome is Outcome.CANCELLED:
-            return False
-        step = self.graph.table.get(record.step)
-        return step is None or not step.action.always_fails
 
     def _undoing(self, step: str, task: str | None) -> Iterator[str]:
         """Say what compensations did of a step, with all its tasks, or of a task."""
@@ -165,11 +160,9 @@ class Trail:
         latest = self._latest.get(step, {})
         return {part: it for part, it in latest.items() if part is not None}
 
-    def _failed_tasks(
-        self, name: str, step: Step | None, counts: ItemCounts | None
-    ) -> Iterator[str]:
+    def _failed_tasks(self, step: Step, counts: ItemCounts | None) -> Iterator[str]:
         """Name the tasks of a step that failed, if any did."""
-        tasks = self._parts(name)
+        tasks = self._parts(step.name)
         failed = [
             f"{shortened(part_name(part, step))} ({_error_name(record.error)})"
             for part, record in tasks.items()
@@ -230,6 +223,11 @@ def _arrow_taken(step: Step, record: StepRecord) -> list[Arrow]:
     Of conditions that lead to the same step it gives all.
     """
     failed = record.error is not None
+    if step.branch is None and not failed:
+        target = step.next_step
+        if target is None or target != record.next_step:
+            return []
+        return [Arrow("next", "", target)]
     arrows = [arrow for arrow in step.arrows() if (arrow.kind == "failure") is failed]
     found = [arrow for arrow in arrows if arrow.target == record.next_step]
     if step.branch is not None and step.branch.conditions and not failed:
