@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
-from stepfunction.core.definition.calls import Call, name_of
+from stepfunction.core.definition.callables import name_of
+from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.wording import duration_text
 from stepfunction.core.workers.executors import is_object
