@@ -144,7 +144,7 @@ class Telling(dict[str, Any]):
             raise ExecutionCancelledError("the execution was stopped")
         move = super().__getitem__(name)
         now = execution._epoch + perf_counter()
-        tasks = tuple(filter(None, dict(move[-1].tasks())))
+        tasks = tuple(filter(None, dict(move[-1].action.callees())))
         _tell(execution, "step", "started", now, name, tasks=tasks)
         return move
 
