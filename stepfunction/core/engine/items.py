@@ -42,12 +42,14 @@ class Plan(NamedTuple):
         action: The action of the step.
         terms: What all its tasks have in common.
         batch_call: What is called with a load; None where each travels alone.
+        batch_name: What messages call a batch.
         place: Where they are going to; None while that is not chosen.
     """
 
     action: MapItems
     terms: Terms
     batch_call: BatchCall | None
+    batch_name: str
     place: Place | None = None
 
     @property
@@ -147,7 +149,7 @@ class Batch(Task):
         assert call is not None
         super().__init__(
             None,
-            f"items of {subject(terms.step.name)}",
+            plan.batch_name,
             call,
             # Elsewhere the context also has the line to here.
             call.call.wants_context or not plan.is_here,
@@ -183,6 +185,8 @@ class Batch(Task):
             results = results[:done]  # to which who was left behind may add
         failed = [at for at in self.load.failed if at < done]
         self._tally.take(first, results, len(failed))
+        if done == len(items) and not failed:
+            return []
         known = plan.is_here, plan.terms.is_timed
         split = shares(len(items), done, failed, outcome, *known)
         heirs: list[Task] = []
@@ -229,7 +233,8 @@ def perform_map(
         return Visit(step.name, Outcome.FAILED, error=failure)
     total = len(items) if isinstance(items, Sized) else None
     tally = Tally(action, step.name, total, terms.news)
-    plan = Plan(action, terms, _batch_call(action, terms))
+    batch_name = f"items of {subject(step.name)}"
+    plan = Plan(action, terms, _batch_call(action, terms), batch_name)
 
     def end(task: Task) -> None:
         if isinstance(task, StepTask):

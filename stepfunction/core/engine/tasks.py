@@ -87,17 +87,19 @@ class StepTask(Task):
     def __init__(
         self, terms: Terms, action: Any, key: str | None = None, name: str = ""
     ) -> None:
-        step, news = terms.step, terms.news
+        step, _, news, timeout, heartbeat = terms
         name = name or subject(step.name, key)
-        call, wants_context = action, True
         self.child: Execution | None = None
-        self._step, self._graph = step, None
-        if isinstance(action, Graph):
-            self._graph, call = action, self._nested(terms, action, key, name)
-        else:
+        self._step = step
+        self._graph = action if isinstance(action, Graph) else None
+        call, wants_context = action, True
+        if self._graph is None:
             wants_context = action.wants_context
-        limits = terms.timeout, terms.heartbeat
-        super().__init__(key, name, call, wants_context, step.retry, *limits, news)
+        else:
+            call = self._nested(terms, self._graph, key, name)
+        super().__init__(
+            key, name, call, wants_context, step.retry, timeout, heartbeat, news
+        )
 
     def _nested(
         self, terms: Terms, graph: Graph, key: str | None, name: str
