@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from stepfunction.core.definition.actions import Fail, MapItems, Pass, Wait
-from stepfunction.core.definition.calls import Call, name_of
+from stepfunction.core.definition.callables import name_of
+from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.wording import duration_text
 from stepfunction.drawing.signs import shortened
@@ -26,16 +27,12 @@ def captions(step: Step) -> list[str]:
         lines.append("a constant")
     elif isinstance(action, Fail):
         lines.append(f"fails: {shortened(action.error)}")
-    if isinstance(step.compensate, Call):
-        lines.append(_undo_text(step.compensate))
-    return lines
+    return lines + task_captions(step, None)
 
 
-def task_captions(step: Step, task: str) -> list[str]:
-    """Give what undoes a task of a parallel step."""
-    if not isinstance(step.compensate, tuple) or isinstance(step.compensate, Call):
-        return []
-    return [_undo_text(undo) for name, undo in step.compensate if name == task]
+def task_captions(step: Step, task: str | None) -> list[str]:
+    """Give what undoes a task of a parallel step; without a task, the step."""
+    return [_undo_text(undo) for name, undo in step.compensations() if name == task]
 
 
 def inputs_of(step: Step) -> dict[str, str]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from itertools import count
 
-from stepfunction.core.definition.actions import Fail, FanOut, MapItems, callee
+from stepfunction.core.definition.actions import Fail, FanOut, MapItems
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.drawing.captions import (
@@ -103,7 +103,7 @@ class _Flowchart:
         note = None if trail is None else trail.note(name)
         said = [*captions(step), *general]
         is_map = isinstance(action, MapItems)
-        inner_graph = callee(action)
+        inner_graph = (action.callee or action)
         if isinstance(inner_graph, Graph):
             inner = trail and trail.inside(name, None, inner_graph)
             if trail is not None and is_map:

@@ -19,7 +19,7 @@ from pathlib import Path
 from pprint import pformat
 from typing import Any, NamedTuple
 
-from stepfunction.core.definition.actions import FanOut, MapItems, callee
+from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
@@ -498,7 +498,7 @@ def _size(graph: Graph) -> int:
     waiting = [graph]
     while waiting and count <= _MOST_DRAWN:
         for step in waiting.pop().table.values():
-            for _, action in step.tasks():
+            for _, action in step.action.callees():
                 count += 1
                 if isinstance(action, Graph):
                     waiting.append(action)
@@ -526,7 +526,7 @@ def _action_text(step: Step) -> str:
         shown = ", ".join(map(_said, tasks[:10])) + (" …" * (len(tasks) > 10))
         return f"{counted(len(tasks), 'task')} in parallel: {shown}"
     said = escape(", ".join(captions(step)))
-    action = callee(step.action)
+    action = (step.action.callee or step.action)
     if isinstance(action, Graph):
         name = f"workflow {_said(action.name)}"
         return f"{name}, {said}" if said else name

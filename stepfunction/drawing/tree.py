@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from stepfunction.core.definition.actions import FanOut, MapItems, callee
+from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.workers.executors import is_object
@@ -85,7 +85,7 @@ def _described(name: str, facts: Iterator[str]) -> str:
 def _facts(graph: Graph, step: Step, general: Mapping[Arrow, str]) -> Iterator[str]:
     action = step.action
     is_parallel = isinstance(action, FanOut | MapItems)
-    inner = callee(action)
+    inner = (action.callee or action)
     if isinstance(inner, Graph):
         yield f"workflow {shown(inner.name)}"
     if isinstance(action, FanOut):
@@ -109,7 +109,7 @@ def _facts(graph: Graph, step: Step, general: Mapping[Arrow, str]) -> Iterator[s
 
 
 def _inside(step: Step) -> Iterator[_Line]:
-    inner = callee(step.action)
+    inner = (step.action.callee or step.action)
     if isinstance(inner, Graph):
         yield from _steps(inner)
     if isinstance(step.action, FanOut):

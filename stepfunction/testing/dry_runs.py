@@ -154,11 +154,11 @@ class _Walk:
             return Call(partial(self.give, given[()]), context_name="context")
         if isinstance(action, FanOut):
             inner = by_first(given)
-            tasks = {
-                name: self.action(inner.get(name, {}), f"{what}.{name}", task)
-                for name, task in action.tasks.items()
-            }
-            return action._replace(tasks=MappingProxyType(tasks))
+            return action.with_callees(
+                lambda name, task: self.action(
+                    inner.get(str(name), {}), f"{what}.{name}", task
+                )
+            )
         if isinstance(action, StepFunction):
             return self.changed(action, given, f"{what}/")
         if isinstance(action, Fail):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.actions import MapItems
-from stepfunction.core.definition.calls import Call, answer
+from stepfunction.core.definition.callables import answer
+from stepfunction.core.definition.calls import Call
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import StepTask, Terms

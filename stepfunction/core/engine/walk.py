@@ -11,7 +11,8 @@ from types import CoroutineType
 from typing import Any
 
 from stepfunction.core.definition.actions import Fail
-from stepfunction.core.definition.calls import Call, name_of, stray_coroutine
+from stepfunction.core.definition.callables import name_of, stray_coroutine
+from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.nested import output_of_child

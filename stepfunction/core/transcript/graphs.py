@@ -17,7 +17,8 @@ from stepfunction.core.definition.actions import (
     until_problem,
 )
 from stepfunction.core.definition.branch import Arrow, Branch
-from stepfunction.core.definition.calls import Call, name_of
+from stepfunction.core.definition.callables import name_of
+from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import StepFunctionError
@@ -67,7 +68,7 @@ class GraphWriter:
             "branches": step.branch is not None,
             "conditions": step.branch is not None and bool(step.branch.conditions),
             "inputs": None if step.inputs is None else dict(step.inputs),
-            "compensate": _written_undo(step.compensate),
+            "compensate": _written_undo(step),
             "executor": _as_text(step.executor, lambda it: type(it).__qualname__),
             "retry": _as_text(step.retry, repr),
             "timeout": step.timeout,
@@ -130,10 +131,11 @@ def _wait(action: Wait) -> dict[str, Any]:
     return {**written, "seconds": seconds, "until": until and until.isoformat()}
 
 
-def _written_undo(undo: Any) -> str | dict[str, str] | None:
-    if undo is None or isinstance(undo, Call):
-        return undo and undo.name
-    return {task: one.name for task, one in undo}
+def _written_undo(step: Step) -> str | dict[str, str] | None:
+    if step.compensate is None:
+        return None
+    by_task = {task: undo.name for task, undo in step.compensations()}
+    return by_task.get(None) or cast(dict[str, str], by_task)
 
 
 def _as_text(value: Any, text: Callable[[Any], str]) -> str | None:

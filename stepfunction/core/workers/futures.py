@@ -147,12 +147,11 @@ class Lanes(_Futures):
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         from stepfunction.core.envelope.envelope import pack
-        from stepfunction.core.lanes.worker import prepare_in_lane
 
         task = attempt.task
         context = self._work.make_context(attempt) if task.wants_context else None
         call, body = self._sender.parts(task)
-        head = pack((prepare_in_lane, (call, context, task.says_start), {}))
+        head = pack((call, context, task.says_start))
         return self._lanes.send(task.name, head, body, attempt, self._levels)
 
     def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:

@@ -101,7 +101,7 @@ def test_a_worker_whose_files_are_closed_is_said_to_have_ended(one_lane):
 
 
 def test_a_worker_that_cannot_answer_but_goes_on_is_said_to(one_lane, monkeypatch):
-    monkeypatch.setattr("stepfunction.core.lanes.lanes._SECONDS_TO_LEAVE", 0.3)
+    monkeypatch.setattr("stepfunction.core.lanes.process._SECONDS_TO_LEAVE", 0.3)
     worker = one_lane.submit(pid).result()
     error = one_lane.submit(close_all_files, 60).exception()
     assert type(error) is WorkerCrashedError

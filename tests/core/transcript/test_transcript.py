@@ -234,7 +234,8 @@ def test_the_graph_comes_back(execution, copy):
     assert graph.failure_steps == original.failure_steps
     for name, step in original.steps.items():
         assert graph.steps[name].arrows() == step.arrows()
-        assert list(dict(graph.steps[name].tasks())) == list(dict(step.tasks()))
+        callees = graph.steps[name].action.callees()
+        assert list(dict(callees)) == list(dict(step.action.callees()))
 
 
 def test_what_was_read_is_drawn_with_the_same_steps_and_arrows(execution, copy):

@@ -4,6 +4,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
+from stepfunction import Event
+
 
 @pytest.fixture
 def executor(request, lanes):
@@ -17,3 +19,18 @@ def executor(request, lanes):
             yield pool
     else:
         yield request.param
+
+
+# The kinds of the events that this process makes.
+@pytest.fixture
+def made(monkeypatch):
+    made = []
+    make = Event.of
+
+    def count(facts):
+        event = make(facts)
+        made.append(event.kind)
+        return event
+
+    monkeypatch.setattr(Event, "of", count)
+    return made
