@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.callables import answer
-from stepfunction.core.definition.calls import Call
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import StepTask, Terms
@@ -98,7 +97,7 @@ class Plan(NamedTuple):
         name = subject(terms.step.name, index)
         task = Item(terms, self.action.call, str(index), name)
         # Of the others nothing is told before they have trouble.
-        task.is_told = not isinstance(self.action.call, Call)
+        task.is_told = self.action.nested is not None
         task.given = (item,)
         if ending is not None:
             task.attempts.append(ending)

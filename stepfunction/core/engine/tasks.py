@@ -91,12 +91,9 @@ class StepTask(Task):
         name = name or subject(step.name, key)
         self.child: Execution | None = None
         self._step = step
-        self._graph = action if isinstance(action, Graph) else None
-        call, wants_context = action, True
-        if self._graph is None:
-            wants_context = action.wants_context
-        else:
-            call = self._nested(terms, self._graph, key, name)
+        self._graph = graph = action.nested
+        call = action if graph is None else self._nested(terms, graph, key, name)
+        wants_context = action.wants_context
         super().__init__(
             key, name, call, wants_context, step.retry, timeout, heartbeat, news
         )
