@@ -22,7 +22,7 @@ from stepfunction.core.transcript.graphs import GraphWriter
 from stepfunction.core.transcript.values import Redact
 
 FORMAT = "stepfunction.execution"
-VERSION = 1
+VERSION = 2
 
 
 def to_document(execution: Execution, redact: Redact | None = None) -> dict[str, Any]:

@@ -423,9 +423,9 @@ def test_what_redact_raises_goes_on_to_the_caller(execution):
         ("[]", "no transcript"),
         ('{"format": "other"}', "no transcript"),
         ('{"format": "stepfunction.execution"}', "version None"),
-        ('{"format": "stepfunction.execution", "version": 2}', "version 2"),
+        ('{"format": "stepfunction.execution", "version": 3}', "version 3"),
         ('{"format": "stepfunction.execution", "version": true}', "version True"),
-        ('{"format": "stepfunction.execution", "version": 1}', "lacks graphs"),
+        ('{"format": "stepfunction.execution", "version": 2}', "lacks graphs"),
     ],
 )
 def test_what_is_no_transcript_is_refused_with_the_reason(text, message):
