@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.definition.actions import FanOut, MapItems
+from stepfunction.core.definition.actions import FanOut
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.tasks import StepTask, Terms, terms_of
 from stepfunction.core.errors import (
@@ -64,6 +64,7 @@ def perform(
 def _perform_with(
     step: Step, value: Any, execution: Execution, error: Exception | None
 ) -> Visit:
+    action: Any = step.action
     cancellation = execution._cancellation
     news = None if execution._audience is None else News(execution, step.name)
     try:
@@ -71,12 +72,12 @@ def _perform_with(
             terms = terms_of(step, execution, news)
             if step.executor is None:
                 visit = _perform_here(terms, value, dependent, error)
-            elif isinstance(step.action, FanOut):
-                visit = _fan_out(step.action, terms, value, dependent)
-            elif isinstance(step.action, MapItems):
+            elif action.has_items:
                 from stepfunction.core.engine.items import perform_map
 
-                visit = perform_map(step.action, terms, value, dependent)
+                visit = perform_map(action, terms, value, dependent)
+            elif action.has_tasks:
+                visit = _fan_out(action, terms, value, dependent)
             else:
                 visit = _perform_elsewhere(terms, value, dependent)
     finally:
