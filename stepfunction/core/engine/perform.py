@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.definition.actions import FanOut, MapItems
+from stepfunction.core.definition.actions import FanOut
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.tasks import StepTask, Terms, terms_of
@@ -79,6 +79,7 @@ def _perform_with(
     failing: Failing | None,
     error: Exception | None,
 ) -> Visit:
+    action: Any = step.action
     cancellation, news = run.cancellation, None
     if run.audience is not None:
         news = News(run.audience, journal, step.name)
@@ -87,12 +88,12 @@ def _perform_with(
             terms = terms_of(step, journal, run, failing, news)
             if step.executor is None:
                 visit = _perform_here(terms, value, dependent, error)
-            elif isinstance(step.action, FanOut):
-                visit = _fan_out(step.action, terms, value, dependent)
-            elif isinstance(step.action, MapItems):
+            elif action.has_items:
                 from stepfunction.core.engine.items import perform_map
 
-                visit = perform_map(step.action, terms, value, dependent)
+                visit = perform_map(action, terms, value, dependent)
+            elif action.has_tasks:
+                visit = _fan_out(action, terms, value, dependent)
             else:
                 visit = _perform_elsewhere(terms, value, dependent)
     finally:

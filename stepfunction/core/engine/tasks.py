@@ -96,17 +96,16 @@ class StepTask(Task):
     def __init__(
         self, terms: Terms, action: Any, key: str | None = None, name: str = ""
     ) -> None:
-        step, news = terms.step, terms.news
+        step, _, _, _, news, timeout, heartbeat = terms
         name = name or subject(step.name, key)
-        call, wants_context = action, True
         self.child: Journal | None = None
-        self._step, self._graph = step, None
-        if isinstance(action, Graph):
-            self._graph, call = action, self._nested(terms, action, key, name)
-        else:
-            wants_context = action.wants_context
-        limits = terms.timeout, terms.heartbeat
-        super().__init__(key, name, call, wants_context, step.retry, *limits, news)
+        self._step = step
+        self._graph = graph = action.nested
+        call = action if graph is None else self._nested(terms, graph, key, name)
+        wants_context = action.wants_context
+        super().__init__(
+            key, name, call, wants_context, step.retry, timeout, heartbeat, news
+        )
 
     def _nested(
         self, terms: Terms, graph: Graph, key: str | None, name: str
