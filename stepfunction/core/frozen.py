@@ -34,7 +34,7 @@ class Frozen:
         cls._defaults = tuple(cls.__dict__[name] for name in names if name in vars(cls))
         cls._fields = tuple(names)
         for at, name in enumerate(names):
-            setattr(cls, name, property(_getter(at)))
+            setattr(cls, name, property(_getter(at), doc="See the class."))
 
     def __init__(self, *values: Any, **named: Any) -> None:
         if named or len(values) != len(self._fields):

@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
-
-from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
-from stepfunction.core.definition.arguments import (
-    StepArguments,
-    fail_action,
-    failure_arrows,
-    is_count,
-    map_action,
-    pass_action,
-    wait_action,
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeAlias,
+    TypeVar,
+    cast,
 )
-from stepfunction.core.definition.calls import Call
+
+from stepfunction.core.definition.actions import (
+    Fail,
+    MapItems,
+    Pass,
+    Wait,
+    Workflow,
+    is_count,
+)
+from stepfunction.core.definition.arguments import StepArguments
+from stepfunction.core.definition.catches import failure_arrows
 from stepfunction.core.definition.graph import Graph, Step, freeze
 from stepfunction.core.engine.start import (
     begin,
@@ -27,7 +35,8 @@ from stepfunction.core.engine.start import (
     finish_beside,
 )
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.wording import counted, plain_text
 from stepfunction.core.workers.executors import ExecutorChoice
@@ -61,7 +70,7 @@ class _Input:
 _INPUT: Any = _Input()
 
 
-class StepFunction:
+class StepFunction(Workflow):
     """A workflow: a graph of named steps, each a call given the last one's result.
 
     Add steps, name the first, and execute as often as you like, from as many threads
@@ -384,7 +393,9 @@ class StepFunction:
             timeout=timeout,
             ends=ends,
             compensate=compensate,
-            made=map_action(func, items, batch_size, keep_results),
+            made=MapItems(
+                cast(Any, func), items, batch_size, False, 0, None, bool(keep_results)
+            ),
         )
         return self._add(arguments.step())
 
@@ -418,7 +429,8 @@ class StepFunction:
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        action, problems = wait_action(seconds, until)
+        problems: list[str] = []
+        action = Wait(seconds, until).checked(problems)
         return self._add_made(
             action, problems, name, next_step, on_failure, None, None, ends
         )
@@ -454,7 +466,8 @@ class StepFunction:
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        action, problems = pass_action(result is not _INPUT, result)
+        problems: list[str] = []
+        action = Pass() if result is _INPUT else Pass(True, result).checked(problems)
         return self._add_made(
             action, problems, name, next_step, on_failure, branch, branch_targets, ends
         )
@@ -478,7 +491,8 @@ class StepFunction:
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        action, problems = fail_action(error, cause)
+        problems: list[str] = []
+        action = Fail(error, cause).checked(problems)
         return self._add_made(action, problems, name)
 
     def set_start_step(self, name: str) -> StepFunction:
@@ -538,7 +552,7 @@ class StepFunction:
         frozen_nested: dict[StepFunction, Graph] = {}
         frozen = self._performed()
         for name, step in frozen.items():
-            if isinstance(step.action, Call):
+            if step.action.is_one_call:
                 continue
             for workflow in _nested(step):
                 try:
@@ -977,23 +991,13 @@ _edits = _Edits()
 
 
 def _nested(step: Step) -> Iterator[StepFunction]:
-    for _, action in step.tasks():
-        if isinstance(action, StepFunction):
-            yield action
+    for _, callee in step.action.callees():
+        if callee.nested is not None:
+            yield callee.nested
 
 
 def _with_frozen(step: Step, graphs: Mapping[StepFunction, Graph]) -> Step:
     """Give the step with graphs in the place of nested builders."""
-    action = step.action
-    if isinstance(action, FanOut):
-        tasks: dict[str, Any] = {
-            name: graphs.get(task, task) if isinstance(task, StepFunction) else task
-            for name, task in action.tasks.items()
-        }
-        return step._replace(action=action._replace(tasks=MappingProxyType(tasks)))
-    if isinstance(action, MapItems) and isinstance(action.call, StepFunction):
-        call = graphs.get(action.call, action.call)
-        return step._replace(action=action._replace(call=call))
-    if isinstance(action, StepFunction):
-        return step._replace(action=graphs.get(action, action))
-    return step
+    return step.with_callees(
+        lambda _, callee: graphs.get(callee.nested, callee)
+    )

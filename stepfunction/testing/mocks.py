@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from reprlib import repr as short_repr
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any
 
-from stepfunction.core.definition.actions import FanOut, MapItems
+from stepfunction.core.definition.actions import FanOut
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DefinitionError
@@ -234,22 +234,18 @@ def _undone_by(stand_in: StandIn, task: Way, step: Step) -> Any:
 
 def _doing(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
     """Give a step where mocks do what it does, or a part of that."""
-    action: Any = step.action
-    if () in stand_ins:
-        call = stand_ins[()].action
-        if isinstance(action, MapItems):
-            return step._replace(action=action._replace(call=call))
-        return step._replace(action=call, plain=None)
-    if isinstance(action, FanOut):
-        tasks: dict[str, Any] = dict(action.tasks)
-        for name, inner in by_first(stand_ins).items():
-            whole = inner.get(())
-            tasks[name] = whole.action if whole else _with(inner, tasks[name], step)
-        return step._replace(action=action._replace(tasks=MappingProxyType(tasks)))
-    if isinstance(action, MapItems):
-        nested: Any = _with(stand_ins, action.call, step)
-        return step._replace(action=action._replace(call=nested))
-    return step._replace(action=_with(stand_ins, action, step))
+    whole = stand_ins.get(())
+    if whole is not None and not step.action.has_items:
+        return step._replace(action=whole.action, plain=None)
+    by_task = by_first(stand_ins) if step.action.tasks else {}
+
+    def change(task: str | None, callee: Any) -> Any:
+        if task is not None and task not in by_task:
+            return callee
+        inside = stand_ins if task is None else by_task[task]
+        return inside[()].action if () in inside else _with(inside, callee, step)
+
+    return step.with_callees(change)
 
 
 def _with(stand_ins: Mapping[Way, StandIn], workflow: Any, step: Step) -> StepFunction:

@@ -8,7 +8,7 @@ from inspect import Parameter
 from typing import Any, NamedTuple
 
 from stepfunction.core.context import Context
-from stepfunction.core.definition.actions import FanOut, MapItems, callee
+from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.signatures import bind
 from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionError
@@ -52,7 +52,7 @@ class _Called(NamedTuple):
         if not self.inputs:
             return self.call(value, context)
         given = {name: value[name] for name in self.inputs}
-        return self.call._replace(params={**self.call.params, **given})(value, context)
+        return self.call.replace(params={**self.call.params, **given})(value, context)
 
 
 class StandIn:
@@ -169,7 +169,7 @@ class StandIn:
 
 def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
     """Decide how a mock is called: as what it stands for, as far as it takes that."""
-    action = callee(spot.action)
+    action = (spot.action.callee or spot.action)
     params: Mapping[str, Any] = action.params if isinstance(action, Call) else {}
     inputs = tuple(name for name, _ in spot.step.inputs or () if not spot.undoes)
     taken = _keywords(function, (*params, *inputs))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.definition.actions import Fail, FanOut, callee
+from stepfunction.core.definition.actions import Fail, FanOut
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.step_function import StepFunction
@@ -66,7 +66,7 @@ def spots(workflow: StepFunction) -> Iterator[Spot]:
                 yield spot
                 yield from _nested(spot, call)
         else:
-            inner: Any = callee(action)
+            inner: Any = (action.callee or action)
             yield from _nested(Spot((step.name,), step.name, step, inner), inner)
 
 
@@ -132,7 +132,7 @@ def _unknown(
     if rest[0] in (COMPENSATE, COMPENSATE[1:]):
         return f"{spot.what} has no compensate=, so nothing undoes it{hint}"
     tasks = spot.action.tasks if isinstance(spot.action, FanOut) else None
-    call = callee(spot.action)
+    call = (spot.action.callee or spot.action)
     steps = call.steps if isinstance(call, StepFunction) else {}
     known: Iterable[str] = steps if tasks is None else tasks
     if rest[0] in known:  # it is there, and is written with another sign

@@ -1,33 +1,145 @@
-"""Actions: what a step does, where that is not one call of a user's function."""
+"""Actions: what a step does, of whatever kind, and what may be asked of any of them.
+
+Nobody asks an action for its class: ``Action`` has the questions, and each kind answers
+them. A call is in ``calls``, a frozen workflow in ``graph``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from numbers import Real
 from reprlib import repr as short_repr
 from sys import float_info
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
-from stepfunction.core.definition.calls import answer
+from stepfunction.core.definition.callables import answer, misfit, name_of
 from stepfunction.core.errors import FailStepError
+from stepfunction.core.frozen import Frozen
+from stepfunction.core.wording import error_text
 from stepfunction.core.workers.pauses import to_pass
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from stepfunction.core.context import Context
-    from stepfunction.core.definition.calls import Call
-    from stepfunction.core.definition.graph import Graph
-    from stepfunction.core.step_function import StepFunction
-
-    Callee: TypeAlias = Call | StepFunction | Graph
 
 # The clock of the wall may be set while somebody waits for a time that it shows.
 _LONGEST_TRUST = 30.0
 _MOST_SECONDS = float_info.max
+_NO_TASKS: Mapping[str, Callee] = MappingProxyType({})
 
 
-class FanOut(NamedTuple):
+class Action:
+    """What a step does; the base of all kinds.
+
+    Attributes:
+        kind: What kind it is, as documents write it: ``"call"``, ``"parallel"``,
+            ``"map"``, ``"wait"``, ``"pass"``, ``"fail"`` or ``"workflow"``.
+        is_one_call: Whether to perform it is one call, with nothing inside.
+        has_tasks: Whether it runs several tasks, each by its name or for an item.
+        has_items: Whether it runs a task for each of many items.
+        always_fails: Whether it is there to fail.
+    """
+
+    __slots__ = ()
+    kind: ClassVar[str]
+    is_one_call: ClassVar[bool] = False
+    has_tasks: ClassVar[bool] = False
+    has_items: ClassVar[bool] = False
+    always_fails: ClassVar[bool] = False
+
+    @property
+    def name(self) -> str:
+        """What pictures and messages call it."""
+        return self.kind
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether it must be given the context."""
+        return False
+
+    @property
+    def plain(self) -> Callable[[Any], Any] | None:
+        """What to call with the input alone, where that is all there is to it."""
+        return None
+
+    @property
+    def tasks(self) -> Mapping[str, Callee]:
+        """The tasks that run side by side, by their names; nothing of other kinds."""
+        return _NO_TASKS
+
+    @property
+    def callee(self) -> Callee | None:
+        """What it calls, itself or with each item; None for nothing, or for tasks."""
+        return None
+
+    @property
+    def nested(self) -> Any:
+        """The workflow that it runs, itself or with each item; None for none.
+
+        It is a ``StepFunction`` in a builder's step, and a ``Graph`` in a frozen one.
+        """
+        return None
+
+    def callees(self) -> Iterator[tuple[str | None, Callee]]:
+        """Give what it calls, by task name; None where it is the step, or each item."""
+        if self.callee is not None:
+            yield None, self.callee
+
+    def with_callees(self, change: Change) -> Action:
+        """Give the action with something else in the place of each of its callees.
+
+        Args:
+            change: Gives what is called instead, of a task name as in ``callees``, and
+                what is called now.
+
+        Returns:
+            The action itself where nothing has changed.
+        """
+        return self
+
+    def checked(self, problems: list[str]) -> Self:
+        """Say what is wrong with it, and give it as it is to be kept."""
+        return self
+
+
+class Callee(Action):
+    """An action that may be called with a task's input, or an item, too."""
+
+    __slots__ = ()
+
+    @property
+    def callee(self) -> Callee:
+        """It itself."""
+        return self
+
+    def with_callees(self, change: Change) -> Action:
+        """Give what is called instead."""
+        return change(None, self)
+
+
+Change: TypeAlias = Callable[[str | None, Callee], Callee]
+
+
+class Workflow(Callee):
+    """What can be nested: a ``StepFunction`` and, in a frozen workflow, a ``Graph``."""
+
+    __slots__ = ()
+    kind = "workflow"
+
+    @property
+    def nested(self) -> Any:
+        """It itself."""
+        return self
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether it must be given the context: it is cancelled through it."""
+        return True
+
+
+class FanOut(Frozen, Action):
     """The action of a parallel step: tasks that run side by side.
 
     Attributes:
@@ -38,6 +150,10 @@ class FanOut(NamedTuple):
         share: What of the tasks ``tolerated`` is, as ``"10%"``, where it was so given.
     """
 
+    __slots__ = ()
+    kind = "parallel"
+    has_tasks = True
+
     tasks: Mapping[str, Callee]
     stop_on_failure: bool
     tolerated: float
@@ -45,10 +161,22 @@ class FanOut(NamedTuple):
     share: str | None = None
 
     def __reduce__(self) -> Any:
-        return FanOut, (dict(self.tasks), *self[1:])
+        tasks, *others = self._values
+        return FanOut, (dict(tasks), *others)
+
+    def callees(self) -> Iterator[tuple[str | None, Callee]]:
+        """Give the tasks, by name."""
+        yield from self.tasks.items()
+
+    def with_callees(self, change: Change) -> FanOut:
+        """Give the action with other tasks of the same names."""
+        tasks = {name: change(name, task) for name, task in self.tasks.items()}
+        if all(task is self.tasks[name] for name, task in tasks.items()):
+            return self
+        return self.replace(tasks=MappingProxyType(tasks))
 
 
-class MapItems(NamedTuple):
+class MapItems(Frozen, Action):
     """The action of a map step: the same call for each of many items.
 
     Attributes:
@@ -63,6 +191,11 @@ class MapItems(NamedTuple):
         keep_results: Whether the output has each result, or only how many there were.
     """
 
+    __slots__ = ()
+    kind = "map"
+    has_tasks = True
+    has_items = True
+
     call: Callee
     items: Callable[[Any], Iterable[Any]] | str | int | None
     batch_size: int
@@ -72,14 +205,41 @@ class MapItems(NamedTuple):
     keep_results: bool
 
     @property
-    def name(self) -> str:
-        """The name of what is called."""
-        return self.call.name
+    def callee(self) -> Callee:
+        """What is called with each item."""
+        return self.call
+
+    @property
+    def nested(self) -> Any:
+        """The workflow that is run for each item; None for a function."""
+        return self.call.nested
+
+    def with_callees(self, change: Change) -> MapItems:
+        """Give the action with another call."""
+        call = change(None, self.call)
+        return self if call is self.call else self.replace(call=call)
+
+    def checked(self, problems: list[str]) -> MapItems:
+        """Say what is wrong with its items and its batches."""
+        items: Any = self.items
+        if callable(items):
+            if problem := misfit(items, may_yield=True):
+                problems.append(f"items is {name_of(items)}, which {problem}")
+        elif items is not None and not isinstance(items, str | int):
+            problems.append(
+                "items is a key of the step's input or a callable of it that gives "
+                f"the items, not {items!r}"
+            )
+        if not is_count(self.batch_size, 1):
+            problems.append(
+                f"batch_size is a whole number from 1, not {self.batch_size!r}"
+            )
+        return self
 
 
-def callee(action: Any) -> Any:
-    """Give what an action calls: of a map step what it calls for each item."""
-    return action.call if isinstance(action, MapItems) else action
+def is_count(value: Any, least: int) -> bool:
+    """Tell a whole number that is not below the least."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def share(percentage: str, count: int) -> int:
@@ -88,7 +248,7 @@ def share(percentage: str, count: int) -> int:
     return int(float(percentage[:-1]) * count / 100 + 1e-9)
 
 
-class Wait(NamedTuple):
+class Wait(Frozen, Action):
     """The action of a wait step: time passes, and its input goes on.
 
     Attributes:
@@ -97,18 +257,34 @@ class Wait(NamedTuple):
             is None.
     """
 
+    __slots__ = ()
+    kind = "wait"
+    is_one_call = True
+
     seconds: float | Callable[[Any], float] | None
     until: datetime | Callable[[Any], datetime] | None
-
-    @property
-    def name(self) -> str:
-        """What pictures and messages call it."""
-        return "wait"
 
     @property
     def wants_context(self) -> bool:
         """Whether it must be given the context."""
         return True
+
+    def checked(self, problems: list[str]) -> Wait:
+        """Say what is wrong with its times."""
+        seconds, until = self.seconds, self.until
+        if (seconds is None) is (until is None):
+            hint = ", and what follows as next_step=" if isinstance(until, str) else ""
+            problems.append(f"give seconds, or until; one of the two{hint}")
+        for what, given, problem_of in (
+            ("seconds", seconds, seconds_problem),
+            ("until", until, until_problem),
+        ):
+            if callable(given):
+                if problem := misfit(given):
+                    problems.append(f"{what} is {name_of(given)}, which {problem}")
+            elif given is not None and (problem := problem_of(given)):
+                problems.append(problem)
+        return self
 
     def __call__(self, value: Any, context: Context | None = None) -> Any:
         """Wait, or until the execution is to stop, and give the input back.
@@ -174,7 +350,7 @@ def until_problem(until: Any) -> str | None:
 _UNCHANGING = (str, int, float, bool, type(None), bytes)
 
 
-class Pass(NamedTuple):
+class Pass(Frozen, Action):
     """The action of a pass step: its input, or a constant, goes on.
 
     Attributes:
@@ -182,18 +358,32 @@ class Pass(NamedTuple):
         result: The constant.
     """
 
+    __slots__ = ()
+    kind = "pass"
+    is_one_call = True
+
     is_constant: bool = False
     result: Any = None
 
     @property
-    def name(self) -> str:
-        """What pictures and messages call it."""
-        return "pass"
+    def plain(self) -> Callable[[Any], Any]:
+        """What is called with its input: it itself."""
+        return self.__call__
 
-    @property
-    def wants_context(self) -> bool:
-        """Whether it must be given the context."""
-        return False
+    def checked(self, problems: list[str]) -> Pass:
+        """Copy the constant, or say that it cannot be copied."""
+        if not self.is_constant:
+            return self
+        from copy import deepcopy  # dear
+
+        try:
+            return Pass(True, deepcopy(self.result))
+        except Exception as error:
+            problems.append(
+                f"result is {short_repr(self.result)}, which cannot be copied for each "
+                f"execution ({error_text(error)}); let the function of a step make it"
+            )
+            return self
 
     def __call__(self, value: Any, context: Context | None = None) -> Any:
         """Give what goes on, of a constant that can be changed a copy."""
@@ -206,7 +396,7 @@ class Pass(NamedTuple):
         return deepcopy(self.result)
 
 
-class Fail(NamedTuple):
+class Fail(Frozen, Action):
     """The action of a fail step: the execution ends here, and has failed.
 
     Attributes:
@@ -214,18 +404,29 @@ class Fail(NamedTuple):
         cause: What a person should know of it; None for nothing.
     """
 
+    __slots__ = ()
+    kind = "fail"
+    is_one_call = True
+    always_fails = True
+
     error: str
     cause: str | None = None
 
     @property
-    def name(self) -> str:
-        """What pictures and messages call it."""
-        return "fail"
+    def plain(self) -> Callable[[Any], Any]:
+        """What is called with its input: it itself."""
+        return self.__call__
 
-    @property
-    def wants_context(self) -> bool:
-        """Whether it must be given the context."""
-        return False
+    def checked(self, problems: list[str]) -> Fail:
+        """Say what is wrong with the error's name and cause."""
+        error: Any = self.error
+        if not isinstance(error, str) or not error:
+            hint = f"; give {error.__name__!r}" if isinstance(error, type) else ""
+            problems.append(f"error is the name of an error, not {error!r}{hint}")
+        cause: Any = self.cause
+        if cause is not None and not isinstance(cause, str):
+            problems.append(f"cause is a text, not {cause!r}")
+        return self
 
     def __call__(self, value: Any, context: Context | None = None) -> NoReturn:
         """Fail.

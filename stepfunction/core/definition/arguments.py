@@ -8,31 +8,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from math import inf
-from reprlib import repr as short_repr
 from types import FunctionType, MappingProxyType
 from typing import Any, NamedTuple, cast
 
 from stepfunction.core.definition.actions import (
-    Fail,
+    Action,
+    Callee,
     FanOut,
     MapItems,
-    Pass,
-    Wait,
-    seconds_problem,
+    Workflow,
+    is_count,
     share,
-    until_problem,
 )
 from stepfunction.core.definition.branch import Branch, branch_problems, frozen_branch
-from stepfunction.core.definition.calls import (
-    Call,
-    misfit,
-    name_of,
+from stepfunction.core.definition.callables import (
     takes_input_alone,
     takes_names_alone,
 )
-from stepfunction.core.definition.graph import Action, OnFailure, Step, plain_call
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.catches import failure_problems, frozen_on_failure
+from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.wording import did_you_mean, error_text, plain_text
+from stepfunction.core.wording import did_you_mean, plain_text
 from stepfunction.core.workers.executors import executor_problem, is_executor, is_lanes
 from stepfunction.core.workers.retry import is_retry, judges_results
 
@@ -92,9 +89,9 @@ class StepArguments(NamedTuple):
         return Step(
             plain_text(self.name),
             action,
-            plain_call(action) if self._is_plain(executor) else None,
+            action.plain if self._is_plain(executor) else None,
             None if self.next_step is None else plain_text(self.next_step),
-            None if self.on_failure is None else _frozen_on_failure(self.on_failure),
+            None if self.on_failure is None else frozen_on_failure(self.on_failure),
             None if self.branch is None else self._frozen_branch(),
             self.retry,
             executor,
@@ -124,7 +121,7 @@ class StepArguments(NamedTuple):
         if self.next_step is not None and not isinstance(self.next_step, str):
             yield f"next_step is the name of a step, not {self.next_step!r}"
         if self.on_failure is not None:
-            yield from _failure_problems(self.on_failure)
+            yield from failure_problems(self.on_failure)
         if self.ends is not None:
             yield from self._end_problems()
         if self.branch is not None or self.branch_targets is not None:
@@ -196,7 +193,7 @@ class StepArguments(NamedTuple):
                 "heartbeat goes with executor='thread' or executor='process', "
                 "or with ProcessLanes"
             )
-        calls = action.tasks.values() if isinstance(action, FanOut) else [action]
+        calls: list[Any] = [callee for _, callee in action.callees()] or [action]
         if any(not isinstance(c, Call) or c.context_name is None for c in calls):
             yield (
                 "heartbeat expects calls of context.heartbeat(), so every function of "
@@ -246,9 +243,9 @@ class StepArguments(NamedTuple):
         if not isinstance(self.made, MapItems):
             action: Action = self.made
             return action
-        problems += _map_problems(self.made)
-        call: Any = self._call(self.func, problems)
-        if call is not None and not isinstance(call, Call):
+        made = self.made.checked(problems)
+        call = self._call(self.func, problems)
+        if call is not None and call.nested is not None:
             if self.made.batch_size != 1:
                 problems.append(
                     "batch_size goes with a function; each run of a workflow is a "
@@ -258,7 +255,7 @@ class StepArguments(NamedTuple):
             return None
         is_share = isinstance(self.tolerated_failures, str)
         tolerated = self.tolerated_failures if is_share else self._tolerated()
-        return self.made._replace(
+        return made.replace(
             call=call,
             stop_on_failure=bool(self.stop_on_failure),
             tolerated=tolerated,
@@ -297,12 +294,12 @@ class StepArguments(NamedTuple):
         items = self.inputs.items()
         return tuple((plain_text(name), plain_text(step)) for name, step in items)
 
-    def _call(self, func: Any, problems: list[str]) -> Action | None:
+    def _call(self, func: Any, problems: list[str]) -> Callee | None:
         if not (self.params or self.must_nest or self.inputs is not None):
             if takes_input_alone(func):
                 return Call(func)
-        if isinstance(func, type(self.builder)):
-            if self.builder in func.with_all_nested():
+        if isinstance(func, Workflow) and not isinstance(func, Graph):
+            if self.builder in cast(Any, func).with_all_nested():
                 problems.append(
                     f"workflow {self.builder.name!r} would run inside itself"
                 )
@@ -311,8 +308,7 @@ class StepArguments(NamedTuple):
                     "params binds arguments of a function, but func is a workflow, "
                     "which is given its input alone"
                 )
-            action: Action = func
-            return action
+            return func
         if self.must_nest:
             problems.append(f"sub_step_function is a StepFunction, not {func!r}")
             return None
@@ -400,84 +396,6 @@ class StepArguments(NamedTuple):
         return cast(int, tolerated)
 
 
-def failure_arrows(on_failure: Any, problems: list[str]) -> OnFailure | None:
-    """Give the arrows of an ``on_failure``, and say what is wrong with it."""
-    found = list(_failure_problems(on_failure))
-    problems += found
-    return None if found else _frozen_on_failure(on_failure)
-
-
-def _frozen_on_failure(on_failure: Any) -> Any:
-    if isinstance(on_failure, Mapping):
-        items = on_failure.items()
-        return tuple((cause, plain_text(step)) for cause, step in items)
-    return plain_text(on_failure)
-
-
-def map_action(func: Any, items: Any, batch_size: Any, keep_results: Any) -> MapItems:
-    """Give the action of a map step, without what its other arguments say."""
-    return MapItems(func, items, batch_size, False, 0, None, bool(keep_results))
-
-
-def wait_action(seconds: Any, until: Any) -> tuple[Wait, list[str]]:
-    """Give the action of a wait step, and what is wrong with it."""
-    problems: list[str] = []
-    if (seconds is None) is (until is None):
-        hint = ", and what follows as next_step=" if isinstance(until, str) else ""
-        problems.append(f"give seconds, or until; one of the two{hint}")
-    for what, given, problem_of in (
-        ("seconds", seconds, seconds_problem),
-        ("until", until, until_problem),
-    ):
-        if callable(given):
-            if problem := misfit(given):
-                problems.append(f"{what} is {name_of(given)}, which {problem}")
-        elif given is not None and (problem := problem_of(given)):
-            problems.append(problem)
-    return Wait(seconds, until), problems
-
-
-def pass_action(is_constant: bool, result: Any) -> tuple[Pass, list[str]]:
-    """Give the action of a pass step, and what is wrong with it."""
-    if not is_constant:
-        return Pass(), []
-    from copy import deepcopy  # dear
-
-    try:
-        return Pass(True, deepcopy(result)), []
-    except Exception as error:
-        problem = (
-            f"result is {short_repr(result)}, which cannot be copied for each "
-            f"execution ({error_text(error)}); let the function of a step make it"
-        )
-        return Pass(), [problem]
-
-
-def fail_action(error: Any, cause: Any) -> tuple[Fail, list[str]]:
-    """Give the action of a fail step, and what is wrong with it."""
-    problems = []
-    if not isinstance(error, str) or not error:
-        hint = f"; give {error.__name__!r}" if isinstance(error, type) else ""
-        problems.append(f"error is the name of an error, not {error!r}{hint}")
-    if cause is not None and not isinstance(cause, str):
-        problems.append(f"cause is a text, not {cause!r}")
-    return Fail(error, cause), problems
-
-
-def _map_problems(action: MapItems) -> Iterator[str]:
-    items: Any = action.items
-    if callable(items):
-        if problem := misfit(items, may_yield=True):
-            yield f"items is {name_of(items)}, which {problem}"
-    elif items is not None and not isinstance(items, str | int):
-        yield (
-            "items is a key of the step's input or a callable of it that gives the "
-            f"items, not {items!r}"
-        )
-    if not is_count(action.batch_size, 1):
-        yield f"batch_size is a whole number from 1, not {action.batch_size!r}"
-
-
 def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
     """Give the call that undoes something, given its output."""
     if takes_input_alone(function):
@@ -501,38 +419,6 @@ def _undoing(function: Any, what: str, problems: list[str]) -> Call | None:
     return call
 
 
-def _failure_problems(on_failure: Any) -> Iterator[str]:
-    if isinstance(on_failure, str):
-        return
-    if not isinstance(on_failure, Mapping):
-        yield (
-            "on_failure is the name of a step or a mapping of exception class to name, "
-            f"not {on_failure!r}"
-        )
-        return
-    if not on_failure:
-        yield "on_failure is empty; leave it out, or say where failures lead"
-    earlier: list[type[BaseException]] = []
-    for error_class, target in on_failure.items():
-        if not isinstance(error_class, type) or not issubclass(
-            error_class, BaseException
-        ):
-            yield f"on_failure has the key {error_class!r}, which is no exception class"
-            continue
-        base = next((base for base in earlier if issubclass(error_class, base)), None)
-        if base is not None:
-            yield (
-                f"on_failure asks for {error_class.__name__} after {base.__name__}, "
-                "which takes it already; put the narrower class first"
-            )
-        if not isinstance(target, str):
-            yield (
-                f"on_failure[{error_class.__name__}] is the name of a step, "
-                f"not {target!r}"
-            )
-        earlier.append(error_class)
-
-
 def _tolerance_problems(tolerated: Any) -> Iterator[str]:
     if tolerated is None or is_count(tolerated, 0):
         return
@@ -543,10 +429,6 @@ def _tolerance_problems(tolerated: Any) -> Iterator[str]:
         "tolerated_failures is a count from 0, or a share of the tasks such as "
         f"'10%', not {tolerated!r}"
     )
-
-
-def is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _is_parameter(name: Any) -> bool:

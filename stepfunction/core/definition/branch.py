@@ -8,7 +8,7 @@ from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from stepfunction.core.definition.calls import answer, misfit, name_of
+from stepfunction.core.definition.callables import answer, misfit, name_of
 from stepfunction.core.errors import NoBranchMatchedError, Problem, add_note
 from stepfunction.core.wording import did_you_mean, listed, plain_text
 

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
-from types import CoroutineType, FunctionType, MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from types import CoroutineType, MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from stepfunction.core.definition.actions import Callee
+from stepfunction.core.definition.callables import name_of, stray_coroutine
+from stepfunction.core.frozen import Frozen
 
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
 
 
-# Flags of a code object, as ``inspect`` names them: VARARGS, VARKEYWORDS, COROUTINE,
-# ITERABLE_COROUTINE, ASYNC_GENERATOR.
-_UNUSUAL = 0x4 | 0x8 | 0x80 | 0x100 | 0x200
-
-_GENERATOR = 0x20
-# COROUTINE, ASYNC_GENERATOR.
-_ASYNC = 0x80 | 0x200
-
-
-class Call(NamedTuple):
+class Call(Frozen, Callee):
     """A function and what it is to be given.
 
     Attributes:
@@ -35,6 +29,10 @@ class Call(NamedTuple):
             the input is a dict of named inputs.
     """
 
+    __slots__ = ()
+    kind = "call"
+    is_one_call = True
+
     function: Callable[..., Any]
     takes_input: bool = True
     input_name: str | None = None
@@ -44,7 +42,8 @@ class Call(NamedTuple):
     named_inputs: tuple[str, ...] = ()
 
     def __reduce__(self) -> Any:
-        return Call, (*self[:4], dict(self.params), *self[5:])
+        function, takes_input, name, context, params, *others = self._values
+        return Call, (function, takes_input, name, context, dict(params), *others)
 
     @property
     def name(self) -> str:
@@ -57,15 +56,13 @@ class Call(NamedTuple):
         return self.context_name is not None or self.is_async
 
     @property
-    def is_plain(self) -> bool:
-        """Whether calling it is ``function(input)`` and nothing else."""
-        return (
-            self.takes_input
-            and self.input_name is None
-            and self.context_name is None
-            and not self.params
-            and not self.is_async
-        )
+    def plain(self) -> Callable[[Any], Any] | None:
+        """What to call with the input alone: mostly the function itself."""
+        if self.context_name is not None or self.is_async:
+            return None
+        if not self.takes_input or self.input_name is not None or self.params:
+            return self.__call__
+        return self.function
 
     def __call__(self, value: Any, context: Context | None = None) -> Any:
         """Call the function with a step's input, and the context if it wants it.
@@ -74,127 +71,25 @@ class Call(NamedTuple):
             TypeError: If a plain function returns a coroutine.
             BaseException: Whatever the function raises.
         """
-        keywords = dict(self.params)
-        for name in self.named_inputs:
+        function, takes_input, input_name, context_name, params, is_async, names = (
+            self._values
+        )
+        keywords = dict(params)
+        for name in names:
             keywords[name] = value[name]
-        if self.context_name is not None:
-            keywords[self.context_name] = context
-        if not self.takes_input:
-            output = self.function(**keywords)
-        elif self.input_name is None:
-            output = self.function(value, **keywords)
+        if context_name is not None:
+            keywords[context_name] = context
+        if not takes_input:
+            output = function(**keywords)
+        elif input_name is None:
+            output = function(value, **keywords)
         else:
-            keywords[self.input_name] = value
-            output = self.function(**keywords)
-        if self.is_async:
+            keywords[input_name] = value
+            output = function(**keywords)
+        if is_async:
             from stepfunction.core.workers.coroutines import run_to_end
 
             return run_to_end(output, None if context is None else context.cancellation)
         if type(output) is CoroutineType:
             raise stray_coroutine(output, self.name)
         return output
-
-
-def name_of(function: Any) -> str:
-    """Give the name that a callable is known by in pictures and messages."""
-    while isinstance(function, partial):
-        function = function.func
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    return name.replace("<locals>.", "")
-
-
-def takes_input_alone(function: Any) -> bool:
-    """Tell the commonest functions at a glance; ``signatures`` reads all others.
-
-    To read a signature takes long, and so does the import of what can.
-    """
-    if not _is_common(function):
-        return False
-    count: int = function.__code__.co_argcount
-    return count > 0 and count - len(function.__defaults__ or ()) <= 1
-
-
-def takes_names_alone(function: Any, names: Iterable[str]) -> bool:
-    """Tell the commonest functions that named inputs are all they need, likewise."""
-    if not _is_common(function) or function.__code__.co_posonlyargcount:
-        return False
-    code, given = function.__code__, {*names}
-    parameters = code.co_varnames[: code.co_argcount]
-    required = parameters[: code.co_argcount - len(function.__defaults__ or ())]
-    return given.issuperset(required) and given.issubset(parameters)
-
-
-def _is_common(function: Any) -> bool:
-    """Tell a function whose parameters are plain, none of them for the context."""
-    if type(function) is not FunctionType or function.__dict__:
-        return False
-    code, annotations = function.__code__, function.__annotations__
-    if (
-        code.co_kwonlyargcount
-        or code.co_flags & _UNUSUAL
-        or "context" in code.co_varnames[: code.co_argcount]
-    ):
-        return False
-    return not annotations or all(
-        isinstance(it, type) and it.__name__ != "Context"
-        for it in annotations.values()
-    )
-
-
-def misfit(function: Any, may_yield: bool = False) -> str | None:
-    """Say why a callable cannot be asked about one value; None if it can.
-
-    Args:
-        function: The callable.
-        may_yield: Whether a generator is an answer.
-    """
-    code = _code_of(function)
-    flags = 0 if code is None else code.co_flags
-    if flags & _ASYNC or (flags & _GENERATOR and not may_yield):
-        kinds = "async" if may_yield else "async or a generator"
-        return f"is {kinds}, which gives no answer when called"
-    if takes_input_alone(function):
-        return None
-    from inspect import signature  # dear
-
-    try:
-        signature(function).bind(None)
-    except ValueError:  # a builtin that does not tell
-        return None
-    except TypeError as error:
-        return f"cannot be called with one value: {error}"
-    return None
-
-
-def answer(function: Callable[[Any], Any], value: Any) -> Any:
-    """Ask a callable about a value.
-
-    Raises:
-        TypeError: If it answers with a coroutine.
-        BaseException: Whatever it raises.
-    """
-    found = function(value)
-    if type(found) is CoroutineType:
-        found.close()
-        raise TypeError(
-            f"{name_of(function)} returned a coroutine, which nothing awaits here; "
-            "return the answer itself"
-        )
-    return found
-
-
-def _code_of(function: Any) -> Any:
-    while isinstance(function, partial):
-        function = function.func
-    if not hasattr(function, "__code__") and not isinstance(function, type):
-        function = getattr(function, "__func__", type(function).__call__)
-    return getattr(function, "__code__", None)
-
-
-def stray_coroutine(coroutine: CoroutineType[Any, Any, Any], name: str) -> TypeError:
-    """Close a coroutine that nobody will await and give the error that says so."""
-    coroutine.close()
-    return TypeError(
-        f"{name} is a plain function but returned a coroutine; "
-        "define it with 'async def', or await inside it and return the result"
-    )

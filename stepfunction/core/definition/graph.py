@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
 
-from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
+from stepfunction.core.definition.actions import Action, Callee, Change, Workflow
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call
-from stepfunction.core.errors import DefinitionError, causes
+from stepfunction.core.definition.catches import OnFailure, target_of, targets_of
+from stepfunction.core.errors import DefinitionError
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.wording import closest, did_you_mean, location
 from stepfunction.core.workers.executors import (
     ExecutorChoice,
@@ -24,16 +26,6 @@ from stepfunction.core.workers.retry import RetryPolicy
 
 if TYPE_CHECKING:
     import tenacity
-
-    from stepfunction.core.step_function import StepFunction
-
-
-Action: TypeAlias = """(
-    Call | FanOut | MapItems | Wait | Pass | Fail | StepFunction | Graph
-)"""
-OnFailure: TypeAlias = str | tuple[tuple[type[BaseException], str], ...]
-
-_CALLED_HERE = (Call, Wait, Pass, Fail)
 
 
 class Step(NamedTuple):
@@ -88,7 +80,7 @@ class Step(NamedTuple):
     @property
     def is_call_here(self) -> bool:
         """Whether it is no more than a call of a function in the caller's thread."""
-        return self.executor is None and isinstance(self.action, _CALLED_HERE)
+        return self.executor is None and self.action.is_one_call
 
     @property
     def may_end(self) -> bool:
@@ -101,8 +93,8 @@ class Step(NamedTuple):
         if self.compensate is not None or self.is_call_here:
             return self.compensate is not None
         return any(
-            isinstance(action, Graph) and action.has_compensations
-            for _, action in self.tasks()
+            callee.nested is not None and callee.nested.has_compensations
+            for _, callee in self.action.callees()
         )
 
     @property
@@ -110,8 +102,8 @@ class Step(NamedTuple):
         """The nested workflow, where the step runs it in this thread and no more."""
         is_simple = self.executor is None and self.retry is None
         is_simple = is_simple and self.timeout is None and self.inputs is None
-        if is_simple and isinstance(self.action, Graph):
-            return self.action
+        if is_simple and not self.action.has_tasks:
+            return cast("Graph | None", self.action.nested)
         return None
 
     def after(self, output: Any) -> str | None:
@@ -143,13 +135,7 @@ class Step(NamedTuple):
             error: What the step failed with. Where that is an error of ours, what it
                 hides counts too.
         """
-        if self.on_failure is None or isinstance(self.on_failure, str):
-            return self.on_failure
-        chain = tuple(causes(error))
-        for error_class, target in self.on_failure:
-            if any(isinstance(cause, error_class) for cause in chain):
-                return target
-        return None
+        return target_of(self.on_failure, error)
 
     def arrows(self) -> list[Arrow]:
         """Give every arrow that leaves the step, in the order of the definition."""
@@ -166,23 +152,24 @@ class Step(NamedTuple):
             )
         return found
 
-    def tasks(self) -> Iterator[tuple[str | None, Call | StepFunction | Graph]]:
-        """Give what the step calls, by task name; None where it is the step itself."""
-        if isinstance(self.action, FanOut):
-            yield from self.action.tasks.items()
-        elif isinstance(self.action, MapItems):
-            yield None, self.action.call
-        elif not isinstance(self.action, Wait | Pass | Fail):
-            yield None, self.action
+    def with_callees(self, change: Change) -> Step:
+        """Give the step with something else in the place of all that it calls.
 
+        Args:
+            change: Gives what is called instead, of a task name (None where it is the
+                step itself, or each item) and what is called now.
+        """
+        action = self.action.with_callees(change)
+        if action is self.action:
+            return self
+        return self._replace(action=action, plain=None)
 
-def plain_call(action: Action) -> Callable[[Any], Any] | None:
-    """Give what is called with a step's input alone, if that is all there is to it."""
-    if not isinstance(action, Call):
-        return action.__call__ if isinstance(action, Pass | Fail) else None
-    if action.wants_context:
-        return None
-    return action.function if action.is_plain else action.__call__
+    def compensations(self) -> Iterator[tuple[str | None, Call]]:
+        """Give what undoes it, by task name; None of the step, or of each item."""
+        if isinstance(self.compensate, Call):
+            yield None, self.compensate
+        elif self.compensate is not None:
+            yield from self.compensate
 
 
 # What the engine's loop needs of a step, in the order in which it needs it: the step's
@@ -202,7 +189,7 @@ def _move(step: Step) -> Move:
     return step.plain, step.simply_nested, step.next_step, choices, step
 
 
-class Graph(NamedTuple):
+class Graph(Frozen, Workflow):
     """A workflow, checked and frozen.
 
     Attributes:
@@ -220,6 +207,8 @@ class Graph(NamedTuple):
         has_compensations: Whether any step, here or nested, has a compensation.
     """
 
+    __slots__ = ()
+
     name: str
     start: str
     table: dict[str, Step]
@@ -235,9 +224,6 @@ class Graph(NamedTuple):
         from stepfunction.core.definition.likeness import alike
 
         return isinstance(other, Graph) and alike(self, other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
 
     def __hash__(self) -> int:
         raise TypeError("a graph cannot be hashed; its name can")
@@ -359,7 +345,7 @@ def _failure_step_problems(
     start: str | None,
     has_loops: bool,
 ) -> Iterator[str]:
-    for target in dict.fromkeys(_targets(on_failure)):
+    for target in dict.fromkeys(targets_of(on_failure)):
         if target == start and not has_loops:
             yield (
                 f"the workflow's on_failure leads to {target!r}, its start step, so no "
@@ -373,12 +359,6 @@ def _failure_step_problems(
             )
 
 
-def _targets(on_failure: OnFailure) -> list[str]:
-    if isinstance(on_failure, str):
-        return [on_failure]
-    return [target for _, target in on_failure]
-
-
 def _with_failure_step(
     steps: Mapping[str, Step],
     start: str | None,
@@ -390,11 +370,11 @@ def _with_failure_step(
     It takes none of its own failures, nor of what follows it, which would be a
     circle; where loops are allowed, it does take those of what is on the main path.
     """
-    known = _with_known_targets(on_failure, steps)
+    known = _with_knowntargets_of(on_failure, steps)
     if not known:
         return steps
     arrows = {origin: step.arrows() for origin, step in steps.items()}
-    targets = set(_targets(known))
+    targets = set(targets_of(known))
     after = set(targets)
     for target in targets:
         after |= reachable(target, arrows, ("next", "branch", "failure"))
@@ -405,20 +385,20 @@ def _with_failure_step(
             step
             if name in after
             or step.on_failure is not None
-            or isinstance(step.action, Fail)
+            or step.action.always_fails
             else step._replace(on_failure=known)
         )
         for name, step in steps.items()
     }
 
 
-def _with_known_targets(
+def _with_knowntargets_of(
     on_failure: OnFailure, steps: Mapping[str, Step]
 ) -> OnFailure | None:
     """Give the steps that are meant, so that a mistyped one is reported once."""
     meant = {
         target: target if target in steps else closest(target, steps)
-        for target in _targets(on_failure)
+        for target in targets_of(on_failure)
     }
     if isinstance(on_failure, str):
         return meant[on_failure]
@@ -428,8 +408,8 @@ def _with_known_targets(
 
 def _uses_processes(step: Step) -> bool:
     return runs_in_processes(step.executor) or any(
-        isinstance(action, Graph) and action.uses_processes
-        for _, action in step.tasks()
+        callee.nested is not None and callee.nested.uses_processes
+        for _, callee in step.action.callees()
     )
 
 
@@ -444,39 +424,38 @@ def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterato
         if step.is_call_here:
             continue
         executor = override if override and step.executor else step.executor
-        for task, action in step.tasks():
+        for task, callee in step.action.callees():
             where = location(step.name, task)
             found: Iterable[str] = ()
-            if runs_in_processes(executor) and isinstance(action, Call | Graph):
-                found = _obstacles(action)
-            elif override is not None and isinstance(action, Graph):
-                found = sending_problems(action.table, override)
+            if runs_in_processes(executor):
+                found = _obstacles(callee)
+            elif override is not None and callee.nested is not None:
+                found = sending_problems(callee.nested.table, override)
             yield from (f"{where}: {problem}" for problem in found)
 
 
-def _obstacles(action: Call | Graph) -> Iterator[str]:
+def _obstacles(callee: Callee) -> Iterator[str]:
     """Say what keeps a function, or a part of a nested workflow, in this process."""
     from stepfunction.core.envelope.refusals import obstacle
 
     inside: list[str] = []
-    if isinstance(action, Graph):
-        for step in action.table.values():
-            if is_object(step.executor):
-                inside.append(
-                    f"workflow {action.name!r} cannot be sent to a process: its step "
-                    f"{step.name!r} runs on an executor of this one; give it "
-                    "executor='process' or 'thread'"
-                )
-            for _, part in step.tasks():
-                if isinstance(part, Call | Graph):
-                    inside += _obstacles(part)
+    graph: Graph | None = callee.nested
+    for step in () if graph is None else graph.table.values():
+        if is_object(step.executor):
+            inside.append(
+                f"workflow {callee.name!r} cannot be sent to a process: its step "
+                f"{step.name!r} runs on an executor of this one; give it "
+                "executor='process' or 'thread'"
+            )
+        for _, part in step.action.callees():
+            inside += _obstacles(part)
     if inside:
         yield from inside
         return
     # With its functions a workflow sends its branches and retries.
-    reason = obstacle(action)
+    reason = obstacle(callee)
     if reason is not None:
-        what = action.name if isinstance(action, Call) else f"workflow {action.name!r}"
+        what = callee.name if graph is None else f"workflow {callee.name!r}"
         yield f"{what} {reason}"
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.branch import Branch
 from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.frozen import Frozen
 
 Known: TypeAlias = dict[tuple[int, int], bool]
 
@@ -39,7 +40,7 @@ def _alike(one: Any, other: Any, known: Known) -> bool:
 
 
 def _fields_alike(one: Any, other: Any, known: Known) -> bool:
-    for name, mine, its in zip(one._fields, one, other, strict=True):
+    for name, mine, its in zip(one._fields, _values(one), _values(other)):
         if name in _DERIVED:
             continue
         if name in ("table", "tasks"):
@@ -51,6 +52,10 @@ def _fields_alike(one: Any, other: Any, known: Known) -> bool:
         elif not _alike(mine, its, known):
             return False
     return True
+
+
+def _values(one: Any) -> Any:
+    return one if isinstance(one, tuple) else one._values
 
 
 def _mappings_alike(
@@ -73,6 +78,8 @@ def _values_alike(one: Any, other: Any) -> bool:
             kinds.get(key) is type(key) and _values_alike(value, other[key])
             for key, value in one.items()
         )
+    if isinstance(one, Frozen):
+        one, other = one._values, other._values
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(_values_alike, one, other))
     try:

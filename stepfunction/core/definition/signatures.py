@@ -16,7 +16,8 @@ from types import FunctionType, MappingProxyType, MethodType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from stepfunction.core.context import Context
-from stepfunction.core.definition.calls import Call, name_of
+from stepfunction.core.definition.callables import name_of
+from stepfunction.core.definition.calls import Call
 from stepfunction.core.errors import Problem
 from stepfunction.core.wording import did_you_mean
 

@@ -12,7 +12,8 @@ from types import CoroutineType
 from typing import Any, NamedTuple, TypeAlias
 
 from stepfunction.core.context import Context, context_of_task
-from stepfunction.core.definition.calls import Call, stray_coroutine
+from stepfunction.core.definition.callables import stray_coroutine
+from stepfunction.core.definition.calls import Call
 from stepfunction.core.envelope.answers import unreadable_result, unsent_result
 from stepfunction.core.envelope.envelope import pack, unpack
 from stepfunction.core.errors import users_traceback
@@ -139,10 +140,8 @@ class BatchCall:
         self, load: Load, context: Context | None
     ) -> Callable[[Any], Any]:
         call = self.call
-        if call.is_plain:
-            return call.function
-        if not call.wants_context:
-            return call.__call__
+        if call.plain is not None:
+            return call.plain
 
         def call_with_context(item: Any) -> Any:
             assert context is not None

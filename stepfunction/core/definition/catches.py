@@ -1,0 +1,83 @@
+"""Catches: where a failure leads, by its class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+from stepfunction.core.errors import causes
+from stepfunction.core.wording import plain_text
+
+# A step for all failures, or for those of each class; the first that matches counts.
+OnFailure: TypeAlias = str | tuple[tuple[type[BaseException], str], ...]
+
+
+def target_of(on_failure: OnFailure | None, error: BaseException) -> str | None:
+    """Give the step that a failure leads to; None if it leads to none.
+
+    Args:
+        on_failure: Where failures lead.
+        error: The failure. Where that is an error of ours, what it hides counts too.
+    """
+    if on_failure is None or isinstance(on_failure, str):
+        return on_failure
+    chain = tuple(causes(error))
+    for error_class, target in on_failure:
+        if any(isinstance(cause, error_class) for cause in chain):
+            return target
+    return None
+
+
+def targets_of(on_failure: OnFailure) -> list[str]:
+    """Give the steps that failures lead to."""
+    if isinstance(on_failure, str):
+        return [on_failure]
+    return [target for _, target in on_failure]
+
+
+def failure_arrows(on_failure: Any, problems: list[str]) -> OnFailure | None:
+    """Give the arrows of an ``on_failure``, and say what is wrong with it."""
+    found = list(failure_problems(on_failure))
+    problems += found
+    return None if found else frozen_on_failure(on_failure)
+
+
+def frozen_on_failure(on_failure: Any) -> OnFailure:
+    """Give an ``on_failure`` that has no problems as it is kept."""
+    if isinstance(on_failure, Mapping):
+        items = on_failure.items()
+        return tuple((cause, plain_text(step)) for cause, step in items)
+    return plain_text(on_failure)
+
+
+def failure_problems(on_failure: Any) -> Iterator[str]:
+    """Say what is wrong with an ``on_failure``."""
+    if isinstance(on_failure, str):
+        return
+    if not isinstance(on_failure, Mapping):
+        yield (
+            "on_failure is the name of a step or a mapping of exception class to name, "
+            f"not {on_failure!r}"
+        )
+        return
+    if not on_failure:
+        yield "on_failure is empty; leave it out, or say where failures lead"
+    earlier: list[type[BaseException]] = []
+    for error_class, target in on_failure.items():
+        if not isinstance(error_class, type) or not issubclass(
+            error_class, BaseException
+        ):
+            yield f"on_failure has the key {error_class!r}, which is no exception class"
+            continue
+        base = next((base for base in earlier if issubclass(error_class, base)), None)
+        if base is not None:
+            yield (
+                f"on_failure asks for {error_class.__name__} after {base.__name__}, "
+                "which takes it already; put the narrower class first"
+            )
+        if not isinstance(target, str):
+            yield (
+                f"on_failure[{error_class.__name__}] is the name of a step, "
+                f"not {target!r}"
+            )
+        earlier.append(error_class)
