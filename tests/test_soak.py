@@ -243,7 +243,7 @@ def end_of(order: Order, step: Step) -> End:
     if deed == "memory":
         return End(FAILED, MemoryError)
     if deed == "local" and step.is_away:
-        return End(FAILED, RemoteError, f"soak_tasks.local.<locals>.Local: {raised}")
+        return End(FAILED, RemoteError, f"shared.awkward_errors.local.<locals>.Local: {raised}")
     kind = "Local" if deed == "local" else type(raised)
     return End(FAILED, kind, str(raised), isinstance(raised, Exception))
 

@@ -312,7 +312,7 @@ def test_what_led_to_an_exception_is_in_its_traceback(lanes):
 def test_an_exception_of_a_local_class_comes_as_a_record(lanes):
     error = lanes.submit(raise_local, 1).exception()
     assert type(error) is RemoteError
-    name = f"{__name__}.local.<locals>.Local"
+    name = f"{local.__module__}.local.<locals>.Local"
     assert str(error) == f"{name}: from inside"
     assert (error.type_name, error.text) == (name, "from inside")
     assert "raise local()" in str(error.__cause__)
