@@ -162,21 +162,21 @@ def tell_record(
         record: What it did.
         next_step: The step that takes its failure.
     """
-    if not audience.hears_all and record.error is None:
+    step, task, outcome, _, _, error, started, duration, *_ = record._values
+    if not audience.hears_all and error is None:
         return
-    assert record.outcome is not None and record.started is not None
     _tell(
         audience,
         journal,
         subject,
-        _ENDED[record.outcome],
-        record.started + record.duration,
-        record.step,
-        record.task,
-        outcome=record.outcome,
+        _ENDED[outcome],
+        started + duration,
+        step,
+        task,
+        outcome=outcome,
         attempts=record.attempts,
-        duration=record.duration,
-        error=record.error,
+        duration=duration,
+        error=error,
         next_step=next_step,
     )
 
