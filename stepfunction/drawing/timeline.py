@@ -14,7 +14,6 @@ from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import cause_of, traceback_of
 from stepfunction.core.wording import counted, duration_text
 from stepfunction.drawing.captions import captions, inputs_of
-from stepfunction.drawing.counts import outcome_of
 from stepfunction.drawing.rows import Row, culprits_of, rows_of
 from stepfunction.drawing.signs import SIGNS, word
 from stepfunction.drawing.texts import cut_text, error_text, name_text, value_text
@@ -110,7 +109,7 @@ class Timeline:
         for it in record.attempts:
             bars.append(self._part(it.outcome, it.started, it.duration))
             began = it.started + it.duration
-        if outcome_of(record) is None:  # until now
+        if record.outcome is None:  # until now
             bars.append(self._part(None, began, inf))
         if len(bars) > 1:  # and the pauses between them
             place = self._place(record.started or began, record.duration)
