@@ -6,11 +6,15 @@ Nothing that the text names is imported or called: exceptions come back as
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import inf
 from typing import Any, NoReturn, cast
 
-from stepfunction.core.errors import StepExecutionError, TranscriptError
+from stepfunction.core.errors import (
+    FailStepError,
+    StepExecutionError,
+    StepLimitError,
+    TranscriptError,
+)
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame
@@ -71,6 +75,19 @@ def from_document(document: Any) -> Execution:
         raise TranscriptError("the transcript is nested too deeply") from None
 
 
+def _end_of(visits: list[tuple[Visit, float]], blame: Blame | None) -> str | None:
+    """Give the step after which an execution ended, which version 1 does not say.
+
+    It came to no end if nothing took its last failure.
+    """
+    is_past_limit = blame is not None and isinstance(blame.error, StepLimitError)
+    if not visits or is_past_limit:
+        return None
+    last, _ = visits[-1]
+    is_taken = last.error is None or isinstance(last.error, FailStepError)
+    return last.name if is_taken else None
+
+
 class _Reader:
     def __init__(self, document: Part) -> None:
         self._graphs = read_graphs(document.part("graphs", list).parts())
@@ -87,43 +104,42 @@ class _Reader:
         started = it.part("started", NUMBER)
         if not 0 <= started.value < _LATEST:
             started.refuse("is no date")
-        graph = it.pick("graph", self._graphs)
+        status = it.part("status").member(Status)
         blame = self._blame(it.part("blame", dict | None))
-        visits = list(self._visits(it))
-        journal = Journal.of(
+        visits = [
+            (self._visit(step, step.get("step", str)), step.get("ended", NUMBER))
+            for step in it.part("steps", list).parts()
+        ]
+        present = it.part("present", dict, None)
+        ended_at = it.get("ended_at", str | None, _end_of(visits, blame))
+        return Journal.of(
             workflow=it.get("workflow", str),
             id=it.get("id", str),
-            graph=graph,
+            graph=it.pick("graph", self._graphs),
             started=started.value,
             duration=it.get("duration", NUMBER),
             timeout=inf if timeout is None else timeout,
-            status=it.part("status").member(Status),
+            status=status,
             input=self._value(it, "input"),
             output=self._value(it, "output"),
             error=self._error(it, "error"),
             blame=blame,
             visits=visits,
+            present=present.value and self._visit(present, present.get("step", str)),
             forgotten=forgotten.value,
             results={
                 one.path[-1]: self._values.read(one)
                 for one in it.part("context", dict, {}).parts()
             },
             undone=tuple(map(self._undone, it.each("compensations"))),
-            ended_at=it.get("ended_at", str | None, None),
-        )
-        return journal.execution
-
-    def _visits(self, it: Part) -> Iterator[tuple[Visit, float, Any]]:
-        for step in it.part("steps", list).parts():
-            visit = self._visit(step, step.get("step", str))
-            result = visit.output if visit.error is None else visit.error
-            yield visit, step.get("ended", NUMBER), result
+            ended_at=ended_at,
+        ).execution
 
     def _visit(self, it: Part, name: str) -> Visit:
-        child = it.part("child", dict, None)
+        child, outcome = it.part("child", dict, None), it.part("outcome")
         return Visit(
             name,
-            it.part("outcome").member(Outcome),
+            None if outcome.value is None else outcome.member(Outcome),
             tuple(self._ended(attempt) for attempt in it.each("attempts")),
             self._value(it, "output", None),
             self._error(it, "error", None),
