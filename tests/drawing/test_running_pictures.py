@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from stepfunction import Execution, StepFunction
 
 
@@ -87,6 +89,51 @@ def test_what_runs_inside_a_nested_workflow_is_drawn_as_running():
     assert "… running" in node(dot, "N: W")
     assert "✓" in node(dot, "A")
     assert "… running" in node(dot, "B")
+
+
+@pytest.fixture
+def page(tmp_path):
+    def write(execution):
+        path = tmp_path / "run.html"
+        execution.report(path)
+        return path.read_text()
+
+    return write
+
+
+def test_a_report_has_a_row_of_what_runs(page):
+    gate = Gate()
+    with running(chain(gate), gate, value="an order") as execution:
+        text = page(execution)
+    assert re.findall('data-name="(.*?)"', text) == ["a", "b"]
+    row = text.split('data-name="b"')[1]
+    assert '<span class="facts">running</span>' in row
+    assert '<rect class="running"' in row
+    assert "has taken" in row
+    assert "an order" in row
+    assert "<h3>Output</h3>" not in row
+
+
+def test_a_report_of_a_first_step_does_not_say_that_nothing_ran(page):
+    gate = Gate()
+    workflow = StepFunction("W").add_step("A", gate).set_start_step("A")
+    with running(workflow, gate) as execution:
+        text = page(execution)
+    assert "Nothing ran." not in text
+    assert 'class="row running"' in text
+
+
+def test_what_runs_is_no_trouble(page):
+    gate = Gate()
+    with running(chain(gate), gate) as execution:
+        assert "trouble" not in re.findall('class="(row [^"]*)"', page(execution))[1]
+
+
+def test_what_was_running_when_it_was_written_is_drawn_as_running():
+    gate = Gate()
+    with running(chain(gate), gate) as execution:
+        text = execution.to_json()
+    assert "… running" in node(Execution.from_json(text).to_dot(), "B")
 
 
 def test_a_picture_of_what_has_ended_shows_nothing_as_running():
