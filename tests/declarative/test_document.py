@@ -92,7 +92,7 @@ def test_a_document_says_the_least_that_there_is_to_say():
     nested = StepFunction("Prepare").add_step("Wash", charge).set_start_step("Wash")
     salad = StepFunction("Salad", max_steps=9)
     salad.add_step("Cut", charge, "Mix", on_failure="Sorry", params={})
-    salad.add_step("Mix", {"a": charge, "b": nested}, "Serve", parallel=True)
+    salad.add_parallel_step("Mix", {"a": charge, "b": nested}, next_step="Serve")
     salad.add_map_step("Serve", nested)
     salad.add_fail_step("Sorry", "NoSalad")
     salad.set_start_step("Cut")
@@ -657,7 +657,7 @@ WRONG = [
     ({"type": "workflow", "workflow": "X"}, "workflow: 'workflows' has no 'X'"),
     ({"type": "workflow", "workflow": ["X"]}, "workflow: 'workflows' has no ['X']"),
     ({"type": "parallel", "func": "charge"}, "func: give an object of task to functio"),
-    ({"type": "parallel", "func": {}}, "func: func has no tasks; a parallel step need"),
+    ({"type": "parallel", "func": {}}, "func: a parallel step needs one task at least"),
     (
         {"type": "parallel", "func": {"a": "charge", "b": "chargee"}},
         "func.b: unknown function 'chargee' (did you mean 'charge'?)",
@@ -862,8 +862,8 @@ def test_a_step_has_the_keys_that_its_method_has_arguments(name):
     arguments = {*signature.parameters} - {"self", "name", "parallel"}
     if name == "call":  # which a parallel step has for itself
         arguments -= {"stop_on_failure", "max_workers", "tolerated_failures"}
-    if name == "workflow":
-        arguments = arguments - {"sub_step_function"} | {"workflow"}
+    if kind.argument is not None:
+        arguments = arguments - {kind.argument} | {kind.required[0]}
     assert {*kind.required, *kind.keys} == arguments
 
 
