@@ -4,9 +4,10 @@ python := $(VENV)/bin/python
 
 # What needs Django, Graphviz, a cluster or a whole environment is not of the core, and
 # some of the rest takes long without depending on the version.
-slow_core := core/watching/test_events_of_random_workflows.py core/watching/test_events_of_nested.py core/workers/test_heartbeat.py core/lanes/test_orphans.py \
-	core/lanes/test_traps.py
-not_core := contrib django drawing executors cli test_examples.py \
+slow_core := core/watching/test_events_of_nested.py \
+	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py \
+	core/lanes/test_orphans.py core/lanes/test_traps.py
+not_core := cli contrib django drawing executors test_examples.py test_map_properties.py \
 	test_progress.py test_properties.py test_readme.py test_soak.py test_tracing.py
 
 .PHONY: help demo pictures test test-core test-slow test-all stress soak lint check \

@@ -16,7 +16,7 @@ from typing import IO, TypeAlias, cast
 from weakref import finalize
 
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.watching.events import Event, key_text
+from stepfunction.core.watching.events import Event, path_text
 from stepfunction.core.wording import counted, duration_text, error_text
 
 try:
@@ -35,6 +35,7 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 _Key: TypeAlias = str | tuple[str, str]
+_Rows: TypeAlias = "dict[_Key, _Row | None]"  # None while no step of it runs
 _Cells: TypeAlias = tuple[RenderableType, ...]
 _FRAMES_PER_SECOND, _BAR_WIDTH = 10, 24
 _STYLES = {"retried": "yellow", "succeeded": "green", "ended": "bold"}
@@ -76,31 +77,25 @@ class RichProgress:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        subject, _, what = event.kind.partition("_")
-        if subject == "compensation":
-            self._take_compensation(event, what)
-            return
-        if not event.path and event.step is None:
-            if what == "started":
+        if not event.place:
+            if event.what == "started":
                 self._begin(event)
             else:
                 self._end(event)
             return
         root = self._running.get(event.root_id)
-        if root is None or not _take(root, event, what) or event.step is None:
-            return  # of a nested execution its step, or task, tells
+        if root is None:
+            return
+        if event.subject != "compensation":
+            root.take(event)
+        # Of a nested execution its step, or task, tells.
         is_trouble = event.error is not None or event.pause is not None
-        is_end = event.task is None and what not in ("started", "progressed")
-        if is_trouble or (is_end and root.is_plain):
-            self._print(root.workflow, event, what)
-
-    def _take_compensation(self, event: Event, what: str) -> None:
-        root = self._running.get(event.root_id)
-        if root is not None and (event.error is not None or root.is_plain):
-            self._print(root.workflow, event, what)
+        is_end = event.subject != "task" and event.what not in ("started", "progressed")
+        if event.step is not None and (is_trouble or (is_end and root.is_plain)):
+            self._print(root.workflow, event)
 
     def _begin(self, event: Event) -> None:
-        root = _Run(event.execution_id, event.workflow, event.time)
+        root = _Run(event.workflow, event.time)
         with self._lock:
             self._running[event.root_id] = root
             root.is_plain = not self._console.is_interactive or not self._show()
@@ -111,7 +106,7 @@ class RichProgress:
     def _end(self, event: Event) -> None:
         try:
             if event.root_id in self._running:
-                self._print(event.workflow, event, "ended")
+                self._print(event.workflow, event)
         finally:
             with self._lock:
                 self._running.pop(event.root_id, None)
@@ -167,44 +162,53 @@ class RichProgress:
                 title = Text(_one_line(run.workflow), "bold")
                 ended = f"{counted(run.ended, 'step')} done"
                 table.add_row(title, "", ended, _age(run.began, now))
-                for cells in run.rows(now, is_ascii):
+                for cells in _cells_of(run.rows, now, is_ascii):
                     table.add_row(*cells)
         return table
 
-    def _print(self, workflow: str, event: Event, what: str) -> None:
-        is_failure = event.error is not None and what != "retried"
-        style = "red" if is_failure else _STYLES.get(what, "")
-        text = Text(_line(workflow, event, what), style)
+    def _print(self, workflow: str, event: Event) -> None:
+        is_failure = event.error is not None and event.what != "retried"
+        style = "red" if is_failure else _STYLES.get(event.what, "")
+        text = Text(_line(workflow, event), style)
         self._console.print(text, soft_wrap=True)
 
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """An execution as it is shown."""
+    """An outermost execution as it is shown."""
 
-    execution_id: str
     workflow: str
     began: float
     is_plain: bool = False  # whether it is told in lines alone
     ended: int = 0  # how many of its steps have
-    step: _Row | None = None  # the one that runs
+    rows: _Rows = field(default_factory=dict)  # the one of its step, under ""
 
-    def rows(
-        self, now: float, is_ascii: bool, depth: int = 0, task: str | None = None
-    ) -> Iterator[_Cells]:
-        """Give the rows of the step that runs, and of those nested in it."""
-        step = self.step  # once, for other threads go on meanwhile
-        if step is None:
+    def take(self, event: Event) -> None:
+        """Take note of an event inside it."""
+        rows: _Rows = self.rows
+        *outer, key = "", *event.path
+        for name in outer:
+            around = rows.get(name)
+            if around is None:
+                return
+            rows = around.nested
+        row = rows.get(key)
+        if event.step is None:  # a nested execution: none of its steps runs
+            rows[key] = None
+        elif event.what == "started" and event.task is None:
+            rows[key] = _Row(event.step, event.time, len(event.tasks))
+        elif row is None:
             return
-        spinner = Spinner("line" if is_ascii else "dots")
-        spinner.start_time = step.began
-        name = step.name if task is None else f"{task}: {step.name}"
-        title = Text("  " * depth).append_text(cast(Text, spinner.render(now)))
-        title.append(f" {_one_line(name)}")
-        yield title, step.bar(), step.note(), _age(step.began, now)
-        for key, run in list(step.nested.items()):
-            inner = key[1] if isinstance(key, tuple) else None
-            yield from run.rows(now, is_ascii, depth + 1, inner)
+        elif event.task is not None:
+            row.take_task(event, (event.step, event.task))
+        elif event.what == "progressed":
+            row.done, row.total = event.done, event.total
+        elif event.what == "retried":
+            row.attempt = len(event.attempts) + 1
+            row.nested.clear()
+        else:
+            rows[key] = None
+            self.ended += not event.path
 
 
 @dataclass(slots=True, eq=False)
@@ -220,7 +224,19 @@ class _Row:
     retried: int = 0
     done: int | None = None  # of the items of a map step
     total: int | None = None
-    nested: dict[_Key, _Run] = field(default_factory=dict)
+    nested: _Rows = field(default_factory=dict)
+
+    def take_task(self, event: Event, key: _Key) -> None:
+        """Take note of an event of one of its tasks."""
+        if event.what == "started":
+            return
+        self.nested.pop(key, None)
+        if event.what == "retried":
+            self.retried += 1
+            return
+        self.ended += 1
+        if event.error is not None and event.outcome is not Outcome.CANCELLED:
+            self.failed += 1
 
     def bar(self) -> RenderableType:
         total = self.tasks if self.done is None else self.total
@@ -248,70 +264,33 @@ class _Row:
         return Text(", ").join(parts)
 
 
-def _take(root: _Run, event: Event, what: str) -> bool:
-    """Take note of an event inside an execution; say whether it still matters."""
-    is_start_of_nested = event.step is None and what == "started"
-    run: _Run | None = root
-    for key in event.path[:-1] if is_start_of_nested else event.path:
-        run = None if run is None or run.step is None else run.step.nested.get(key)
-    if run is None:
-        return False
-    if is_start_of_nested:
-        if run.step is not None:
-            run.step.nested[event.path[-1]] = _Run(
-                event.execution_id, event.workflow, event.time
-            )
-        return True
-    if run.execution_id != event.execution_id:
-        return False  # of an attempt that nobody waits for any more
-    if event.step is None:
-        run.step = None
-    elif event.task is None:
-        _take_step(run, event, event.step, what)
-    elif run.step is not None:
-        _take_task(run.step, event, (event.step, event.task), what)
-    return True
+def _cells_of(
+    rows: _Rows, now: float, is_ascii: bool, depth: int = 0
+) -> Iterator[_Cells]:
+    """Give the cells of rows, each followed by those nested in it."""
+    for key, row in list(rows.items()):  # at once, for other threads go on meanwhile
+        if row is None:
+            continue
+        spinner = Spinner("line" if is_ascii else "dots")
+        spinner.start_time = row.began
+        name = f"{key[1]}: {row.name}" if isinstance(key, tuple) else row.name
+        title = Text("  " * depth).append_text(cast(Text, spinner.render(now)))
+        title.append(f" {_one_line(name)}")
+        yield title, row.bar(), row.note(), _age(row.began, now)
+        yield from _cells_of(row.nested, now, is_ascii, depth + 1)
 
 
-def _take_step(run: _Run, event: Event, name: str, what: str) -> None:
-    if what == "started":
-        run.step = _Row(name, event.time, len(event.tasks))
-    elif what == "progressed":
-        if run.step is not None:
-            run.step.done, run.step.total = event.done, event.total
-    elif what != "retried":
-        run.step = None
-        run.ended += 1
-    elif run.step is not None:
-        run.step.attempt = len(event.attempts) + 1
-        run.step.nested.clear()
-
-
-def _take_task(step: _Row, event: Event, key: _Key, what: str) -> None:
-    if what == "started":
-        return
-    step.nested.pop(key, None)
-    if what == "retried":
-        step.retried += 1
-        return
-    step.ended += 1
-    if event.error is not None and event.outcome is not Outcome.CANCELLED:
-        step.failed += 1
-
-
-def _line(workflow: str, event: Event, what: str) -> str:
+def _line(workflow: str, event: Event) -> str:
     """Tell an event in a line that says where it happened."""
-    names = [workflow, *map(key_text, event.path)]
-    if event.step is not None:
-        names.append(event.step if event.task is None else f"{event.step}.{event.task}")
-    text = " / ".join(names)
-    if event.kind.startswith("compensation"):
+    where = path_text(event.path, event.step, event.task)
+    text = f"{workflow} / {where}" if where else workflow
+    if event.subject == "compensation":
         text += " compensation"
-    if what == "retried":
+    if event.what == "retried":
         text += f": attempt {len(event.attempts)} is followed by another"
         text += f" in {duration_text(event.pause or 0.0)}"
     else:
-        text += f" {event.status or what.replace('_', ' ')}"
+        text += f" {event.status or event.what.replace('_', ' ')}"
         text += f" in {duration_text(event.duration or 0.0)}"
         if len(event.attempts) > 1:
             text += f", {len(event.attempts)} attempts"

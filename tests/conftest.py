@@ -1,12 +1,15 @@
-"""Where CI=true, a skip that is not on the committed list fails the run."""
+"""Fixtures of all rooms; where CI=true, a skip not on the list fails the run."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from stepfunction import ProcessLanes
 
 pytest_plugins = ["pytester"]
 _WITHOUT_CLOUDPICKLE = str(Path(__file__).parent / "data" / "without_cloudpickle")
@@ -24,6 +27,21 @@ def plain_pickle(request, monkeypatch):
     monkeypatch.syspath_prepend(_WITHOUT_CLOUDPICKLE)
     paths = filter(None, (_WITHOUT_CLOUDPICKLE, os.environ.get("PYTHONPATH")))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+
+@pytest.fixture(scope="module")
+def lanes():
+    with ProcessLanes(2) as lanes:
+        yield lanes
+
+
+@pytest.fixture(scope="module")
+def quiet():
+    """Keep what random workflows log to themselves."""
+    logger = logging.getLogger("stepfunction")
+    logger.disabled = True
+    yield
+    logger.disabled = False
 
 
 def pytest_configure(config: pytest.Config) -> None:

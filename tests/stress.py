@@ -22,12 +22,17 @@ FILES = [
     "tests/core/engine/test_start.py",
     "tests/core/workers/test_cooperation.py",
     "tests/core/workers/test_timeouts.py",
+    "tests/core/workers/test_execution_timeouts.py",
+    "tests/core/workers/test_nested_timeouts.py",
     "tests/core/workers/test_heartbeat.py",
     "tests/core/engine/test_parallel.py",
     "tests/core/engine/test_parallel_failures.py",
     "tests/core/engine/test_parallel_workers.py",
     "tests/core/engine/test_stop_on_failure.py",
+    "tests/core/lanes/test_crashes.py",
+    "tests/core/lanes/test_kills.py",
     "tests/core/lanes/test_lanes.py",
+    "tests/core/lanes/test_programs.py",
 ]
 # It burns until whoever began it is no more, however that ended.
 BURN = """\

@@ -435,11 +435,11 @@ class Telling:
         self.listener(event)
         if event.kind == self.kind:
             for facts in self.others:
-                self.listener(event._replace(**facts))
+                self.listener(event.replace(**facts))
 
 
 def progressed(done, total):
-    return {"kind": "step_progressed", "done": done, "total": total}
+    return {"subject": "step", "what": "progressed", "done": done, "total": total}
 
 
 @pytest.mark.parametrize(
@@ -464,7 +464,8 @@ def test_a_file_gets_no_line_of_the_progress_of_a_map_step(file):
 
 
 def test_items_that_fail_are_lines_and_are_counted(terminal):
-    failed = {"kind": "task_failed", "task": "17", "error": ValueError("no room left")}
+    failed = {"subject": "task", "what": "failed", "task": "17"}
+    failed["error"] = ValueError("no room left")
     told = progressed(5, 10), failed
     listener = Telling(terminal.progress, "step_started", *told)
     work = alone(lambda _: terminal.screen.wait_for("5 of 10, 1 failed"))
@@ -473,8 +474,9 @@ def test_items_that_fail_are_lines_and_are_counted(terminal):
 
 
 def test_a_compensation_is_a_line_and_no_end_of_a_step(file):
-    done = {"kind": "compensation_succeeded", "step": "Pay", "duration": 0.5}
-    failed = {**done, "kind": "compensation_failed", "error": OSError("closed")}
+    done = {"subject": "compensation", "what": "succeeded"}
+    done |= {"step": "Pay", "duration": 0.5}
+    failed = {**done, "what": "failed", "error": OSError("closed")}
     listener = Telling(file.progress, "step_succeeded", done, failed)
     alone(double).execute(1, listeners=[listener])
     assert file.lines[1:3] == [
@@ -484,8 +486,9 @@ def test_a_compensation_is_a_line_and_no_end_of_a_step(file):
 
 
 def test_a_terminal_gets_a_line_of_a_compensation_that_failed(terminal):
-    done = {"kind": "compensation_succeeded", "step": "Pay", "duration": 0.5}
-    failed = {**done, "kind": "compensation_failed", "error": OSError("closed")}
+    done = {"subject": "compensation", "what": "succeeded"}
+    done |= {"step": "Pay", "duration": 0.5}
+    failed = {**done, "what": "failed", "error": OSError("closed")}
     listener = Telling(terminal.progress, "step_succeeded", done, failed)
     alone(double).execute(1, listeners=[listener])
     lines = [line for line in terminal.lines if "compensation" in line]

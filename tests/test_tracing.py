@@ -553,11 +553,12 @@ class Telling:
         self.listener(event)
         if event.kind == self.kind:
             for facts in self.others:
-                self.listener(event._replace(**facts))
+                self.listener(event.replace(**facts))
 
 
 def test_the_span_of_a_map_step_says_how_many_items_have_ended(traced):
-    told = [{"kind": "step_progressed", "done": n, "total": 9} for n in (4, 9)]
+    progressed = {"subject": "step", "what": "progressed", "total": 9}
+    told = [{**progressed, "done": number} for number in (4, 9)]
     listener = Telling(traced.tracing, "step_started", *told)
     alone(double).execute(1, listeners=[listener])
     step = traced.one("step Only")
@@ -573,7 +574,8 @@ def test_an_item_that_failed_has_a_span_though_its_start_was_not_told(traced):
             error = ValueError("no room left")
             attempt = Attempt(1, Outcome.FAILED, event.time, 0.001, error)
             facts = {"outcome": Outcome.FAILED, "attempts": (attempt,), "error": error}
-            traced.tracing(event._replace(kind="task_failed", task="17", **facts))
+            facts |= {"subject": "task", "what": "failed", "task": "17"}
+            traced.tracing(event.replace(**facts))
 
     alone(double).execute(1, listeners=[tell])
     task = traced.one("task 17")
@@ -582,7 +584,8 @@ def test_an_item_that_failed_has_a_span_though_its_start_was_not_told(traced):
 
 
 def test_an_item_that_never_began_has_no_span(traced):
-    cancelled = {"kind": "task_cancelled", "task": "9", "outcome": Outcome.CANCELLED}
+    cancelled = {"subject": "task", "what": "cancelled", "task": "9"}
+    cancelled["outcome"] = Outcome.CANCELLED
     listener = Telling(traced.tracing, "step_started", cancelled)
     alone(double).execute(1, listeners=[listener])
     assert [span.name for span in traced.spans] == ["execution Alone", "step Only"]
@@ -590,8 +593,8 @@ def test_an_item_that_never_began_has_no_span(traced):
 
 def test_a_compensation_is_a_span_of_its_own(traced):
     error = OSError("closed")
-    facts = {"kind": "compensation_failed", "error": error, "duration": 0.5}
-    facts |= {"outcome": Outcome.FAILED, "step": "Pay", "task": "card"}
+    facts = {"subject": "compensation", "what": "failed", "error": error}
+    facts |= {"duration": 0.5, "outcome": Outcome.FAILED, "step": "Pay", "task": "card"}
     listener = Telling(traced.tracing, "step_succeeded", facts)
     alone(double).execute(1, listeners=[listener])
     span = traced.one("compensation Pay.card")

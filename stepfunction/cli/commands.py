@@ -15,7 +15,6 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from math import isfinite
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TextIO
@@ -49,6 +48,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.transcript.values import ValueWriter
 from stepfunction.core.wording import counted, duration_text, error_text
 
 if TYPE_CHECKING:
@@ -57,8 +57,6 @@ if TYPE_CHECKING:
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 _SUFFIXES = {"txt": "text", "gv": "dot", "mmd": "mermaid"}
-_DEEPEST = 100
-_MOST_BITS = 10_000  # Python writes no number of more than 4,300 digits
 
 
 class Refusal(Exception):
@@ -181,8 +179,8 @@ def _answer(execution: Execution, is_whole: bool) -> str:
     if execution.output is None and execution.status is not Status.COMPLETED:
         return ""
     # An escape is right in every encoding, and hard to read.
-    output = json.dumps(plain(execution.output), ensure_ascii=not _has_utf8())
-    return output + "\n"
+    output = _AnswerWriter().write(execution.output)
+    return json.dumps(output, ensure_ascii=not _has_utf8()) + "\n"
 
 
 def _execute(
@@ -273,29 +271,24 @@ def _write_report(execution: Execution, file: str) -> bool:
     return True
 
 
-def plain(value: Any, depth: int = 0) -> Any:
-    """Give a value as JSON can hold it; what it cannot hold is marked.
+class _AnswerWriter(ValueWriter):
+    """Writes an output, with the marks of ``Execution.to_dict()``.
 
-    Tuples become lists. The marks are those of ``Execution.to_dict()``: the ``repr``
-    of a value is ``{"$repr": …}``, a number that is none ``{"$float": …}``.
+    Tuples become lists, and all mappings of texts, or of outcomes, objects.
     """
-    if value is None or type(value) in (bool, str):
-        return value
-    if type(value) is int and value.bit_length() <= _MOST_BITS:
-        return value
-    if type(value) is float:
-        return value if isfinite(value) else {"$float": str(value)}
-    if depth < _DEEPEST:
-        if isinstance(value, Mapping) and all(
-            type(key) in (str, Outcome) for key in value
-        ):
-            return {str(key): plain(part, depth + 1) for key, part in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(part, depth + 1) for part in value]
-    try:
-        return {"$repr": repr(value)}
-    except Exception as error:  # any class may do anything here
-        return {"$repr": f"<{type(value).__name__}: its repr failed: {error!r}>"}
+
+    def other(self, value: Any, at: tuple[Any, ...]) -> Any:
+        """Write what JSON has not."""
+        if isinstance(value, Mapping | list | tuple):
+            return self.inside(value, at)
+        return super().other(value, at)
+
+    def container(self, value: Any, at: tuple[Any, ...]) -> Any:
+        """Write what has other values inside."""
+        if not isinstance(value, Mapping):
+            return super().container(list(value), at)
+        names = (str(key) if type(key) is Outcome else key for key in value)
+        return super().container(dict(zip(names, value.values())), at)
 
 
 def _has_utf8() -> bool:

@@ -13,10 +13,11 @@ from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.transcript.parts import Path, place, shown
+from stepfunction.core.transcript.values import StrictWriter
 from stepfunction.core.wording import plain_text
 from stepfunction.core.workers.retry import RetryPolicy
 from stepfunction.declarative.importing import NoSuchName
-from stepfunction.declarative.json_data import Path, place, problems_of, shown
 from stepfunction.declarative.naming import Names
 from stepfunction.declarative.registry import FunctionRegistry
 
@@ -298,14 +299,10 @@ class _Writer:
         return self._data(value, *where)
 
     def _data(self, value: Any, *where: str | int) -> Any:
-        if type(value) is str or type(value) is bool:
-            return value
-        from copy import deepcopy
-
-        at = (*self._at, *where)
-        found = [f"{place(it.path)}: {it.text}" for it in problems_of(value, at)]
-        self._problems += found
-        return None if found else deepcopy(value)
+        writer = StrictWriter()
+        written = writer.write(value, (*self._at, *where))
+        self._problems += (f"{place(it.path)}: {it}" for it in writer.problems)
+        return written
 
     def _refuse(self, problem: str, *where: str | int) -> None:
         self._problems.append(f"{place((*self._at, *where))}: {problem}")

@@ -7,16 +7,16 @@ imported but what the caller has allowed.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
+from stepfunction.core.transcript.parts import Path, as_object, data_of, shown
+from stepfunction.core.transcript.values import StrictWriter
 from stepfunction.core.wording import did_you_mean
 from stepfunction.declarative.document import FORMAT
 from stepfunction.declarative.importing import checked_imports
-from stepfunction.declarative.json_data import Path, as_object, problems_of, shown
 from stepfunction.declarative.kinds import KINDS
 from stepfunction.declarative.naming import Names
 from stepfunction.declarative.parts import READ, SUBJECT, PartReader, unread
@@ -43,11 +43,9 @@ def from_text(
         problem = f"give the JSON text itself, not {shown(text)}; of a file its content"
         raise DefinitionError(SUBJECT, [problem])
     try:
-        document = json.loads(text, object_pairs_hook=as_object)
-    except RecursionError:
-        raise DefinitionError(SUBJECT, ["it is nested too deeply"]) from None
+        document = data_of(text, "it", object_pairs_hook=as_object)
     except ValueError as error:
-        problem = f"it is no JSON: {error}"
+        problem = str(error)
         if isinstance(text, str) and text.endswith(".json"):
             problem += "; of a file give its content"
         raise DefinitionError(SUBJECT, [problem]) from None
@@ -115,12 +113,12 @@ class _Loader(PartReader):
             text = f"{given} is not what this stepfunction reads, {FORMAT!r}"
             self.note(("format",), text)
         self._raise_problems()
-        is_readable = True
-        for path, problem, is_grave in problems_of(document):
-            self.note(path, problem)
-            self.told.add(path)
-            is_readable = is_readable and not is_grave
-        if not is_readable:
+        strict = StrictWriter()
+        strict.write(document)
+        for problem in strict.problems:
+            self.note(problem.path, problem)
+            self.told.add(problem.path)
+        if not strict.is_readable:
             self._raise_problems()
 
     def _builder_of(self, written: dict[str, Any], at: Path, name: str) -> Any:

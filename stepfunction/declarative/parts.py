@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Any, TypeAlias
 
 from stepfunction.core.errors import DefinitionError, Problem
+from stepfunction.core.transcript.parts import Path, place, shown
 from stepfunction.core.wording import did_you_mean
 from stepfunction.core.workers.retry import RetryPolicy
 from stepfunction.declarative.importing import NoSuchName
-from stepfunction.declarative.json_data import Path, place, shown
 from stepfunction.declarative.kinds import KINDS
 from stepfunction.declarative.naming import Names
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from stepfunction.core.context import Context
-from stepfunction.core.engine.perform import watching
+from stepfunction.core.engine.perform import looking_on
 from stepfunction.core.errors import StepFunctionError, add_note
 from stepfunction.core.logger import logger
 from stepfunction.core.wording import listed, subject
@@ -143,7 +143,7 @@ that other tasks share:
       task 'pop' of step 'Both' of 'W': input[1] was removed: 2
     let a task change a copy, or return what is new
     """
-    outer, watch = watching.get(), Watch()
+    outer, watch = looking_on.get(), Watch()
 
     def look_on(workflow: str, step: str, tasks: Sequence[Any], value: Any) -> None:
         if outer is not None:
@@ -153,7 +153,7 @@ that other tasks share:
             for task in tasks:
                 task.call = _Watched(task.call, task.key, observer)
 
-    token = watching.set(look_on)
+    token = looking_on.set(look_on)
     try:
         yield watch
     except Exception as error:
@@ -161,7 +161,7 @@ that other tasks share:
             add_note(error, _account(watch.mutations))
         raise
     finally:
-        watching.reset(token)
+        looking_on.reset(token)
         for unwatched in watch.unwatched:
             logger().warning("%s", unwatched)
     watch.raise_if_any()

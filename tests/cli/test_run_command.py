@@ -116,7 +116,7 @@ def test_a_value_whose_repr_fails_does_not_fail_the_command(run, script):
     )
     code, out, _ = run("run", name)
     assert code == 0
-    assert json.loads(out) == {"$repr": "<Shy: its repr failed: ValueError('no')>"}
+    assert json.loads(out) == {"$repr": "<Shy, whose repr failed: ValueError: no>"}
 
 
 def test_a_script_runs_in_worker_processes_and_its_main_part_does_not():

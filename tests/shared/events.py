@@ -82,7 +82,7 @@ def place_of(event):
 def check_pairs(told):
     open_now, at = [], {(): set()}
     for event in told:
-        subject, _, what = event.kind.partition("_")
+        subject, what = event.subject, event.what
         if subject == "compensation":  # of what may have ended long ago
             continue
         if event.path:

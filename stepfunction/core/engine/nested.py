@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context, Line
@@ -19,12 +19,7 @@ from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.pauses import skipping
-from stepfunction.core.workers.tasks import (
-    Task,
-)
 from stepfunction.core.workers.workshop import Workshop
-
-AnyTask = TypeVar("AnyTask", bound=Task)
 
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from time import perf_counter
-from typing import Any, TypeVar
+from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.context import Context
 from stepfunction.core.definition.actions import FanOut, MapItems
-from stepfunction.core.definition.calls import Call
-from stepfunction.core.definition.graph import Graph, Step
-from stepfunction.core.engine.nested import NestedCall, output_of_child
+from stepfunction.core.definition.graph import Step
+from stepfunction.core.engine.tasks import StepTask, Terms, terms_of
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     users_traceback,
@@ -22,8 +20,7 @@ from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.watching.telling import News
-from stepfunction.core.wording import subject
-from stepfunction.core.workers.pauses import skipping, to_pass
+from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import (
@@ -31,18 +28,15 @@ from stepfunction.core.workers.tasks import (
     Report,
     Task,
     make_attempt,
-    run_tasks,
 )
-
-AnyTask = TypeVar("AnyTask", bound=Task)
 
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 
 # Told of each parallel step before its tasks run, which then do so one at a time: the
 # workflow's name, the step's name, its ``Task`` objects, whose calls it may replace,
 # and their input. None where nobody looks on. Tests set it.
-watching: ContextVar[Callable[[str, str, Sequence[Any], Any], None] | None]
-watching = ContextVar("stepfunction_watching", default=None)
+looking_on: ContextVar[Callable[[str, str, Sequence[Task], Any], None] | None]
+looking_on = ContextVar("stepfunction_looking_on", default=None)
 
 
 def perform(
@@ -74,14 +68,17 @@ def _perform_with(
     news = None if execution._audience is None else News(execution, step.name)
     try:
         with cancellation.dependent() as dependent:
+            terms = terms_of(step, execution, news)
             if step.executor is None:
-                visit = _perform_here(step, value, execution, dependent, error, news)
+                visit = _perform_here(terms, value, dependent, error)
             elif isinstance(step.action, FanOut):
-                visit = _fan_out(step, step.action, value, execution, dependent, news)
+                visit = _fan_out(step.action, terms, value, dependent)
             elif isinstance(step.action, MapItems):
-                visit = _map(step, step.action, value, execution, dependent, news)
+                from stepfunction.core.engine.items import perform_map
+
+                visit = perform_map(step.action, terms, value, dependent)
             else:
-                visit = _perform_elsewhere(step, value, execution, dependent, news)
+                visit = _perform_elsewhere(terms, value, dependent)
     finally:
         if news is not None:
             news.close()
@@ -96,59 +93,37 @@ def _perform_with(
 
 
 def _perform_here(
-    step: Step,
-    value: Any,
-    execution: Execution,
-    cancellation: Cancellation,
-    error: Exception | None,
-    news: News | None,
+    terms: Terms, value: Any, cancellation: Cancellation, error: Exception | None
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
-    task = _task(step, None, step.action, execution, news, Task)
-    make_context = _context_maker(step, execution)
-    first = LiveAttempt(task, cancellation)
+    retry, task = terms.step.retry, StepTask(terms, terms.step.action)
+    work, first = terms.work(value), LiveAttempt(task, cancellation)
     if error is None:
-        report = make_attempt(first, value, make_context, catch=Exception)
+        report = make_attempt(first, work, catch=Exception)
     else:
-        began, now = execution._last_stamp(), perf_counter()
+        began, now = terms.execution._last_stamp(), perf_counter()
         report = Report(first, Outcome.FAILED, error, began, now)
     task.settle(report, cancellation.requested)
-    if step.retry is not None and (task.error or judges_results(step.retry)):
-        place = Inline(value, make_context, isolate=False)
-        run_tasks((task,), place, cancellation)
-    return task.visit(step.name)
+    if retry is not None and (task.error or judges_results(retry)):
+        run_tasks((task,), Inline(work, isolate=False), cancellation)
+    return task.visit()
 
 
-def _perform_elsewhere(
-    step: Step,
-    value: Any,
-    execution: Execution,
-    cancellation: Cancellation,
-    news: News | None,
-) -> Visit:
+def _perform_elsewhere(terms: Terms, value: Any, cancellation: Cancellation) -> Visit:
     """Perform a step that has an executor of its own: a fan-out of one."""
-    tasks = (_task(step, None, step.action, execution, news, Task),)
-    make_context = _context_maker(step, execution)
-    places = execution._places
-    place = places.place(step.executor, step.name, tasks, value, make_context)
-    run_tasks(tasks, place, cancellation)
-    return tasks[0].visit(step.name)
+    step, task = terms.step, StepTask(terms, terms.step.action)
+    work = terms.work(value, [task])
+    place = terms.execution._places.place(step.executor, work, 1)
+    run_tasks((task,), place, cancellation)
+    return task.visit()
 
 
 def _fan_out(
-    step: Step,
-    action: FanOut,
-    value: Any,
-    execution: Execution,
-    cancellation: Cancellation,
-    news: News | None,
+    action: FanOut, terms: Terms, value: Any, cancellation: Cancellation
 ) -> Visit:
     """Perform a parallel step."""
-    tasks = [
-        _task(step, name, call, execution, news, Task)
-        for name, call in action.tasks.items()
-    ]
-    make_context = _context_maker(step, execution)
+    step, execution = terms.step, terms.execution
+    tasks = [StepTask(terms, call, name) for name, call in action.tasks.items()]
     failed: list[Task] = []  # as they fail, which tells the first
 
     def is_enough(task: Task) -> bool:
@@ -156,32 +131,27 @@ def _fan_out(
         return action.stop_on_failure and len(failed) > action.tolerated
 
     most, ahead = action.max_workers, not action.stop_on_failure
-    watch = watching.get()
-    if watch is not None:
-        watch(execution.workflow, step.name, tasks, value)
+    onlooker = looking_on.get()
+    if onlooker is not None:
+        onlooker(execution.workflow, step.name, tasks, value)
         most, ahead = 1, False  # one at a time, so that it is known which it was
-    place = execution._places.place(
-        step.executor, step.name, tasks, value, make_context, most, ahead
-    )
+    work = terms.work(value, tasks)
+    place = execution._places.place(step.executor, work, len(tasks), most, ahead)
     try:
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:
-        visits = tuple(task.visit(str(task.key)) for task in tasks)
+        visits = tuple(task.visit() for task in tasks)
         is_failure = isinstance(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(step.name, outcome, error=interrupt, tasks=visits)
-    return _gather(step, action, tasks, failed, execution)
+    return _gather(step, action, tasks, failed)
 
 
 def _gather(
-    step: Step,
-    action: FanOut,
-    tasks: list[Task],
-    failed: list[Task],
-    execution: Execution,
+    step: Step, action: FanOut, tasks: Sequence[StepTask], failed: list[Task]
 ) -> Visit:
     """Make one visit of the ends of all tasks."""
-    visits = tuple(task.visit(str(task.key)) for task in tasks)
+    visits = tuple(task.visit() for task in tasks)
     in_time = set(failed)  # who failed after being told to stop is not in it
     failed += (task for task in tasks if task.error and task not in in_time)
     errors = {str(task.key): task.error for task in failed if task.error is not None}
@@ -197,118 +167,6 @@ def _gather(
     results = {visit.name: errors.get(visit.name, visit.output) for visit in visits}
     output = TaskResults(results, failure)
     return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
-
-
-def _map(
-    step: Step,
-    action: MapItems,
-    value: Any,
-    execution: Execution,
-    cancellation: Cancellation,
-    news: News | None,
-) -> Visit:
-    """Perform a map step."""
-    from stepfunction.core.engine.items import Gathering, Item, items_of
-
-    is_nested = not isinstance(action.call, Call)
-    call: Any = action.call.__call__ if isinstance(action.call, Call) else None
-
-    def make_item(index: int) -> Item:
-        item = _task(step, str(index), action.call, execution, news, Item)
-        item.is_told = is_nested
-        if call is not None:
-            item.call = call  # the same for all, to be packed once
-        return item
-
-    try:
-        items = items_of(value, action.items)
-    except Exception as error:
-        failure = error.with_traceback(users_traceback(error))
-        return Visit(step.name, Outcome.FAILED, error=failure)
-    gathering = Gathering(action, step.name, items, make_item, news)
-    make_context = _context_maker(step, execution)
-    place = execution._places.place(
-        step.executor,
-        step.name,
-        gathering.models,
-        None,
-        make_context,
-        action.max_workers,
-        ahead=not action.stop_on_failure,
-        count=gathering.most_tasks,
-    )
-    tasks = gathering.tasks_for(place)
-    try:
-        run_tasks(
-            tasks,
-            place,
-            cancellation,
-            gathering.is_enough,
-            gathering.end,
-            at_once=gathering.knows_all,
-        )
-    except BaseException as interrupt:
-        is_failure = isinstance(interrupt, Exception)
-        outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
-        return gathering.broken_visit(outcome, interrupt)
-    return gathering.visit()
-
-
-def _task(
-    step: Step,
-    name: str | None,
-    action: Any,
-    execution: Execution,
-    news: News | None,
-    kind: type[AnyTask],
-) -> AnyTask:
-    title = subject(step.name, name if name is None or kind is Task else int(name))
-    retry, timeout, heartbeat = step.retry, step.timeout, step.heartbeat
-    if not isinstance(action, Graph):
-        call, wants_context = action.__call__, action.wants_context
-        return kind(
-            name, title, call, wants_context, retry, timeout, heartbeat, None, news
-        )
-    # In the calling thread a nested workflow looks after its own time.
-    own_timeout = timeout if step.executor in (None, "inline") else None
-    if own_timeout is not None:
-        timeout = None
-
-    def begun(child: Execution) -> None:
-        task.child = child
-
-    def open_result(task: Task, child: Execution) -> Any:
-        begun(child)  # from another process it is heard of only now
-        child._graph = action  # which stayed here
-        for what, seconds in child.__dict__.pop("_skipped", ()):
-            to_pass(what, seconds)  # which told nobody here
-        return output_of_child(step, title, child)
-
-    nested = NestedCall(action, execution._places, title, own_timeout, begun=begun)
-    nested.skips = skipping.get() is not None
-    if execution._audience is not None:
-        key = step.name if name is None else (step.name, name)
-        nested.reach = execution._audience.reach((*execution._path, key))
-    task = kind(name, title, nested, True, retry, timeout, heartbeat, open_result, news)
-    return task
-
-
-def _context_maker(
-    step: Step, execution: Execution
-) -> Callable[[LiveAttempt], Context]:
-    def make_context(attempt: LiveAttempt) -> Context:
-        return Context(
-            execution.id,
-            step.name,
-            attempt.task.key,
-            attempt.number,
-            execution._failure_before(),
-            attempt.cancellation,
-            execution._results_so_far(),
-            attempt,
-        )
-
-    return make_context
 
 
 def failed_visit(entry: Any, error: BaseException) -> Visit:

@@ -70,28 +70,16 @@ def prepare_call(
         TransferError: If the call or its input cannot be unpickled.
     """
     # The function first: its module may set up what the input needs.
-    function = _unpack("the function", call) if isinstance(call, bytes) else call
-    return partial(function, _unpack("the input", body), context)
+    function = unpack_part("the function", call) if isinstance(call, bytes) else call
+    return partial(function, unpack_part("the input", body), context)
 
 
-def prepare_packed(head: bytes, body: Contents) -> Callable[[], Any]:
-    """Give a call ``(function, args, kwargs)`` from its parts as they were sent.
-
-    Args:
-        head: The packed call.
-        body: If there is one, the function prepares a call, and is given this first.
+def unpack_part(what: str, data: Contents) -> Any:
+    """Give back a part of a call.
 
     Raises:
-        TransferError: If the call cannot be unpickled.
+        TransferError: If it cannot be unpickled; the text says how that may come.
     """
-    function, args, kwargs = _unpack("the function", head)
-    if body:
-        prepared: Callable[[], Any] = function(body, *args)
-        return prepared
-    return partial(function, *args, **kwargs)
-
-
-def _unpack(what: str, data: Contents) -> Any:
     try:
         return unpack(data)
     except Exception as error:

@@ -46,7 +46,7 @@ from stepfunction.core.wording import (
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
-    from stepfunction.core.transcript.writing import Redact
+    from stepfunction.core.transcript.values import Redact
     from stepfunction.core.watching.events import Path
     from stepfunction.core.watching.telling import Audience
     from stepfunction.core.workers.workshop import Workshop
@@ -326,7 +326,7 @@ class Execution:
         """Give all that happened, nested executions too, as data that JSON can hold.
 
         A value that JSON cannot hold is ``{"$repr": text}``; the module
-        ``stepfunction.core.transcript.writing`` says what else is marked, and how.
+        ``stepfunction.core.transcript.values`` says what else is marked, and how.
 
         Args:
             redact: A callable of where a value stands and the value, which gives what

@@ -1,10 +1,28 @@
-"""Blame: what is said of a worker process that died, and of what it died."""
+"""Deaths: what is said of a worker process that died, and of what it died."""
 
 from __future__ import annotations
 
 import signal
 
-from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
+from stepfunction.core.errors import (
+    WorkerCrashedError,
+    WorkerKilledError,
+    WorkerStartError,
+)
+
+UNGUARDED = 77  # the exit code of a worker whose main script would start others
+_UNGUARDED_TEXT = (
+    "a worker process imports the script that started it, and this script then starts "
+    "its workflow again; put what runs the workflow under the guard\n\n"
+    '    if __name__ == "__main__":\n'
+    "        main()"
+)
+_HINTS = {
+    "SIGKILL": "; often that is the kernel, out of memory",
+    "SIGSEGV": "; that is a fault in native code that it called",
+    "SIGABRT": "; native code that it called gave up",
+    "SIGBUS": "; often a mapped file was cut short, or shared memory is full",
+}
 
 
 def crashed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
@@ -21,7 +39,7 @@ def crashed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
         reason = "no longer answered, though it did not end"
     elif exitcode == 0:
         hint = "; something that it called closed its pipe, or called os._exit(0)"
-    if exitcode is not None and exitcode < 0:
+    elif exitcode < 0:
         try:
             name = signal.Signals(-exitcode).name
         except ValueError:
@@ -36,14 +54,6 @@ def crashed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
     )
 
 
-_HINTS = {
-    "SIGKILL": "; often that is the kernel, out of memory",
-    "SIGSEGV": "; that is a fault in native code that it called",
-    "SIGABRT": "; native code that it called gave up",
-    "SIGBUS": "; often a mapped file was cut short, or shared memory is full",
-}
-
-
 def killed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
     """Give the error of a call whose worker was killed for it, as ``crashed`` does."""
     return WorkerKilledError(
@@ -52,3 +62,18 @@ def killed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
         pid,
         exitcode,
     )
+
+
+def unready(exitcode: int | None) -> WorkerStartError:
+    """Give the error of a worker that ended before it was ready."""
+    if exitcode == UNGUARDED:
+        return unguarded()
+    return WorkerStartError(
+        f"a worker process ended with exit code {exitcode} before it was "
+        "ready; what it said of that is above"
+    )
+
+
+def unguarded() -> WorkerStartError:
+    """Give the error of a main script that starts a workflow when it is imported."""
+    return WorkerStartError(_UNGUARDED_TEXT)

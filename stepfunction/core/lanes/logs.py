@@ -42,23 +42,8 @@ def current_levels() -> Levels:
     return Levels(int(logging.root.manager.disable), int(logging.root.level), named)
 
 
-def adopt(levels: Levels, known: Levels | None) -> None:
-    """Log at these levels from now on.
-
-    Args:
-        levels: The parent's levels.
-        known: What was adopted before; None for nothing.
-    """
-    logging.disable(levels.disabled)
-    logging.root.setLevel(levels.root)
-    for name in known.named.keys() - levels.named.keys() if known else ():
-        logging.getLogger(name).setLevel(logging.NOTSET)
-    for name, level in levels.named.items():
-        logging.getLogger(name).setLevel(level)
-
-
 class Sender(logging.Handler):
-    """Sends each record to the parent.
+    """Sends each record to the parent, at whose levels this process logs.
 
     Args:
         send: Sends a packed record.
@@ -67,6 +52,31 @@ class Sender(logging.Handler):
     def __init__(self, send: Callable[[bytes], object]) -> None:
         super().__init__()
         self._send = send
+        self._named: dict[str, int] = {}
+
+    def take_over(self, levels: Levels) -> None:
+        """Let all records of this process be sent, and handled by nobody else here."""
+        # A main script may have set up others, which are the parent's to use.
+        for logger in list(logging.root.manager.loggerDict.values()):
+            if isinstance(logger, logging.Logger):
+                logger.handlers.clear()
+                logger.propagate = True
+        logging.root.handlers[:] = [self]
+        self.adopt(levels)
+
+    def let_go(self) -> None:
+        """Let no more records be sent."""
+        logging.root.removeHandler(self)
+
+    def adopt(self, levels: Levels) -> None:
+        """Log at these levels from now on."""
+        logging.disable(levels.disabled)
+        logging.root.setLevel(levels.root)
+        for name in self._named.keys() - levels.named.keys():
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        for name, level in levels.named.items():
+            logging.getLogger(name).setLevel(level)
+        self._named = levels.named
 
     def emit(self, record: logging.LogRecord) -> None:
         try:

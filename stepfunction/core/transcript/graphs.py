@@ -1,41 +1,52 @@
-"""Outline: graphs as a transcript has them, to look at and to draw, but not to run."""
+"""Graphs: as a transcript has them, to look at and to draw, but not to run.
+
+An action is written field by field, whatever kind it is of. Of a function there is the
+name alone, and of what its author fixed (constants, ``params``) nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from math import inf, isfinite
-from typing import Any, Literal, NoReturn, cast
+from math import inf
+from numbers import Real
+from typing import Any, NoReturn, cast
 
 from stepfunction.core.definition.actions import (
+    Action,
     Fail,
     FanOut,
     MapItems,
     Pass,
     Wait,
-    seconds_problem,
-    until_problem,
 )
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.callables import name_of
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.envelope.omitted import Omitted
-from stepfunction.core.errors import StepFunctionError, TranscriptError
-from stepfunction.core.transcript.parts import NUMBER, one_of, part, parts, pick
+from stepfunction.core.errors import StepFunctionError
+from stepfunction.core.transcript.parts import NUMBER, Part
+from stepfunction.core.transcript.values import ValueWriter
 
-_KINDS = ("next", "branch", "failure")
+_KINDS: Mapping[str, Any] = {it.kind: it for it in (FanOut, MapItems, Wait, Pass, Fail)}
+_UNTOLD = "result"  # a constant is seen in its output
+_ARROWS = ("next", "branch", "failure")
 
 
 class GraphWriter:
     """Writes graphs into a table, each once.
 
+    Args:
+        values: What knows the texts that are not to be told.
+
     Attributes:
-        graphs: The table.
+        table: The table.
     """
 
-    def __init__(self) -> None:
-        self.graphs: list[dict[str, Any]] = []
+    def __init__(self, values: ValueWriter) -> None:
+        self.table: list[dict[str, Any]] = []
+        self._values = values
         self._numbers: dict[int, int] = {}  # of graphs, by id
 
     def number(self, graph: Graph) -> int:
@@ -51,77 +62,63 @@ class GraphWriter:
             "keep_history": graph.keep_history,
             "steps": [self._step(step) for step in graph.table.values()],
         }
-        number = self._numbers[id(graph)] = len(self.graphs)
-        self.graphs.append(written)
+        number = self._numbers[id(graph)] = len(self.table)
+        self.table.append(written)
         return number
 
     def _step(self, step: Step) -> dict[str, Any]:
+        undo = {task: call.name for task, call in step.compensations()}
+        action = self._action(step.action)
+        if step.action.always_fails:  # what its error is to hide is hidden here too
+            action |= self._seen(action["error"], action["cause"], step.name)
         return {
             "name": step.name,
-            "action": self._action(step.action),
+            "action": action,
             "arrows": [arrow._asdict() for arrow in step.arrows()],
             "branches": step.branch is not None,
             "conditions": step.branch is not None and bool(step.branch.conditions),
             "inputs": None if step.inputs is None else dict(step.inputs),
-            "compensate": _written_undo(step),
+            "compensate": undo.get(None) or undo or None,
             "executor": _as_text(step.executor, lambda it: type(it).__qualname__),
             "retry": _as_text(step.retry, repr),
-            "timeout": step.timeout,
-            "heartbeat": step.heartbeat,
+            "timeout": _number(step.timeout),
+            "heartbeat": _number(step.heartbeat),
             "ends": step.ends,
         }
 
     def _action(self, action: Any) -> dict[str, Any]:
-        if isinstance(action, Graph):
-            return {"kind": "workflow", "graph": self.number(action)}
-        if isinstance(action, FanOut):
-            return {
-                "kind": "parallel",
-                "tasks": {
-                    name: self._action(task) for name, task in action.tasks.items()
-                },
-                "stop_on_failure": action.stop_on_failure,
-                "tolerated": action.tolerated if isfinite(action.tolerated) else None,
-                "max_workers": action.max_workers,
-            }
-        if isinstance(action, MapItems):
-            return {
-                "kind": "map",
-                "call": self._action(action.call),
-                "items": name_of(action.items) if callable(action.items) else (
-                    action.items
-                ),
-                "picks": callable(action.items),
-                "batch_size": action.batch_size,
-                "stop_on_failure": action.stop_on_failure,
-                "tolerated": None if action.tolerated == inf else action.tolerated,
-                "max_workers": action.max_workers,
-                "keep_results": action.keep_results,
-            }
-        if isinstance(action, Wait):
-            return _wait(action)
-        if isinstance(action, Pass):  # its constant is seen in its output
-            return {"kind": "pass", "is_constant": action.is_constant}
-        if isinstance(action, Fail):
-            return {"kind": "fail", "error": action.error, "cause": action.cause}
-        return {"kind": "call", "function": action.name}
+        if action.nested is action:
+            return {"kind": action.kind, "graph": self.number(action)}
+        if action.kind not in _KINDS:
+            return {"kind": action.kind, "function": action.name}
+        written = {"kind": action.kind}
+        for name in action._fields:
+            if name != _UNTOLD:
+                written[name] = self._field(getattr(action, name))
+        return written
+
+    def _field(self, value: Any) -> Any:
+        if isinstance(value, Action):
+            return self._action(value)
+        if isinstance(value, Mapping):
+            return {task: self._action(it) for task, it in value.items()}
+        if callable(value):
+            return {"function": name_of(value)}
+        return value.isoformat() if isinstance(value, datetime) else _number(value)
+
+    def _seen(self, error: str, cause: str | None, step: str) -> dict[str, str | None]:
+        said = error if cause is None else f"{error}: {cause}"
+        text = str(self._values.redacted(said, (step, "error")))
+        if text != said:
+            error, cause = text, None
+        return {"error": error, "cause": cause}
 
 
-def _wait(action: Wait) -> dict[str, Any]:
-    seconds, until = action.seconds, action.until
-    written: dict[str, Any] = {"kind": "wait", "seconds": None, "until": None}
-    if callable(seconds):
-        return {**written, "seconds": {"function": name_of(seconds)}}
-    if callable(until):
-        return {**written, "until": {"function": name_of(until)}}
-    return {**written, "seconds": seconds, "until": until and until.isoformat()}
-
-
-def _written_undo(step: Step) -> str | dict[str, str] | None:
-    if step.compensate is None:
-        return None
-    by_task = {task: undo.name for task, undo in step.compensations()}
-    return by_task.get(None) or cast(dict[str, str], by_task)
+def _number(value: Any) -> Any:
+    """Give a number that JSON has; None for no limit, and anything else as it is."""
+    if isinstance(value, int) or not isinstance(value, Real):
+        return value
+    return None if value == inf else float(value)
 
 
 def _as_text(value: Any, text: Callable[[Any], str]) -> str | None:
@@ -130,15 +127,15 @@ def _as_text(value: Any, text: Callable[[Any], str]) -> str | None:
     return value.text if isinstance(value, Omitted) else text(value)
 
 
-def read_graphs(written: list[Any]) -> list[Graph]:
+def read_graphs(table: Iterable[Part]) -> list[Graph]:
     """Give the graphs that were written, each behind those that are nested in it.
 
     Raises:
         TranscriptError: If they are none.
     """
     reader = _GraphReader()
-    for index, it in enumerate(written):
-        reader.graphs.append(reader.graph(it, f"graphs[{index}]"))
+    for it in table:
+        reader.graphs.append(reader.graph(it))
     return reader.graphs
 
 
@@ -171,149 +168,127 @@ class _GraphReader:
     def __init__(self) -> None:
         self.graphs: list[Graph] = []
 
-    def graph(self, written: Any, at: str) -> Graph:
-        start = part(written, at, "start", str)
-        steps = [self._step(it, place) for place, it in parts(written, at, "steps")]
-        table = {step.name: step for step in steps}
-        for step in steps:
+    def graph(self, it: Part) -> Graph:
+        table = {step.name: step for step in map(self._step, it.each("steps"))}
+        for step in table.values():
             named = [arrow.target for arrow in step.arrows()]
             for name in [*named, *(origin for _, origin in step.inputs or ())]:
                 if name not in table:
-                    raise TranscriptError(
-                        f"{at} of the transcript has an arrow to {name!r}, "
-                        "which is no step of it"
-                    )
+                    it.refuse(f"has an arrow to {name!r}, which is no step of it")
+        start = it.get("start", str)
         if start not in table:
-            raise TranscriptError(f"{at}.start of the transcript is no step of it")
+            it.part("start").refuse("is no step of it")
+        keeps = it.part("keep_history", int | None, None)
+        if keeps.value is not None and keeps.value < 1:
+            keeps.refuse("is no count of steps")
         return Graph(
-            part(written, at, "name", str),
+            it.get("name", str),
             start,
             table,
             (start, {}, 0),  # nothing here can be run
-            frozenset(map(str, part(written, at, "failure_steps", list))),
-            part(written, at, "max_steps", int | None),
-            keep_history=part(written, at, "keep_history", int | None, None),
+            frozenset(map(str, it.get("failure_steps", list))),
+            it.get("max_steps", int | None),
+            keep_history=keeps.value,
         )
 
-    def _step(self, written: Any, at: str) -> Step:
-        arrows = tuple(
-            Arrow(
-                cast(Any, one_of(part(it, place, "kind", str), _KINDS, place)),
-                part(it, place, "label", str),
-                part(it, place, "target", str),
-            )
-            for place, it in parts(written, at, "arrows")
-        )
+    def _step(self, it: Part) -> Step:
+        arrows = tuple(map(_arrow, it.each("arrows")))
         follower = [arrow.target for arrow in arrows if arrow.kind == "next"]
-        inputs = part(written, at, "inputs", dict | None, None)
-        retry = part(written, at, "retry", str | None)
-        ends = part(written, at, "ends", str | None)
+        retry = it.get("retry", str | None)
+        inputs = it.part("inputs", dict | None, None)
         step = _ReadStep(
-            part(written, at, "name", str),
-            self._action(part(written, at, "action", dict), f"{at}.action"),
+            it.get("name", str),
+            self.action(it.part("action", dict)),
             next_step=follower[0] if follower else None,
-            branch=_branch(written, at, arrows),
+            branch=_branch(it, arrows),
             retry=cast(Any, None if retry is None else Omitted(retry)),
-            executor=cast(Any, part(written, at, "executor", str | None)),
-            timeout=part(written, at, "timeout", NUMBER | None),
-            heartbeat=part(written, at, "heartbeat", NUMBER | None),
-            ends=cast(Literal["completed", "failed"] | None, ends),
-            inputs=None if inputs is None else _pairs(inputs, f"{at}.inputs"),
-            compensate=_read_undo(written, at),
+            executor=cast(Any, it.get("executor", str | None)),
+            timeout=it.get("timeout", NUMBER | None),
+            heartbeat=it.get("heartbeat", NUMBER | None),
+            ends=it.get("ends", str | None),
+            inputs=None if inputs.value is None else _pairs(inputs),
+            compensate=_undo(it.part("compensate", str | dict | None, None)),
         )
         step._arrows = arrows
         return step
 
-    def _action(self, written: Any, at: str) -> Any:
-        kind = part(written, at, "kind", str)
-        one_of(kind, (*_ACTIONS, "map", "parallel", "workflow"), f"{at}.kind")
-        if kind in _ACTIONS:
-            return _ACTIONS[kind](written, at)
+    def action(self, it: Part) -> Any:
+        kind = it.part("kind").one_of(("call", "workflow", *_KINDS))
+        if kind == "call":
+            return Call(_function(it))
         if kind == "workflow":
-            return pick(self.graphs, part(written, at, "graph", int), at, "graph")
-        if kind == "map":
-            return self._map(written, at)
-        tolerated = part(written, at, "tolerated", NUMBER | None)
-        tasks = part(written, at, "tasks", dict)
-        if not tasks:
-            raise TranscriptError(f"{at}.tasks of the transcript is empty")
-        return FanOut(
-            {
-                name: self._action(task, f"{at}.tasks.{name}")
-                for name, task in tasks.items()
-            },
-            part(written, at, "stop_on_failure", bool),
-            inf if tolerated is None else tolerated,
-            part(written, at, "max_workers", int | None),
-        )
+            return it.part("graph", int).picked(self.graphs)
+        fields = {
+            name: self._field(it, name)
+            for name in _KINDS[kind]._fields
+            if name != _UNTOLD
+        }
+        if it.get("picks", bool, False):  # of version 1
+            fields["items"] = _Unperformed(str(fields["items"]))
+        problems: list[str] = []
+        action = _KINDS[kind](**fields).checked(problems)
+        for problem in problems:
+            it.refuse(f"is not sound: {problem}")
+        return action
 
-    def _map(self, written: Any, at: str) -> MapItems:
-        items = part(written, at, "items", str | int | None)
-        tolerated = part(written, at, "tolerated", NUMBER | str | None)
-        if part(written, at, "picks", bool):
-            items = _Unperformed(str(items))
-        return MapItems(
-            self._action(part(written, at, "call", dict), f"{at}.call"),
-            items,
-            part(written, at, "batch_size", int),
-            part(written, at, "stop_on_failure", bool),
-            inf if tolerated is None else tolerated,
-            part(written, at, "max_workers", int | None),
-            part(written, at, "keep_results", bool),
-        )
+    def _field(self, it: Part, name: str) -> Any:
+        kinds, read = _FIELDS[name]
+        default = None if name == "share" else ...  # which version 1 has not
+        value = it.part(name, kinds, default)
+        return value.value if read is None else read(self, value)
 
+    def tasks(self, it: Part) -> dict[str, Any]:
+        if not it.value:
+            it.refuse("is empty")
+        return {task.path[-1]: self.action(task) for task in it.parts()}
 
-def _read_call(written: Any, at: str) -> Call:
-    return Call(_Unperformed(part(written, at, "function", str)))
+    def named(self, it: Part) -> Any:
+        return _function(it) if isinstance(it.value, dict) else it.value
 
+    def moment(self, it: Part) -> Any:
+        try:
+            if isinstance(it.value, str):
+                return datetime.fromisoformat(it.value)
+        except ValueError:
+            it.refuse(f"cannot be {it.value!r:.60}")
+        return self.named(it)
 
-def _read_wait(written: Any, at: str) -> Wait:
-    seconds = part(written, at, "seconds", NUMBER | dict | None)
-    until: Any = part(written, at, "until", str | dict | None)
-    if isinstance(seconds, dict):
-        seconds = _Unperformed(part(seconds, f"{at}.seconds", "function", str))
-    elif seconds is not None and seconds_problem(seconds):
-        raise TranscriptError(f"{at}.seconds of the transcript cannot be {seconds!r}")
-    if isinstance(until, dict):
-        until = _Unperformed(part(until, f"{at}.until", "function", str))
-    elif until is not None:
-        until = _moment(until, f"{at}.until")
-    if (seconds is None) is (until is None):
-        raise TranscriptError(f"{at} of the transcript has not one of its two times")
-    return Wait(seconds, until)
+    def limit(self, it: Part) -> Any:
+        return inf if it.value is None else it.value
 
 
-def _moment(text: str, at: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        problem = f"{at} of the transcript cannot be {text!r:.60}"
-        raise TranscriptError(problem) from None
-    if until_problem(moment):
-        raise TranscriptError(f"{at} of the transcript has no time zone")
-    return moment
-
-
-def _read_pass(written: Any, at: str) -> Pass:
-    return Pass(part(written, at, "is_constant", bool), Omitted("the constant"))
-
-
-def _read_fail(written: Any, at: str) -> Fail:
-    return Fail(part(written, at, "error", str), part(written, at, "cause", str | None))
-
-
-_ACTIONS: dict[str, Callable[[Any, str], Any]] = {
-    "call": _read_call,
-    "wait": _read_wait,
-    "pass": _read_pass,
-    "fail": _read_fail,
+# The types that a field may be of, and what reads it.
+_FIELDS: Mapping[str, tuple[Any, Callable[[_GraphReader, Part], Any] | None]] = {
+    "batch_size": (int, None),
+    "call": (dict, _GraphReader.action),
+    "cause": (str | None, None),
+    "error": (str, None),
+    "is_constant": (bool, None),
+    "items": (str | int | dict | None, _GraphReader.named),
+    "keep_results": (bool, None),
+    "max_workers": (int | None, None),
+    "seconds": (NUMBER | dict | None, _GraphReader.named),
+    "share": (str | None, None),
+    "stop_on_failure": (bool, None),
+    "tasks": (dict, _GraphReader.tasks),
+    "tolerated": (NUMBER | str | None, _GraphReader.limit),
+    "until": (str | dict | None, _GraphReader.moment),
 }
 
 
-def _branch(written: Any, at: str, arrows: tuple[Arrow, ...]) -> Branch | None:
-    if not part(written, at, "branches", bool):
+def _function(it: Part) -> _Unperformed:
+    return _Unperformed(it.get("function", str))
+
+
+def _arrow(it: Part) -> Arrow:
+    kind: Any = it.part("kind").one_of(_ARROWS)
+    return Arrow(kind, it.get("label", str), it.get("target", str))
+
+
+def _branch(it: Part, arrows: tuple[Arrow, ...]) -> Branch | None:
+    if not it.get("branches", bool):
         return None
-    if not part(written, at, "conditions", bool, False):
+    if not it.get("conditions", bool, False):
         return Branch(chooser=_Unperformed("a branch"))
     led_to = [arrow for arrow in arrows if arrow.kind == "branch"]
     return Branch(
@@ -321,13 +296,11 @@ def _branch(written: Any, at: str, arrows: tuple[Arrow, ...]) -> Branch | None:
     )
 
 
-def _read_undo(written: Any, at: str) -> Any:
-    undo = part(written, at, "compensate", str | dict | None, None)
-    if isinstance(undo, dict):
-        pairs = _pairs(undo, f"{at}.compensate")
-        return tuple((task, Call(_Unperformed(name))) for task, name in pairs)
-    return None if undo is None else Call(_Unperformed(undo))
+def _undo(it: Part) -> Any:
+    if isinstance(it.value, dict):
+        return tuple((task, Call(_Unperformed(name))) for task, name in _pairs(it))
+    return None if it.value is None else Call(_Unperformed(it.value))
 
 
-def _pairs(written: dict[str, Any], at: str) -> tuple[tuple[str, str], ...]:
-    return tuple((key, part(written, at, key, str)) for key in written)
+def _pairs(it: Part) -> tuple[tuple[str, str], ...]:
+    return tuple((name, it.get(name, str)) for name in it.value)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.history.execution import Execution, Status
 from stepfunction.core.history.records import Attempt
 from stepfunction.core.outcomes import Outcome
@@ -13,18 +14,15 @@ from stepfunction.core.outcomes import Outcome
 Path: TypeAlias = tuple[str | tuple[str, str], ...]
 
 
-class Event(NamedTuple):
+class Event(Frozen):
     """Something that has just happened in an execution.
 
     Attributes:
-        kind: ``"execution_started"`` or ``"execution_ended"``; of a step
-            ``"step_started"``, ``"step_retried"`` before another attempt and, when it
-            has ended, ``"step_"`` and its outcome in small letters, as
-            ``"step_succeeded"`` or ``"step_timed_out"``; of a task of a parallel step,
-            and of an item of a map step that is told of, the same with ``"task_"``.
-            ``"step_progressed"`` when items of a map step have ended, and
-            ``"compensation_succeeded"`` or ``"compensation_failed"`` when what undoes
-            a step or task has.
+        subject: What it happened to: ``"execution"``, ``"step"``, ``"task"``, which an
+            item of a map step is too, or ``"compensation"``, of a step or task.
+        what: ``"started"``; ``"retried"`` before another attempt; ``"progressed"`` when
+            items of a map step have ended; and at the end ``"ended"`` of an execution,
+            else the outcome in small letters, as ``"succeeded"`` or ``"timed_out"``.
         time: When it happened, in seconds since the epoch.
         root_id: The ``id`` of the outermost execution.
         execution_id: The ``id`` of the execution in which it happened.
@@ -47,7 +45,8 @@ class Event(NamedTuple):
         execution: The execution as it stands; None where it runs in another process.
     """
 
-    kind: str
+    subject: str
+    what: str
     time: float
     root_id: str
     execution_id: str
@@ -67,19 +66,43 @@ class Event(NamedTuple):
     total: int | None = None
     execution: Execution | None = None
 
+    @property
+    def kind(self) -> str:
+        """The subject and what happened to it, as ``"step_succeeded"``."""
+        return f"{self.subject}_{self.what}"
+
+    @property
+    def place(self) -> tuple[str | None, ...]:
+        """Where in the outermost execution that is, whose own place is empty.
+
+        It has the names of a step, of a task of it, None for the execution that is
+        nested in either, and so on: without the last it is the place of what is around.
+        The end of something has the place that its beginning had.
+        """
+        found: list[str | None] = []
+        for key in self.path:
+            found += (key, None) if isinstance(key, str) else (*key, None)
+        found += (name for name in (self.step, self.task) if name is not None)
+        return tuple(found)
+
     def __repr__(self) -> str:
         subject = [name for name in (self.task, self.step) if name is not None]
         names = " of ".join(map(repr, [*subject, self.workflow]))
-        where = f" at {' / '.join(map(key_text, self.path))}" if self.path else ""
+        where = f" at {path_text(self.path)}" if self.path else ""
         return f"<Event {self.kind}: {names}{where}>"
 
     def __reduce__(self) -> Any:
-        return Event, (*self[:-1], None)
+        return Event, (*self._values[:-1], None)
 
 
-def key_text(key: str | tuple[str, str]) -> str:
-    """Give a key of ``children`` as text, a task's as ``step.task``."""
-    return key if isinstance(key, str) else ".".join(key)
+def path_text(path: Path, step: str | None = None, task: str | None = None) -> str:
+    """Give keys of ``children`` as text, with a step or task at their end if any.
+
+    It is as ``"Nest / Both.task"``.
+    """
+    keys = [(key,) if isinstance(key, str) else key for key in path]
+    own = tuple(name for name in (step, task) if name is not None)
+    return " / ".join(map(".".join, [*keys, own] if own else keys))
 
 
 Listener: TypeAlias = Callable[[Event], object]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.logger import logger
 from stepfunction.core.watching.events import Event
-from stepfunction.core.wording import duration_text, error_text, progress_text
+from stepfunction.core.wording import duration_text, error_text, progress_text, subject
 
-_ENDINGS = {
+_LEVELS = {
     "started": "INFO",
     "succeeded": "INFO",
     "ended": "INFO",
@@ -27,9 +27,8 @@ def log(event: Event) -> None:
     """
     import logging
 
-    subject, _, what = event.kind.partition("_")
-    level = _ENDINGS.get(what, "INFO" if event.error is None else "ERROR")
-    if what == "progressed" or (subject == "task" and level == "INFO"):
+    level = _LEVELS.get(event.what, "INFO" if event.error is None else "ERROR")
+    if event.what == "progressed" or (event.subject == "task" and level == "INFO"):
         level = "DEBUG"
     number = logging.getLevelName(level)
     if not logger().isEnabledFor(number):
@@ -39,7 +38,7 @@ def log(event: Event) -> None:
     logger().log(
         number,
         "%s",
-        _text(event, what),
+        _text(event),
         exc_info=error if is_own else None,
         extra={
             "execution_id": event.execution_id,
@@ -50,15 +49,11 @@ def log(event: Event) -> None:
     )
 
 
-def _text(event: Event, what: str) -> str:
-    where = f"{event.workflow!r}"
-    if event.step is not None:
-        where = f"step {event.step!r} of {where}"
-    if event.task is not None:
-        where = f"task {event.task!r} of {where}"
-    if event.step is None:
-        where = f"execution of {where}"
-    if event.kind.startswith("compensation"):
+def _text(event: Event) -> str:
+    what = event.what
+    name = "execution" if event.step is None else subject(event.step, event.task)
+    where = f"{name} of {event.workflow!r}"
+    if event.subject == "compensation":
         where = f"compensation of {where}"
     if what == "progressed":
         return f"{where}: {progress_text(event.done, event.total)}"

@@ -8,10 +8,9 @@ line of the attempt that it belongs to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from threading import get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.errors import ExecutionCancelledError
 from stepfunction.core.history.execution import Execution, Status
@@ -85,13 +84,10 @@ def gather(execution: Execution, listeners: Iterable[Listener]) -> None:
     execution._audience = Audience(tell, execution.id, hears_all)
 
 
-# The class itself takes twice as long.
-_event = cast(Callable[[tuple[Any, ...]], Event], partial(tuple.__new__, Event))
-
-
 def _tell(
     execution: Execution,
-    kind: str,
+    subject: str,
+    what: str,
     time: float,
     step: str | None = None,
     task: str | None = None,
@@ -106,12 +102,31 @@ def _tell(
     done: int | None = None,
     total: int | None = None,
 ) -> None:
-    audience, path = execution._audience, execution._path
+    audience = execution._audience
     assert audience is not None
-    facts = (outcome, status, attempts, duration, error, pause, next_step)
-    whose = (audience.root_id, execution.id, execution.workflow, path)
-    what = (step, task, tasks, *facts, done, total, execution)
-    audience.tell(_event((kind, time, *whose, *what)))
+    facts = (
+        subject,
+        what,
+        time,
+        audience.root_id,
+        execution.id,
+        execution.workflow,
+        execution._path,
+        step,
+        task,
+        tasks,
+        outcome,
+        status,
+        attempts,
+        duration,
+        error,
+        pause,
+        next_step,
+        done,
+        total,
+        execution,
+    )
+    audience.tell(Event.of(facts))
 
 
 class Telling(dict[str, Any]):
@@ -120,7 +135,7 @@ class Telling(dict[str, Any]):
     def __init__(self, execution: Execution, moves: Mapping[str, Any]) -> None:
         super().__init__(moves)
         self._execution = execution
-        _tell(execution, "execution_started", execution.started)
+        _tell(execution, "execution", "started", execution.started)
 
     def __getitem__(self, name: str) -> Any:
         execution = self._execution
@@ -130,7 +145,7 @@ class Telling(dict[str, Any]):
         move = super().__getitem__(name)
         now = execution._epoch + perf_counter()
         tasks = tuple(filter(None, dict(move[-1].action.callees())))
-        _tell(execution, "step_started", now, name, tasks=tasks)
+        _tell(execution, "step", "started", now, name, tasks=tasks)
         return move
 
 
@@ -149,7 +164,8 @@ def tell_news(execution: Execution, next_step: str | None = None) -> None:
         outcome, duration = record.outcome, record.duration
         _tell(
             execution,
-            _STEP_ENDED[outcome],
+            "step",
+            _ENDED[outcome],
             (record.started or execution.started) + duration,
             record.step,
             outcome=outcome,
@@ -160,7 +176,7 @@ def tell_news(execution: Execution, next_step: str | None = None) -> None:
         )
 
 
-_STEP_ENDED = {outcome: f"step_{outcome.lower()}" for outcome in Outcome}
+_ENDED = {outcome: outcome.lower() for outcome in Outcome}
 
 
 def tell_compensation(execution: Execution, record: StepRecord) -> None:
@@ -170,7 +186,8 @@ def tell_compensation(execution: Execution, record: StepRecord) -> None:
     if audience.hears_all or record.error is not None:
         _tell(
             execution,
-            f"compensation_{record.outcome.lower()}",
+            "compensation",
+            _ENDED[record.outcome],
             record.started + record.duration,
             record.step,
             record.task,
@@ -189,7 +206,8 @@ def tell_end(execution: Execution) -> None:
         if execution._audience is not None and execution._audience.hears_all:
             _tell(
                 execution,
-                "execution_ended",
+                "execution",
+                "ended",
                 execution.started + execution.duration,
                 status=execution.status,
                 duration=execution.duration,
@@ -245,14 +263,14 @@ class News:
             ended = task.attempts[-1][2]
             duration = ended - task.attempts[0][1]
         time = self._execution._epoch + ended
-        self._tell(outcome.lower(), task, time, duration=duration, **facts)
+        self._tell(_ENDED[outcome], task, time, duration=duration, **facts)
 
     def progressed(self, done: int, total: int | None) -> None:
         """Tell how many items of a map step have ended."""
         if self.hears_all:
             now = self._execution._epoch + perf_counter()
-            kind = "step_progressed"
-            _tell(self._execution, kind, now, self._step, done=done, total=total)
+            whose = (self._execution, "step", "progressed", now, self._step)
+            _tell(*whose, done=done, total=total)
 
     def _facts(self, task: Task) -> dict[str, Any]:
         epoch = self._execution._epoch
@@ -265,11 +283,4 @@ class News:
 
     def _tell(self, what: str, task: Task, time: float, **facts: Any) -> None:
         subject = "step" if task.key is None else "task"
-        _tell(
-            self._execution,
-            f"{subject}_{what}",
-            time,
-            self._step,
-            task.key,
-            **facts,
-        )
+        _tell(self._execution, subject, what, time, self._step, task.key, **facts)

@@ -12,20 +12,57 @@ from contextvars import copy_context
 from itertools import count
 from queue import Empty, SimpleQueue
 from time import perf_counter
-from typing import Any
+from typing import Protocol
 
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.workers.tasks import LiveAttempt, MakeContext, make_attempt
+from stepfunction.core.workers.tasks import LiveAttempt, Work, make_attempt
 
 # So many are started at once; others one by one, while attempts end, at such intervals.
 _FIRST_THREADS = 4
 _BETWEEN_STARTS = 0.001
 
 
+class Place(Protocol):
+    """Where attempts are made.
+
+    Attributes:
+        limit: How many attempts may be under way at once; None where the place
+            itself sees to that.
+        left_behind: The outcome of an attempt that is not waited for; ``ABANDONED``
+            where none reports that was given up.
+        is_here: Whether attempts are made in this process, and share its objects.
+        hears_parts: Whether the loop is told of each part of what comes of them.
+    """
+
+    limit: int | None
+    left_behind: Outcome
+    is_here: bool
+    hears_parts: bool
+
+    def begin(self, attempt: LiveAttempt) -> None:
+        """Make an attempt, here or elsewhere, and have it report its end once.
+
+        One that is timed also says when it begins.
+        """
+
+    def staff(self) -> bool:
+        """See to it that somebody makes the attempts; say whether to ask again soon."""
+
+    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
+        """Stop what can be stopped; give the attempts that had not begun."""
+
+    def give_up(self, attempt: LiveAttempt) -> None:
+        """Stop an attempt that took too long; if it cannot, let go of it."""
+
+    def close(self, wait: bool) -> None:
+        """Let go of what was started for these tasks."""
+
+
 class Inline:
     """The calling thread: one task after the other.
 
     Args:
+        work: What its tasks have in common.
         isolate: Whether each task has context variables of its own, as in threads.
     """
 
@@ -34,11 +71,8 @@ class Inline:
     is_here = True
     hears_parts = False
 
-    def __init__(
-        self, value: Any, make_context: MakeContext, isolate: bool = True
-    ) -> None:
-        self._value = value
-        self._make_context = make_context
+    def __init__(self, work: Work, isolate: bool = True) -> None:
+        self._work = work
         self._isolate = isolate
 
     def begin(self, attempt: LiveAttempt) -> None:
@@ -48,7 +82,7 @@ class Inline:
         if self._isolate:
             attempt.variables = copy_context()
         # What is no Exception interrupts this very thread.
-        report = make_attempt(attempt, self._value, self._make_context, Exception)
+        report = make_attempt(attempt, self._work, Exception)
         attempt.end(*report[1:])
 
     def staff(self) -> bool:
@@ -57,31 +91,28 @@ class Inline:
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         return []
 
-    def give_up(self, attempt: LiveAttempt) -> bool:
-        return True  # here a limit is measured, and not enforced
+    def give_up(self, attempt: LiveAttempt) -> None:
+        pass  # here a limit is measured, and not enforced
 
     def close(self, wait: bool) -> None: ...
 
 
 class Threads:
-    """Daemon threads made for one step, so that no other step can wait for them."""
+    """Daemon threads made for one step, so that no other step can wait for them.
+
+    Args:
+        work: What its tasks have in common.
+        most: How many threads there are at most.
+        limit: How many attempts may be under way or wait for a thread.
+    """
 
     left_behind = Outcome.ABANDONED
     is_here = True
     hears_parts = False
 
-    def __init__(
-        self,
-        name: str,
-        value: Any,
-        make_context: MakeContext,
-        most: int,
-        limit: int | None = None,
-    ) -> None:
+    def __init__(self, work: Work, most: int, limit: int | None = None) -> None:
         self.limit = limit
-        self._name = name
-        self._value = value
-        self._make_context = make_context
+        self._work = work
         self._most = most
         self._numbers = count(1)
         self._queue: SimpleQueue[LiveAttempt | None] = SimpleQueue()
@@ -107,13 +138,13 @@ class Threads:
             ):
                 return True
             self._started, self._seen = now, self._ended
-            name = f"{self._name}-{next(self._numbers)}"
-            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            name = f"{self._work.name}-{next(self._numbers)}"
+            thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._threads.add(thread)
             thread.start()
         return False
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
         queue, thread = self._queue, threading.current_thread()
         while thread in self._threads:
             attempt = queue.get()
@@ -124,7 +155,7 @@ class Threads:
                 self._working.pop(attempt, None)
                 attempt.skip()
                 continue
-            report = make_attempt(attempt, self._value, self._make_context)
+            report = make_attempt(attempt, self._work)
             self._working.pop(attempt, None)
             self._ended += 1  # another thread's may get lost: it is seen to change
             attempt.end(*report[1:])
@@ -139,13 +170,12 @@ class Threads:
             pass
         return never_begun
 
-    def give_up(self, attempt: LiveAttempt) -> bool:
+    def give_up(self, attempt: LiveAttempt) -> None:
         thread = self._working.pop(attempt, None)
         if thread is not None:
             # It may go on, but takes no other attempt; one of its kind does.
             self._threads.discard(thread)
             self.staff()
-        return False
 
     def close(self, wait: bool) -> None:
         for _ in self._threads:

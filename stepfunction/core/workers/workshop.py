@@ -6,13 +6,12 @@ It keeps the worker processes of an execution, and of all that is nested in it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.logger import logger
-from stepfunction.core.workers.executors import around, is_lanes
-from stepfunction.core.workers.places import Inline, Threads
-from stepfunction.core.workers.tasks import MakeContext, Place, Task
+from stepfunction.core.workers.executors import around, is_lanes, is_object
+from stepfunction.core.workers.places import Inline, Place, Threads
+from stepfunction.core.workers.tasks import Work
 
 if TYPE_CHECKING:
     from stepfunction.core.lanes.lanes import ProcessLanes
@@ -38,74 +37,93 @@ class Workshop:
         self._lanes: ProcessLanes | None = None
         self._has_warned = False
 
-    def place(
+    def limits_at(
         self,
         executor: Any,
         name: str,
-        tasks: Sequence[Task],
-        value: Any,
-        make_context: MakeContext,
-        max_workers: int | None = None,
-        ahead: bool = True,
-        count: float | None = None,
-    ) -> Place:
-        """Give the place where a step's tasks are to run.
+        timeout: float | None,
+        heartbeat: float | None,
+    ) -> tuple[float | None, float | None]:
+        """Give the limits of attempts that can be kept there, and warn of the others.
 
         Args:
             executor: The step's own executor.
             name: The name of the step.
-            tasks: Its tasks, or some like them where they are taken one by one.
-            value: Its input.
-            make_context: Gives the context of an attempt.
-            max_workers: How many tasks may run at once; None for the default.
-            ahead: Whether attempts may be handed out before a worker is free, which
-                is faster, but lets one begin although another has just failed.
-            count: How many tasks there may be where they are taken one by one, which
-                no more of them are than are needed; None for those that are given.
+            timeout: How many seconds an attempt may take; None for no limit.
+            heartbeat: How many may pass without a sign of life; None for no limit.
 
-        Raises:
-            TransferError: If they must go to another process and cannot.
+        Returns:
+            The same two, without what cannot be kept.
         """
-        if self.override is not None:
-            executor = self.override
-        if executor in around.get():
-            executor = "inline"
+        executor = self._actual(executor)
         if executor == "inline":
-            if any(task.is_timed for task in tasks):
+            if timeout is not None or heartbeat is not None:
                 self._warn_of_limits()
-            for task in tasks:
-                task.timeout = task.heartbeat = None
-            return Inline(value, make_context)
-        most_tasks = len(tasks) if count is None else count
-        if executor == "thread":
-            most = max_workers or int(min(most_tasks, _MOST_THREADS))
-            queued = None if count is None else max(_MOST_QUEUED, 2 * most)
-            limit = queued if ahead else most
-            return Threads(name, value, make_context, most, limit)
-        from stepfunction.core.workers.futures import Lanes, Pool
-
-        if executor == "process":
-            from stepfunction.core.lanes.lanes import usable_cpus
-
-            limit = max_workers or int(min(most_tasks, usable_cpus()))
-            executor = self._open_lanes()
-            return Lanes(executor, name, tasks, value, make_context, limit)
-        if is_lanes(executor):
-            # First come is first served there: who hands out all at once makes all
-            # other executions wait.
-            limit = max_workers or executor.max_workers * (2 if ahead else 1)
-            return Lanes(executor, name, tasks, value, make_context, limit)
-        if any(task.heartbeat is not None for task in tasks):
+            return None, None
+        if heartbeat is not None and is_object(executor) and not is_lanes(executor):
             logger().warning(
                 "step %r: heartbeat is not watched in this execution, for %s cannot "
                 "pass on signs of life",
                 name,
                 type(executor).__name__,
             )
-        for task in tasks:
-            task.heartbeat = None
-        max_workers = max_workers or (None if count is None else _MOST_AT_OTHERS)
-        return Pool(executor, name, tasks, value, make_context, max_workers)
+            heartbeat = None
+        return timeout, heartbeat
+
+    def place(
+        self,
+        executor: Any,
+        work: Work,
+        count: float,
+        max_workers: int | None = None,
+        ahead: bool = True,
+        is_counted: bool = True,
+    ) -> Place:
+        """Give the place where a step's tasks are to run.
+
+        Args:
+            executor: The step's own executor.
+            work: What its tasks have in common.
+            count: How many tasks there are, or may be.
+            max_workers: How many tasks may run at once; None for the default.
+            ahead: Whether attempts may be handed out before a worker is free, which
+                is faster, but lets one begin although another has just failed.
+            is_counted: Whether all tasks are there; else they are taken one by one,
+                no more of them than are needed.
+
+        Raises:
+            TransferError: If they must go to another process and cannot.
+        """
+        executor = self._actual(executor)
+        if executor == "inline":
+            return Inline(work)
+        if executor == "thread":
+            most = max_workers or int(min(count, _MOST_THREADS))
+            queued = None if is_counted else max(_MOST_QUEUED, 2 * most)
+            return Threads(work, most, queued if ahead else most)
+        from stepfunction.core.workers.futures import Lanes, Pool, ThreadPool
+
+        if executor == "process":
+            from stepfunction.core.lanes.lanes import usable_cpus
+
+            limit = max_workers or int(min(count, usable_cpus()))
+            return Lanes(self._open_lanes(), work, limit)
+        if is_lanes(executor):
+            # First come is first served there: who hands out all at once makes all
+            # other executions wait.
+            limit = max_workers or executor.max_workers * (2 if ahead else 1)
+            return Lanes(executor, work, limit)
+        from concurrent.futures import ThreadPoolExecutor
+
+        kind = ThreadPool if isinstance(executor, ThreadPoolExecutor) else Pool
+        at_once = None if is_counted else _MOST_AT_OTHERS
+        return kind(executor, work, max_workers or at_once)
+
+    def _actual(self, executor: Any) -> Any:
+        """Give the executor that a step with this one has here."""
+        if self.override is not None:
+            executor = self.override
+        return "inline" if any(it is executor for it in around.get()) else executor
 
     def _warn_of_limits(self) -> None:
         if not self._has_warned:

@@ -16,7 +16,6 @@ from stepfunction import (
     DefinitionError,
     Execution,
     Outcome,
-    ProcessLanes,
     RetryPolicy,
     StepExecutionError,
     StepFunction,
@@ -140,12 +139,6 @@ def refused(func, inputs=BOTH, **options):
     with pytest.raises(DefinitionError) as caught:
         StepFunction("w").add_step("Price", func, inputs=inputs, **options)
     return list(caught.value.problems)
-
-
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(max_workers=2) as lanes:
-        yield lanes
 
 
 # --- what a function is given ---------------------------------------------------------

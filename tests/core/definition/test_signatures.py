@@ -1,44 +1,16 @@
 from __future__ import annotations
 
-import asyncio
-import functools
-import gc
 import math
 import operator
-import threading
-import typing
 from functools import partial
 from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
+from shared.called import GIVEN, one, output_of, problems_of, workflow_of, wrapped
 
-import stepfunction
-from stepfunction import Context
-from stepfunction import Context as Surroundings
-from stepfunction import DefinitionError, Outcome, StepExecutionError, StepFunction
+from stepfunction import StepExecutionError, StepFunction
 
-GIVEN = "given"
-
-
-def workflow_of(function, **more):
-    return StepFunction("Orders").add_step("A", function, **more).set_start_step("A")
-
-
-def output_of(function, **more):
-    return workflow_of(function, **more).execute(GIVEN).output
-
-
-def problems_of(function, **more):
-    with pytest.raises(DefinitionError) as raised:
-        workflow_of(function, **more)
-    return raised.value.problems
-
-
-# --- the input ------------------------------------------------------------------
-
-
-def one(value):
-    return ("one", value)
+# --- the input ----------------------------------------------------------------------
 
 
 def none():
@@ -101,14 +73,6 @@ class Adder:
 class Stamper:
     def __call__(self):
         return "stamped"
-
-
-def wrapped(function):
-    @functools.wraps(function)
-    def wrapper(*args, **kwargs):
-        return function(*args, **kwargs)
-
-    return wrapper
 
 
 def pair(first, second):
@@ -227,7 +191,7 @@ def test_the_signature_is_looked_at_when_the_step_is_added_and_never_again():
     assert calls == [GIVEN]
 
 
-# --- params ---------------------------------------------------------------------
+# --- params -------------------------------------------------------------------------
 
 
 def three(first, second, third="third"):
@@ -359,7 +323,7 @@ def test_params_that_fit_no_parameter_are_refused(function, params, problem):
     assert problems_of(function, params=params) == (problem,)
 
 
-# --- required parameters that nothing fills -------------------------------------
+# --- required parameters that nothing fills -----------------------------------------
 
 
 def requires_keyword(value, *, rate):
@@ -430,397 +394,7 @@ def test_a_required_parameter_is_no_problem_once_params_fill_it():
     assert output_of(requires_keyword, params={"rate": 2}) == (GIVEN, 2)
 
 
-# --- the context ----------------------------------------------------------------
-
-
-def by_annotation(value, surroundings: Context):
-    return value, surroundings.step
-
-
-def by_annotation_first(surroundings: Context, value):
-    return value, surroundings.step
-
-
-def by_annotation_alone(surroundings: Context):
-    return surroundings.step
-
-
-def by_annotation_in_the_middle(value, surroundings: Context, other="other"):
-    return value, surroundings.step, other
-
-
-def by_annotation_keyword(value, *, surroundings: Context):
-    return value, surroundings.step
-
-
-def by_annotation_with_default(value, surroundings: Context | None = None):
-    return value, surroundings is not None and surroundings.step
-
-
-def by_annotation_optional(value, surroundings: typing.Optional[Context] = None):
-    return value, surroundings is not None and surroundings.step
-
-
-def by_annotation_dotted(value, surroundings: stepfunction.Context):
-    return value, surroundings.step
-
-
-def by_annotation_renamed(value, surroundings: Surroundings):
-    return value, surroundings.step
-
-
-def by_annotation_called_context(context: Context, value):
-    return value, context.step
-
-
-def by_name(value, context):
-    return value, context.step
-
-
-def by_name_with_default(value, context=None):
-    return value, context is not None and context.step
-
-
-def by_name_keyword(value, *, context):
-    return value, context.step
-
-
-def by_name_after_any_number(*values, context):
-    return *values, context.step
-
-
-def by_name_keyword_alone(*, context):
-    return context.step
-
-
-class Clerk:
-    def method(self, value, surroundings: Context):
-        return value, surroundings.step
-
-    def __call__(self, value, context):
-        return value, context.step
-
-
-class Receipt(tuple):
-    def __new__(cls, value, context):
-        return (value, context.step)
-
-
-@pytest.mark.parametrize(
-    "function, output",
-    [
-        (by_annotation, (GIVEN, "A")),
-        (by_annotation_first, (GIVEN, "A")),
-        (by_annotation_alone, "A"),
-        (by_annotation_in_the_middle, (GIVEN, "A", "other")),
-        (by_annotation_keyword, (GIVEN, "A")),
-        (by_annotation_with_default, (GIVEN, "A")),
-        (by_annotation_optional, (GIVEN, "A")),
-        (by_annotation_dotted, (GIVEN, "A")),
-        (by_annotation_renamed, (GIVEN, "A")),
-        (by_annotation_called_context, (GIVEN, "A")),
-        (by_name, (GIVEN, "A")),
-        (by_name_with_default, (GIVEN, "A")),
-        (by_name_keyword, (GIVEN, "A")),
-        (by_name_after_any_number, (GIVEN, "A")),
-        (by_name_keyword_alone, "A"),
-        (Clerk().method, (GIVEN, "A")),
-        (Clerk(), (GIVEN, "A")),
-        (Receipt, (GIVEN, "A")),
-        (partial(by_annotation), (GIVEN, "A")),
-        (partial(by_annotation, "bound"), ("bound", "A")),
-        (partial(Clerk()), (GIVEN, "A")),
-        (wrapped(by_annotation), (GIVEN, "A")),
-    ],
-)
-def test_a_function_that_asks_for_the_context_is_given_it(function, output):
-    assert output_of(function) == output
-
-
-def function_with(annotation, **names):
-    exec("def function(value, asked): return value, asked.step", names)
-    names["function"].__annotations__["asked"] = annotation
-    return names["function"]
-
-
-@pytest.mark.parametrize(
-    "annotation",
-    [
-        Context,
-        Context | None,
-        None | Context,
-        typing.Optional[Context],
-        typing.Annotated[Context, "where"],
-        "Context",
-    ],
-    ids=str,
-)
-def test_an_annotation_asks_for_the_context_as_an_object_too(annotation):
-    function = function_with(annotation, Context=Context)
-
-    assert output_of(function) == (GIVEN, "A")
-
-
-@pytest.mark.parametrize(
-    "annotation",
-    [
-        "Context",
-        "stepfunction.Context",
-        "Context | None",
-        "Optional[Context]",
-        "typing.Optional[stepfunction.Context]",
-    ],
-)
-def test_an_annotation_that_only_a_type_checker_can_resolve_asks_too(annotation):
-    assert output_of(function_with(annotation)) == (GIVEN, "A")
-
-
-def test_an_annotation_beside_one_that_cannot_be_resolved_asks_too():
-    def function(value: Undefined, asked: Context | None):  # noqa: F821
-        return value, asked.step
-
-    assert output_of(function) == (GIVEN, "A")
-
-
-@pytest.mark.parametrize("annotation", ["ContextVar", "dict[str, Context]", "str"])
-def test_another_annotation_does_not_ask_for_the_context(annotation):
-    (problem,) = problems_of(function_with(annotation, Context=Context))
-
-    assert problem == "function also requires 'asked'; give it with params={'asked': …}"
-
-
-@pytest.mark.parametrize(
-    "function",
-    [
-        lambda context: context,
-        lambda context="default": context,
-        lambda context, /: context,
-        lambda context, other="other": context,
-        lambda context, *, other="other": context,
-    ],
-)
-def test_a_parameter_called_context_that_comes_first_takes_the_input(function):
-    assert output_of(function) == GIVEN
-
-
-def test_a_parameter_called_context_takes_the_context_where_params_take_the_first():
-    def function(value, order, context):
-        return value, order, context.step
-
-    assert output_of(function, params={"value": 1}) == (1, GIVEN, "A")
-
-
-def test_params_bind_before_the_context():
-    output = output_of(by_name_with_default, params={"context": None})
-
-    assert output == (GIVEN, False)
-
-
-def test_a_required_context_that_no_keyword_can_give_is_refused():
-    def function(value, context, /):
-        return value
-
-    assert problems_of(function) == (
-        "test_a_required_context_that_no_keyword_can_give_is_refused.function also "
-        "requires 'context'; it is positional only, so wrap the function in one that "
-        "gives it",
-    )
-
-
-def test_a_context_before_any_number_of_inputs_is_refused():
-    def function(asked: Context, *values):
-        return values
-
-    assert problems_of(function) == (
-        "test_a_context_before_any_number_of_inputs_is_refused.function takes 'asked' "
-        "before *values, which takes the step's input; wrap it in a function that says "
-        "what goes where",
-    )
-
-
-def test_each_task_that_asks_is_given_a_context_of_its_own():
-    def function(value, context):
-        return context.step, context.task
-
-    workflow = workflow_of(
-        {"One": function, "Two": function, "Three": one}, parallel=True
-    )
-
-    assert workflow.execute(GIVEN).output == {
-        "One": ("A", "One"),
-        "Two": ("A", "Two"),
-        "Three": ("one", GIVEN),
-    }
-
-
-# --- async def ------------------------------------------------------------------
-
-
-async def fetch(value):
-    await asyncio.sleep(0)
-    return "fetched", value
-
-
-async def fetch_with_context(value, context):
-    await asyncio.sleep(0)
-    return value, context.step
-
-
-async def fetch_nothing():
-    return "nothing"
-
-
-async def fetch_pair(first, second):
-    return first, second
-
-
-class Fetcher:
-    async def __call__(self, value):
-        await asyncio.sleep(0)
-        return "fetched", value
-
-    async def method(self, value):
-        return "fetched", value
-
-    @classmethod
-    async def of(cls, value):
-        return "fetched", value
-
-    @staticmethod
-    async def same(value):
-        return "fetched", value
-
-
-ASYNC_FUNCTIONS = [
-    (fetch, ("fetched", GIVEN)),
-    (fetch_nothing, "nothing"),
-    (fetch_with_context, (GIVEN, "A")),
-    (Fetcher(), ("fetched", GIVEN)),
-    (Fetcher().method, ("fetched", GIVEN)),
-    (Fetcher.of, ("fetched", GIVEN)),
-    (Fetcher.same, ("fetched", GIVEN)),
-    (partial(fetch), ("fetched", GIVEN)),
-    (partial(fetch, "bound"), ("fetched", "bound")),
-    (partial(fetch_pair, second=2), (GIVEN, 2)),
-    (partial(partial(fetch)), ("fetched", GIVEN)),
-    (partial(Fetcher()), ("fetched", GIVEN)),
-    (partial(Fetcher().method), ("fetched", GIVEN)),
-    (AsyncMock(return_value="mocked"), "mocked"),
-    (partial(AsyncMock(return_value="mocked")), "mocked"),
-    (AsyncMock(spec=fetch, return_value="mocked"), "mocked"),
-    (create_autospec(fetch, return_value="mocked"), "mocked"),
-]
-
-
-@pytest.mark.parametrize("function, output", ASYNC_FUNCTIONS)
-def test_an_async_function_runs_to_its_end(function, output):
-    assert output_of(function) == output
-
-
-@pytest.mark.parametrize("function, output", ASYNC_FUNCTIONS)
-def test_an_async_function_may_be_a_task(function, output):
-    assert output_of({"T": function}, parallel=True) == {"T": output}
-
-
-def test_an_async_function_runs_on_a_thread_that_is_not_the_callers():
-    async def name_of_thread():
-        return threading.current_thread()
-
-    assert output_of(name_of_thread) is not threading.current_thread()
-
-
-def test_an_async_function_runs_where_the_caller_has_a_loop_of_its_own():
-    async def main():
-        return output_of(fetch)
-
-    assert asyncio.run(main()) == ("fetched", GIVEN)
-
-
-def test_under_aexecute_an_async_function_runs_on_the_callers_loop():
-    async def loop_of_step():
-        return asyncio.get_running_loop()
-
-    async def main():
-        execution = await workflow_of(loop_of_step).aexecute()
-        return execution.output is asyncio.get_running_loop()
-
-    assert asyncio.run(main())
-
-
-def test_the_failure_of_an_async_function_is_its_steps():
-    error = ValueError("no such page")
-
-    async def fails(value):
-        raise error
-
-    with pytest.raises(StepExecutionError) as raised:
-        workflow_of(fails).execute()
-
-    assert raised.value.__cause__ is error
-
-
-# --- coroutines that nobody expects ---------------------------------------------
-
-
-def returns_coroutine(value):
-    return fetch(value)
-
-
-class ReturnsCoroutine:
-    def __call__(self, value):
-        return fetch(value)
-
-
-@pytest.fixture
-def unraisable(monkeypatch):
-    seen = []
-    monkeypatch.setattr("sys.unraisablehook", seen.append)
-    return seen
-
-
-STRAYS = pytest.mark.parametrize(
-    "function, name",
-    [
-        (returns_coroutine, "returns_coroutine"),
-        (partial(returns_coroutine), "returns_coroutine"),
-        (ReturnsCoroutine(), "ReturnsCoroutine"),
-        (wrapped(fetch), "fetch"),
-    ],
-)
-
-
-@STRAYS
-@pytest.mark.parametrize("executor", [None, "inline", "thread"])
-def test_a_plain_function_that_returns_a_coroutine_fails_its_step(
-    function, name, executor, recwarn, unraisable
-):
-    with pytest.raises(StepExecutionError) as raised:
-        workflow_of(function, executor=executor).execute()
-
-    assert type(raised.value.__cause__) is TypeError
-    assert str(raised.value.__cause__) == (
-        f"{name} is a plain function but returned a coroutine; define it with "
-        "'async def', or await inside it and return the result"
-    )
-    gc.collect()
-    assert not recwarn.list and not unraisable
-
-
-@STRAYS
-def test_a_task_that_returns_a_coroutine_fails(function, name, recwarn, unraisable):
-    execution = workflow_of({"T": function}, parallel=True).execute()
-
-    (failure,) = execution.failures
-    assert (failure.task, failure.outcome) == ("T", Outcome.FAILED)
-    assert str(failure.error) == (
-        f"{name} is a plain function but returned a coroutine; define it with "
-        "'async def', or await inside it and return the result"
-    )
-    gc.collect()
-    assert not recwarn.list and not unraisable
-
-
-# --- mocks ----------------------------------------------------------------------
+# --- mocks --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("make", [Mock, MagicMock])

@@ -267,12 +267,6 @@ def raise_in_worker(parent):
     return OnlyInParent()
 
 
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(2) as lanes:
-        yield lanes
-
-
 def fan_out(tasks, lanes, **arguments):
     workflow = StepFunction("W")
     workflow.add_step("Fan", tasks, parallel=True, executor=lanes, **arguments)

@@ -234,7 +234,8 @@ def test_the_graph_comes_back(execution, copy):
     assert graph.failure_steps == original.failure_steps
     for name, step in original.steps.items():
         assert graph.steps[name].arrows() == step.arrows()
-        assert list(dict(graph.steps[name].tasks())) == list(dict(step.tasks()))
+        callees = graph.steps[name].action.callees()
+        assert list(dict(callees)) == list(dict(step.action.callees()))
 
 
 def test_what_was_read_is_drawn_with_the_same_steps_and_arrows(execution, copy):
@@ -422,9 +423,9 @@ def test_what_redact_raises_goes_on_to_the_caller(execution):
         ("[]", "no transcript"),
         ('{"format": "other"}', "no transcript"),
         ('{"format": "stepfunction.execution"}', "version None"),
-        ('{"format": "stepfunction.execution", "version": 2}', "version 2"),
+        ('{"format": "stepfunction.execution", "version": 3}', "version 3"),
         ('{"format": "stepfunction.execution", "version": true}', "version True"),
-        ('{"format": "stepfunction.execution", "version": 1}', "lacks graphs"),
+        ('{"format": "stepfunction.execution", "version": 2}', "lacks graphs"),
     ],
 )
 def test_what_is_no_transcript_is_refused_with_the_reason(text, message):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timezone
+from fractions import Fraction
 
 import pytest
 
@@ -154,6 +155,24 @@ def test_how_much_a_history_keeps_comes_back():
     assert [it.input for it in copy.history] == [it.input for it in execution.history]
 
 
+def test_what_a_fail_step_s_error_hides_is_hidden_of_the_step():
+    workflow = StepFunction("Pay").add_fail_step("Refuse", "Refused", SECRET)
+    execution = workflow.set_start_step("Refuse").execute()
+
+    def hide(where, value):
+        return "…" if where == ("Refuse", "error") else value
+
+    text = execution.to_json(redact=hide)
+    assert SECRET not in text
+    assert Execution.from_json(text).status == "FAILED"
+
+
+def test_a_pause_of_any_number_is_written_as_a_number_of_json():
+    workflow = StepFunction("Wait").add_wait_step("Wait", seconds=Fraction(1, 8))
+    execution = Execution(workflow.set_start_step("Wait").compile(), 1, None)
+    assert read_back(execution)._graph.steps["Wait"].action.seconds == 0.125
+
+
 def test_a_condition_that_was_read_refuses_to_be_called(execution):
     branch = read_back(execution)._graph.steps["Choose"].branch
     with pytest.raises(StepFunctionError, match="is_big cannot be called"):
@@ -204,10 +223,10 @@ def test_a_map_step_comes_back():
 @pytest.mark.parametrize(
     ("step", "way", "value", "message"),
     [
-        ("Early", ("action", "until"), "2020-01-01", "until .* has no time zone"),
+        ("Early", ("action", "until"), "2020-01-01", "until is .* has no time zone"),
         ("Early", ("action", "until"), "soon", "until .* cannot be 'soon'"),
-        ("Early", ("action", "until"), None, "not one of its two times"),
-        ("Late", ("action", "seconds"), -1, "seconds .* cannot be -1"),
+        ("Early", ("action", "until"), None, "give seconds, or until; one"),
+        ("Late", ("action", "seconds"), -1, "action .* seconds is .* not -1"),
         ("Soon", ("action", "seconds"), {}, "lacks .*seconds.function"),
         ("Refuse", ("action", "error"), 1, "action.error .* cannot be 1"),
         ("Refuse", ("action", "kind"), "stop", "kind .* is 'stop', and none of call"),

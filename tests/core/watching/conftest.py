@@ -4,13 +4,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
 
-from stepfunction import ProcessLanes
-
-
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(max_workers=2) as lanes:
-        yield lanes
+from stepfunction import Event
 
 
 @pytest.fixture
@@ -25,3 +19,18 @@ def executor(request, lanes):
             yield pool
     else:
         yield request.param
+
+
+# The kinds of the events that this process makes.
+@pytest.fixture
+def made(monkeypatch):
+    made = []
+    make = Event.of
+
+    def count(facts):
+        event = make(facts)
+        made.append(event.kind)
+        return event
+
+    monkeypatch.setattr(Event, "of", count)
+    return made

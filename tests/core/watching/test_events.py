@@ -180,7 +180,47 @@ def test_an_event_cannot_be_changed():
     (event, *_) = tell(workflow_of())
 
     with pytest.raises(AttributeError):
-        event.kind = "other"
+        event.what = "other"
+
+
+def test_an_event_says_what_happened_to_what():
+    told = tell(fan_out({"t": fail}))
+
+    assert [(event.subject, event.what) for event in told] == [
+        ("execution", "started"),
+        ("step", "started"),
+        ("task", "started"),
+        ("task", "failed"),
+        ("step", "succeeded"),
+        ("execution", "ended"),
+    ]
+    assert all(event.kind == f"{event.subject}_{event.what}" for event in told)
+
+
+def test_a_beginning_and_its_end_have_one_place():
+    told = tell(fan_out({"t": nested_of()}))
+
+    assert [(event.what, event.place) for event in told] == [
+        ("started", ()),
+        ("started", ("A",)),
+        ("started", ("A", "t")),
+        ("started", ("A", "t", None)),
+        ("started", ("A", "t", None, "X")),
+        ("succeeded", ("A", "t", None, "X")),
+        ("ended", ("A", "t", None)),
+        ("succeeded", ("A", "t")),
+        ("succeeded", ("A",)),
+        ("ended", ()),
+    ]
+
+
+def test_an_event_is_no_tuple_and_can_be_replaced_with_another():
+    (event, *_) = tell(workflow_of())
+
+    assert not isinstance(event, tuple)
+    assert event.replace(what="ended").kind == "execution_ended"
+    with pytest.raises(TypeError, match="did you mean 'what'"):
+        event.replace(wha="ended")
 
 
 def test_an_event_comes_out_of_a_pickle_without_its_execution():
@@ -190,8 +230,8 @@ def test_an_event_comes_out_of_a_pickle_without_its_execution():
         copy = pickle.loads(pickle.dumps(event))
         assert type(copy) is Event
         assert copy.execution is None
-        assert copy[:7] == event[:7]
-        assert (copy.outcome, copy.status) == (event.outcome, event.status)
+        same = {"error": None, "attempts": (), "execution": None}
+        assert copy.replace(**same) == event.replace(**same)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import threading
 
 from hypothesis import given
 from shared.events import Told, check_history, check_pairs
-from test_properties import VALUES, built, examples, executed, workflows
+from shared.random_workflows import VALUES, built, examples, executed, workflows
 
 
 def check_random(workflow, value, **options):

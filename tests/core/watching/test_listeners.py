@@ -258,19 +258,6 @@ def test_any_iterable_of_listeners_will_do():
 
 
 @pytest.fixture
-def made(monkeypatch):
-    made = []
-    make = telling_module._event
-
-    def count(facts):
-        made.append(facts[0])
-        return make(facts)
-
-    monkeypatch.setattr(telling_module, "_event", count)
-    return made
-
-
-@pytest.fixture
 def quiet(monkeypatch):
     monkeypatch.setattr(telling_module, "hears", lambda level: False)
 

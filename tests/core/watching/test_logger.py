@@ -12,12 +12,10 @@ import pytest
 
 from stepfunction import (
     Event,
-    ProcessLanes,
     RetryPolicy,
     StepFunction,
     StepFunctionError,
 )
-from stepfunction.core.watching import telling as telling_module
 from stepfunction.core.watching.log import log
 
 TOOK = r"[\d.]+ m?s"
@@ -47,12 +45,6 @@ def fan_out(tasks, **options):
 
 def nested_of(action=one, **options):
     return workflow_of(action, "Inner", "X", **options)
-
-
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(max_workers=2) as lanes:
-        yield lanes
 
 
 # Execute and give what was logged: level and text.
@@ -292,19 +284,6 @@ def test_what_is_nested_in_a_lane_is_logged_by_this_process(caplog, lanes):
 # --- only what is wanted is made ----------------------------------------------------
 
 
-@pytest.fixture
-def made(monkeypatch):
-    made: list[str] = []
-    make = telling_module._event
-
-    def count(facts):
-        made.append(facts[0])
-        return make(facts)
-
-    monkeypatch.setattr(telling_module, "_event", count)
-    return made
-
-
 def test_with_the_log_at_warning_only_failures_and_retries_are_made(made, caplog):
     workflow = fan_out(
         {"t": nested_of(fail), "u": one}, next_step="B", retry=RetryPolicy(2, 0)
@@ -430,7 +409,9 @@ def test_what_is_set_up_before_an_execution_is_heard():
 
 
 def told(caplog, **facts):
-    event = Event(facts.pop("kind"), 0.0, "r", "e", "W", step="A", **facts)
+    event = Event(
+        time=0.0, root_id="r", execution_id="e", workflow="W", step="A", **facts
+    )
     with caplog.at_level(logging.DEBUG, logger="stepfunction"):
         log(event)
     (record,) = caplog.records
@@ -442,12 +423,13 @@ def told(caplog, **facts):
     [(500, 1000, "500 of 1,000 items done"), (1, None, "1 item done")],
 )
 def test_how_far_a_map_step_has_come_is_logged_at_debug(caplog, done, total, said):
-    found = told(caplog, kind="step_progressed", done=done, total=total)
+    found = told(caplog, subject="step", what="progressed", done=done, total=total)
     assert found == ("DEBUG", f"step 'A' of 'W': {said}", None)
 
 
 def test_a_compensation_that_succeeded_is_logged_at_info(caplog):
-    found = told(caplog, kind="compensation_succeeded", task="t", duration=2.0)
+    facts = {"subject": "compensation", "what": "succeeded", "task": "t"}
+    found = told(caplog, **facts, duration=2.0)
     what = "compensation of task 't' of step 'A' of 'W'"
     assert found == ("INFO", f"{what} succeeded in 2 s", None)
 
@@ -455,7 +437,7 @@ def test_a_compensation_that_succeeded_is_logged_at_info(caplog):
 def test_a_compensation_that_failed_is_logged_at_error_with_its_traceback(caplog):
     error = OSError("closed")
     level, text, trace = told(
-        caplog, kind="compensation_failed", duration=2.0, error=error
+        caplog, subject="compensation", what="failed", duration=2.0, error=error
     )
     assert level == "ERROR"
     assert text == "compensation of step 'A' of 'W' failed in 2 s: OSError: closed"

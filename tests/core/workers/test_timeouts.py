@@ -2,34 +2,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import multiprocessing
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from shared.hanging import (
+    LIMIT,
+    LONG,
+    double,
+    failure_of,
+    hang,
+    hang_with_a_child,
+    is_gone,
+    nested_of,
+    one,
+    outcomes,
+    pids_in,
+    released,
+    take_longer,
+    tasks_of,
+    tell,
+    wait_for,
+)
 
 from stepfunction import (
     DefinitionError,
-    ExecutionTimeoutError,
     Outcome,
     ParallelStepExecutionError,
     ProcessLanes,
     RetryPolicy,
     Status,
-    StepExecutionError,
     StepFunction,
     StepFunctionError,
     StepTimeoutError,
 )
 
-LIMIT = 0.05
-LONG = 600  # no test waits for that
 NOT_INLINE = (
     "timeout cannot be honoured in the calling thread, where nothing can stop a call; "
     "use executor='process', which is killed, or executor='thread', which is no longer "
@@ -40,106 +48,11 @@ NOT_ENFORCED = (
     "that waits for it, as with executor='inline'"
 )
 
-released = threading.Event()  # never set in a worker process
-
-
-@pytest.fixture(autouse=True)
-def _release():
-    released.clear()
-    yield
-    released.set()
-
-
-@pytest.fixture(scope="module")
-def lanes():
-    with ProcessLanes(2) as lanes:
-        yield lanes
-
-
-def hang(value=None):
-    released.wait(LONG)
-
 
 def hang_at_first(value, context):
     if context.attempt == 1:
         hang()
     return context.attempt
-
-
-def double(value):
-    return value * 2
-
-
-def fail(value):
-    raise ValueError("told to fail")
-
-
-def wait_for(path, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not Path(path).exists():
-        assert time.monotonic() < end, f"{path} never came"
-        time.sleep(0.005)
-
-
-def tell(path, text=""):
-    part = Path(f"{path}.part")
-    part.write_text(text)
-    part.rename(path)
-
-
-def hang_with_a_child(path):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    tell(path, f"{os.getpid()} {child.pid}")
-    hang()
-
-
-def tell_pid_and_hang(path):
-    tell(path, str(os.getpid()))
-    hang()
-
-
-def is_gone(process_id, seconds=2.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            stat = Path(f"/proc/{process_id}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if stat.rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.01)
-    os.kill(process_id, signal.SIGKILL)
-    return False
-
-
-def pids_in(path):
-    wait_for(path)
-    return [int(number) for number in path.read_text().split()]
-
-
-def one(func, timeout=LIMIT, **arguments):
-    workflow = StepFunction("Shop").add_step("Ask", func, timeout=timeout, **arguments)
-    return workflow.set_start_step("Ask")
-
-
-def failure_of(workflow, initial_input=None, **arguments):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(initial_input, **arguments)
-    return caught.value
-
-
-def overdue(workflow, initial_input=None, *, timeout=LIMIT, **arguments):
-    with pytest.raises(ExecutionTimeoutError) as caught:
-        workflow.execute(initial_input, timeout=timeout, **arguments)
-    return caught.value.execution
-
-
-def outcomes(attempts):
-    return [attempt.outcome for attempt in attempts]
-
-
-def tasks_of(execution):
-    return {r.task: r for r in execution.history if r.task is not None}
 
 
 # --- steps --------------------------------------------------------------------------
@@ -558,206 +471,6 @@ def test_the_failure_step_is_told_of_the_timeout():
     assert execution.error is error
 
 
-# --- nested workflows ---------------------------------------------------------------
-
-
-def nested_of(func, **arguments):
-    """Give a workflow of a step, one that must not follow, and one that fails."""
-    workflow = StepFunction("Inner").set_start_step("Inside")
-    arguments.setdefault("executor", "thread")
-    workflow.add_step("Inside", func, "Never", "Never", **arguments)
-    return workflow.add_step("Never", reach)
-
-
-def reach(value):
-    reached.append(value)
-
-
-reached = []
-
-
-@pytest.fixture
-def nothing_reached():
-    reached.clear()
-    yield
-    assert reached == []
-
-
-def until_told(value, context):
-    while not context.cancelled:
-        released.wait(0.002)
-
-
-def fail_again(value):
-    raise ConnectionError("down")
-
-
-FOR_EVER = RetryPolicy(2, interval=LONG, jitter=None)
-INSIDE = {
-    "plain": dict(func=until_told, executor=None),
-    "thread": dict(func=hang),
-    "tasks": dict(func={"a": hang, "b": hang}, parallel=True),
-    "process": dict(func=hang, executor="process"),
-    "pause": dict(func=fail_again, executor=None, retry=FOR_EVER),
-    "pause of a thread": dict(func=fail_again, retry=FOR_EVER),
-    "nested": dict(func=nested_of(hang), executor=None),
-    "nested on a thread": dict(func=nested_of(hang)),
-}
-
-
-@pytest.mark.parametrize("inside", INSIDE)
-@pytest.mark.parametrize("executor", [None, "thread"])
-def test_the_timeout_of_a_nested_workflow_stops_what_it_does(
-    inside, executor, nothing_reached
-):
-    nested = nested_of(**INSIDE[inside])
-    failure = failure_of(one(nested, executor=executor))
-    error = failure.__cause__
-    assert type(error) is StepTimeoutError
-    assert str(error) == "step 'Ask': attempt 1 took longer than 0.05 s"
-    [record] = failure.execution.history
-    expected = Outcome.TIMED_OUT if executor is None else Outcome.ABANDONED
-    assert record.outcome is expected
-    assert outcomes(record.attempts) == [expected]
-    assert record.error is error
-
-
-def test_a_nested_workflow_that_is_inline_by_name_has_its_timeout_too():
-    nested = StepFunction("Inner").add_step("Inside", take_longer, "Never")
-    nested.add_step("Never", double).set_start_step("Inside")
-    failure = failure_of(one(nested, executor="inline"), 4)
-    assert type(failure.__cause__) is StepTimeoutError
-    assert list(failure.execution.children["Ask"].context) == ["Inside"]
-
-
-def test_a_nested_workflow_that_took_too_long_is_among_the_children():
-    execution = failure_of(one(nested_of(hang))).execution
-    child = execution.children["Ask"]
-    assert execution.history[0].child is child
-    assert child.status is Status.TIMED_OUT
-    with pytest.raises(ExecutionTimeoutError):
-        child.raise_if_failed()
-
-
-def test_a_nested_workflow_that_was_abandoned_shows_where_it_is():
-    inner = StepFunction("Inner").add_step("Quick", str, next_step="Hang")
-    inner.add_step("Hang", hang).set_start_step("Quick")
-    workflow = StepFunction("Outer")
-    workflow.add_step("Nested", {"t": inner}, parallel=True, timeout=LIMIT)
-
-    execution = workflow.set_start_step("Nested").execute(1)
-
-    child = execution.children["Nested", "t"]
-    assert child.status is Status.RUNNING
-    assert [record.step for record in child.history] == ["Quick"]
-
-
-def test_a_nested_workflow_in_a_process_is_killed_with_what_it_runs(tmp_path):
-    path = tmp_path / "pid"
-    nested = StepFunction("Inner").set_start_step("Inside")
-    nested.add_step("Inside", tell_pid_and_hang, executor="process")
-    workflow = one(nested, timeout=1.5, executor="process")
-    failure = failure_of(workflow, path)
-    assert type(failure.__cause__) is StepTimeoutError
-    assert failure.execution.history[0].outcome is Outcome.TIMED_OUT
-    [worker] = pids_in(path)
-    assert is_gone(worker)
-
-
-def test_a_nested_workflow_kills_its_processes_when_its_time_is_over(tmp_path):
-    path = tmp_path / "pid"
-    nested = nested_of(tell_pid_and_hang, executor="process")
-    workflow = one(nested, timeout=1, on_failure="Late")
-    workflow.add_step("Late", lambda error: is_gone(pids_in(path)[0]))
-    assert workflow.execute(path).output is True
-
-
-def test_a_nested_task_has_a_timeout_too(nothing_reached):
-    tasks = {"slow": nested_of(hang), "quick": double}
-    output = one(tasks, timeout=0.2, parallel=True).execute(4).output
-    assert output["quick"] == 8
-    assert str(output["slow"]) == (
-        "task 'slow' of step 'Ask': attempt 1 took longer than 0.2 s"
-    )
-
-
-def test_a_nested_workflow_is_tried_again_with_the_whole_time():
-    calls = []
-
-    def hang_once(value):
-        calls.append(value)
-        if len(calls) == 1:
-            hang()
-        return "answered"
-
-    nested = StepFunction("Inner").set_start_step("Inside")
-    nested.add_step("Inside", hang_once, executor="thread")
-    retry = RetryPolicy(2, interval=0)
-    workflow = one(nested, timeout=0.2, retry=retry, next_step="Next")
-    workflow.add_step("Next", lambda value, context: (value, context.cancelled))
-    execution = workflow.execute()
-    assert execution.output == ("answered", False)
-    assert outcomes(execution.history[0].attempts) == [
-        Outcome.TIMED_OUT,
-        Outcome.SUCCEEDED,
-    ]
-    assert execution.children["Ask"].status is Status.COMPLETED
-
-
-def test_the_time_of_a_nested_workflow_may_be_shorter_than_that_of_the_outer():
-    inner = one(hang, executor="thread", on_failure="Late")
-    inner.add_step("Late", lambda error: "late", ends="completed")
-    outer = StepFunction("Outer").add_step("Sub", inner, timeout=60)
-    assert outer.set_start_step("Sub").execute().output == "late"
-
-
-def test_the_timeout_of_add_sub_step_function():
-    workflow = StepFunction("Shop").set_start_step("Sub")
-    workflow.add_sub_step_function("Sub", nested_of(hang), timeout=LIMIT)
-    assert type(failure_of(workflow).__cause__) is StepTimeoutError
-
-
-# --- somebody else's executor -------------------------------------------------------
-
-
-def test_a_task_on_somebody_elses_threads_is_abandoned():
-    threads, told = [], threading.Event()
-
-    def listen(value, context):
-        threads.append(threading.current_thread())
-        while not context.cancelled:
-            released.wait(0.002)
-        told.set()
-        hang()
-
-    with ThreadPoolExecutor(1) as pool:
-        failure = failure_of(one(listen, executor=pool))
-        assert type(failure.__cause__) is StepTimeoutError
-        assert failure.execution.history[0].outcome is Outcome.ABANDONED
-        assert told.wait(20)
-        assert threads[0].is_alive()
-        released.set()
-        assert pool.submit(double, 4).result(20) == 8
-
-
-def test_a_task_on_somebody_elses_processes_is_abandoned(tmp_path):
-    path = tmp_path / "released"
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        failure = failure_of(one(wait_for, executor=pool), path)
-        assert type(failure.__cause__) is StepTimeoutError
-        assert failure.execution.history[0].outcome is Outcome.ABANDONED
-        path.touch()
-        assert pool.submit(double, 4).result(20) == 8
-
-
-def test_a_task_in_an_overriding_pool_has_its_timeout():
-    with ThreadPoolExecutor(1) as pool:
-        failure = failure_of(one(hang, executor="process"), executor=pool)
-        assert type(failure.__cause__) is StepTimeoutError
-        released.set()
-
-
 # --- refused, or only measured, in the calling thread -------------------------------
 
 
@@ -797,11 +510,6 @@ def warnings_of(caplog):
     ]
 
 
-def take_longer(value):
-    time.sleep(2 * LIMIT)
-    return value
-
-
 @pytest.mark.parametrize("is_parallel", [False, True])
 def test_an_inline_override_measures_but_does_not_enforce(is_parallel, caplog):
     func = {"a": take_longer} if is_parallel else take_longer
@@ -829,246 +537,3 @@ def test_an_execution_warns_once_of_limits_that_it_does_not_enforce(caplog):
 def test_an_inline_override_without_limits_warns_of_nothing(caplog):
     one(double, timeout=None, executor="thread").execute(4, executor="inline")
     assert warnings_of(caplog) == []
-
-
-# --- the time of a whole execution --------------------------------------------------
-
-
-def test_an_execution_that_takes_too_long_raises():
-    workflow = one(hang, timeout=None, executor="thread")
-    with pytest.raises(ExecutionTimeoutError) as caught:
-        workflow.execute(17, timeout=LIMIT)
-    error = caught.value
-    assert isinstance(error, TimeoutError)
-    assert str(error) == "execution of 'Shop' took longer than 0.05 s"
-    execution = error.execution
-    assert execution.status is workflow.status is Status.TIMED_OUT
-    assert execution.input == 17
-    assert execution.output is None
-    with pytest.raises(ExecutionTimeoutError) as again:
-        execution.raise_if_failed()
-    assert again.value.execution is execution
-
-
-@pytest.mark.parametrize("inside", INSIDE)
-def test_the_time_of_an_execution_stops_what_it_does(inside, nothing_reached):
-    workflow = nested_of(**INSIDE[inside])
-    assert overdue(workflow).status is Status.TIMED_OUT
-
-
-@pytest.mark.parametrize("inside", INSIDE)
-@pytest.mark.parametrize("executor", [None, "thread"])
-def test_the_time_of_an_execution_holds_for_what_is_nested(
-    inside, executor, nothing_reached
-):
-    outer = StepFunction("Outer").set_start_step("Sub")
-    outer.add_step("Sub", nested_of(**INSIDE[inside]), "Never", executor=executor)
-    outer.add_step("Never", reach)
-    assert overdue(outer).status is Status.TIMED_OUT
-
-
-@pytest.mark.parametrize("timeout", [None, 60])
-def test_a_nested_thread_leaves_its_own_threads_too(timeout):
-    threads = []
-
-    def note(value):
-        threads.append(threading.current_thread())
-
-    inner = StepFunction("Inner").add_step("Note", note, "Hang")
-    inner.add_step("Hang", hang, executor="thread").set_start_step("Note")
-    overdue(one(inner, executor="thread", timeout=timeout))
-    threads[0].join(3)
-    assert not threads[0].is_alive()
-
-
-def test_an_overdue_execution_is_not_routed_to_a_failure_step(nothing_reached):
-    workflow = one(
-        hang, None, executor="thread", on_failure={TimeoutError: "A", Exception: "A"}
-    )
-    overdue(workflow.add_step("A", reach))
-
-
-def test_an_overdue_plain_last_step_is_waited_for():
-    ended = []
-
-    def stay(value, context):
-        until_told(value, context)
-        ended.append(value)
-        return "output"
-
-    execution = overdue(one(stay, timeout=None), 17)
-    assert ended == [17]
-    assert execution.context == {"Ask": "output"}
-
-
-def test_what_was_done_in_time_is_kept():
-    workflow = StepFunction("Shop").set_start_step("First")
-    workflow.add_step("First", double, "Ask").add_step("Ask", hang, executor="thread")
-    execution = overdue(workflow, 4)
-    assert execution.context["First"] == 8
-    assert [record.step for record in execution.history] == ["First", "Ask"]
-
-
-def test_an_overdue_execution_abandons_threads():
-    threads = []
-
-    def note_and_hang(value):
-        threads.append(threading.current_thread())
-        hang()
-
-    workflow = one({"a": note_and_hang, "b": hang}, timeout=None, parallel=True)
-    records = tasks_of(overdue(workflow))
-    assert threads[0].is_alive()
-    assert {r.outcome for r in records.values()} == {Outcome.ABANDONED}
-
-
-def test_an_overdue_execution_tells_the_threads_that_it_abandons():
-    told = threading.Event()
-
-    def listen(value, context):
-        until_told(value, context)
-        told.set()
-        hang()
-
-    overdue(one(listen, timeout=None, executor="thread"))
-    assert told.wait(20)
-
-
-def test_an_overdue_execution_kills_processes(tmp_path):
-    path = tmp_path / "pids"
-    workflow = one(hang_with_a_child, timeout=None, executor="process")
-    execution = overdue(workflow, path, timeout=1.5)
-    assert outcomes(execution.history[0].attempts) == [Outcome.KILLED]
-    worker, child = pids_in(path)
-    assert is_gone(worker)
-    assert is_gone(child)
-
-
-@pytest.mark.parametrize(
-    "executor, outcome", [("thread", Outcome.ABANDONED), ("process", Outcome.KILLED)]
-)
-def test_the_record_of_an_overdue_step_says_what_became_of_it(executor, outcome, lanes):
-    executor = lanes if executor == "process" else executor
-    [record] = overdue(one(hang, timeout=None, executor=executor)).history
-    assert record.outcome is outcome
-
-
-def test_what_waits_never_begins_in_an_overdue_execution(nothing_reached):
-    tasks = {"runs": hang, "waits": reach}
-    workflow = one(tasks, timeout=None, parallel=True, max_workers=1)
-    records = tasks_of(overdue(workflow))
-    assert records["runs"].outcome is Outcome.ABANDONED
-    assert records["waits"].outcome is Outcome.CANCELLED
-    assert records["waits"].attempts == ()
-
-
-def test_an_overdue_execution_leaves_tasks_in_somebody_elses_pool():
-    with ThreadPoolExecutor(1) as pool:
-        tasks = {"runs": hang, "waits": double}
-        workflow = one(tasks, timeout=None, parallel=True, executor=pool)
-        records = tasks_of(overdue(workflow, 4))
-        assert records["runs"].outcome is Outcome.ABANDONED
-        assert records["waits"].outcome is Outcome.CANCELLED
-        released.set()
-        assert pool.submit(double, 4).result(20) == 8
-
-
-def test_the_time_is_over_also_while_stopped_tasks_are_waited_for():
-    workflow = one(
-        {"deaf": hang, "fails": fail}, timeout=None, parallel=True, stop_on_failure=True
-    )
-    execution = workflow.start(timeout=LIMIT)
-    assert execution.wait(3)
-    assert execution.status is Status.TIMED_OUT
-
-
-def test_the_time_is_over_also_while_a_cancelled_execution_waits():
-    began = threading.Event()
-
-    def deaf(value):
-        began.set()
-        hang()
-
-    execution = one(deaf, timeout=None, executor="thread").start(timeout=0.3)
-    assert began.wait(20)
-    execution.cancel()
-    assert execution.wait(3)
-
-
-def test_the_timeout_of_a_step_is_no_timeout_of_the_execution():
-    failure = failure_of(one(hang, executor="thread"), timeout=60)
-    assert failure.execution.status is Status.FAILED
-    assert type(failure.__cause__) is StepTimeoutError
-
-
-def test_an_execution_in_time_leaves_no_timer_behind():
-    execution = one(double, timeout=None).execute(4, timeout=LONG)
-    assert not any(isinstance(t, threading.Timer) for t in threading.enumerate())
-    assert execution.status is Status.COMPLETED
-
-
-@pytest.mark.parametrize("timeout", [float("inf"), 1e12])
-def test_an_execution_may_have_more_time_than_anybody_lives(timeout):
-    assert one(double, timeout=None).execute(4, timeout=timeout).output == 8
-
-
-def test_an_execution_that_is_awaited_has_its_time_too():
-    workflow = one(hang, timeout=None, executor="thread")
-    with pytest.raises(ExecutionTimeoutError) as caught:
-        asyncio.run(workflow.aexecute(timeout=LIMIT))
-    assert caught.value.execution.status is Status.TIMED_OUT
-
-
-# --- the end of the interpreter -----------------------------------------------------
-
-PROGRAM = """\
-import asyncio, logging, sys, threading, time
-from stepfunction import StepFunction
-
-def sleep(value):
-    time.sleep(600)
-
-def spin(value):
-    while True:
-        pass
-
-async def wait(value):
-    time.sleep(600)
-
-nested = StepFunction("N").add_step("A", sleep, executor="thread").set_start_step("A")
-func = {"sleep": sleep, "spin": spin, "wait": wait, "nested": nested}[sys.argv[1]]
-limit = {sys.argv[2]: 0.1}
-workflow = StepFunction("W").set_start_step("Ask")
-workflow.add_step("Ask", func, executor="thread", timeout=limit.get("step"))
-try:
-    workflow.execute(timeout=limit.get("execution"))
-except Exception as error:
-    print(type(error.__cause__ or error).__name__, flush=True)
-"""
-
-
-@pytest.mark.parametrize(
-    "func, limit, error",
-    [
-        ("sleep", "step", "StepTimeoutError"),
-        ("spin", "step", "StepTimeoutError"),
-        ("wait", "step", "StepTimeoutError"),
-        ("nested", "step", "StepTimeoutError"),
-        ("sleep", "execution", "ExecutionTimeoutError"),
-        ("nested", "execution", "ExecutionTimeoutError"),
-    ],
-)
-def test_an_abandoned_thread_does_not_keep_the_interpreter(func, limit, error):
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, func, limit],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as program:
-        try:
-            assert program.stdout.readline() == f"{error}\n"
-            _, err = program.communicate(timeout=4)  # 2 s, and slack
-        finally:
-            program.kill()
-    assert program.returncode == 0
-    assert err == ""

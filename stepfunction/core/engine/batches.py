@@ -1,0 +1,252 @@
+"""Batches: items of a map step that travel to a worker together.
+
+A load carries them, and what has come of them; from another process that comes in
+parts. What is left of a batch when it has ended is shared out by ``shares``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from types import CoroutineType
+from typing import Any, NamedTuple, TypeAlias
+
+from stepfunction.core.context import Context, context_of_task
+from stepfunction.core.definition.callables import stray_coroutine
+from stepfunction.core.definition.calls import Call
+from stepfunction.core.envelope.answers import unreadable_result, unsent_result
+from stepfunction.core.envelope.envelope import pack, unpack
+from stepfunction.core.errors import users_traceback
+from stepfunction.core.outcomes import Outcome
+
+# A worker process sends what it has done at least so often, in seconds: what it had
+# done since is done again if it dies.
+_LONGEST_SILENCE = 0.0001
+# A worker that dies has hardly done more items than these since it last reported.
+_MOST_ALONE = 1000
+
+
+class Load:
+    """The items of one batch, and what has come of them so far.
+
+    Attributes:
+        first: The index of the first item.
+        items: The items. To empty the list stops who is working on them.
+        results: What came of the first of them; an error in the place of a failure.
+        failed: Which of them failed, by position.
+    """
+
+    __slots__ = ("first", "items", "results", "failed")
+
+    def __init__(self, first: int, items: list[Any]) -> None:
+        self.first = first
+        self.items = items
+        self.results: list[Any] = []
+        self.failed: list[int] = []
+
+    def __reduce__(self) -> Any:
+        return Load, (self.first, self.items)
+
+    def pack(self, keeps: bool) -> Part:
+        """Pack what has come of items, and forget it, but for how many they were."""
+        results, failed = self.results, self.failed
+        self.first += len(results)
+        self.results, self.failed = [], []
+        try:
+            return _packed(results, failed, keeps)
+        except Exception:  # item by item, for only some cannot be sent
+            for position, result in enumerate(results):
+                try:
+                    pack(result)
+                except Exception as error:
+                    results[position] = unsent_result(result, error)
+                    failed.append(position)
+            failed.sort()
+            return _packed(results, failed, keeps)
+
+    def unpack(self, part: Part, label: str) -> None:
+        """Take over what came of items in another process."""
+        count, packed = part
+        before = len(self.results)
+        try:
+            results, failed = unpack(packed)
+        except Exception as error:
+            results, failed = [unreadable_result(label, error)] * count, range(count)
+        if len(results) < count:  # without what nobody wants to keep
+            errors, results = results, [None] * count
+            for position, failure in zip(failed, errors):
+                results[position] = failure
+        self.results += results
+        self.failed += (before + position for position in failed)
+
+
+# How many items have been done, and what came of them, packed.
+Part: TypeAlias = tuple[int, bytes]
+
+
+def _packed(results: list[Any], failed: list[int], keeps: bool) -> Part:
+    kept = results if keeps else [results[position] for position in failed]
+    return len(results), pack((kept, failed))
+
+
+class BatchCall:
+    """The call of a step's function for each item of a load.
+
+    Args:
+        call: The call for one item.
+        stops: Whether the first failure ends it.
+        keeps: Whether results are wanted.
+        is_timed: Whether to tell of each item as soon as it is done.
+        is_sent: Whether this is another process.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        stops: bool,
+        keeps: bool,
+        is_timed: bool,
+        is_sent: bool = False,
+    ) -> None:
+        self.call = call
+        self.stops = stops
+        self.keeps = keeps
+        self.is_timed = is_timed
+        self.is_sent = is_sent
+
+    def __reduce__(self) -> Any:
+        return BatchCall, (self.call, self.stops, self.keeps, self.is_timed, True)
+
+    def __call__(self, load: Load, context: Context | None) -> Part | None:
+        """Call, and leave in the load what came of it, or give it packed."""
+        if not self.is_sent:
+            self._perform(load, self._for_item(load, context), Exception)
+            return None
+        calls = self._for_item(load, context)
+        assert context is not None
+        if context.line is None:  # somebody else's worker
+            self._perform(load, calls, BaseException)
+        else:
+            line = context.line
+            silence = 0.0 if self.is_timed else _LONGEST_SILENCE
+
+            def report() -> None:
+                line.report(load.pack(self.keeps))
+
+            self._perform_and_report(load, calls, report, silence)
+        return load.pack(self.keeps)
+
+    def _for_item(
+        self, load: Load, context: Context | None
+    ) -> Callable[[Any], Any]:
+        call = self.call
+        if call.plain is not None:
+            return call.plain
+
+        def call_with_context(item: Any) -> Any:
+            assert context is not None
+            index = load.first + len(load.results)
+            return call(item, context_of_task(context, str(index)))
+
+        return call_with_context
+
+    def _perform(
+        self, load: Load, call: Callable[[Any], Any], catch: type[BaseException]
+    ) -> None:
+        results, rest = load.results, iter(load.items)
+        note = results.append
+        while True:
+            try:
+                for item in rest:
+                    note(call(item))
+                break
+            except catch as error:
+                if self._has_failed(load, error):
+                    break
+        # What does so does so whenever it does not fail; to look at each result takes
+        # a third longer.
+        if load.failed or (results and type(results[0]) is CoroutineType):
+            self._refuse_coroutines(load)
+
+    def _perform_and_report(
+        self,
+        load: Load,
+        call: Callable[[Any], Any],
+        report: Callable[[], None],
+        silence: float,
+    ) -> None:
+        clock = perf_counter
+        due = clock() + silence
+        for item in load.items:
+            try:
+                output = call(item)
+                if type(output) is CoroutineType:
+                    raise stray_coroutine(output, self.call.name)
+                load.results.append(output)
+            except BaseException as error:
+                if self._has_failed(load, error):
+                    return
+            if clock() > due:
+                report()
+                due = clock() + silence
+
+    def _has_failed(self, load: Load, error: BaseException) -> bool:
+        """Note that the present item failed, and say whether to end with that."""
+        load.failed.append(len(load.results))
+        load.results.append(error.with_traceback(users_traceback(error)))
+        return self.stops
+
+    def _refuse_coroutines(self, load: Load) -> None:
+        for position, result in enumerate(load.results):
+            if type(result) is CoroutineType:
+                load.results[position] = stray_coroutine(result, self.call.name)
+                load.failed.append(position)
+        load.failed.sort()
+
+
+class Shares(NamedTuple):
+    """What becomes of the items of a batch that has ended, each by its position.
+
+    Attributes:
+        failed: Those that were done, and failed.
+        culprits: The one that was the end of the batch, if it is known.
+        alone: Those that go on one by one.
+        together: Those that go on as another batch.
+    """
+
+    failed: Sequence[int] = ()
+    culprits: range = range(0)
+    alone: range = range(0)
+    together: range = range(0)
+
+
+def shares(
+    count: int,
+    done: int,
+    failed: Sequence[int],
+    outcome: Outcome,
+    is_here: bool,
+    is_timed: bool,
+) -> Shares:
+    """Share out the items of a batch that has ended.
+
+    Args:
+        count: How many they were.
+        done: How many are known to have been done.
+        failed: Which of these failed.
+        outcome: How the batch ended.
+        is_here: Whether that was in this process, where all that was done is known.
+        is_timed: Whether each was told of as soon as it was done.
+    """
+    rest = range(done, count)
+    if not rest or outcome is Outcome.SUCCEEDED:
+        return Shares(failed, together=rest)
+    knows_culprit = is_here or outcome in (Outcome.KILLED, Outcome.ABANDONED)
+    if not knows_culprit and outcome is not Outcome.FAILED:
+        # One that failed could not be sent, for any of its items.
+        knows_culprit = is_timed or len(rest) == 1
+    if knows_culprit:
+        return Shares(failed, culprits=rest[:1], together=rest[1:])
+    # What it had done is not known, nor which item was its end: one by one they show
+    # it, which those that follow have had no part in.
+    return Shares(failed, alone=rest[:_MOST_ALONE], together=rest[_MOST_ALONE:])

@@ -1,0 +1,140 @@
+"""Tasks: what a step has the workers do, as a call of a function or of a workflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from stepfunction.core.context import Context
+from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.engine.nested import NestedCall, output_of_child
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.records import Visit
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.watching.telling import News
+from stepfunction.core.wording import subject
+from stepfunction.core.workers.pauses import skipping, to_pass
+from stepfunction.core.workers.tasks import LiveAttempt, Task, Work
+
+
+class Terms(NamedTuple):
+    """What the tasks of one visit of a step have in common.
+
+    Attributes:
+        step: The step.
+        execution: What it is a step of.
+        news: Who tells of its tasks; None where nobody listens.
+        timeout: How many seconds an attempt may take, where it can be stopped.
+        heartbeat: How many may pass without a sign of life, where that is heard.
+    """
+
+    step: Step
+    execution: Execution
+    news: News | None
+    timeout: float | None = None
+    heartbeat: float | None = None
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether an attempt has limits."""
+        return self.timeout is not None or self.heartbeat is not None
+
+    def work(self, value: Any, calls: Iterable[Task] = ()) -> Work:
+        """Give what a place must know of them: their input, and what they call."""
+        named = tuple((task.name, task.call) for task in calls)
+        return Work(self.step.name, named, value, self.make_context)
+
+    def make_context(self, attempt: LiveAttempt) -> Context:
+        """Give the context of an attempt."""
+        execution = self.execution
+        return Context(
+            execution.id,
+            self.step.name,
+            attempt.task.key,
+            attempt.number,
+            execution._failure_before(),
+            attempt.cancellation,
+            execution._results_so_far(),
+            attempt,
+        )
+
+
+def terms_of(step: Step, execution: Execution, news: News | None) -> Terms:
+    """Give the terms of a visit, with a warning of limits that cannot be kept."""
+    if step.executor in (None, "inline"):
+        # There a nested workflow looks after its own time, and a call has no limits.
+        return Terms(step, execution, news)
+    limits = execution._places.limits_at(
+        step.executor, step.name, step.timeout, step.heartbeat
+    )
+    return Terms(step, execution, news, *limits)
+
+
+class StepTask(Task):
+    """The action of a step, or what one of its tasks or items does.
+
+    Args:
+        terms: What it has in common with the other tasks of its step.
+        action: What to do.
+        key: The name of the task, or the index of the item; None for the step itself.
+
+    Attributes:
+        child: The execution of a nested workflow, from when it begins.
+    """
+
+    __slots__ = ("child", "_step", "_graph")
+
+    def __init__(
+        self, terms: Terms, action: Any, key: str | None = None, name: str = ""
+    ) -> None:
+        step, news = terms.step, terms.news
+        name = name or subject(step.name, key)
+        call, wants_context = action, True
+        self.child: Execution | None = None
+        self._step, self._graph = step, None
+        if isinstance(action, Graph):
+            self._graph, call = action, self._nested(terms, action, key, name)
+        else:
+            wants_context = action.wants_context
+        limits = terms.timeout, terms.heartbeat
+        super().__init__(key, name, call, wants_context, step.retry, *limits, news)
+
+    def _nested(
+        self, terms: Terms, graph: Graph, key: str | None, name: str
+    ) -> NestedCall:
+        step, execution = terms.step, terms.execution
+        own_timeout = step.timeout if step.executor in (None, "inline") else None
+        call = NestedCall(graph, execution._places, name, own_timeout, begun=self.begun)
+        call.skips = skipping.get() is not None
+        if execution._audience is not None:
+            way = step.name if key is None else (step.name, key)
+            call.reach = execution._audience.reach((*execution._path, way))
+        return call
+
+    def begun(self, child: Execution) -> None:
+        """Take note of the execution of its nested workflow, as it begins."""
+        self.child = child
+
+    def opened(self, payload: Any) -> Any:
+        """Give the output, which a nested workflow has not given yet, or fail."""
+        if self._graph is None:
+            return payload
+        child: Execution = payload
+        self.child = child  # from another process it is heard of only now
+        child._graph = self._graph  # which stayed here
+        for what, seconds in child.__dict__.pop("_skipped", ()):
+            to_pass(what, seconds)  # which told nobody here
+        return output_of_child(self._step, self.name, child)
+
+    def visit(self) -> Visit:
+        """Give what the journal is to say of it."""
+        return Visit(
+            self._step.name if self.key is None else self.key,
+            self.outcome or Outcome.CANCELLED,
+            tuple(self.attempts),
+            self.output,
+            self.error,
+            (),
+            self.child,
+            self.given,
+        )

@@ -1,0 +1,110 @@
+"""Backlog: the calls that an executor was given, until a lane takes them."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
+from typing import Any, Protocol
+
+from stepfunction.core.envelope.parcel import Parcel
+from stepfunction.core.lanes.logs import Levels
+
+
+class Watcher(Protocol):
+    """Who wants to know when a call begins, and each time it says that it lives."""
+
+    def prepare(self) -> None:
+        """Take note that a worker was given the call, and may have to import for it."""
+
+    def start(self) -> None:
+        """Take note that the call begins now."""
+
+    def live(self) -> None:
+        """Take note of a sign of life."""
+
+    def pass_on(self, event: Any) -> None:
+        """Take note of what is told of an execution that is nested in the call."""
+
+    def report(self, part: Any) -> None:
+        """Take note of a part of what comes of the call."""
+
+
+class LaneFuture(Future[Any]):
+    """The future of a call on a lane.
+
+    Attributes:
+        label: What the call is, for messages.
+        began: When a worker was given the call, as ``perf_counter``; 0.0 before.
+    """
+
+    def __init__(self, label: str, watcher: Watcher | None = None) -> None:
+        super().__init__()
+        self.label = label
+        self.watcher = watcher
+        self.began = 0.0
+
+
+class LaneCall:
+    """A call that a lane is to have made.
+
+    Args:
+        future: Of its result.
+        head: The packed call.
+        body: A packed value that goes with it; empty for none.
+        levels: The levels to log at.
+    """
+
+    __slots__ = ("future", "head", "body", "levels", "variables")
+
+    def __init__(
+        self, future: LaneFuture, head: bytes, body: Parcel, levels: Levels
+    ) -> None:
+        self.future = future
+        self.head = head
+        self.body = body
+        self.levels = levels
+        self.variables = copy_context()
+
+
+class Backlog:
+    """The calls of one executor: those that wait, and how many are not finished."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._queue: SimpleQueue[LaneCall | None] = SimpleQueue()
+        self._unfinished = 0
+
+    def put(self, call: LaneCall) -> int:
+        """Add a call, and give how many are not finished."""
+        with self._lock:
+            self._unfinished += 1
+            self._queue.put(call)
+            return self._unfinished
+
+    def take(self) -> LaneCall | None:
+        """Wait for a call; None says that there will be no more."""
+        return self._queue.get()
+
+    def finish(self) -> None:
+        """Count a call as finished, before its result is known to anybody."""
+        with self._lock:
+            self._unfinished -= 1
+
+    def end(self, lanes: int) -> None:
+        """Say that there will be no more, to so many lanes."""
+        for _ in range(lanes):
+            self._queue.put(None)
+
+    def take_all(self) -> list[LaneCall]:
+        """Take all the calls that wait."""
+        found = []
+        try:
+            while (call := self._queue.get_nowait()) is not None:
+                found.append(call)
+                self.finish()
+            self._queue.put(None)  # it was for a lane
+        except Empty:
+            pass
+        return found

@@ -1,0 +1,194 @@
+"""Process: a worker process as its parent has it, from its start to its end."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import partial
+from multiprocessing import connection as pipes
+from multiprocessing import process as processes
+from multiprocessing import resource_tracker
+from typing import Any
+
+from stepfunction.core.envelope import main_module
+from stepfunction.core.envelope.envelope import pack
+from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
+from stepfunction.core.lanes.logs import Levels, current_levels
+from stepfunction.core.lanes.messages import LEVELS
+from stepfunction.core.lanes.worker import serve_lane
+from stepfunction.core.logger import logger
+
+WORKER_NAME = "stepfunction-worker"
+_SECONDS_TO_END = 1.0  # for an idle worker, once it has been let go
+_SECONDS_TO_LEAVE = 5.0  # for one that has been killed
+_MOST_WORDS = 300  # more than a full pipe holds
+
+
+class WorkerProcess:
+    """A worker process and this end of its pipe.
+
+    Only the thread of its lane speaks with it and waits for it; any other may kill it
+    as long as that has not seen it end.
+
+    Args:
+        context: Of multiprocessing, with the method to start it by.
+
+    Attributes:
+        pid: Its number; 0 until it has started.
+        is_ready: Whether it has said so.
+    """
+
+    def __init__(self, context: Any) -> None:
+        self.pid = 0
+        self.is_ready = False
+        self._levels = current_levels()  # as the worker knows them
+        self._context = context
+        self._pipe, self._far_end = context.Pipe()
+        self._process = _process_class(context)(
+            target=serve_lane,
+            args=(self._far_end, dict(os.environ), self._levels),
+            name=WORKER_NAME,
+        )
+
+    def start(self) -> None:
+        """Start it; nobody else may start one meanwhile."""
+        with _interrupt_held(), _main_shown(self._context):
+            self._process.start()
+        self.pid = self._process.pid
+        # Nobody but its lane polls it or waits for it: not whoever starts another, and
+        # not a child of multiprocessing, which runs no atexit when it ends.
+        processes._children.discard(self._process)  # type: ignore[attr-defined]
+        self._far_end.close()
+        self._ready = _readiness([self._pipe, self._process.sentinel])
+
+    def send(self, head: bytes, body: Parcel, levels: Levels) -> None:
+        """Send a packed call, and before it the levels if the worker has others.
+
+        Raises:
+            OSError: If it is not there any more.
+        """
+        if levels != self._levels:
+            self._levels = levels
+            self._pipe.send_bytes(LEVELS + pack(levels))
+            send(self._pipe, b"")
+        self._pipe.send_bytes(head)
+        send(self._pipe, body)
+
+    def receive(self) -> Contents:
+        """Wait for what it says.
+
+        Raises:
+            EOFError: If it is not there any more.
+            OSError: The same.
+        """
+        # The sentinel too, for a child of the worker may keep the pipe open.
+        if self._pipe not in self._ready(None) and not self._pipe.poll():
+            raise EOFError
+        return receive(self._pipe)
+
+    def has_left(self, hear: Callable[[Contents], object]) -> bool:
+        """Tell whether it died while it was idle, and what its threads had to say."""
+        try:
+            for _ in range(_MOST_WORDS):  # its threads may never stop speaking
+                ready = self._ready(0)
+                if self._pipe not in ready:
+                    return bool(ready)  # a child of the worker may hold the pipe
+                hear(receive(self._pipe))
+        except (EOFError, OSError):
+            return True
+        return False
+
+    def wait(self) -> int | None:
+        """Wait for it to end, and give its exit code; None if it does not."""
+        self._process.join(_SECONDS_TO_LEAVE)
+        exitcode: int | None = self._process.exitcode
+        return exitcode
+
+    def kill(self) -> None:
+        """Kill it and, once it has a process group of its own, its children."""
+        if not self.pid:
+            return
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except (AttributeError, ProcessLookupError, PermissionError):
+            self._process.kill()
+
+    def end(self) -> None:
+        """Kill it, and wait for it to end."""
+        self.kill()
+        self._pipe.close()
+        self._process.join(_SECONDS_TO_LEAVE)
+
+    def let_go(self) -> None:
+        """Let it end, which is idle."""
+        self._pipe.close()  # an idle worker that can hear nothing more leaves
+        self._process.join(_SECONDS_TO_END)
+        if self._process.exitcode is None:
+            logger().warning(
+                "worker process %d is killed, for it does not end: a task may have "
+                "left a thread that is no daemon",
+                self.pid,
+            )
+            self.end()
+
+    def forget(self) -> None:
+        """In a forked child, close what would keep the parent's worker alive."""
+        with suppress(OSError):  # its lane was just closing it
+            self._pipe.close()
+        finalizer = getattr(self._process._popen, "finalizer", None)
+        for end in getattr(finalizer, "_args", ()):
+            with suppress(OSError):
+                os.close(end)
+
+
+def _process_class(context: Any) -> Any:
+    if context.get_start_method() != "forkserver":
+        return context.Process
+    from stepfunction.core.lanes.fork_server import ServedProcess
+
+    return ServedProcess
+
+
+def _main_shown(context: Any) -> Any:
+    if context.get_start_method() != "spawn":
+        return nullcontext()  # our fork server sees to it, and a fork has it
+    return main_module.shown_if_importable()
+
+
+@contextmanager
+def _interrupt_held() -> Iterator[None]:
+    """Keep the terminal's interrupt from what is started here, until it ignores it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it lets go of the signal when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _readiness(ends: Sequence[Any]) -> Callable[[float | None], Sequence[Any]]:
+    """Give what waits for ends of pipes, as ``multiprocessing.connection.wait``.
+
+    That looks all over again for what to wait for each time, which takes three times
+    as long as to wait for what is there.
+    """
+    if not hasattr(select, "poll"):
+        return partial(pipes.wait, ends)
+    poll = select.poll()
+    by_number = {}
+    for end in ends:
+        number = end if isinstance(end, int) else end.fileno()
+        by_number[number] = end
+        poll.register(number, select.POLLIN)
+
+    def ready(seconds: float | None) -> Sequence[Any]:
+        found = poll.poll(None if seconds is None else seconds * 1000)
+        return [by_number[number] for number, _ in found]
+
+    return ready

@@ -1,0 +1,376 @@
+"""Loop: what brings all tasks of a step to their ends.
+
+It hands attempts to a place (``places`` has them), is told in its inbox how each ended,
+has failed tasks tried again, gives up what takes too long, and stops the rest when it
+is enough. Workers compute; the loop, in the thread that called it, records.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from itertools import count
+from math import inf
+from queue import Empty, SimpleQueue
+from time import perf_counter
+from typing import Any
+
+from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.errors import WorkerStartError
+from stepfunction.core.outcomes import Outcome
+from stepfunction.core.workers.pauses import to_pass
+from stepfunction.core.workers.places import Place
+from stepfunction.core.workers.tasks import (
+    RUNNING,
+    Letter,
+    LiveAttempt,
+    Part,
+    Report,
+    Task,
+)
+
+# A signal that comes just before a wait begins does not end it: Ctrl-C would be heard
+# only with the next report.
+_LONGEST_WAIT = 0.5
+_SOON = 0.001
+# A source that takes longer for a task is not waited for before others begin.
+_LONGEST_ASKING = 0.001
+# Of tasks that are taken one by one, so that failures do not pile up in memory.
+_MOST_PAUSING = 1000
+
+
+def run_tasks(
+    tasks: Iterable[Task],
+    place: Place,
+    cancellation: Cancellation,
+    is_enough: Callable[[Task], bool] = lambda task: False,
+    ended: Callable[[Task], None] = lambda task: None,
+    at_once: bool = True,
+) -> None:
+    """Bring tasks to their ends; each then has an outcome.
+
+    Args:
+        tasks: What to run; of an iterator each is taken when there is a place for it.
+            One that has been attempted already begins with what follows from that.
+        place: Where to run it.
+        cancellation: Requested by others to stop these tasks, and by this function
+            to tell the tasks that they should stop.
+        is_enough: Asked after each failed task whether the others are to be stopped.
+        ended: Called with each task when it has ended.
+        at_once: Whether the iterator is likely to give the next task without delay.
+
+    Raises:
+        Exception: What the iterator raises, when all others have ended.
+        BaseException: What interrupts this thread; the tasks are then left behind.
+    """
+    _Loop(tasks, place, cancellation, is_enough, ended, at_once).run()
+
+
+class _Source:
+    """Where tasks come from that are taken one by one.
+
+    Attributes:
+        has_more: Whether it may give another.
+        is_slow: Whether the next may be long in coming.
+        error: What it has raised.
+    """
+
+    def __init__(self, tasks: Iterable[Task], at_once: bool) -> None:
+        self.has_more = isinstance(tasks, Iterator)
+        self.is_slow = False
+        self.error: Exception | None = None
+        self._tasks: Iterator[Task] = iter(tasks)
+        self._at_once = at_once
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether others are not to wait until it has given the next."""
+        return self.is_slow or not self._at_once
+
+    def next(self, is_first: bool) -> Task | None:
+        """Take the next task; None if there is none.
+
+        Args:
+            is_first: Whether nothing is under way: more may come from what becomes
+                of this one.
+        """
+        asked = perf_counter()
+        try:
+            task = next(self._tasks, None)
+        except Exception as error:
+            self.error, task = error, None
+        self.is_slow = is_first or perf_counter() - asked > _LONGEST_ASKING
+        if task is None:
+            self.dry_up()
+        return task
+
+    def dry_up(self) -> None:
+        """Give no more."""
+        self.has_more, self._tasks = False, iter(())
+
+
+class _Agenda:
+    """What is to be seen to at its time, the soonest first.
+
+    Attributes:
+        soonest: When the first of it is due, as ``perf_counter``.
+    """
+
+    def __init__(self) -> None:
+        self.soonest = inf
+        self._heap: list[tuple[float, int, Any]] = []
+        self._numbers = count()
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def add(self, due: float, what: Any) -> None:
+        heapq.heappush(self._heap, (due, next(self._numbers), what))
+        self.soonest = self._heap[0][0]
+
+    def pop(self) -> Any:
+        what = heapq.heappop(self._heap)[2]
+        self.soonest = self._heap[0][0] if self._heap else inf
+        return what
+
+    def clear(self) -> None:
+        self._heap.clear()
+        self.soonest = inf
+
+
+class _Loop:
+    """The way of all tasks of a step.
+
+    A task is waiting, here or at its source; or an attempt at it is under way; or it
+    pauses before the next. It is open until it has ended.
+    """
+
+    def __init__(
+        self,
+        tasks: Iterable[Task],
+        place: Place,
+        cancellation: Cancellation,
+        is_enough: Callable[[Task], bool],
+        ended: Callable[[Task], None],
+        at_once: bool,
+    ) -> None:
+        self.place = place
+        self.cancellation = cancellation
+        self.is_enough = is_enough
+        self.ended = ended
+        self.source = _Source(tasks, at_once)
+        self.waiting: deque[Task] = deque()
+        self.under_way: set[LiveAttempt] = set()
+        self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
+        self.open: dict[Task, None] = {}
+        self.inbox: SimpleQueue[Letter] = SimpleQueue()
+        self.is_understaffed = False  # whether more may be needed to make attempts
+        self.is_stopping = False
+        for task in () if self.source.has_more else tasks:
+            self.admit(task)
+
+    def run(self) -> None:
+        source, is_done = self.source, False
+        try:
+            with self.cancellation.calling(self.call_to_stop):
+                while (
+                    self.waiting or self.under_way or self.pauses or source.has_more
+                ):
+                    self.begin_what_may()
+                    if self.under_way or self.pauses:
+                        self.see_to_next()
+            is_done = True
+        finally:
+            if not is_done:
+                self.stop()
+                self.leave_behind()
+            self.place.close(wait=is_done)
+            for task in tuple(self.open):
+                self.end(task)
+        if source.error is not None:
+            raise source.error
+
+    # What is next.
+
+    def begin_what_may(self) -> None:
+        limit = self.place.limit
+        while limit is None or len(self.under_way) < limit:
+            task = self.waiting.popleft() if self.waiting else self.next_of_source()
+            if task is None:
+                break
+            attempt = LiveAttempt(task, self.cancellation, self.inbox)
+            self.under_way.add(attempt)
+            self.place.begin(attempt)
+            if self.source.is_slow and self.has_news():
+                break
+        self.is_understaffed = self.place.staff()
+
+    def next_of_source(self) -> Task | None:
+        source = self.source
+        if not source.has_more or len(self.pauses) >= _MOST_PAUSING:
+            return None
+        if source.may_wait:
+            self.place.staff()  # what was taken goes on, however long this may take
+        task = source.next(is_first=not self.under_way)
+        if task is not None:
+            self.open[task] = None
+        elif source.error is not None:
+            self.stop()
+        return task
+
+    def admit(self, task: Task) -> None:
+        """Take on a task; one that has been attempted goes on from there."""
+        self.open[task] = None
+        if task.attempts:
+            self.go_on(task)
+        elif self.is_stopping:
+            self.leave_out(task)
+        else:
+            self.waiting.append(task)
+
+    # What is due.
+
+    def has_news(self) -> bool:
+        """Tell whether there is something that need not be waited for."""
+        soonest = min(self.pauses.soonest, self.limits.soonest)
+        return not self.inbox.empty() or soonest <= perf_counter()
+
+    def see_to_next(self) -> None:
+        """Read one letter, or see to what has become due."""
+        if not self.inbox.empty():
+            self.read(self.inbox.get())
+            return
+        now = perf_counter()
+        if self.pauses.soonest <= now:
+            self.waiting.append(self.pauses.pop())
+            return
+        if self.limits.soonest <= now:
+            self.look_after(self.limits.pop(), now)
+            return
+        longest = _SOON if self.is_understaffed else _LONGEST_WAIT
+        soonest = min(self.pauses.soonest, self.limits.soonest)
+        try:
+            letter = self.inbox.get(timeout=min(soonest - now, longest))
+        except Empty:
+            return
+        self.read(letter)
+
+    def read(self, letter: Letter) -> None:
+        if letter is None:
+            self.stop()
+        elif isinstance(letter, LiveAttempt):
+            self.watch(letter)
+            if letter.state is RUNNING:
+                letter.task.tell_start(letter.began)
+        elif letter.attempt not in self.under_way:
+            return  # it was given up, and speaks late
+        elif isinstance(letter, Report):
+            self.settle(letter)
+        elif isinstance(letter, Part):
+            letter.attempt.task.take(letter.part)
+        elif (told := letter.attempt.task.told) is not None:
+            told.pass_on(letter.event)
+
+    def watch(self, attempt: LiveAttempt) -> None:
+        """See to it that an attempt is looked after when its time may be over."""
+        is_live = attempt in self.under_way and attempt.overdue is None
+        if attempt.task.is_timed and is_live:
+            self.limits.add(min(limit for limit, *_ in attempt.limits()), attempt)
+
+    def look_after(self, attempt: LiveAttempt, now: float) -> None:
+        """Give up an attempt whose time is over, unless it was heard of since."""
+        if attempt not in self.under_way or attempt.overdue is not None:
+            return
+        if not attempt.is_over(now):
+            self.watch(attempt)
+            return
+        attempt.cancellation.request(is_overdue=True)
+        self.place.give_up(attempt)
+        outcome = self.place.left_behind
+        if outcome is Outcome.ABANDONED:
+            self.settle(Report(attempt, outcome, attempt.overdue, attempt.began, now))
+
+    # What has ended.
+
+    def settle(self, report: Report) -> None:
+        attempt, task = report.attempt, report.attempt.task
+        self.under_way.remove(attempt)
+        if report.outcome is Outcome.SKIPPED:
+            self.stop()
+            self.leave_out(task)
+            return
+        if isinstance(report.payload, WorkerStartError):
+            task.settle(report, self.is_stopping)
+            raise report.payload  # no task has failed: none can run here
+        is_stopping = self.is_stopping or attempt.cancellation.requested
+        task.settle(attempt.judge(report), is_stopping)
+        self.go_on(task)
+
+    def go_on(self, task: Task) -> None:
+        """See to what follows from an attempt: another, heirs, or the task's end."""
+        heirs = task.heirs()
+        if heirs is not None:
+            self.end(task)
+            for heir in heirs:
+                self.admit(heir)
+            return
+        if not self.is_stopping:
+            pause = task.pause_before_next()
+            if pause is not None:
+                task.tell_retried(pause)
+                self.pauses.add(perf_counter() + to_pass(task.name, pause), task)
+                return
+            if task.error is not None and self.is_enough(task):
+                self.stop()
+        self.end(task)
+
+    def end(self, task: Task) -> None:
+        """Let it be known that a task has ended, once."""
+        if task in self.open:
+            del self.open[task]
+            task.tell_end()
+            self.ended(task)
+
+    # Stopping.
+
+    def call_to_stop(self) -> None:
+        """Let these tasks be stopped. Any thread may."""
+        for attempt in tuple(self.under_way):
+            attempt.task.halt()  # now, for the loop may be making that very attempt
+        self.inbox.put(None)
+
+    def stop(self) -> None:
+        """Begin nothing more, stop what can be stopped, and tell the others."""
+        if not self.is_stopping:
+            self.is_stopping = True
+            self.cancellation.request()
+            for attempt in self.under_way:
+                attempt.cancellation.request(self.cancellation.is_overdue)
+                attempt.task.halt()
+            self.source.dry_up()
+            never_begun = self.place.halt(self.under_way)
+            self.under_way.difference_update(never_begun)
+            for task in (*self.waiting, *(attempt.task for attempt in never_begun)):
+                self.leave_out(task)
+            self.waiting.clear()
+            self.pauses.clear()
+        if self.cancellation.is_overdue and self.place.left_behind is Outcome.ABANDONED:
+            self.leave_behind()
+
+    def leave_out(self, task: Task) -> None:
+        """Let a task end before its next attempt: with how the last ended, if any."""
+        if not task.attempts:
+            task.outcome = Outcome.CANCELLED
+
+    def leave_behind(self) -> None:
+        """Wait no longer for what is under way."""
+        now, outcome = perf_counter(), self.place.left_behind
+        for attempt in self.under_way:
+            attempt.cancellation.request(is_overdue=True)
+            self.place.give_up(attempt)
+            # It may only be about to begin.
+            began = min(attempt.began, now) if attempt.state is RUNNING else now
+            attempt.task.settle(Report(attempt, outcome, None, began, now))
+            self.go_on(attempt.task)
+        self.under_way.clear()
