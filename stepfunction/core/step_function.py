@@ -8,7 +8,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from stepfunction.core.definition.actions import (
-    Callee,
     Fail,
     Pass,
     Wait,
@@ -900,39 +899,35 @@ class StepFunction(Workflow):
 
     def _compilation(self) -> _Compiled:
         """Give the compiled workflow, made anew if any part of it has been edited."""
-        compiled = self._compiled
-        if compiled is None or not compiled.is_current:
-            compiled = self._compiled = self._compile()
-        return compiled
-
-    def _compile(self) -> _Compiled:
+        # In one frame for each level of nesting, for there may be hundreds.
+        if self._compiled is not None and self._compiled.is_current:
+            return self._compiled
         seen = {self: self._version}  # each read before what it is about
         problems: list[str] = []
+        graphs: dict[StepFunction, Graph] = {}
         steps = dict(self._steps)
         for name, change in self._changes():
             for workflow in _nested(steps[name]):
                 seen |= {it: it._version for it in workflow.with_all_nested()}
             steps[name] = change(steps[name])
-
-        def frozen(callee: Callee) -> Callee:
-            workflow = callee.nested
-            if workflow is None:
-                return callee
-            try:
-                compiled: _Compiled = workflow._compilation()
-            except DefinitionError as error:
-                problems.extend(
-                    f"step {name!r}: nested workflow {workflow.name!r}: {text}"
-                    for text in error.problems
-                )
-                return callee
-            for builder, version in zip(compiled.builders, compiled.versions):
-                seen.setdefault(builder, version)
-            return compiled.graph
-
         for name, step in steps.items():
-            if not step.action.is_one_call:
-                steps[name] = step.with_callees(lambda _, callee: frozen(callee))
+            if step.action.is_one_call:
+                continue
+            for workflow in _nested(step):
+                try:
+                    compiled = workflow._compilation()
+                except DefinitionError as error:
+                    problems += (
+                        f"step {name!r}: nested workflow {workflow.name!r}: {text}"
+                        for text in error.problems
+                    )
+                    continue
+                graphs[workflow] = compiled.graph
+                for builder, version in zip(compiled.builders, compiled.versions):
+                    seen.setdefault(builder, version)
+            steps[name] = step.with_callees(
+                lambda _, callee: graphs.get(callee.nested, callee)
+            )
         graph = freeze(
             self._name,
             self._start,
@@ -942,7 +937,8 @@ class StepFunction(Workflow):
             self._on_failure,
             self._keep_history,
         )
-        return _Compiled(graph, tuple(seen), list(seen.values()))
+        self._compiled = _Compiled(graph, tuple(seen), list(seen.values()))
+        return self._compiled
 
     def _changes(self) -> Iterator[tuple[str, Callable[[Step], Step]]]:
         """Give what stands in for steps, in the order in which it is to be made."""
