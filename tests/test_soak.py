@@ -243,7 +243,8 @@ def end_of(order: Order, step: Step) -> End:
     if deed == "memory":
         return End(FAILED, MemoryError)
     if deed == "local" and step.is_away:
-        return End(FAILED, RemoteError, f"shared.awkward_errors.local.<locals>.Local: {raised}")
+        name = f"{type(raised).__module__}.local.<locals>.Local"
+        return End(FAILED, RemoteError, f"{name}: {raised}")
     kind = "Local" if deed == "local" else type(raised)
     return End(FAILED, kind, str(raised), isinstance(raised, Exception))
 

@@ -5,6 +5,7 @@ import re
 
 import pytest
 from shared.calls import same
+from shared.maps import tolerant
 from shared.pictures import node, read_back
 
 from stepfunction import (
@@ -34,7 +35,7 @@ def is_odd(number):
 
 
 def each(func=same, **options):
-    workflow = StepFunction("W").add_map_step("Each", func, **options)
+    workflow = StepFunction("W").add_map_step("Each", func, **tolerant(options))
     return workflow.set_start_step("Each")
 
 

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from shared.calls import same
+from shared.maps import tolerant
 
 from stepfunction import (
     CompensationError,
@@ -36,7 +37,7 @@ def refuse(booking):
 
 def rooms(func=book, last=decline, **options):
     workflow = StepFunction("Rooms").set_start_step("Book")
-    workflow.add_map_step("Book", func, next_step="Pay", **options)
+    workflow.add_map_step("Book", func, next_step="Pay", **tolerant(options))
     return workflow.add_step("Pay", last)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from shared.calls import double
 from shared.failures import failure_of
-from shared.maps import nested, who
+from shared.maps import nested, tolerant, who
 
 from stepfunction import (
     DefinitionError,
@@ -46,7 +46,7 @@ def lanes():
 
 def mapped(func, executor="process", **options):
     workflow = StepFunction("Work")
-    workflow.add_map_step("Map", func, executor=executor, **options)
+    workflow.add_map_step("Map", func, executor=executor, **tolerant(options))
     return workflow.set_start_step("Map")
 
 

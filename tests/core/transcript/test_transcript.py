@@ -525,6 +525,8 @@ def test_what_is_no_transcript_is_refused_with_the_reason(text, message):
         (["execution", "input"], {"$dict": [[[], 1]]}, "unhashable"),
         (["execution", "input"], {"$results": [1, 2]}, "not a value"),
         (["execution", "blame", "error"], None, "names no error"),
+        (["execution", "present"], {}, "lacks execution.present"),
+        (["execution", "ended_at"], 1, "ended_at .* cannot be 1"),
         (["errors", 0, "cause"], 0, "causes itself"),
         (["errors", 0, "text"], None, r"errors\[0\].text"),
         (["graphs", 0, "start"], "Nowhere", "start of the transcript is no step"),
