@@ -12,7 +12,6 @@ from stepfunction.drawing.counts import (
     ItemCounts,
     is_map,
     item_counts,
-    outcome_of,
     part_name,
     part_of,
 )
@@ -58,7 +57,7 @@ class Row(NamedTuple):
     @property
     def is_running(self) -> bool:
         """Whether it has not ended yet."""
-        return outcome_of(self.record) is None
+        return self.record.outcome is None
 
     @property
     def is_trouble(self) -> bool:
@@ -81,7 +80,7 @@ def rows_of(execution: Execution) -> list[Row]:
 def _add_rows(
     rows: list[Row], it: Execution, path: tuple[str, ...], depth: int
 ) -> None:
-    graph: Graph | None = it._graph  # which a pickle leaves behind
+    graph: Graph | None = it.graph  # which a pickle leaves behind
     table = {} if graph is None else graph.table
     latest: int | None = None  # the row of the step before
     own_path = step_path = path
@@ -108,7 +107,7 @@ def _add_rows(
 
 def culprits_of(execution: Execution, rows: list[Row]) -> tuple[int, ...]:
     """Give the rows from the step that failed to what made it fail."""
-    blame = execution._blame
+    blame = execution.blame
     if blame is None:
         return ()
     failed = [it for it in rows if it.record.error is not None and not it.is_undoing]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from stepfunction.core.definition.branch import Arrow, label_of
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError, FailStepError, causes
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import type_name
@@ -16,7 +16,6 @@ from stepfunction.core.wording import duration_text, listed
 from stepfunction.drawing.counts import (
     ItemCounts,
     item_counts,
-    outcome_of,
     part_name,
     part_of,
 )
@@ -64,7 +63,7 @@ class Trail:
         self.lines = (f"{mark} {status} · {duration_text(execution.duration)}",)
         for record in execution.history:
             name, part = record.step, part_of(record)
-            if outcome_of(record) is None and record.started is None:
+            if record.outcome is None and record.started is None:
                 continue  # it has not begun
             if part is not None:
                 self._latest[name][part] = record
@@ -78,9 +77,7 @@ class Trail:
         for record in execution.compensations:
             self._undone.setdefault(record.step, []).append(record)
         self.began = bool(self._latest)
-        has_ended = status in (Status.COMPLETED, Status.FAILED)
-        if self.began and has_ended and not execution._is_unhandled:
-            self.end = name
+        self.end = execution.ended_at
 
     def taken(self, step: str) -> set[Arrow]:
         """Give the arrows of a step that the execution followed, on any visit."""
@@ -124,7 +121,7 @@ class Trail:
 
     def _ended(self, record: StepRecord) -> str:
         """Say how and when a step or task ended, and how often it was tried."""
-        outcome = outcome_of(record)
+        outcome = record.outcome
         # As in "✓ 3 ms": a sign needs no point between it and what follows.
         is_short = outcome is _SUCCEEDED
         text = SIGNS[outcome].mark if is_short else word(outcome)
@@ -153,7 +150,7 @@ class Trail:
 
     def outcomes(self, step: str) -> dict[str | int, Outcome | None]:
         """Give how the tasks of a step ended that began; None for those that run."""
-        return {name: outcome_of(it) for name, it in self._parts(step).items()}
+        return {name: it.outcome for name, it in self._parts(step).items()}
 
     def _parts(self, step: str) -> dict[str | int, StepRecord]:
         """Give the records of a step's tasks or items, by name or index."""
@@ -181,7 +178,7 @@ def trail_of(execution: Execution) -> Trail:
     Raises:
         DrawingError: If it came out of a pickle, which has no graph.
     """
-    graph = execution._graph
+    graph = execution.graph
     if graph is None:
         raise DrawingError(
             f"this execution of {execution.workflow!r} came without its graph, as it "
@@ -207,7 +204,7 @@ def trail_on(graph: Graph, execution: Execution) -> Trail:
             f"this is an execution of {execution.workflow!r}, which cannot be drawn "
             f"on {graph.name!r}; {advice}"
         )
-    if execution._graph is not graph:
+    if execution.graph is not graph:
         for record in execution.history:
             if record.step not in graph.table:
                 raise DrawingError(

@@ -194,6 +194,11 @@ def test_the_svg_has_no_inline_styles_and_no_scripts():
     assert {'<b> & "x"', "next line", "<script>"} <= set(texts(svg))
 
 
+def test_a_backslash_in_the_name_of_a_box_is_shown_as_it_is():
+    workflow = StepFunction("W").add_step("a\\nb", {"x": step}, parallel=True)
+    assert "a\\nb" in texts(workflow.set_start_step("a\\nb").execute()._repr_svg_())
+
+
 def test_a_long_name_is_shortened():
     workflow = StepFunction("W").add_step("begin " + "x" * 500 + " end", step)
     (workflow_step,) = workflow.steps
@@ -270,6 +275,17 @@ def test_a_picture_of_what_was_read_names_the_error_as_it_was():
     again = Execution.from_json(caught.value.execution.to_json())
     assert "ValueError" in again.to_dot()
     assert "ValueError" in again.to_mermaid()
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_no_arrow_leads_on_from_a_parallel_step_whose_failure_no_step_took(is_read):
+    tasks = {"a": fail, "b": step}
+    workflow = StepFunction("W")
+    workflow.add_step("All", tasks, parallel=True, stop_on_failure=True)
+    execution = run(workflow.set_start_step("All"))
+    if is_read:
+        execution = Execution.from_json(execution.to_json())
+    assert execution.to_mermaid().count("==>") == 1  # from the start
 
 
 def bad(value):

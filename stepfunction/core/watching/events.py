@@ -6,12 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from stepfunction.core.frozen import Frozen
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import Path
 from stepfunction.core.history.records import Attempt
-from stepfunction.core.outcomes import Outcome
-
-# The keys of ``children`` that lead to a nested execution.
-Path: TypeAlias = tuple[str | tuple[str, str], ...]
+from stepfunction.core.outcomes import Outcome, Status
 
 
 class Event(Frozen):
