@@ -172,6 +172,30 @@ class Step(NamedTuple):
             yield from self.compensate
 
 
+class Definition(Frozen):
+    """What a builder of a workflow has been told so far, sound or not.
+
+    Attributes:
+        name: The workflow's name.
+        start: The name of its first step; None if it has not been named.
+        max_steps: How many steps one run may take; None where there are no loops.
+        keep_history: How many of its latest steps an execution remembers; None for
+            all.
+        on_failure: The failure arrows of steps that have none of their own; None for
+            none.
+        steps: Step name to step, in which nested workflows are builders.
+    """
+
+    __slots__ = ()
+
+    name: str
+    start: str | None
+    max_steps: int | None
+    keep_history: int | None
+    on_failure: OnFailure | None
+    steps: Mapping[str, Step]
+
+
 # What the engine's loop needs of a step, in the order in which it needs it: the step's
 # ``plain`` and ``simply_nested``, its ``next_step``, where results lead that are text
 # (None without a branch), where a failure leads that is not tried again first (None

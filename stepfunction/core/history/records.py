@@ -7,7 +7,6 @@ execution, which takes a ``Visit`` only where nothing shorter will do.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import portable
@@ -89,23 +88,19 @@ class StepRecord(Frozen):
         return "".join(parts) + ">"
 
 
-_ATTEMPTS = StepRecord._fields.index("attempts")
-
-
 def _attempts(record: StepRecord) -> tuple[Attempt, ...]:
     """Each call that was made, in order."""
     # The engine notes none where there was one, which was all.
-    noted: tuple[Any, ...] = record._values[_ATTEMPTS]
-    if record.started is None:
+    _, _, outcome, _, _, error, started, duration, noted, *_ = record._values
+    if started is None:
         return ()
     if not noted:
-        if record.outcome is None:
+        if outcome is None:
             return ()
-        facts = (record.outcome, record.started, record.duration, record.error)
-        return (Attempt(1, *facts),)
+        return (Attempt.of((1, outcome, started, duration, error)),)
     if isinstance(noted[0], Attempt):
         return tuple(noted)
-    return attempts_of(noted, record.started - noted[0][1])
+    return attempts_of(noted, started - noted[0][1])
 
 
 def attempts_of(noted: Iterable[Ended], epoch: float) -> tuple[Attempt, ...]:
@@ -144,6 +139,11 @@ class Visit(NamedTuple):
     tasks: tuple[Visit, ...] = ()
     child: Journal | None = None
     given: tuple[Any] | None = None  # its input, unless that is the output before
+
+    @property
+    def result(self) -> Any:
+        """What came of it: its output, or the exception it failed with."""
+        return self.output if self.error is None else self.error
 
 
 def as_visit(entry: Any, result: Any) -> Visit:
@@ -200,7 +200,9 @@ def visit_record(
     )
 
 
-def task_record(epoch: float, step: str, task: Visit, value: Any) -> StepRecord:
+def task_record(
+    epoch: float, step: str, task: Visit, value: Any, now: float = 0.0
+) -> StepRecord:
     """Give the record of a task.
 
     Args:
@@ -208,9 +210,10 @@ def task_record(epoch: float, step: str, task: Visit, value: Any) -> StepRecord:
         step: The name of its step.
         task: Its visit.
         value: Its input, unless the visit has its own.
+        now: What the clock says, for one that is under way.
     """
     if task.attempts:
-        record = visit_record(epoch, task, value, 0.0, perf_counter(), None)
+        record = visit_record(epoch, task, value, 0.0, now, None)
         return record.replace(step=step, task=task.name)
     if task.given is not None:
         value = task.given[0]
