@@ -122,7 +122,7 @@ def _deed(step: Step) -> object:
     if isinstance(action, FanOut):
         return tuple(action.tasks), inputs
     if isinstance(action, MapItems):
-        return "each", _deed(step._replace(action=action.call)), repr(action.items)
+        return "each", _deed(step.replace(action=action.call)), repr(action.items)
     if isinstance(action, Call):
         return action.name, repr(dict(action.params)), inputs
     if isinstance(action, Wait | Pass | Fail):

@@ -80,7 +80,8 @@ class _Writer:
     def _step(self, step: Step, at: Path) -> dict[str, Any]:
         self._at = at
         written = self._action(step)
-        for key, value in zip(Step._fields, step):
+        for key in Step._fields:
+            value = getattr(step, key)
             if value is not None and key not in _OF_ITSELF:
                 _FIELDS[key](self, written, key, value)
         return written
@@ -252,7 +253,7 @@ class _Writer:
             self._refuse(f"a {name} cannot be written; give a RetryPolicy", key)
             return
         policy = written[key] = {}
-        for name, value in retry._asdict().items():
+        for name, value in zip(retry._fields, retry._values):
             if value == getattr(_DEFAULT_RETRY, name):
                 continue
             if name == "retry_on" and isinstance(value, tuple):

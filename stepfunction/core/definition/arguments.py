@@ -297,7 +297,7 @@ class StepArguments(NamedTuple):
     def _call(self, func: Any, problems: list[str]) -> Callee | None:
         if not (self.params or self.must_nest or self.inputs is not None):
             if takes_input_alone(func):
-                return Call(func)
+                return Call.with_input(func)
         if isinstance(func, Workflow) and not isinstance(func, Graph):
             if self.builder in cast(Any, func).with_all_nested():
                 problems.append(
@@ -313,7 +313,7 @@ class StepArguments(NamedTuple):
             problems.append(f"sub_step_function is a StepFunction, not {func!r}")
             return None
         if self.inputs is None and not self.params and takes_input_alone(func):
-            return Call(func)
+            return Call.with_input(func)
         if not self._has_params() or not (self.inputs is None or self._has_inputs()):
             if callable(func):
                 return None  # what is said of the params, or inputs, says it all
