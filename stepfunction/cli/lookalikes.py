@@ -12,8 +12,6 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from os.path import commonprefix
 
-from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
-from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.wording import location
 
@@ -42,11 +40,11 @@ def lookalikes(graph: Graph) -> Iterator[str]:
         )
     for step in graph.table.values():
         yield from _in_branch(step)
-        for task, action in step.action.callees():
-            if isinstance(action, Graph):
-                where = location(step.name, task)
-                inside = f"{where}: nested workflow {action.name!r}"
-                yield from (f"{inside}: {problem}" for problem in lookalikes(action))
+        for task, callee in step.action.callees():
+            if callee.nested is not None:
+                found = lookalikes(callee.nested)
+                inside = f"{location(step.name, task)}: nested workflow {callee.name!r}"
+                yield from (f"{inside}: {problem}" for problem in found)
 
 
 def _in_branch(step: Step) -> Iterator[str]:
@@ -118,16 +116,14 @@ def _stand_apart(one: Step, other: Step, graph: Graph) -> bool:
 
 def _deed(step: Step) -> object:
     """Give what tells a step from others by what it does, and to what."""
-    action, inputs = step.action, step.inputs
-    if isinstance(action, FanOut):
-        return tuple(action.tasks), inputs
-    if isinstance(action, MapItems):
-        return "each", _deed(step.replace(action=action.call)), repr(action.items)
-    if isinstance(action, Call):
-        return action.name, repr(dict(action.params)), inputs
-    if isinstance(action, Wait | Pass | Fail):
-        return repr(action)
-    return action.name, inputs
+    action, callee = step.action, step.action.callee
+    deed: object = tuple(action.tasks)
+    if callee is not None:
+        params = dict(getattr(callee, "params", {}))
+        deed = callee.name, repr(params), repr(getattr(action, "items", None))
+    elif not action.tasks:
+        deed = repr(action)
+    return action.kind, deed, step.inputs
 
 
 def _are_mirrored(key: str, target: str, elsewhere: str) -> bool:

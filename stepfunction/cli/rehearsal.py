@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.actions import Callee
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.wording import error_text, location
@@ -41,14 +41,12 @@ def arrive(action: Any) -> None:
     """Take what was sent, in the worker, which has then found all that it names."""
 
 
-def _sent(graph: Graph) -> Iterator[tuple[str, Call | Graph]]:
+def _sent(graph: Graph) -> Iterator[tuple[str, Callee]]:
     for step in graph.table.values():
-        for task, action in step.action.callees():
+        for task, callee in step.action.callees():
             where = location(step.name, task)
-            if not isinstance(action, Call | Graph):
-                continue
             if runs_in_processes(step.executor):
-                yield where, action
-            elif isinstance(action, Graph):
-                for inner, part in _sent(action):
-                    yield f"{where}: nested workflow {action.name!r}: {inner}", part
+                yield where, callee
+            elif callee.nested is not None:
+                for inner, part in _sent(callee.nested):
+                    yield f"{where}: nested workflow {callee.name!r}: {inner}", part

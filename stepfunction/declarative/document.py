@@ -302,7 +302,7 @@ class _Writer:
     def _data(self, value: Any, *where: str | int) -> Any:
         writer = StrictWriter()
         written = writer.write(value, (*self._at, *where))
-        self._problems += (f"{place(it.path)}: {it.text}" for it in writer.flaws)
+        self._problems += (f"{place(it.path)}: {it}" for it in writer.problems)
         return written
 
     def _refuse(self, problem: str, *where: str | int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.transcript.parts import Path, as_object, data_of, shown
-from stepfunction.core.transcript.values import flaws_of
+from stepfunction.core.transcript.values import StrictWriter
 from stepfunction.core.wording import did_you_mean
 from stepfunction.declarative.document import FORMAT
 from stepfunction.declarative.importing import checked_imports
@@ -113,12 +113,12 @@ class _Loader(PartReader):
             text = f"{given} is not what this stepfunction reads, {FORMAT!r}"
             self.note(("format",), text)
         self._raise_problems()
-        is_readable = True
-        for path, problem, is_grave in flaws_of(document):
-            self.note(path, problem)
-            self.told.add(path)
-            is_readable = is_readable and not is_grave
-        if not is_readable:
+        strict = StrictWriter()
+        strict.write(document)
+        for problem in strict.problems:
+            self.note(problem.path, problem)
+            self.told.add(problem.path)
+        if not strict.is_readable:
             self._raise_problems()
 
     def _builder_of(self, written: dict[str, Any], at: Path, name: str) -> Any:

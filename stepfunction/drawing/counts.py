@@ -1,11 +1,10 @@
-"""Items: how many there were of a map step, and what became of them."""
+"""Counts: how many items there were of a map step, and what became of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.history.records import StepRecord
@@ -35,6 +34,26 @@ class ItemCounts(NamedTuple):
         return f"{self.succeeded:,} of {self.total:,} items"
 
 
+def part_of(record: StepRecord) -> str | int | None:
+    """Give the name of a record's task, or the index of its item; None for a step."""
+    return record.task
+
+
+def is_map(step: Step | None) -> bool:
+    """Tell a map step; one that is not known is none."""
+    return step is not None and step.action.has_items
+
+
+def part_name(part: str | int, step: Step | None) -> str:
+    """Give what pictures call a task or an item of a step."""
+    return f"item {part}" if is_map(step) else str(part)
+
+
+def outcome_of(record: StepRecord) -> Outcome | None:
+    """Give how what a record tells of ended; None while it runs."""
+    return record.outcome
+
+
 def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     """Count the items of a map step by its output, or by what it failed with.
 
@@ -47,8 +66,7 @@ def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     Returns:
         How many there were; None where nothing tells, and of any other step.
     """
-    is_map = step is not None and isinstance(step.action, MapItems)
-    if not is_map or record.task is not None:
+    if not is_map(step) or part_of(record) is not None:
         return None
     output, error = record.output, record.error
     if isinstance(output, MapResults):

@@ -4,58 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
 
-from stepfunction.core.definition.actions import Fail, FanOut
 from stepfunction.core.definition.branch import Arrow, label_of
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError, FailStepError, causes
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import type_name
 from stepfunction.core.wording import duration_text, listed
-from stepfunction.drawing.counts import ItemCounts, item_counts
+from stepfunction.drawing.counts import (
+    ItemCounts,
+    item_counts,
+    outcome_of,
+    part_name,
+    part_of,
+)
 from stepfunction.drawing.signs import (
+    DULL,
     SIGNS,
     STATUS_MARKS,
     UNREACHED,
-    Sign,
+    Note,
     shortened,
     word,
 )
 
-_MOST_TASKS = 24  # that are drawn each by itself
 _MOST_NAMES = 3
 _SUCCEEDED = Outcome.SUCCEEDED
-
-
-class Note(NamedTuple):
-    """What a picture says of a step or task.
-
-    Attributes:
-        sign: How it looks.
-        lines: What stands below its name.
-    """
-
-    sign: Sign
-    lines: tuple[str, ...] = ()
-
-
-class Group(NamedTuple):
-    """Tasks that one box stands for, since they are too many.
-
-    Attributes:
-        text: What it says.
-        note: How the tasks ended.
-        names: The names of the tasks.
-    """
-
-    text: str
-    note: Note
-    names: list[str]
-
-
 _NO_NOTE = Note(UNREACHED)
 
 
@@ -74,8 +50,8 @@ class Trail:
         self.began = False
         self.end: str | None = None
         self.lines: tuple[str, ...] = ()
-        self._records: dict[str, StepRecord] = {}
-        self._tasks: dict[str, dict[str | None, StepRecord]] = {}
+        # By step, of its latest visit: its record for None, and those of its tasks.
+        self._latest: dict[str, dict[str | int | None, StepRecord]] = {}
         self._visits: Counter[str] = Counter()
         self._taken: dict[str, set[Arrow]] = {}
         self._undone: dict[str, list[StepRecord]] = {}
@@ -87,12 +63,13 @@ class Trail:
         mark = STATUS_MARKS.get(status, "…")
         self.lines = (f"{mark} {status} · {duration_text(execution.duration)}",)
         for record in execution.history:
-            name, task = record.step, record.task
-            if task is not None:
-                self._tasks[name][task] = record
+            name, part = record.step, part_of(record)
+            if outcome_of(record) is None and record.started is None:
+                continue  # it has not begun
+            if part is not None:
+                self._latest[name][part] = record
                 continue
-            self._records[name] = record
-            self._tasks[name] = {}
+            self._latest[name] = {None: record}
             self._visits[name] += 1
             step = self.graph.table.get(name)
             if step is not None and record.next_step is not None:
@@ -100,10 +77,8 @@ class Trail:
                 self._taken.setdefault(name, set()).update(taken)
         for record in execution.compensations:
             self._undone.setdefault(record.step, []).append(record)
-        self.began = bool(self._records)
-        has_ended = status in (Status.COMPLETED, Status.FAILED)
-        if self.began and has_ended and not execution._is_unhandled:
-            self.end = name
+        self.began = bool(self._latest)
+        self.end = execution.ended_at
 
     def taken(self, step: str) -> set[Arrow]:
         """Give the arrows of a step that the execution followed, on any visit."""
@@ -111,9 +86,8 @@ class Trail:
 
     def inside(self, step: str, task: str | None, graph: Graph) -> Trail:
         """Give what was left on the workflow that is nested in a step or task."""
-        record = self._record(step, task)
-        child = None if record is None else record.child
-        return Trail(graph, child)
+        record = self._latest.get(step, {}).get(task)
+        return Trail(graph, None if record is None else record.child)
 
     def inside_item(self, step: str, graph: Graph) -> tuple[Trail, str]:
         """Give what was left on the workflow that a map step runs for each item.
@@ -121,54 +95,52 @@ class Trail:
         It is that of the first item that did not succeed, else of the first; with it
         goes what tells which.
         """
-        tasks = [it for it in self._tasks.get(step, {}).values() if it.child]
-        tasks.sort(key=lambda record: record.outcome is _SUCCEEDED)
-        if not tasks:
+        items = [it for it in self._parts(step).values() if it.child is not None]
+        items.sort(key=lambda record: record.outcome is _SUCCEEDED)
+        if not items:
             return Trail(graph, None), ""
-        return Trail(graph, tasks[0].child), f"below: item {tasks[0].task}"
+        return Trail(graph, items[0].child), f"below: item {part_of(items[0])}"
 
-    def note(self, step: str, task: str | None = None) -> Note:
+    def note(self, name: str, task: str | None = None) -> Note:
         """Say what became of a step, or of a task of a parallel step."""
-        record = self._record(step, task)
+        record = self._latest.get(name, {}).get(task)
         if record is None:
             return _NO_NOTE
-        outcome = record.outcome
-        sign = SIGNS[outcome]
-        facts = [sign.mark if outcome is _SUCCEEDED else word(outcome)]
-        if record.started is not None:
-            facts.append(duration_text(record.duration))
-        attempts = len(record.attempts)
-        if attempts > 1:
-            facts.append(f"{attempts} attempts")
-        visits = self._visits[step]
-        if task is None and visits > 1:
-            facts.append(f"{visits} visits")
-        # As in "✓ 3 ms": a sign needs no point between it and what follows.
-        first = " ".join(facts[:2]) if outcome is _SUCCEEDED else " · ".join(facts[:2])
-        lines = [" · ".join([first, *facts[2:]])]
-        counts = item_counts(record, self.graph.table.get(step))
-        failed = self._failed_tasks(step, counts) if task is None else ""
-        if counts is not None:
-            lines.append(counts.text)
-        if failed:
-            lines.append(failed)
-        elif self._is_news(record):
-            lines.append(_error_name(record.error))
-        lines += self._undoing(step, task)
-        return Note(sign, tuple(lines))
+        step = self.graph.table[name]
+        items, rest = "", list[str]()
+        if task is None and step.action.has_tasks:
+            counts = item_counts(record, step)
+            items = "" if counts is None else counts.text
+            rest += self._failed_tasks(step, counts)
+        # A fail step has the name of its error already.
+        is_news = record.error is not None and not step.action.always_fails
+        if is_news and not rest and record.outcome is not Outcome.CANCELLED:
+            rest.append(_error_name(record.error))
+        if self._undone:
+            rest += self._undoing(name, task)
+        return Note(SIGNS[record.outcome], self._ended(record), items, tuple(rest))
 
-    def _is_news(self, record: StepRecord) -> bool:
-        """Tell whether the name of what failed is to be said: a fail step has it."""
-        step = self.graph.table.get(record.step)
-        if step is not None and isinstance(step.action, Fail):
-            return False
-        return record.error is not None and record.outcome is not Outcome.CANCELLED
+    def _ended(self, record: StepRecord) -> str:
+        """Say how and when a step or task ended, and how often it was tried."""
+        outcome = outcome_of(record)
+        # As in "✓ 3 ms": a sign needs no point between it and what follows.
+        is_short = outcome is _SUCCEEDED
+        text = SIGNS[outcome].mark if is_short else word(outcome)
+        if record.started is not None:
+            text += f"{' ' if is_short else ' · '}{duration_text(record.duration)}"
+        attempts = len(record.attempts)
+        if outcome is None and attempts:
+            text += f" · attempt {attempts + 1}"
+        elif attempts > 1:
+            text += f" · {attempts} attempts"
+        visits = self._visits[record.step] if part_of(record) is None else 1
+        return f"{text} · {visits} visits" if visits > 1 else text
 
     def _undoing(self, step: str, task: str | None) -> Iterator[str]:
         """Say what compensations did of a step, with all its tasks, or of a task."""
         records = self._undone.get(step, [])
         if task is not None:
-            records = [record for record in records if record.task == task]
+            records = [record for record in records if part_of(record) == task]
         errors = [record.error for record in records if record.error is not None]
         done = len(records) - len(errors)
         if done:
@@ -177,66 +149,28 @@ class Trail:
             count = "" if len(records) == 1 else f"{len(errors):,} "
             yield f"✗ {count}not undone: {_error_name(errors[0])}"
 
-    def groups(self, step: Step, fan_out: FanOut) -> tuple[list[str], list[Group]]:
-        """Say which tasks to draw by themselves, and which boxes stand for the rest.
+    def outcomes(self, step: str) -> dict[str | int, Outcome | None]:
+        """Give how the tasks of a step ended that began; None for those that run."""
+        return {name: outcome_of(it) for name, it in self._parts(step).items()}
 
-        Where tasks are many, those are drawn that did not succeed.
-        """
-        names = list(fan_out.tasks)
-        if len(names) <= _MOST_TASKS:
-            return names, []
-        records = self._tasks.get(step.name, {})
-        if not records:
-            return [], [Group(f"{len(names):,} tasks", _NO_NOTE, names)]
-        by_outcome: dict[Outcome, list[str]] = {}
-        for name in names:
-            if name in records:
-                by_outcome.setdefault(records[name].outcome, []).append(name)
-        groups = []
-        drawn: list[str] = []
-        for outcome in sorted(by_outcome, key=_URGENCY.index):
-            found = by_outcome[outcome]
-            room = 0 if outcome in _DULL else _MOST_TASKS - len(drawn)
-            drawn += found[:room]
-            rest = found[room:]
-            if rest:
-                more = "more tasks" if room else "tasks"
-                note = Note(SIGNS[outcome], (word(outcome),))
-                groups.append(Group(f"{len(rest):,} {more}", note, rest))
-        return drawn, groups
+    def _parts(self, step: str) -> dict[str | int, StepRecord]:
+        """Give the records of a step's tasks or items, by name or index."""
+        latest = self._latest.get(step, {})
+        return {part: it for part, it in latest.items() if part is not None}
 
-    def _record(self, step: str, task: str | None) -> StepRecord | None:
-        if task is None:
-            return self._records.get(step)
-        return self._tasks.get(step, {}).get(task)
-
-    def _failed_tasks(self, step: str, counts: ItemCounts | None) -> str:
-        tasks = self._tasks.get(step, {})
+    def _failed_tasks(self, step: Step, counts: ItemCounts | None) -> Iterator[str]:
+        """Name the tasks of a step that failed, if any did."""
+        tasks = self._parts(step.name)
         failed = [
-            f"{_task_name(record, counts)} ({_error_name(record.error)})"
-            for record in tasks.values()
-            if record.error is not None and record.outcome not in _DULL
+            f"{shortened(part_name(part, step))} ({_error_name(record.error)})"
+            for part, record in tasks.items()
+            if record.error is not None and record.outcome not in DULL
         ]
-        if not failed:
-            return ""
-        names = listed(failed, _MOST_NAMES)
-        if counts is not None:  # of whose items not all have a record
-            return f"{counts.failed:,} failed: {names}"
-        return f"{len(failed)} of {len(tasks)} failed: {names}"
-
-
-# Tasks that ended so are not drawn each by itself where there are many.
-_DULL = (Outcome.SUCCEEDED, Outcome.CANCELLED, Outcome.KILLED, Outcome.SKIPPED)
-_URGENCY = (
-    Outcome.FAILED,
-    Outcome.CRASHED,
-    Outcome.TIMED_OUT,
-    Outcome.ABANDONED,
-    Outcome.KILLED,
-    Outcome.CANCELLED,
-    Outcome.SKIPPED,
-    Outcome.SUCCEEDED,
-)
+        if failed:
+            # Of items not all have a record.
+            of = f" of {len(tasks)}" if counts is None else ""
+            number = len(failed) if counts is None else counts.failed
+            yield f"{number:,}{of} failed: {listed(failed, _MOST_NAMES)}"
 
 
 def trail_of(execution: Execution) -> Trail:
@@ -245,7 +179,7 @@ def trail_of(execution: Execution) -> Trail:
     Raises:
         DrawingError: If it came out of a pickle, which has no graph.
     """
-    graph = execution._graph
+    graph = execution.graph
     if graph is None:
         raise DrawingError(
             f"this execution of {execution.workflow!r} came without its graph, as it "
@@ -271,7 +205,7 @@ def trail_on(graph: Graph, execution: Execution) -> Trail:
             f"this is an execution of {execution.workflow!r}, which cannot be drawn "
             f"on {graph.name!r}; {advice}"
         )
-    if execution._graph is not graph:
+    if execution.graph is not graph:
         for record in execution.history:
             if record.step not in graph.table:
                 raise DrawingError(
@@ -287,6 +221,11 @@ def _arrow_taken(step: Step, record: StepRecord) -> list[Arrow]:
     Of conditions that lead to the same step it gives all.
     """
     failed = record.error is not None
+    if step.branch is None and not failed:
+        target = step.next_step
+        if target is None or target != record.next_step:
+            return []
+        return [Arrow("next", "", target)]
     arrows = [arrow for arrow in step.arrows() if (arrow.kind == "failure") is failed]
     found = [arrow for arrow in arrows if arrow.target == record.next_step]
     if step.branch is not None and step.branch.conditions and not failed:
@@ -328,11 +267,6 @@ def _error_name(error: BaseException | None) -> str:
     if isinstance(first, FailStepError):
         return shortened(first.error)
     return _class_name(first)
-
-
-def _task_name(record: StepRecord, counts: ItemCounts | None) -> str:
-    name = shortened(record.task or "")
-    return name if counts is None else f"item {name}"
 
 
 def _class_name(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Tree: a workflow as text for a terminal.
+"""Tree: a picture as text for a terminal.
 
 Steps stand below each other in the order in which they run, failure steps at the end.
 An arrow is written out where it leads elsewhere than to the next line.
@@ -6,15 +6,12 @@ An arrow is written out where it leads elsewhere than to the next line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from stepfunction.core.definition.actions import FanOut, MapItems
-from stepfunction.core.definition.branch import Arrow
-from stepfunction.core.definition.graph import Graph, Step
-from stepfunction.core.workers.executors import is_object
-from stepfunction.drawing.captions import captions, inputs_of, task_captions
-from stepfunction.drawing.crowds import crowded_targets, general_arrows
+from stepfunction.core.definition.graph import Graph
+from stepfunction.drawing.captions import conditions
+from stepfunction.drawing.picture import Box, Link, Picture
 
 
 class _Line(NamedTuple):
@@ -26,7 +23,7 @@ class _Line(NamedTuple):
 
 def to_tree(graph: Graph) -> str:
     """Give the drawing of a graph as lines of text."""
-    lines = [shown(graph.name), *_drawn(_steps(graph), "")]
+    lines = [shown(graph.name), *_drawn(_steps(Picture(graph)), "")]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -42,103 +39,93 @@ def _drawn(lines: list[_Line], indent: str) -> Iterator[str]:
         yield from _drawn(below, indent + space)
 
 
-def _steps(graph: Graph) -> list[_Line]:
-    steps = sorted(_in_order(graph), key=lambda it: it.name in graph.failure_steps)
-    followers = [*(step.name for step in steps[1:]), None]
-    general = general_arrows(graph, crowded_targets(graph))
-    return [
-        _Line(
-            _described(shown(step.name), _facts(graph, step, general)),
-            [*_inputs(step), *_inside(step), *_arrows(step, follower, general)],
-        )
-        for step, follower in zip(steps, followers)
-    ]
+def _steps(picture: Picture) -> list[_Line]:
+    names = sorted(_in_order(picture), key=lambda it: _is_failure_step(picture, it))
+    lines = []
+    for name, follower in zip(names, [*names[1:], None]):
+        box = picture.boxes[name]
+        below = [*_inputs(box), *_inside(box), *_arrows(box, follower)]
+        lines.append(_Line(_described(shown(name), _facts(box)), below))
+    return lines
 
 
-def _in_order(graph: Graph) -> list[Step]:
+def _is_failure_step(picture: Picture, name: str) -> bool:
+    return picture.boxes[name].shape == "failure"
+
+
+def _in_order(picture: Picture) -> list[str]:
     """Give the steps so that each comes after those that lead to it, but for loops."""
-    ended: list[Step] = []
-    seen = {graph.start}
-    path = [(graph.table[graph.start], _back_to_front(graph.table[graph.start]))]
+    ended: list[str] = []
+    seen = {picture.start}
+    path = [(picture.start, _back_to_front(picture.boxes[picture.start]))]
     while path:
-        step, targets = path[-1]
-        name = next((it for it in targets if it not in seen), None)
-        if name is None:
-            ended.append(step)
+        name, targets = path[-1]
+        target = next((it for it in targets if it not in seen), None)
+        if target is None:
+            ended.append(name)
             path.pop()
         else:
-            seen.add(name)
-            path.append((graph.table[name], _back_to_front(graph.table[name])))
+            seen.add(target)
+            path.append((target, _back_to_front(picture.boxes[target])))
     return ended[::-1]
 
 
-def _back_to_front(step: Step) -> Iterator[str]:
+def _back_to_front(box: Box) -> Iterator[str]:
     # What is walked last ends last, and so stands first.
-    return (arrow.target for arrow in reversed(step.arrows()))
+    return (
+        link.target
+        for link in reversed(box.links)
+        if link.target is not None and link.kind != "input"
+    )
 
 
-def _described(name: str, facts: Iterator[str]) -> str:
+def _described(name: str, facts: Iterable[str]) -> str:
     listed = ", ".join(facts)
     return f"{name}  ({listed})" if listed else name
 
 
-def _facts(graph: Graph, step: Step, general: Mapping[Arrow, str]) -> Iterator[str]:
-    action = step.action
-    is_parallel = isinstance(action, FanOut | MapItems)
-    inner = (action.callee or action)
-    if isinstance(inner, Graph):
-        yield f"workflow {shown(inner.name)}"
-    if isinstance(action, FanOut):
+def _facts(box: Box) -> Iterator[str]:
+    if box.inside is not None:
+        yield f"workflow {shown(box.inside.name)}"
+    if box.tasks:
         yield "parallel"
-    yield from map(shown, captions(step))
-    if is_object(step.executor):
-        yield f"on {type(step.executor).__name__}"
-    elif step.executor == "process":
-        yield "in processes" if is_parallel else "in a process"
-    elif step.executor == "thread" and not is_parallel:
-        yield "in a thread"
-    if step.retry is not None:
-        yield "with retries"
-    if step.timeout is not None:
-        yield f"at most {step.timeout:g} s"
-    if step.name in graph.failure_steps:
-        yield "failure step"
-    yield from (shown(it) for arrow, it in general.items() if arrow.target == step.name)
-    if step.next_step is None and step.branch is None:
+    yield from map(shown, box.captions)
+    if box.step is not None:
+        yield from conditions(box.step)
+        if box.shape == "failure":
+            yield "failure step"
+    yield from map(shown, box.general)
+    if box.may_end:
         yield "end"
 
 
-def _inside(step: Step) -> Iterator[_Line]:
-    inner = (step.action.callee or step.action)
-    if isinstance(inner, Graph):
-        yield from _steps(inner)
-    if isinstance(step.action, FanOut):
-        for name, task in step.action.tasks.items():
-            facts = list(map(shown, task_captions(step, name)))
-            if isinstance(task, Graph):
-                facts = [f"workflow {shown(task.name)}", *facts]
-            below = _steps(task) if isinstance(task, Graph) else []
-            yield _Line(_described(f"task {shown(name)}", iter(facts)), below)
+def _inside(box: Box) -> Iterator[_Line]:
+    if box.inside is not None:
+        yield from _steps(box.inside)
+    for task in box.tasks:
+        text = _described(f"task {shown(task.name)}", _facts(task))
+        yield _Line(text, [*_inside(task)])
 
 
-def _inputs(step: Step) -> Iterator[_Line]:
-    for origin, parameters in inputs_of(step).items():
-        yield _Line(f"{shown(parameters)} ← {shown(origin)}", [])
+def _inputs(box: Box) -> Iterator[_Line]:
+    for link in box.links:
+        if link.kind == "input":
+            yield _Line(f"{shown(link.label)} ← {shown(link.origin)}", [])
 
 
-def _arrows(
-    step: Step, follower: str | None, general: Mapping[Arrow, str]
-) -> Iterator[_Line]:
-    for arrow in step.arrows():
-        if arrow in general:  # which its failure step says
+def _arrows(box: Box, follower: str | None) -> Iterator[_Line]:
+    for link in box.links:
+        if link.kind == "input" or link.target is None:
             continue
-        if arrow.kind != "next" or arrow.label or arrow.target != follower:
-            yield _Line(f"{_condition(arrow)} → {shown(arrow.target)}", [])
+        if link.is_general:  # which its failure step says
+            continue
+        if link.kind != "next" or link.label or link.target != follower:
+            yield _Line(f"{_condition(link)} → {shown(link.target)}", [])
 
 
-def _condition(arrow: Arrow) -> str:
-    if arrow.kind == "failure":
-        return f"on {arrow.label or 'failure'}"
-    if arrow.kind == "next":
-        return arrow.label or "next"
-    return f"if {shown(arrow.label)}" if arrow.label else "maybe"
+def _condition(link: Link) -> str:
+    if link.kind == "failure":
+        return f"on {link.label or 'failure'}"
+    if link.kind == "next":
+        return link.label or "next"
+    return f"if {shown(link.label)}" if link.label else "maybe"

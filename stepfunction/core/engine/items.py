@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.callables import answer
-from stepfunction.core.definition.calls import Call
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import StepTask, Terms
@@ -43,12 +42,14 @@ class Plan(NamedTuple):
         action: The action of the step.
         terms: What all its tasks have in common.
         batch_call: What is called with a load; None where each travels alone.
+        batch_name: What messages call a batch.
         place: Where they are going to; None while that is not chosen.
     """
 
     action: MapItems
     terms: Terms
     batch_call: BatchCall | None
+    batch_name: str
     place: Place | None = None
 
     @property
@@ -96,7 +97,7 @@ class Plan(NamedTuple):
         name = subject(terms.step.name, index)
         task = Item(terms, self.action.call, str(index), name)
         # Of the others nothing is told before they have trouble.
-        task.is_told = not isinstance(self.action.call, Call)
+        task.is_told = self.action.nested is not None
         task.given = (item,)
         if ending is not None:
             task.attempts.append(ending)
@@ -148,7 +149,7 @@ class Batch(Task):
         assert call is not None
         super().__init__(
             None,
-            f"items of {subject(terms.step.name)}",
+            plan.batch_name,
             call,
             # Elsewhere the context also has the line to here.
             call.call.wants_context or not plan.is_here,
@@ -184,6 +185,8 @@ class Batch(Task):
             results = results[:done]  # to which who was left behind may add
         failed = [at for at in self.load.failed if at < done]
         self._tally.take(first, results, len(failed))
+        if done == len(items) and not failed:
+            return []
         known = plan.is_here, plan.terms.is_timed
         split = shares(len(items), done, failed, outcome, *known)
         heirs: list[Task] = []
@@ -222,7 +225,7 @@ def perform_map(
         value: Its input.
         cancellation: What stops its tasks.
     """
-    step, workshop = terms.step, terms.execution._places
+    step, workshop = terms.step, terms.run.workshop
     try:
         items = items_of(value, action.items)
     except Exception as error:
@@ -230,7 +233,8 @@ def perform_map(
         return Visit(step.name, Outcome.FAILED, error=failure)
     total = len(items) if isinstance(items, Sized) else None
     tally = Tally(action, step.name, total, terms.news)
-    plan = Plan(action, terms, _batch_call(action, terms))
+    batch_name = f"items of {subject(step.name)}"
+    plan = Plan(action, terms, _batch_call(action, terms), batch_name)
 
     def end(task: Task) -> None:
         if isinstance(task, StepTask):

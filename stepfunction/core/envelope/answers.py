@@ -74,16 +74,6 @@ def prepare_call(
     return partial(function, unpack_part("the input", body), context)
 
 
-def prepare_packed(packed: bytes) -> Callable[[], Any]:
-    """Give a call ``(function, args, kwargs)`` as it was sent.
-
-    Raises:
-        TransferError: If it cannot be unpickled.
-    """
-    function, args, kwargs = unpack_part("the function", packed)
-    return partial(function, *args, **kwargs)
-
-
 def unpack_part(what: str, data: Contents) -> Any:
     """Give back a part of a call.
 

@@ -12,19 +12,11 @@ from stepfunction.core.envelope.answers import open_answer
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents
 from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
+from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
 from stepfunction.core.lanes.deaths import crashed, killed, unready
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.logs import replay
-from stepfunction.core.lanes.messages import (
-    BEAT,
-    BEGAN,
-    EVENT,
-    HELLO,
-    LOG,
-    PACKED,
-    PART,
-)
 from stepfunction.core.lanes.process import WorkerProcess
 from stepfunction.core.logger import logger
 
@@ -144,7 +136,7 @@ class Lane(threading.Thread):
 
     def _await_hello(self, worker: WorkerProcess, label: str) -> None:
         try:
-            while (message := worker.receive()) != HELLO:
+            while (message := worker.receive()) != messages.HELLO:
                 self._hear(message)
             worker.is_ready = True
             return
@@ -158,7 +150,7 @@ class Lane(threading.Thread):
         """Send a call, and give its answer."""
         try:
             worker.send(call.head, call.body, call.levels)
-            while (message := worker.receive())[:1] != PACKED:
+            while (message := worker.receive())[:1] != messages.PACKED:
                 self._hear(message, call)
             return message
         except (EOFError, OSError):  # nobody is at the other end any more
@@ -171,11 +163,11 @@ class Lane(threading.Thread):
     def _hear(self, message: Contents, call: LaneCall | None = None) -> None:
         """Take what is no answer, of a call or of a thread that one left behind."""
         kind, contents = message[:1], message[1:]
-        if kind == LOG and call is None:
+        if kind == messages.LOG and call is None:
             replay(contents)
         elif call is None:
             return
-        elif kind == LOG:  # as if it were logged where the call comes from
+        elif kind == messages.LOG:  # as if it were logged where the call comes from
             call.variables.run(replay, contents)
         elif call.future.watcher is not None:
             _TELL[kind](call.future.watcher, contents, call.future.label)
@@ -211,8 +203,8 @@ def _pass_on(watcher: Watcher, event: bytes, label: str) -> None:
 
 
 _TELL: dict[bytes, Callable[[Watcher, bytes, str], None]] = {
-    BEGAN: lambda watcher, *_: watcher.start(),
-    BEAT: lambda watcher, *_: watcher.live(),
-    PART: lambda watcher, part, _: watcher.report(unpack(part)),
-    EVENT: _pass_on,
+    messages.BEGAN: lambda watcher, *_: watcher.start(),
+    messages.BEAT: lambda watcher, *_: watcher.live(),
+    messages.PART: lambda watcher, part, _: watcher.report(unpack(part)),
+    messages.EVENT: _pass_on,
 }

@@ -13,24 +13,11 @@ from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from typing import Any
 
-from stepfunction.core.envelope.answers import (
-    perform,
-    prepare_call,
-    prepare_packed,
-    unpack_part,
-)
+from stepfunction.core.envelope.answers import perform, prepare_call, unpack_part
 from stepfunction.core.envelope.envelope import pack, pack_parcel, unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
+from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.logs import Levels, Sender
-from stepfunction.core.lanes.messages import (
-    BEAT,
-    BEGAN,
-    EVENT,
-    HELLO,
-    LEVELS,
-    LOG,
-    PART,
-)
 
 _SIGNALS = signal.valid_signals()
 
@@ -53,7 +40,7 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
         # A child that outlives this worker must not keep its lane waiting.
         os.register_at_fork(after_in_child=speaker.fall_silent)
         os.register_at_fork(after_in_child=sender.let_go)
-    speaker.answer(HELLO)
+    speaker.answer(messages.HELLO)
     with suppress(OSError):
         pipe.poll(None)
     # Not before: what the parent told this process when it started it came over the
@@ -69,7 +56,7 @@ def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
         head, body = pipe.recv_bytes(), receive(pipe)
     except (EOFError, OSError):
         return False
-    if head[:1] == LEVELS:
+    if head[:1] == messages.LEVELS:
         sender.adopt(unpack(head[1:]))
         return True
     answer = perform(partial(_prepare, speaker, head, body), pack_parcel)
@@ -80,14 +67,16 @@ def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
 
 def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]:
     """Give a call, with a context that has a line to the parent."""
+    parts = unpack_part("the function", head)
     if not body:
-        return prepare_packed(head)
-    call, context, says_start = unpack_part("the function", head)
+        function, args, keywords = parts
+        return partial(function, *args, **keywords)
+    call, context, says_start = parts
     if context is not None:
         context.line = speaker.line()
     prepared = prepare_call(call, body, context)  # which may import much
     if says_start:
-        speaker.say(BEGAN)
+        speaker.say(messages.BEGAN)
     return prepared
 
 
@@ -131,7 +120,7 @@ class Speaker:
     def log(self, record: bytes) -> None:
         """Send a packed log record, if anybody is there to have it."""
         with suppress(OSError):  # the lane has let this worker go
-            self.say(LOG + record)
+            self.say(messages.LOG + record)
 
     def answer(self, message: Parcel) -> None:
         """Send the answer of the present call, after which it has no more to say."""
@@ -163,15 +152,15 @@ class Line:
 
     def live(self) -> None:
         """Say that it is alive."""
-        self._speaker.say_of(self._call, BEAT)
+        self._speaker.say_of(self._call, messages.BEAT)
 
     def pass_on(self, event: Any) -> None:
         """Pass on what is told of an execution that is nested in it."""
-        self._speaker.say_of(self._call, EVENT + pack(event))
+        self._speaker.say_of(self._call, messages.EVENT + pack(event))
 
     def report(self, part: Any) -> None:
         """Report a part of what comes of it before the rest."""
-        self._speaker.say_of(self._call, PART + pack(part))
+        self._speaker.say_of(self._call, messages.PART + pack(part))
 
 
 @contextmanager

@@ -1,20 +1,24 @@
-"""Outline: graphs as a transcript has them, to look at and to draw, but not to run."""
+"""Graphs: as a transcript has them, to look at and to draw, but not to run.
+
+An action is written field by field, whatever kind it is of. Of a function there is the
+name alone, and of what its author fixed (constants, ``params``) nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from math import inf, isfinite
-from typing import Any, Literal, NoReturn, cast
+from math import inf
+from numbers import Real
+from typing import Any, NoReturn, cast
 
 from stepfunction.core.definition.actions import (
+    Action,
     Fail,
     FanOut,
     MapItems,
     Pass,
     Wait,
-    seconds_problem,
-    until_problem,
 )
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.callables import name_of
@@ -25,14 +29,16 @@ from stepfunction.core.errors import StepFunctionError
 from stepfunction.core.transcript.parts import NUMBER, Part
 from stepfunction.core.transcript.values import ValueWriter
 
-_KINDS = ("next", "branch", "failure")
+_KINDS: Mapping[str, Any] = {it.kind: it for it in (FanOut, MapItems, Wait, Pass, Fail)}
+_UNTOLD = "result"  # a constant is seen in its output
+_ARROWS = ("next", "branch", "failure")
 
 
 class GraphWriter:
     """Writes graphs into a table, each once.
 
     Args:
-        values: What writes values, and redacts texts.
+        values: What knows the texts that are not to be told.
 
     Attributes:
         table: The table.
@@ -61,81 +67,58 @@ class GraphWriter:
         return number
 
     def _step(self, step: Step) -> dict[str, Any]:
+        undo = {task: call.name for task, call in step.compensations()}
+        action = self._action(step.action)
+        if step.action.always_fails:  # what its error is to hide is hidden here too
+            action |= self._seen(action["error"], action["cause"], step.name)
         return {
             "name": step.name,
-            "action": self._action(step.action, step.name),
+            "action": action,
             "arrows": [arrow._asdict() for arrow in step.arrows()],
             "branches": step.branch is not None,
             "conditions": step.branch is not None and bool(step.branch.conditions),
             "inputs": None if step.inputs is None else dict(step.inputs),
-            "compensate": _written_undo(step),
+            "compensate": undo.get(None) or undo or None,
             "executor": _as_text(step.executor, lambda it: type(it).__qualname__),
             "retry": _as_text(step.retry, repr),
-            "timeout": step.timeout,
-            "heartbeat": step.heartbeat,
+            "timeout": _number(step.timeout),
+            "heartbeat": _number(step.heartbeat),
             "ends": step.ends,
         }
 
-    def _action(self, action: Any, name: str = "") -> dict[str, Any]:
-        if isinstance(action, Graph):
-            return {"kind": "workflow", "graph": self.number(action)}
-        if isinstance(action, FanOut):
-            return {
-                "kind": "parallel",
-                "tasks": {
-                    name: self._action(task) for name, task in action.tasks.items()
-                },
-                "stop_on_failure": action.stop_on_failure,
-                "tolerated": action.tolerated if isfinite(action.tolerated) else None,
-                "max_workers": action.max_workers,
-            }
-        if isinstance(action, MapItems):
-            return {
-                "kind": "map",
-                "call": self._action(action.call),
-                "items": name_of(action.items) if callable(action.items) else (
-                    action.items
-                ),
-                "picks": callable(action.items),
-                "batch_size": action.batch_size,
-                "stop_on_failure": action.stop_on_failure,
-                "tolerated": None if action.tolerated == inf else action.tolerated,
-                "max_workers": action.max_workers,
-                "keep_results": action.keep_results,
-            }
-        if isinstance(action, Wait):
-            return _wait(action)
-        if isinstance(action, Pass):  # its constant is seen in its output
-            return {"kind": "pass", "is_constant": action.is_constant}
-        if isinstance(action, Fail):
-            return self._fail(action, name)
-        return {"kind": "call", "function": action.name}
+    def _action(self, action: Any) -> dict[str, Any]:
+        if action.nested is action:
+            return {"kind": action.kind, "graph": self.number(action)}
+        if action.kind not in _KINDS:
+            return {"kind": action.kind, "function": action.name}
+        written = {"kind": action.kind}
+        for name in action._fields:
+            if name != _UNTOLD:
+                written[name] = self._field(getattr(action, name))
+        return written
 
-    def _fail(self, action: Fail, step: str) -> dict[str, Any]:
-        """Write a fail step, of which nothing is told that its error has hidden."""
-        error, cause = action.error, action.cause
+    def _field(self, value: Any) -> Any:
+        if isinstance(value, Action):
+            return self._action(value)
+        if isinstance(value, Mapping):
+            return {task: self._action(it) for task, it in value.items()}
+        if callable(value):
+            return {"function": name_of(value)}
+        return value.isoformat() if isinstance(value, datetime) else _number(value)
+
+    def _seen(self, error: str, cause: str | None, step: str) -> dict[str, str | None]:
         said = error if cause is None else f"{error}: {cause}"
         text = str(self._values.redacted(said, (step, "error")))
         if text != said:
             error, cause = text, None
-        return {"kind": "fail", "error": error, "cause": cause}
+        return {"error": error, "cause": cause}
 
 
-def _wait(action: Wait) -> dict[str, Any]:
-    seconds, until = action.seconds, action.until
-    written: dict[str, Any] = {"kind": "wait", "seconds": None, "until": None}
-    if callable(seconds):
-        return {**written, "seconds": {"function": name_of(seconds)}}
-    if callable(until):
-        return {**written, "until": {"function": name_of(until)}}
-    return {**written, "seconds": seconds, "until": until and until.isoformat()}
-
-
-def _written_undo(step: Step) -> str | dict[str, str] | None:
-    if step.compensate is None:
-        return None
-    by_task = {task: undo.name for task, undo in step.compensations()}
-    return by_task.get(None) or cast(dict[str, str], by_task)
+def _number(value: Any) -> Any:
+    """Give a number that JSON has; None for no limit, and anything else as it is."""
+    if isinstance(value, int) or not isinstance(value, Real):
+        return value
+    return None if value == inf else float(value)
 
 
 def _as_text(value: Any, text: Callable[[Any], str]) -> str | None:
@@ -150,10 +133,10 @@ def read_graphs(table: Iterable[Part]) -> list[Graph]:
     Raises:
         TranscriptError: If they are none.
     """
-    graphs: list[Graph] = []
+    reader = _GraphReader()
     for it in table:
-        graphs.append(_GraphReader(graphs).graph(it))
-    return graphs
+        reader.graphs.append(reader.graph(it))
+    return reader.graphs
 
 
 class _Unperformed:
@@ -183,8 +166,8 @@ class _ReadStep(Step):
 
 
 class _GraphReader:
-    def __init__(self, graphs: list[Graph]) -> None:
-        self._graphs = graphs  # that may be nested in it
+    def __init__(self) -> None:
+        self.graphs: list[Graph] = []
 
     def graph(self, it: Part) -> Graph:
         table = {step.name: step for step in map(self._step, it.each("steps"))}
@@ -213,113 +196,94 @@ class _GraphReader:
         arrows = tuple(map(_arrow, it.each("arrows")))
         follower = [arrow.target for arrow in arrows if arrow.kind == "next"]
         retry = it.get("retry", str | None)
-        ends = it.get("ends", str | None)
         inputs = it.part("inputs", dict | None, None)
         step = _ReadStep(
             it.get("name", str),
-            self._action(it.part("action", dict)),
+            self.action(it.part("action", dict)),
             next_step=follower[0] if follower else None,
             branch=_branch(it, arrows),
             retry=cast(Any, None if retry is None else Omitted(retry)),
             executor=cast(Any, it.get("executor", str | None)),
             timeout=it.get("timeout", NUMBER | None),
             heartbeat=it.get("heartbeat", NUMBER | None),
-            ends=cast(Literal["completed", "failed"] | None, ends),
+            ends=it.get("ends", str | None),
             inputs=None if inputs.value is None else _pairs(inputs),
-            compensate=_read_undo(it.part("compensate", str | dict | None, None)),
+            compensate=_undo(it.part("compensate", str | dict | None, None)),
         )
         step.__dict__["led"] = arrows
         return step
 
-    def _action(self, it: Part) -> Any:
-        kind = it.part("kind").one_of((*_ACTIONS, "map", "parallel", "workflow"))
-        if kind in _ACTIONS:
-            return _ACTIONS[kind](it)
+    def action(self, it: Part) -> Any:
+        kind = it.part("kind").one_of(("call", "workflow", *_KINDS))
+        if kind == "call":
+            return Call(_function(it))
         if kind == "workflow":
-            return it.part("graph", int).picked(self._graphs)
-        if kind == "map":
-            return self._map(it)
-        tolerated = it.get("tolerated", NUMBER | None)
-        tasks = it.part("tasks", dict)
-        if not tasks.value:
-            tasks.refuse("is empty")
-        return FanOut(
-            {task.path[-1]: self._action(task) for task in tasks.parts()},
-            it.get("stop_on_failure", bool),
-            inf if tolerated is None else tolerated,
-            it.get("max_workers", int | None),
-        )
+            return it.part("graph", int).picked(self.graphs)
+        fields = {
+            name: self._field(it, name)
+            for name in _KINDS[kind]._fields
+            if name != _UNTOLD
+        }
+        if it.get("picks", bool, False):  # of version 1
+            fields["items"] = _Unperformed(str(fields["items"]))
+        problems: list[str] = []
+        action = _KINDS[kind](**fields).checked(problems)
+        for problem in problems:
+            it.refuse(f"is not sound: {problem}")
+        return action
 
-    def _map(self, it: Part) -> MapItems:
-        items: Any = it.get("items", str | int | None)
-        tolerated = it.get("tolerated", NUMBER | str | None)
-        if it.get("picks", bool):
-            items = _Unperformed(str(items))
-        return MapItems(
-            self._action(it.part("call", dict)),
-            items,
-            it.get("batch_size", int),
-            it.get("stop_on_failure", bool),
-            inf if tolerated is None else tolerated,
-            it.get("max_workers", int | None),
-            it.get("keep_results", bool),
-        )
+    def _field(self, it: Part, name: str) -> Any:
+        kinds, read = _FIELDS[name]
+        default = None if name == "share" else ...  # which version 1 has not
+        value = it.part(name, kinds, default)
+        return value.value if read is None else read(self, value)
 
+    def tasks(self, it: Part) -> dict[str, Any]:
+        if not it.value:
+            it.refuse("is empty")
+        return {task.path[-1]: self.action(task) for task in it.parts()}
 
-def _arrow(it: Part) -> Arrow:
-    kind: Any = it.part("kind").one_of(_KINDS)
-    return Arrow(kind, it.get("label", str), it.get("target", str))
+    def named(self, it: Part) -> Any:
+        return _function(it) if isinstance(it.value, dict) else it.value
 
+    def moment(self, it: Part) -> Any:
+        try:
+            if isinstance(it.value, str):
+                return datetime.fromisoformat(it.value)
+        except ValueError:
+            it.refuse(f"cannot be {it.value!r:.60}")
+        return self.named(it)
 
-def _read_call(it: Part) -> Call:
-    return Call(_Unperformed(it.get("function", str)))
-
-
-def _read_wait(it: Part) -> Wait:
-    seconds = it.part("seconds", NUMBER | dict | None)
-    until = it.part("until", str | dict | None)
-    if (seconds.value is None) is (until.value is None):
-        it.refuse("has not one of its two times")
-    if until.value is None:
-        if not isinstance(seconds.value, dict) and seconds_problem(seconds.value):
-            seconds.refuse(f"cannot be {seconds.value!r}")
-        return Wait(_named(seconds), None)
-    if isinstance(until.value, dict):
-        return Wait(None, _named(until))
-    return Wait(None, _moment(until))
+    def limit(self, it: Part) -> Any:
+        return inf if it.value is None else it.value
 
 
-def _named(it: Part) -> Any:
-    """Give what stands for a callable, which is an object that has its name."""
-    if not isinstance(it.value, dict):
-        return it.value
+# The types that a field may be of, and what reads it.
+_FIELDS: Mapping[str, tuple[Any, Callable[[_GraphReader, Part], Any] | None]] = {
+    "batch_size": (int, None),
+    "call": (dict, _GraphReader.action),
+    "cause": (str | None, None),
+    "error": (str, None),
+    "is_constant": (bool, None),
+    "items": (str | int | dict | None, _GraphReader.named),
+    "keep_results": (bool, None),
+    "max_workers": (int | None, None),
+    "seconds": (NUMBER | dict | None, _GraphReader.named),
+    "share": (str | None, None),
+    "stop_on_failure": (bool, None),
+    "tasks": (dict, _GraphReader.tasks),
+    "tolerated": (NUMBER | str | None, _GraphReader.limit),
+    "until": (str | dict | None, _GraphReader.moment),
+}
+
+
+def _function(it: Part) -> _Unperformed:
     return _Unperformed(it.get("function", str))
 
 
-def _moment(it: Part) -> datetime:
-    try:
-        moment = datetime.fromisoformat(it.value)
-    except ValueError:
-        it.refuse(f"cannot be {it.value!r:.60}")
-    if until_problem(moment):
-        it.refuse("has no time zone")
-    return moment
-
-
-def _read_pass(it: Part) -> Pass:
-    return Pass(it.get("is_constant", bool), Omitted("the constant"))
-
-
-def _read_fail(it: Part) -> Fail:
-    return Fail(it.get("error", str), it.get("cause", str | None))
-
-
-_ACTIONS: dict[str, Callable[[Part], Any]] = {
-    "call": _read_call,
-    "wait": _read_wait,
-    "pass": _read_pass,
-    "fail": _read_fail,
-}
+def _arrow(it: Part) -> Arrow:
+    kind: Any = it.part("kind").one_of(_ARROWS)
+    return Arrow(kind, it.get("label", str), it.get("target", str))
 
 
 def _branch(it: Part, arrows: tuple[Arrow, ...]) -> Branch | None:
@@ -333,7 +297,7 @@ def _branch(it: Part, arrows: tuple[Arrow, ...]) -> Branch | None:
     )
 
 
-def _read_undo(it: Part) -> Any:
+def _undo(it: Part) -> Any:
     if isinstance(it.value, dict):
         return tuple((task, Call(_Unperformed(name))) for task, name in _pairs(it))
     return None if it.value is None else Call(_Unperformed(it.value))

@@ -6,14 +6,16 @@ Nothing that the text names is imported or called: exceptions come back as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import inf
 from typing import Any, NoReturn, cast
 
-from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import StepExecutionError, TranscriptError
-from stepfunction.core.history.execution import Blame, Execution, Status
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.position import Blame
 from stepfunction.core.history.records import Visit
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.transcript.exceptions import read_exceptions
 from stepfunction.core.transcript.graphs import read_graphs
 from stepfunction.core.transcript.parts import NUMBER, Part, data_of
@@ -78,7 +80,6 @@ class _Reader:
 
     def execution(self, it: Part) -> Execution:
         """Read an execution."""
-        execution = Execution.__new__(Execution)
         timeout = it.get("timeout", NUMBER | None)
         forgotten = it.part("forgotten", int, 0)
         if forgotten.value < 0:
@@ -86,42 +87,37 @@ class _Reader:
         started = it.part("started", NUMBER)
         if not 0 <= started.value < _LATEST:
             started.refuse("is no date")
-        error = self._error(it, "error")
-        execution.__dict__.update(
+        graph = it.pick("graph", self._graphs)
+        blame = self._blame(it.part("blame", dict | None))
+        visits = list(self._visits(it))
+        journal = Journal.of(
             workflow=it.get("workflow", str),
+            id=it.get("id", str),
+            graph=graph,
+            started=started.value,
+            duration=it.get("duration", NUMBER),
+            timeout=inf if timeout is None else timeout,
             status=it.part("status").member(Status),
             input=self._value(it, "input"),
             output=self._value(it, "output"),
-            _id=it.get("id", str),
-            _graph=it.pick("graph", self._graphs),
-            _journal=self._journal(it),
-            _forgotten=forgotten.value,
-            _results={
+            error=self._error(it, "error"),
+            blame=blame,
+            visits=visits,
+            forgotten=forgotten.value,
+            results={
                 one.path[-1]: self._values.read(one)
                 for one in it.part("context", dict, {}).parts()
             },
-            _results_end=0,
-            _began=0.0,
-            _ended=it.get("duration", NUMBER),
-            _epoch=started.value,
-            _timeout=inf if timeout is None else timeout,
-            _blame=self._blame(it.part("blame", dict | None)),
-            _cancellation=Cancellation(),
-            _audience=None,
-            _is_live=False,
-            _undone=tuple(map(self._undone, it.each("compensations"))),
+            undone=tuple(map(self._undone, it.each("compensations"))),
+            ended_at=it.get("ended_at", str | None, None),
         )
-        if error is not None:
-            execution.error = error
-        return execution
+        return journal.execution
 
-    def _journal(self, it: Part) -> list[Any]:
-        journal: list[Any] = []
+    def _visits(self, it: Part) -> Iterator[tuple[Visit, float, Any]]:
         for step in it.part("steps", list).parts():
             visit = self._visit(step, step.get("step", str))
             result = visit.output if visit.error is None else visit.error
-            journal += (visit, step.get("ended", NUMBER), result)
-        return journal
+            yield visit, step.get("ended", NUMBER), result
 
     def _visit(self, it: Part, name: str) -> Visit:
         child = it.part("child", dict, None)
@@ -132,7 +128,7 @@ class _Reader:
             self._value(it, "output", None),
             self._error(it, "error", None),
             tuple(self._visit(one, one.get("task", str)) for one in it.each("tasks")),
-            None if child.value is None else self.execution(child),
+            None if child.value is None else self.execution(child).journal,
             (self._value(it, "input"),) if "input" in it.value else None,
         )
 

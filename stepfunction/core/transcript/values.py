@@ -20,11 +20,12 @@ has no marks at all: what JSON has not is noted with its place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
     ParallelStepExecutionError,
+    Problem,
     TranscriptError,
     add_note,
 )
@@ -173,32 +174,20 @@ def repr_of(value: Any) -> str:
     return f"{text[:_LONGEST_REPR]}… ({len(text)} characters in all)"
 
 
-class Flaw(NamedTuple):
-    """What JSON could not hold, or not as it is.
-
-    Attributes:
-        path: Where it is.
-        text: What is wrong.
-        is_grave: Whether what has it can neither be read nor shown.
-    """
-
-    path: Path
-    text: str
-    is_grave: bool = False
-
-
 class StrictWriter(ValueWriter):
     """Copies a value that JSON can hold, and notes why it cannot.
 
     Attributes:
-        flaws: What has been found.
+        problems: What JSON could not hold, or not as it is, and where.
+        is_readable: Whether what has these can be read, and shown, all the same.
     """
 
     largest = 10**300  # beyond which other readers of JSON would have infinity
 
     def __init__(self) -> None:
         super().__init__()
-        self.flaws: list[Flaw] = []
+        self.problems: list[Problem] = []
+        self.is_readable = True
         self._written: dict[int, Any] = {}  # what is met in many places, by its id
 
     def container(self, value: Any, at: Path) -> Any:
@@ -206,46 +195,43 @@ class StrictWriter(ValueWriter):
         if id(value) not in self._written:
             self._written[id(value)] = super().container(value, at)
             for key in getattr(value, "keys_twice", ()):
-                self.flaws.append(Flaw(at, f"the key {key!r} is there more than once"))
+                self._refuse(at, f"the key {key!r} is there more than once")
         return self._written[id(value)]
 
     def mapping(self, written: dict[Any, Any], at: Path) -> Any:
         """Give a dict, all keys of which are to be texts."""
         for key in written:
             if type(key) is not str:
-                self.flaws.append(Flaw(at, f"the key {shown(key)} is no text"))
+                self._refuse(at, f"the key {shown(key)} is no text")
         return written
 
     def endless(self, value: Any, at: Path) -> Any:
         """Note a container in itself, or too deep in others."""
-        problem = f"it is nested more than {DEEPEST} deep"
-        if id(value) in self._open:
-            problem = "it contains itself"
-        self.flaws.append(Flaw(at, problem, True))
+        self.is_readable = False
+        is_inside = id(value) in self._open
+        deep = f"it is nested more than {DEEPEST} deep"
+        self._refuse(at, "it contains itself" if is_inside else deep)
 
     def other(self, value: Any, at: Path) -> Any:
         """Note what JSON has not."""
-        kind, is_grave = type(value), False
+        kind = type(value)
         if kind is Repeated:
             return self.inside(value, at)
         if kind is int or kind is float:
-            text, is_grave = f"JSON cannot hold {shown(value)}", kind is int
+            self.is_readable = self.is_readable and kind is not int
+            self._refuse(at, f"JSON cannot hold {shown(value)}")
         elif kind is tuple:
-            text = f"JSON has no tuples; {shown(value)} would come back as a list, "
-            text += "give one"
+            hint = f"{shown(value)} would come back as a list, give one"
+            self._refuse(at, f"JSON has no tuples; {hint}")
         elif kind.__name__ == "datetime":
-            text = f"JSON has no datetimes; give the text {str(value.isoformat())!r}"
+            hint = f"give the text {str(value.isoformat())!r}"
+            self._refuse(at, f"JSON has no datetimes; {hint}")
         else:
-            what = f"{shown(value)}, of type {kind.__name__!r}"
-            text = f"JSON cannot hold {what}, as what it is"
-        self.flaws.append(Flaw(at, text, is_grave))
+            what = f"{shown(value)}, of type {kind.__name__!r}, as what it is"
+            self._refuse(at, f"JSON cannot hold {what}")
 
-
-def flaws_of(value: Any) -> list[Flaw]:
-    """Say what JSON could not hold of a value, or not as it is, and where."""
-    writer = StrictWriter()
-    writer.write(value)
-    return writer.flaws
+    def _refuse(self, at: Path, text: str) -> None:
+        self.problems.append(Problem(at, text))
 
 
 class ValueReader:

@@ -110,32 +110,30 @@ class _Source:
         self.has_more, self._tasks = False, iter(())
 
 
-class _Agenda:
-    """What is to be seen to at its time, the soonest first.
+class _Agenda(list[tuple[float, int, Any]]):
+    """A heap of what is to be seen to at its time, the soonest first.
 
     Attributes:
         soonest: When the first of it is due, as ``perf_counter``.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.soonest = inf
-        self._heap: list[tuple[float, int, Any]] = []
         self._numbers = count()
 
-    def __len__(self) -> int:
-        return len(self._heap)
-
     def add(self, due: float, what: Any) -> None:
-        heapq.heappush(self._heap, (due, next(self._numbers), what))
-        self.soonest = self._heap[0][0]
+        heapq.heappush(self, (due, next(self._numbers), what))
+        self.soonest = self[0][0]
 
-    def pop(self) -> Any:
-        what = heapq.heappop(self._heap)[2]
-        self.soonest = self._heap[0][0] if self._heap else inf
+    def take(self) -> Any:
+        """Take out the first."""
+        what = heapq.heappop(self)[2]
+        self.soonest = self[0][0] if self else inf
         return what
 
     def clear(self) -> None:
-        self._heap.clear()
+        super().clear()
         self.soonest = inf
 
 
@@ -243,10 +241,10 @@ class _Loop:
             return
         now = perf_counter()
         if self.pauses.soonest <= now:
-            self.waiting.append(self.pauses.pop())
+            self.waiting.append(self.pauses.take())
             return
         if self.limits.soonest <= now:
-            self.look_after(self.limits.pop(), now)
+            self.look_after(self.limits.take(), now)
             return
         longest = _SOON if self.is_understaffed else _LONGEST_WAIT
         soonest = min(self.pauses.soonest, self.limits.soonest)
@@ -316,7 +314,7 @@ class _Loop:
                 self.admit(heir)
             return
         if not self.is_stopping:
-            pause = task.pause_before_next()
+            pause = None if task.retry is None else task.pause_before_next()
             if pause is not None:
                 task.tell_retried(pause)
                 self.pauses.add(perf_counter() + to_pass(task.name, pause), task)

@@ -180,11 +180,14 @@ class Task:
     def pause_before_next(self) -> float | None:
         """Give the seconds until the next attempt; None if the last was the end of it.
 
+        It is asked of a task with ``retry`` alone.
+
         Raises:
             BaseException: What interrupts this very thread.
         """
         retry, error = self.retry, self.error
-        if retry is None or (error is None and not judges_results(retry)):
+        assert retry is not None
+        if error is None and not judges_results(retry):
             return None
         if self._retries is None:
             since = perf_counter() - self.attempts[0][1]

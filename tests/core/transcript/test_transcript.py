@@ -229,7 +229,7 @@ def test_a_workflow_that_ran_in_a_process_is_written_with_the_graph_it_ran():
 
 
 def test_the_graph_comes_back(execution, copy):
-    graph, original = copy._graph, execution._graph
+    graph, original = copy.graph, execution.graph
     assert list(graph.steps) == list(original.steps)
     assert graph.failure_steps == original.failure_steps
     for name, step in original.steps.items():
@@ -243,7 +243,7 @@ def test_what_was_read_is_drawn_with_the_same_steps_and_arrows(execution, copy):
 
 
 def test_a_function_that_was_read_refuses_to_be_called(copy):
-    call = copy._graph.steps["Parse"].action
+    call = copy.graph.steps["Parse"].action
     assert call.name == "loads"
     with pytest.raises(StepFunctionError, match="loads cannot be called"):
         call("{}")
@@ -423,9 +423,9 @@ def test_what_redact_raises_goes_on_to_the_caller(execution):
         ("[]", "no transcript"),
         ('{"format": "other"}', "no transcript"),
         ('{"format": "stepfunction.execution"}', "version None"),
-        ('{"format": "stepfunction.execution", "version": 2}', "version 2"),
+        ('{"format": "stepfunction.execution", "version": 3}', "version 3"),
         ('{"format": "stepfunction.execution", "version": true}', "version True"),
-        ('{"format": "stepfunction.execution", "version": 1}', "lacks graphs"),
+        ('{"format": "stepfunction.execution", "version": 2}', "lacks graphs"),
     ],
 )
 def test_what_is_no_transcript_is_refused_with_the_reason(text, message):
