@@ -171,7 +171,7 @@ def test_what_a_fail_step_s_error_hides_is_hidden_of_the_step():
 def test_a_pause_of_any_number_is_written_as_a_number_of_json():
     workflow = StepFunction("Wait").add_wait_step("Wait", Fraction(1, 8))
     execution = begin(workflow.set_start_step("Wait").compile(), 1, None, ())
-    assert read_back(execution)._graph.steps["Wait"].action.seconds == 0.125
+    assert read_back(execution).graph.steps["Wait"].action.seconds == 0.125
 
 
 def test_a_condition_that_was_read_refuses_to_be_called(execution):
