@@ -97,12 +97,14 @@ class Journal:
         forgotten: How many steps have been lost to ``keep_history``.
         timeout: How many seconds it may take.
         skipped: What was not waited for in another process, and how many seconds.
+        present: What was under way when a transcript of it was written.
         is_live: Whether it is no transcript, which stays as it is.
     """
 
     error: BaseException | None = None
     blame: Blame | None = None
     broke_off = False
+    present: Visit | None = None
     has_begun = False
     path: Path = ()
     decided: str | None = None
@@ -136,7 +138,7 @@ class Journal:
         id: str,
         started: float,
         duration: float,
-        visits: Iterable[tuple[Visit, float, Any]],
+        visits: Iterable[tuple[Visit, float]],
         results: Mapping[str, Any],
         ended_at: str | None,
         **facts: Any,
@@ -147,8 +149,8 @@ class Journal:
             id: The execution's.
             started: When it began, in seconds since the epoch.
             duration: How many seconds it took.
-            visits: Of each step the visit, how many seconds after the beginning it
-                ended, and what came of it.
+            visits: Of each step the visit, and how many seconds after the beginning
+                it ended.
             results: Step name to output, of steps that are not among them.
             ended_at: As in ``Execution``.
             **facts: The attributes that it has besides, by their names.
@@ -160,7 +162,11 @@ class Journal:
             run=Past(started, Cancellation()),
             began=0.0,
             ended=duration,
-            entries=[item for visit in visits for item in visit],
+            entries=[
+                item
+                for visit, ended in visits
+                for item in (visit, ended, visit.result)
+            ],
             results=dict(results),
             broke_off=ended_at is None,
             position=None,
@@ -273,12 +279,11 @@ class Journal:
 
     # --- what is read ----------------------------------------------------------------
 
-    def visits(self) -> Iterator[tuple[Visit, float, Any]]:
-        """Give each step as its visit, when it ended and what came of it."""
-        entries = self._kept()
-        for at in range(0, len(entries), 3):
-            entry, ended, result = entries[at : at + 3]
-            yield as_visit(entry, result), ended, result
+    def visits(self) -> tuple[list[tuple[Visit, float]], Visit | None]:
+        """Give each step as its visit and when it ended, and that under way."""
+        entries, present = self._now()
+        noted = map(as_visit, entries[::3], entries[2::3])
+        return list(zip(noted, entries[1::3])), present
 
     def backwards(self) -> Iterator[tuple[str, Any, Any]]:
         """Give the steps, the latest first, as name, entry and result."""
@@ -357,10 +362,11 @@ class Journal:
                     yield task_record(epoch, visit.name, task, record.input)
             value, began = output, ended
         if present is not None:
-            record = visit_record(epoch, present, value, began, perf_counter(), None)
+            now = perf_counter() if self.is_live else self.ended
+            record = visit_record(epoch, present, value, began, now, None)
             yield record
             for task in present.tasks:
-                yield task_record(epoch, present.name, task, record.input)
+                yield task_record(epoch, present.name, task, record.input, now)
 
     def _now(self) -> tuple[list[Any], Visit | None]:
         """Give what is noted, and what can be said of the step under way, if one is."""
@@ -371,7 +377,9 @@ class Journal:
             if self.position is position and self.has_begun is has_begun:
                 break  # else a step has ended just now
         name: str | None = None
-        if not is_running or not self.is_live or self.graph is None:
+        if not self.is_live:
+            return entries, self.present
+        if not is_running or self.graph is None:
             pass
         elif position is None:
             name = self._next_of(entries[-3:])

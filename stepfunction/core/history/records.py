@@ -7,7 +7,6 @@ execution, which takes a ``Visit`` only where nothing shorter will do.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import portable
@@ -145,6 +144,11 @@ class Visit(NamedTuple):
     child: Journal | None = None
     given: tuple[Any] | None = None  # its input, unless that is the output before
 
+    @property
+    def result(self) -> Any:
+        """What came of it: its output, or the exception it failed with."""
+        return self.output if self.error is None else self.error
+
 
 def as_visit(entry: Any, result: Any) -> Visit:
     """Give an item of the journal, and what came of it, in full."""
@@ -200,7 +204,9 @@ def visit_record(
     )
 
 
-def task_record(epoch: float, step: str, task: Visit, value: Any) -> StepRecord:
+def task_record(
+    epoch: float, step: str, task: Visit, value: Any, now: float = 0.0
+) -> StepRecord:
     """Give the record of a task.
 
     Args:
@@ -208,9 +214,10 @@ def task_record(epoch: float, step: str, task: Visit, value: Any) -> StepRecord:
         step: The name of its step.
         task: Its visit.
         value: Its input, unless the visit has its own.
+        now: What the clock says, for one that is under way.
     """
     if task.attempts:
-        record = visit_record(epoch, task, value, 0.0, perf_counter(), None)
+        record = visit_record(epoch, task, value, 0.0, now, None)
         return record.replace(step=step, task=task.name)
     if task.given is not None:
         value = task.given[0]

@@ -59,7 +59,7 @@ class _Writer:
             graph: What ran, where the execution has come without it.
         """
         graph = graph if it.graph is None else it.graph
-        visits = list(it.journal.visits())
+        visits, present = it.journal.visits()
         zero, timeout = it.journal.began, it.journal.timeout
         first = visits[0][0].name if visits else ""
         last = visits[-1][0].name if visits else ""
@@ -78,15 +78,18 @@ class _Writer:
                     "ended": _seconds(ended - zero),
                     **self._visit(visit, None, zero, graph),
                 }
-                for visit, ended, _ in visits
+                for visit, ended in visits
             ],
             "output": self._value(it.output, (last, "output")),
             "error": self._error(it.error, last),
             "blame": None,
             "ended_at": it.ended_at,
         }
+        if present is not None:
+            about = self._visit(present, None, zero, graph)
+            written["present"] = {"step": present.name, **about}
         if it.forgotten:
-            kept = {visit.name for visit, *_ in visits}
+            kept = {visit.name for visit, _ in visits}
             written["forgotten"] = it.forgotten
             written["context"] = {
                 name: self._value(result, (name, "output"))
