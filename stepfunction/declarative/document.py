@@ -63,17 +63,18 @@ class _Writer:
 
     def _parts(self, workflow: StepFunction, at: Path) -> dict[str, Any]:
         self._at = at
+        definition = workflow.definition()
         facts: dict[str, Any] = {
-            "start": workflow._start,
-            "max_steps": workflow._max_steps,
-            "keep_history": workflow._keep_history,
+            "start": definition.start,
+            "max_steps": definition.max_steps,
+            "keep_history": definition.keep_history,
         }
         written = {key: value for key, value in facts.items() if value is not None}
-        if workflow._on_failure is not None:
-            self._on_failure(written, "on_failure", workflow._on_failure)
+        if definition.on_failure is not None:
+            self._on_failure(written, "on_failure", definition.on_failure)
         written["steps"] = {
             name: self._step(step, (*at, "steps", name))
-            for name, step in workflow.steps.items()
+            for name, step in definition.steps.items()
         }
         return written
 
@@ -143,10 +144,9 @@ class _Writer:
             written["max_workers"] = self._number(action.max_workers, "max_workers")
         if action.stop_on_failure:
             written["stop_on_failure"] = True
-        is_tolerant = not action.stop_on_failure and step.on_failure is None
         if isinstance(share, str):
             written["tolerated_failures"] = plain_text(share)
-        elif action.tolerated != (inf if is_tolerant else 0):
+        elif action.tolerated != 0:
             count: Any = action.tolerated
             written["tolerated_failures"] = self._number(count, "tolerated_failures")
 

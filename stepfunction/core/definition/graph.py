@@ -16,6 +16,7 @@ from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import OnFailure, target_of, targets_of
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.errors import DefinitionError
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.wording import closest, did_you_mean, location
 from stepfunction.core.workers.executors import (
     ExecutorChoice,
@@ -165,6 +166,30 @@ class Step(Defined):
             yield None, self.compensate
         elif self.compensate is not None:
             yield from self.compensate
+
+
+class Definition(Frozen):
+    """What a builder of a workflow has been told so far, sound or not.
+
+    Attributes:
+        name: The workflow's name.
+        start: The name of its first step; None if it has not been named.
+        max_steps: How many steps one run may take; None where there are no loops.
+        keep_history: How many of its latest steps an execution remembers; None for
+            all.
+        on_failure: The failure arrows of steps that have none of their own; None for
+            none.
+        steps: Step name to step, in which nested workflows are builders.
+    """
+
+    __slots__ = ()
+
+    name: str
+    start: str | None
+    max_steps: int | None
+    keep_history: int | None
+    on_failure: OnFailure | None
+    steps: Mapping[str, Step]
 
 
 # What the engine's loop needs of a step, in the order in which it needs it: the step's

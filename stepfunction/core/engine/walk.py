@@ -34,7 +34,7 @@ from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.telling import (
     tell_beginning,
     tell_end,
-    tell_step_end,
+    tell_record,
     tell_step_start,
 )
 from stepfunction.core.wording import subject
@@ -242,7 +242,7 @@ def _note(
     journal.note(entry, result)
     journal.position, journal.has_begun = position, False
     if run.audience is not None:
-        tell_step_end(run.audience, journal)
+        tell_record(run.audience, journal, "step", journal.last_record())
 
 
 def _after(
@@ -315,7 +315,7 @@ def _after_failure(
     if interrupt is not None:
         journal.position = (step.name, failed[1], failing)
         if run.audience is not None:
-            tell_step_end(run.audience, journal)
+            tell_record(run.audience, journal, "step", journal.last_record())
         raise interrupt
     if failing is None:
         failing = (failed, failed)
@@ -332,7 +332,7 @@ def _after_failure(
         target = None  # the program is at fault, and not the step
     journal.position = position = (target, error, failing)
     if run.audience is not None:
-        tell_step_end(run.audience, journal, target)
+        tell_record(run.audience, journal, "step", journal.last_record(), target)
     return position
 
 

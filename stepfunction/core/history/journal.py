@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
 
 # The keys of ``children`` that lead to a nested execution from the outermost.
-Path: TypeAlias = "tuple[str | tuple[str, Any], ...]"
+Path: TypeAlias = "tuple[str | tuple[str, str], ...]"
 
 # To look a member of an enum up takes its time.
 _SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
