@@ -110,6 +110,11 @@ class StepTask(Task):
             call.reach = execution._audience.reach((*execution._path, way))
         return call
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether it runs a nested workflow."""
+        return self._graph is not None
+
     def begun(self, child: Execution) -> None:
         """Take note of the execution of its nested workflow, as it begins."""
         self.child = child
