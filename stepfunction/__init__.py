@@ -35,11 +35,11 @@ if TYPE_CHECKING:
         WorkerKilledError,
         WorkerStartError,
     )
-    from stepfunction.core.history.execution import Execution, Status
+    from stepfunction.core.history.execution import Execution
     from stepfunction.core.history.records import Attempt, StepRecord
     from stepfunction.core.history.results import MapResults, TaskResults
     from stepfunction.core.lanes.lanes import ProcessLanes
-    from stepfunction.core.outcomes import Outcome
+    from stepfunction.core.outcomes import Outcome, Status
     from stepfunction.core.step_function import StepFunction
     from stepfunction.core.watching.events import Event, Listener
     from stepfunction.core.workers.retry import RetryPolicy
@@ -102,7 +102,7 @@ _HOMES = {
     "Outcome": "core.outcomes",
     "ProcessLanes": "core.lanes.lanes",
     "RetryPolicy": "core.workers.retry",
-    "Status": "core.history.execution",
+    "Status": "core.outcomes",
     "Step": "core.definition.graph",
     "StepFunction": "core.step_function",
     "StepRecord": "core.history.records",

@@ -12,9 +12,8 @@ from typing import TypeAlias
 from weakref import finalize
 
 from stepfunction import __version__
-from stepfunction.core.history.execution import Status
 from stepfunction.core.history.records import Attempt
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.events import Event, path_text
 from stepfunction.core.wording import error_text
 
@@ -199,8 +198,9 @@ class _Open:
     def enter(self, event: Event) -> None:
         """Make it the current one, for its functions run in this thread."""
         self.token = attach(self.context)
-        if event.step is not None and event.execution is not None:
-            step = event.execution._graph.table[event.step]
+        graph = None if event.execution is None else event.execution.graph
+        if event.step is not None and graph is not None:
+            step = graph.table[event.step]
             self.is_here = step.executor is None
 
     def note(self, name: str, value: str | int) -> None:

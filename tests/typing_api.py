@@ -173,7 +173,7 @@ def looking_at(execution: Execution) -> None:
 def looking_at_records(record: StepRecord, attempt: Attempt) -> None:
     assert_type(record.step, str)
     assert_type(record.task, str | None)
-    assert_type(record.outcome, Outcome)
+    assert_type(record.outcome, Outcome | None)
     assert_type(record.error, BaseException | None)
     assert_type(record.started, float | None)
     assert_type(record.duration, float)

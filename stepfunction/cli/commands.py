@@ -46,8 +46,8 @@ from stepfunction.core.errors import (
     StepFunctionError,
     TranscriptError,
 )
-from stepfunction.core.history.execution import Execution, Status
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.transcript.values import ValueWriter
 from stepfunction.core.wording import counted, duration_text, error_text
 
@@ -223,7 +223,7 @@ def _tell_the_end(execution: Execution) -> None:
     took = duration_text(execution.duration)
     say(f"{execution.workflow!r} {status} after {counted(steps, 'step')} in {took}")
     # The failure that ended it is told of by itself.
-    last = None if is_done else execution._blame
+    last = None if is_done else execution.blame
     list_failures(
         record
         for record in execution.failures

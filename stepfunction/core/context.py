@@ -179,4 +179,4 @@ def context_of_task(context: Context, task: str) -> Context:
 
 
 def _portable_record(record: StepRecord) -> StepRecord:
-    return record._replace(input=portable(record.input), child=None)
+    return record.replace(input=portable(record.input), child=None)

@@ -348,14 +348,22 @@ def users_traceback(error: BaseException) -> TracebackType | None:
     What is raised by this library itself keeps the traceback that it has.
     """
     rest = error.__traceback__
-    while rest is not None and _is_ours(rest.tb_frame.f_globals):
+    while rest is not None and rest.tb_frame.f_globals.get("__package__") in _ROOMS:
         rest = rest.tb_next
     return rest or error.__traceback__
 
 
-def _is_ours(variables: Mapping[str, Any]) -> bool:
-    package = variables.get("__package__")
-    return isinstance(package, str) and package.startswith(_HERE)
-
-
-_HERE = __package__  # and the rooms below it
+_ROOMS = frozenset(
+    f"{__package__}{room}"
+    for room in (
+        "",
+        ".definition",
+        ".engine",
+        ".envelope",
+        ".history",
+        ".lanes",
+        ".transcript",
+        ".watching",
+        ".workers",
+    )
+)

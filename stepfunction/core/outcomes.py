@@ -1,9 +1,20 @@
-"""Outcomes: how a step, a task or an attempt ends."""
+"""Outcomes: where an execution stands, and how steps, tasks and attempts end."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 from typing import TypeAlias
+
+
+class Status(StrEnum):
+    """Where an execution stands."""
+
+    INITIALIZED = "INITIALIZED"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    TIMED_OUT = "TIMED_OUT"
 
 
 class Outcome(StrEnum):

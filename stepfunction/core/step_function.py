@@ -35,7 +35,8 @@ from stepfunction.core.engine.start import (
     finish_beside,
 )
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.wording import counted, plain_text
 from stepfunction.core.workers.executors import ExecutorChoice

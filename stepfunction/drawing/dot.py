@@ -49,22 +49,18 @@ def to_dot(graph: Graph, trail: Trail | None = None) -> str:
     return text
 
 
-def to_svg(graph: Graph, trail: Trail | None = None) -> str:
+def svg_for_notebook(graph: Graph, trail: Trail | None = None) -> str | None:
     """Give the drawing of a graph as an ``svg`` element, to stand in a page.
 
-    Raises:
-        DrawingError: If there is no Graphviz, or it fails.
+    None where Graphviz cannot draw: a notebook has a text.
     """
-    picture = laid_out(to_dot(graph, trail), "svg").decode()
-    return picture[picture.index("<svg") :]  # what comes before has no place in a page
-
-
-def svg_for_notebook(graph: Graph, trail: Trail | None = None) -> str | None:
-    """Give ``to_svg``, or None where Graphviz cannot draw: a notebook has a text."""
+    if not has_layouter():
+        return None
     try:
-        return to_svg(graph, trail) if has_layouter() else None
+        picture = laid_out(to_dot(graph, trail), "svg").decode()
     except DrawingError:  # from Graphviz: a trail has all that it needs
         return None
+    return picture[picture.index("<svg") :]  # what comes before has no place in a page
 
 
 def draw(
@@ -325,9 +321,8 @@ _SHAPES = {
 
 
 def _ended_look(sign: Sign) -> dict[str, str]:
-    style = ",".join(filter(None, ("filled", sign.style)))
     return {
-        "style": _quoted(style),
+        "style": _quoted(",".join(filter(None, ("filled", sign.style)))),
         "fillcolor": _quoted(sign.fill),
         "color": _quoted(sign.line),
         "fontcolor": _quoted(sign.ink),
@@ -336,13 +331,9 @@ def _ended_look(sign: Sign) -> dict[str, str]:
 
 
 def _cluster_look(sign: Sign) -> dict[str, str]:
-    color = LINE if sign is UNREACHED else sign.line
-    return {
-        "style": _quoted(sign.style or "rounded"),
-        "color": _quoted(color),
-        "fontcolor": _quoted(color),
-        "penwidth": f"{sign.width:g}",
-    }
+    color = _quoted(LINE if sign is UNREACHED else sign.line)
+    look = {"style": _quoted(sign.style or "rounded"), "color": color}
+    return {**look, "fontcolor": color, "penwidth": f"{sign.width:g}"}
 
 
 _LOOKED_AT = (UNREACHED, *SIGNS.values())

@@ -172,7 +172,7 @@ class Picture:
         note = None if trail is None else trail.note(name)
         box = Box(name, shape, captions(step), note)
         box.step, box.may_end = step, step.may_end
-        if step.action.kind != "call":
+        if not step.action.is_one_call:
             self._fill(box, step)
         if self._general:
             texts = self._general.items()

@@ -143,7 +143,7 @@ class _Page:
     # --- the graph --------------------------------------------------------------
 
     def _graph(self) -> str:
-        graph: Graph | None = self._execution._graph  # which a pickle leaves behind
+        graph: Graph | None = self._execution.graph  # which a pickle leaves behind
         if self._picture is not None:
             label, inside = "Graph", self._picture
         elif graph is not None:
@@ -191,7 +191,7 @@ def _hashed(text: str) -> str:
 
 def _picture(execution: Execution) -> str | None:
     """Draw an execution, or give None where that cannot be done, or takes too long."""
-    graph = execution._graph
+    graph = execution.graph
     if graph is None or _size(graph) > _MOST_DRAWN:
         return None
     return svg_for_notebook(graph, trail_of(execution))

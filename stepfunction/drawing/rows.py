@@ -81,7 +81,7 @@ def rows_of(execution: Execution) -> list[Row]:
 def _add_rows(
     rows: list[Row], it: Execution, path: tuple[str, ...], depth: int
 ) -> None:
-    graph: Graph | None = it._graph  # which a pickle leaves behind
+    graph: Graph | None = it.graph  # which a pickle leaves behind
     table = {} if graph is None else graph.table
     latest: int | None = None  # the row of the step before
     own_path = step_path = path
@@ -108,7 +108,7 @@ def _add_rows(
 
 def culprits_of(execution: Execution, rows: list[Row]) -> tuple[int, ...]:
     """Give the rows from the step that failed to what made it fail."""
-    blame = execution._blame
+    blame = execution.blame
     if blame is None:
         return ()
     failed = [it for it in rows if it.record.error is not None and not it.is_undoing]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import unicodedata
 from typing import NamedTuple
 
-from stepfunction.core.history.execution import Status
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 
 # Lines and text outside boxes are readable on light and on dark backgrounds.
 INK, PAPER, LINE, FAILURE, PATH = "#1f2937", "#ffffff", "#7b8794", "#d64550", "#2f7fd0"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from stepfunction.core.definition.branch import Arrow, label_of
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DrawingError, FailStepError, causes
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import type_name
@@ -78,9 +78,7 @@ class Trail:
         for record in execution.compensations:
             self._undone.setdefault(record.step, []).append(record)
         self.began = bool(self._latest)
-        has_ended = status in (Status.COMPLETED, Status.FAILED)
-        if self.began and has_ended and not execution._is_unhandled:
-            self.end = name
+        self.end = execution.ended_at
 
     def taken(self, step: str) -> set[Arrow]:
         """Give the arrows of a step that the execution followed, on any visit."""
@@ -181,7 +179,7 @@ def trail_of(execution: Execution) -> Trail:
     Raises:
         DrawingError: If it came out of a pickle, which has no graph.
     """
-    graph = execution._graph
+    graph = execution.graph
     if graph is None:
         raise DrawingError(
             f"this execution of {execution.workflow!r} came without its graph, as it "
@@ -207,7 +205,7 @@ def trail_on(graph: Graph, execution: Execution) -> Trail:
             f"this is an execution of {execution.workflow!r}, which cannot be drawn "
             f"on {graph.name!r}; {advice}"
         )
-    if execution._graph is not graph:
+    if execution.graph is not graph:
         for record in execution.history:
             if record.step not in graph.table:
                 raise DrawingError(

@@ -14,12 +14,11 @@ from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass
 from stepfunction.core.definition.branch import Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
-from stepfunction.core.engine.walk import run
+from stepfunction.core.engine.start import begin, carry_out
 from stepfunction.core.errors import DefinitionError, StepFunctionError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import listed
-from stepfunction.core.workers.workshop import Workshop
 from stepfunction.testing.mocks import argument_problems, by_first
 from stepfunction.testing.stand_ins import StandIn, UsedUpError
 from stepfunction.testing.ways import Way, calls_nothing, find_spots, spots
@@ -96,11 +95,9 @@ def dry_run(
     is_known = initial_input is not _NONE_GIVEN
     walk = _Walk(None if is_known else "the execution's input, initial_input=…")
     graph = walk.changed(workflow, given).compile()
-    execution = Execution(
-        graph, initial_input if is_known else None, Workshop("inline")
-    )
+    execution = begin(graph, initial_input if is_known else None, "inline", None)
     try:
-        run(execution)
+        carry_out(execution)
     except _Halt as halt:
         raise DryRunError(str(halt)) from None
     return execution

@@ -119,7 +119,7 @@ def _ending(record: StepRecord) -> str:
 def _remarks(
     execution: Execution, expected: list[str], records: list[StepRecord]
 ) -> Iterator[str]:
-    graph: Graph | None = execution._graph  # None where it was read from a file
+    graph: Graph | None = execution.graph  # None where it was read from a file
     if graph is None:
         return
     for name in dict.fromkeys(expected):

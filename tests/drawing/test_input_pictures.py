@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 from stepfunction import Execution, StepFunction
+from stepfunction.core.engine.start import begin
 from stepfunction.drawing.tree import to_tree
 
 
@@ -66,9 +67,9 @@ def test_in_a_picture_of_columns_the_box_says_where_an_input_comes_from():
 
 def test_named_inputs_come_back_from_a_transcript():
     graph = priced().compile()
-    copy = Execution.from_json(Execution(graph, 1, None).to_json())
-    assert copy._graph.steps["Price"].inputs == (("order", "Parse"), ("rate", "Rate"))
-    assert copy._graph.steps["Parse"].inputs is None
+    copy = Execution.from_json(begin(graph, 1, None, ()).to_json())
+    assert copy.graph.steps["Price"].inputs == (("order", "Parse"), ("rate", "Rate"))
+    assert copy.graph.steps["Parse"].inputs is None
 
 
 def test_the_input_of_a_step_with_named_inputs_comes_back():

@@ -129,3 +129,18 @@ def test_classes_of_subgraphs_follow_them():
     workflow = StepFunction("W").add_step("N", inner).set_start_step("N")
     chart = lines(workflow.execute().to_mermaid())
     assert chart.index("class s1 doneBox") > chart.index("end")
+
+
+def test_a_failure_step_that_many_share_has_one_arrow():
+    workflow = StepFunction("W").set_start_step("A0")
+    for number in range(9):
+        workflow.add_step(f"A{number}", step, f"A{number + 1}", on_failure="Sorry")
+    chart = workflow.add_step("A9", step).add_step("Sorry", step).to_mermaid()
+    assert chart.count("-.->") == 1
+    assert chart.count("<br>on failure → Sorry") == 8
+
+
+def test_a_task_of_a_failure_step_looks_like_one():
+    workflow = StepFunction("W").add_step("A", step, on_failure="B")
+    workflow.add_step("B", {"x": step}, parallel=True).set_start_step("A")
+    assert 's3{{"x"}}' in lines(workflow.to_mermaid())

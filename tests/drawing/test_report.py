@@ -160,7 +160,7 @@ def test_a_large_graph_is_a_table(page):
 
 def test_the_report_of_what_came_without_a_graph_has_its_timeline(page):
     execution = giving(1).execute()
-    execution._graph = None
+    execution.journal.graph = None
     assert list(page(execution).rows) == ["give"]
 
 
@@ -168,7 +168,7 @@ def test_the_report_of_what_was_read_is_the_same_but_for_the_picture(tmp_path):
     execution = ended(shop(), '["a"]')
     pages = []
     for it in (execution, Execution.from_json(execution.to_json())):
-        it._graph = None
+        it.journal.graph = None
         pages.append((tmp_path / it.report(tmp_path / "run.html")).read_bytes())
     assert pages[0] == pages[1]
 

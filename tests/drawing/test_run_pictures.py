@@ -194,6 +194,11 @@ def test_the_svg_has_no_inline_styles_and_no_scripts():
     assert {'<b> & "x"', "next line", "<script>"} <= set(texts(svg))
 
 
+def test_a_backslash_in_the_name_of_a_box_is_shown_as_it_is():
+    workflow = StepFunction("W").add_step("a\\nb", {"x": step}, parallel=True)
+    assert "a\\nb" in texts(workflow.set_start_step("a\\nb").execute()._repr_svg_())
+
+
 def test_a_long_name_is_shortened():
     workflow = StepFunction("W").add_step("begin " + "x" * 500 + " end", step)
     (workflow_step,) = workflow.steps

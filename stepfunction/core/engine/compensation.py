@@ -16,6 +16,7 @@ from stepfunction.core.context import Context
 from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.engine.run import Run
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
     NoBranchMatchedError,
@@ -24,11 +25,11 @@ from stepfunction.core.errors import (
     add_note,
     users_traceback,
 )
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
-from stepfunction.core.outcomes import Outcome
-from stepfunction.core.watching.telling import Audience, tell_compensation, tell_news
+from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.watching.telling import tell_compensation
 from stepfunction.core.wording import subject
 
 _UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
@@ -37,21 +38,20 @@ _UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
 _Duty: TypeAlias = "tuple[Call, Any, str, str | None]"
 
 
-def undo(execution: Execution, failure: StepRecord) -> None:
+def undo(journal: Journal, run: Run, failure: StepRecord) -> None:
     """Undo the steps and tasks of a failed execution that had succeeded.
 
     Args:
-        execution: What has failed.
+        journal: That of what has failed.
+        run: What it shares with what it is nested in.
         failure: What it failed with, for those who undo.
 
     Raises:
         BaseException: What interrupts this thread. What a compensation fails with is
             in the record instead.
     """
-    if execution._audience is not None:
-        tell_news(execution)
     # By a list and not by recursion: this may be as deep as the engine could go.
-    ways = [_WayBack(execution, execution._graph, failure, execution._epoch)]
+    ways = [_WayBack(journal, journal.graph, failure, run)]
     while ways:
         duty = next(ways[-1].duties, None)
         if isinstance(duty, _WayBack):
@@ -66,27 +66,25 @@ class _WayBack:
     """The way back of one execution.
 
     Args:
-        execution: What is undone.
-        graph: What it ran; an execution that came from a process has none.
+        journal: That of what is undone.
+        graph: What it ran; a journal that came from a process has none.
         failure: What the execution failed with, or the one that it is nested in.
-        epoch: What to add to readings of this process's ``perf_counter``.
+        run: That of the execution that failed.
     """
 
     def __init__(
-        self, execution: Execution, graph: Graph, failure: StepRecord, epoch: float
+        self, journal: Journal, graph: Any, failure: StepRecord, run: Run
     ) -> None:
-        self.execution = execution
+        self.journal = journal
         self.duties = self._duties(graph)
         self._failure = failure
-        self._epoch = epoch
+        self._run = run
         self._undone: list[Visit] = []
-        execution._undone = self._undone
+        journal.undone = self._undone
 
     def _duties(self, graph: Graph) -> Iterator[_Duty | _WayBack]:
-        journal = self.execution._journal
-        for at in range(len(journal) - 3, -1, -3):
-            entry, _, result = journal[at : at + 3]
-            step = graph.table[entry if type(entry) is str else entry[0]]
+        for name, entry, result in self.journal.backwards():
+            step = graph.table[name]
             if step.may_be_undone:
                 yield from self._duties_of(step, as_visit(entry, result))
 
@@ -128,40 +126,34 @@ class _WayBack:
                 yield from self._nested(action.call, child, step.name, item)
 
     def _nested(
-        self, graph: Any, child: Execution | None, step: str, task: str | None = None
+        self, graph: Any, child: Journal | None, step: str, task: str | None = None
     ) -> Iterator[_WayBack]:
         """Give the way back of a nested execution that has not taken it, and may."""
-        if child is None or child._undone is not Execution._undone:
+        if child is None or child.undone is not Journal.undone:
             return
         if child.status in _UNDER_WAY or not graph.has_compensations:
             return
-        outer = self.execution
-        audience = outer._audience
-        if audience is not None:  # its own has gone with its end
-            child._path = (*outer._path, step if task is None else (step, task))
-            facts = (audience.tell, audience.root_id, audience.hears_all)
-            child._audience = Audience(*facts)
-        try:
-            yield _WayBack(child, graph, self._failure, self._epoch)
-        finally:
-            child._audience = None
+        if self._run.audience is not None:
+            key = step if task is None else (step, task)
+            child.path = (*self.journal.path, key)
+        yield _WayBack(child, graph, self._failure, self._run)
 
     def call(
         self, call: Call, output: Any, step: str, task: str | None = None
     ) -> None:
         """Call what undoes a step or task, and note what came of it."""
-        execution = self.execution
+        journal = self.journal
         context = Context(
-            execution.id,
+            journal.id,
             step,
             task,
             failure=self._failure,
             cancellation=Cancellation(),  # what is half undone serves nobody
-            results=execution._results_so_far(),
+            results=journal.results_so_far(),
         )
         error: BaseException | None = None
         outcome, returned = Outcome.SUCCEEDED, None
-        shift = self._epoch - execution._epoch  # which may be of another process
+        shift = self._run.epoch - journal.run.epoch  # which may be of another process
         began = perf_counter() + shift
         try:
             if isinstance(output, Omitted) and call.takes_input:
@@ -184,8 +176,9 @@ class _WayBack:
         if outcome is Outcome.CANCELLED:  # it interrupts this very thread
             assert error is not None
             raise error
-        if execution._audience is not None:
-            tell_compensation(execution, execution._compensation_record(visit))
+        if self._run.audience is not None:
+            record = journal.undone_record(visit)
+            tell_compensation(self._run.audience, journal, record)
 
 
 def _output_of(visit: Visit) -> tuple[Any] | None:

@@ -226,7 +226,7 @@ def perform_map(
         value: Its input.
         cancellation: What stops its tasks.
     """
-    step, workshop = terms.step, terms.execution._places
+    step, workshop = terms.step, terms.run.workshop
     try:
         items = items_of(value, action.items)
     except Exception as error:

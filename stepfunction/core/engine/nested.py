@@ -8,6 +8,7 @@ from typing import Any
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context, Line
 from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.engine.run import Go, Run
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
     ExecutionCancelledError,
@@ -15,7 +16,8 @@ from stepfunction.core.errors import (
     StepTimeoutError,
     TransferError,
 )
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.pauses import skipping
@@ -25,87 +27,129 @@ _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 
 
 class NestedCall:
-    """A nested workflow as a call: it gives its execution when that has ended.
+    """A nested workflow as a call: it gives its journal when that has ended.
 
-    In another process it runs with workers of its own, and cannot be cancelled but by
-    killing the process.
+    Args:
+        graph: The workflow.
+        run: What it shares with what it is nested in.
+        title: What messages call the step or task.
+        timeout: How many seconds an attempt may take, where nobody else looks after
+            that.
+        begun: Told of each journal when it begins, in this process.
+        reach: By which it is told of; None where nobody listens.
     """
 
     def __init__(
         self,
         graph: Graph,
-        places: Workshop | None,
+        run: Run,
         title: str,
         timeout: float | None = None,
-        override: str | None = None,
-        begun: Callable[[Execution], None] | None = None,
+        begun: Callable[[Journal], None] = lambda journal: None,
         reach: Reach | None = None,
-        skips: bool = False,
     ) -> None:
         self.graph = graph
-        self.places = places
+        self.run = run
         self.title = title
         self.timeout = timeout
-        self.override = override
         self.begun = begun
         self.reach = reach
-        self.skips = skips  # whether its pauses are skipped, in another process too
+        self._skips = skipping.get() is not None
 
-    def __call__(self, value: Any, context: Context | None) -> Execution:
+    def __call__(self, value: Any, context: Context | None) -> Journal:
         assert context is not None
-        places = self.places or Workshop(self.override)
         outer = context.cancellation or Cancellation()
-        try:
-            if self.timeout is None:
-                return self._run(value, places, outer, context.line)
-            with outer.dependent(self.timeout) as cancellation:
-                child = self._run(value, places, cancellation, context.line)
-        finally:
-            if places is not self.places:
-                places.close()
-        if child.status is Status.TIMED_OUT and not outer.requested:
+        if self.timeout is None:
+            return self._run(value, outer, context.line)
+        with outer.dependent(self.timeout) as cancellation:
+            journal = self._run(value, cancellation, context.line)
+        if journal.status is Status.TIMED_OUT and not outer.requested:
             # The limit of this attempt, which may be followed by another.
-            child.error = StepTimeoutError(
+            journal.error = StepTimeoutError(
                 f"{self.title}: attempt {context.attempt} took longer than "
                 f"{self.timeout:g} s",
                 self.timeout,
             )
-        return child
+        return journal
 
     def _run(
-        self,
-        value: Any,
-        places: Workshop,
-        cancellation: Cancellation,
-        line: Line | None,
-    ) -> Execution:
-        from stepfunction.core.engine.walk import run
-
-        child = Execution(self.graph, value, places, cancellation=cancellation)
+        self, value: Any, cancellation: Cancellation, line: Line | None
+    ) -> Journal:
+        run = self.run.apart(cancellation)
+        journal = Journal(self.graph, value, run)
         if self.reach is not None:
-            self.reach.extend_to(child, line)
-        if self.begun is not None:
-            self.begun(child)
-        if self.skips and skipping.get() is None:
-            child._skipped = skipped = []
-            token = skipping.set(lambda *pause: skipped.append(pause))
-            try:
-                run(child)
-            finally:
-                skipping.reset(token)
-        else:
-            run(child)
-        return child
+            run.audience = self.reach.audience(journal, line)
+        self.begun(journal)
+        try:
+            run.go(journal, run)
+        finally:
+            run.audience = None  # which may hold those it is nested in
+            run.thread = None
+            journal.end()
+        return journal
 
     def __reduce__(self) -> Any:
-        override = self.places.override if self.places else self.override
+        override = self.run.workshop.override
         if not isinstance(override, str):
             override = None
-        parts = (self.graph, None, self.title, self.timeout, override, None)
-        return NestedCall, (*parts, self.reach, self.skips)
+        facts = (self.graph, self.run.go, self.title, self.timeout, override)
+        return NestedElsewhere, (*facts, self.reach, self._skips)
 
 
-def output_of_child(step: Step, title: str, child: Execution) -> Any:
+class NestedElsewhere:
+    """The same in another process, with workers of its own.
+
+    It cannot be cancelled but by killing the process.
+
+    Args:
+        graph: The workflow.
+        go: What runs a journal to its end.
+        title: What messages call the step or task.
+        timeout: How many seconds an attempt may take.
+        override: The executor of every step that has one.
+        reach: By which it is told of; None where nobody listens.
+        skips: Whether its pauses are skipped.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        go: Go,
+        title: str,
+        timeout: float | None,
+        override: str | None,
+        reach: Reach | None,
+        skips: bool,
+    ) -> None:
+        self.graph = graph
+        self.go = go
+        self.title = title
+        self.timeout = timeout
+        self.override = override
+        self.reach = reach
+        self.skips = skips
+
+    def __call__(self, value: Any, context: Context | None) -> Journal:
+        workshop = Workshop(self.override)
+        run = Run(self.go, workshop, Cancellation())
+        facts = (self.title, self.timeout)
+        call = NestedCall(self.graph, run, *facts, reach=self.reach)
+        try:
+            if not self.skips or skipping.get() is not None:
+                return call(value, context)
+            skipped: list[tuple[str, float]] = []
+            token = skipping.set(lambda *pause: skipped.append(pause))
+            try:
+                journal = call(value, context)
+            finally:
+                skipping.reset(token)
+            journal.skipped = skipped
+            return journal
+        finally:
+            workshop.close()
+
+
+def output_of_child(step: Step, title: str, child: Journal) -> Any:
     """Give what a nested workflow gave, or fail as it failed."""
     error = _error_of_child(step, title, child)
     if error is not None:
@@ -113,20 +157,20 @@ def output_of_child(step: Step, title: str, child: Execution) -> Any:
     return child.output
 
 
-def _error_of_child(step: Step, title: str, child: Execution) -> Exception | None:
+def _error_of_child(step: Step, title: str, child: Journal) -> Exception | None:
     """Give what a step fails with whose nested workflow did not complete."""
-    if isinstance(child.error, StepTimeoutError) and child._blame is None:
+    if isinstance(child.error, StepTimeoutError) and child.blame is None:
         return child.error
     if child.status in _STOPPED:
         return ExecutionCancelledError(f"{title} was cancelled")
-    if child._blame is not None:
-        inner, error, _ = child._blame
+    if child.blame is not None:
+        inner, error, _ = child.blame
         failure = StepExecutionError(
             f"{title}: nested workflow {child.workflow!r} failed at its step "
             f"{inner!r}: {error_text(error)}",
             step.name,
         )
-        failure.execution = child
+        failure.execution = child.execution
         failure.__cause__ = child.error
         return failure
     if isinstance(child.output, Omitted):

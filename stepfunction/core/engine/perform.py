@@ -10,15 +10,17 @@ from typing import Any
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.actions import FanOut
 from stepfunction.core.definition.graph import Step
+from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.tasks import StepTask, Terms, terms_of
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     users_traceback,
 )
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
@@ -31,6 +33,7 @@ from stepfunction.core.workers.tasks import (
 )
 
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
+_CANCELLED = Outcome.CANCELLED
 
 # Told of each parallel step before its tasks run, which then do so one at a time: the
 # workflow's name, the step's name, its ``Task`` objects, whose calls it may replace,
@@ -40,36 +43,49 @@ looking_on = ContextVar("stepfunction_looking_on", default=None)
 
 
 def perform(
-    step: Step, value: Any, execution: Execution, error: Exception | None = None
+    step: Step,
+    value: Any,
+    journal: Journal,
+    run: Run,
+    failing: Failing | None,
+    error: Exception | None = None,
 ) -> Visit:
     """Perform a step that is more than a plain call.
 
     Args:
         step: What to perform.
         value: Its input, unless it names its inputs.
-        execution: What it is a step of.
+        journal: That of its execution.
+        run: What that shares with what it is nested in.
+        failing: What has failed on the way to it.
         error: What the first attempt failed with, if it has been made.
     """
     if step.inputs is None:
-        return _perform_with(step, value, execution, error)
-    results = execution._results_so_far()
+        return _perform_with(step, value, journal, run, failing, error)
+    results = journal.results_so_far()
     given = {parameter: results[source] for parameter, source in step.inputs}
     try:
-        visit = _perform_with(step, given, execution, None)
+        visit = _perform_with(step, given, journal, run, failing, None)
     except BaseException as raised:
         visit = failed_visit(step.name, raised.with_traceback(users_traceback(raised)))
     return visit._replace(given=(given,))
 
 
 def _perform_with(
-    step: Step, value: Any, execution: Execution, error: Exception | None
+    step: Step,
+    value: Any,
+    journal: Journal,
+    run: Run,
+    failing: Failing | None,
+    error: Exception | None,
 ) -> Visit:
     action: Any = step.action
-    cancellation = execution._cancellation
-    news = None if execution._audience is None else News(execution, step.name)
+    cancellation, news = run.cancellation, None
+    if run.audience is not None:
+        news = News(run.audience, journal, step.name)
     try:
         with cancellation.dependent() as dependent:
-            terms = terms_of(step, execution, news)
+            terms = terms_of(step, journal, run, failing, news)
             if step.executor is None:
                 visit = _perform_here(terms, value, dependent, error)
             elif action.has_items:
@@ -102,7 +118,7 @@ def _perform_here(
     if error is None:
         report = make_attempt(first, work, catch=Exception)
     else:
-        began, now = terms.execution._last_stamp(), perf_counter()
+        began, now = terms.journal.last_stamp, perf_counter()
         report = Report(first, Outcome.FAILED, error, began, now)
     task.settle(report, cancellation.requested)
     if retry is not None and (task.error or judges_results(retry)):
@@ -114,7 +130,7 @@ def _perform_elsewhere(terms: Terms, value: Any, cancellation: Cancellation) -> 
     """Perform a step that has an executor of its own: a fan-out of one."""
     step, task = terms.step, StepTask(terms, terms.step.action)
     work = terms.work(value, [task])
-    place = terms.execution._places.place(step.executor, work, 1)
+    place = terms.run.workshop.place(step.executor, work, 1)
     run_tasks((task,), place, cancellation)
     return task.visit()
 
@@ -123,7 +139,7 @@ def _fan_out(
     action: FanOut, terms: Terms, value: Any, cancellation: Cancellation
 ) -> Visit:
     """Perform a parallel step."""
-    step, execution = terms.step, terms.execution
+    step = terms.step
     tasks = [StepTask(terms, call, name) for name, call in action.tasks.items()]
     failed: list[Task] = []  # as they fail, which tells the first
 
@@ -134,10 +150,10 @@ def _fan_out(
     most, ahead = action.max_workers, not action.stop_on_failure
     onlooker = looking_on.get()
     if onlooker is not None:
-        onlooker(execution.workflow, step.name, tasks, value)
+        onlooker(terms.journal.workflow, step.name, tasks, value)
         most, ahead = 1, False  # one at a time, so that it is known which it was
     work = terms.work(value, tasks)
-    place = execution._places.place(step.executor, work, len(tasks), most, ahead)
+    place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)
     try:
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:
@@ -159,7 +175,7 @@ def _gather(
     failure = None
     if errors:
         who = f"{len(errors)} of {len(visits)} tasks"
-        outcomes = {visit.name: visit.outcome for visit in visits}
+        outcomes = {visit.name: visit.outcome or _CANCELLED for visit in visits}
         succeeded = (visit for visit in visits if visit.outcome is Outcome.SUCCEEDED)
         outputs = {visit.name: visit.output for visit in succeeded}
         failure = parallel_failure(step.name, who, outcomes, outputs, errors)

@@ -6,22 +6,26 @@ That is in the thread that calls, in one of its own, or in one beside an event l
 from __future__ import annotations
 
 import atexit
-import math
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, cast
 
+from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.arguments import is_duration
 from stepfunction.core.definition.graph import Graph, sending_problems
-from stepfunction.core.engine.walk import run
+from stepfunction.core.engine.run import Run
+from stepfunction.core.engine.walk import run_to_end
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
+from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.events import Listener, checked_listeners
-from stepfunction.core.watching.telling import gather
+from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
 from stepfunction.core.workers.executors import (
     ExecutorChoice,
@@ -61,9 +65,15 @@ def begin(
     graph: Graph,
     initial_input: Any,
     executor: ExecutorChoice | None,
-    listeners: Iterable[Listener],
+    listeners: Iterable[Listener] | None,
 ) -> Execution:
-    """Give an execution that can run.
+    """Give an execution that can run: the one door to all that is run.
+
+    Args:
+        graph: What to run.
+        initial_input: The input of its first step.
+        executor: The executor of every step that has one; None to leave it to them.
+        listeners: Who is told; None for nobody, and not the log either.
 
     Raises:
         DefinitionError: If it was to run on an executor where it cannot.
@@ -77,13 +87,45 @@ def begin(
         problems = list(sending_problems(graph.table, executor))
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
-    execution = Execution(graph, initial_input, Workshop(executor))
-    gather(execution, listeners)
-    return execution
+    run = Run(run_to_end, Workshop(executor), Cancellation())
+    journal = Journal(graph, initial_input, run)
+    if listeners is not None:
+        run.audience = audience_of(listeners, journal)
+    return journal.execution
+
+
+def carry_out(execution: Execution, timeout: float | None = None) -> None:
+    """Run an execution to its end in this thread, whatever that is.
+
+    Args:
+        execution: What to run.
+        timeout: How many seconds it may take; None for no limit.
+
+    Raises:
+        BaseException: What interrupts this thread.
+    """
+    journal = execution.journal
+    run = cast(Run, journal.run)
+    run.thread = get_ident()
+    if timeout is not None:
+        journal.timeout = timeout
+    try:
+        with run.cancellation.expiring(timeout):
+            run.go(journal, run)
+    except BaseException:
+        run.cancellation.request()
+        raise
+    finally:
+        try:
+            run.workshop.close(kill=run.cancellation.requested)
+        finally:
+            run.audience = None  # which may hold those who were told
+            run.thread = None
+            journal.end()
 
 
 def finish(execution: Execution, timeout: float | None, check: bool) -> Execution:
-    """Run an execution to its end in this thread.
+    """Run an execution to its end in this thread, and raise what went wrong.
 
     Args:
         execution: What to run.
@@ -94,19 +136,12 @@ def finish(execution: Execution, timeout: float | None, check: bool) -> Executio
         StepFunctionError: As ``StepFunction.execute``.
         BaseException: What interrupts this thread.
     """
-    execution._timeout = math.inf if timeout is None else timeout
-    try:
-        with execution._cancellation.expiring(timeout):
-            run(execution)
-    except BaseException:
-        execution._cancellation.request()
-        raise
-    finally:
-        execution._places.close(kill=execution._cancellation.requested)
-    if execution._graph.has_compensations:
-        execution._raise_if_not_undone()
-    if execution._is_unhandled:
-        raise execution._failure()
+    carry_out(execution, timeout)
+    graph = cast(Graph, execution.graph)
+    if graph.has_compensations:
+        execution.raise_if_not_undone()
+    if execution.blame is not None and execution.ended_at is None:
+        raise execution.failure()  # which no step took
     if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
         execution.raise_if_failed()
     return execution
@@ -114,7 +149,7 @@ def finish(execution: Execution, timeout: float | None, check: bool) -> Executio
 
 def finish_apart(execution: Execution, timeout: float | None) -> None:
     """Have an execution run in a thread of its own, which nobody has to wait for."""
-    execution._done = done = threading.Event()
+    _ = execution.journal.ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended
 
@@ -125,7 +160,6 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
             logger().debug("the execution of %r ended", name, exc_info=error)
         finally:
             _apart.discard(execution)
-            done.set()
 
     _see_to_the_end()
     _apart.add(execution)

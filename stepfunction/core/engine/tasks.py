@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 from stepfunction.core.context import Context
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.nested import NestedCall, output_of_child
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.engine.run import Run
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.watching.telling import News
 from stepfunction.core.wording import subject
-from stepfunction.core.workers.pauses import skipping, to_pass
+from stepfunction.core.workers.pauses import to_pass
 from stepfunction.core.workers.tasks import LiveAttempt, Task, Work
 
 
@@ -22,14 +24,18 @@ class Terms(NamedTuple):
 
     Attributes:
         step: The step.
-        execution: What it is a step of.
+        journal: That of its execution.
+        run: What that shares with what it is nested in.
+        failing: What has failed on the way to it.
         news: Who tells of its tasks; None where nobody listens.
         timeout: How many seconds an attempt may take, where it can be stopped.
         heartbeat: How many may pass without a sign of life, where that is heard.
     """
 
     step: Step
-    execution: Execution
+    journal: Journal
+    run: Run
+    failing: Failing | None
     news: News | None
     timeout: float | None = None
     heartbeat: float | None = None
@@ -46,28 +52,31 @@ class Terms(NamedTuple):
 
     def make_context(self, attempt: LiveAttempt) -> Context:
         """Give the context of an attempt."""
-        execution = self.execution
+        journal, failing = self.journal, self.failing
         return Context(
-            execution.id,
+            journal.id,
             self.step.name,
             attempt.task.key,
             attempt.number,
-            execution._failure_before(),
+            journal.record_of(None if failing is None else failing[1]),
             attempt.cancellation,
-            execution._results_so_far(),
+            journal.results_so_far(),
             attempt,
         )
 
 
-def terms_of(step: Step, execution: Execution, news: News | None) -> Terms:
+def terms_of(
+    step: Step, journal: Journal, run: Run, failing: Failing | None, news: News | None
+) -> Terms:
     """Give the terms of a visit, with a warning of limits that cannot be kept."""
+    facts = (step, journal, run, failing, news)
     if step.executor in (None, "inline"):
         # There a nested workflow looks after its own time, and a call has no limits.
-        return Terms(step, execution, news)
-    limits = execution._places.limits_at(
+        return Terms(*facts)
+    limits = run.workshop.limits_at(
         step.executor, step.name, step.timeout, step.heartbeat
     )
-    return Terms(step, execution, news, *limits)
+    return Terms(*facts, *limits)
 
 
 class StepTask(Task):
@@ -79,7 +88,7 @@ class StepTask(Task):
         key: The name of the task, or the index of the item; None for the step itself.
 
     Attributes:
-        child: The execution of a nested workflow, from when it begins.
+        child: The journal of a nested workflow, from when it begins.
     """
 
     __slots__ = ("child", "_step", "_graph")
@@ -87,9 +96,9 @@ class StepTask(Task):
     def __init__(
         self, terms: Terms, action: Any, key: str | None = None, name: str = ""
     ) -> None:
-        step, _, news, timeout, heartbeat = terms
+        step, _, _, _, news, timeout, heartbeat = terms
         name = name or subject(step.name, key)
-        self.child: Execution | None = None
+        self.child: Journal | None = None
         self._step = step
         self._graph = graph = action.nested
         call = action if graph is None else self._nested(terms, graph, key, name)
@@ -101,33 +110,32 @@ class StepTask(Task):
     def _nested(
         self, terms: Terms, graph: Graph, key: str | None, name: str
     ) -> NestedCall:
-        step, execution = terms.step, terms.execution
+        step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None
-        call = NestedCall(graph, execution._places, name, own_timeout, begun=self.begun)
-        call.skips = skipping.get() is not None
-        if execution._audience is not None:
+        if run.audience is not None:
             way = step.name if key is None else (step.name, key)
-            call.reach = execution._audience.reach((*execution._path, way))
-        return call
+            reach = run.audience.reach((*terms.journal.path, way))
+        return NestedCall(graph, run, name, own_timeout, self.begun, reach)
 
     @property
     def is_nested(self) -> bool:
         """Whether it runs a nested workflow."""
         return self._graph is not None
 
-    def begun(self, child: Execution) -> None:
-        """Take note of the execution of its nested workflow, as it begins."""
+    def begun(self, child: Journal) -> None:
+        """Take note of the journal of its nested workflow, as it begins."""
         self.child = child
 
     def opened(self, payload: Any) -> Any:
         """Give the output, which a nested workflow has not given yet, or fail."""
         if self._graph is None:
             return payload
-        child: Execution = payload
+        child: Journal = payload
         self.child = child  # from another process it is heard of only now
-        child._graph = self._graph  # which stayed here
-        for what, seconds in child.__dict__.pop("_skipped", ()):
+        child.graph = self._graph  # which stayed here
+        for what, seconds in child.skipped:
             to_pass(what, seconds)  # which told nobody here
+        child.skipped = ()
         return output_of_child(self._step, self.name, child)
 
     def visit(self) -> Visit:

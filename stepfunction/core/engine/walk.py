@@ -1,7 +1,7 @@
 """Walk: the loop that goes from step to step.
 
-It performs the step, asks the graph which is next, and notes what happened in the
-execution's journal. The rest of it is what a failure leads to.
+It performs the step, asks the graph which is next, and notes both together. The rest
+of it is what a failure leads to, and how a run ends.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 from stepfunction.core.definition.actions import Fail
 from stepfunction.core.definition.callables import name_of, stray_coroutine
 from stepfunction.core.definition.calls import Call
-from stepfunction.core.definition.graph import Step
+from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import failed_visit, perform
+from stepfunction.core.engine.run import Run
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
@@ -26,64 +27,173 @@ from stepfunction.core.errors import (
     causes,
     users_traceback,
 )
-from stepfunction.core.history.execution import Blame, Execution, Status
-from stepfunction.core.history.records import Failed
-from stepfunction.core.outcomes import Outcome
-from stepfunction.core.watching.telling import Telling, tell_end, tell_news
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.position import Blame, Failed, Failing, Position
+from stepfunction.core.history.records import Visit, as_visit
+from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.watching.telling import (
+    tell_beginning,
+    tell_end,
+    tell_step_end,
+    tell_step_start,
+)
+from stepfunction.core.wording import subject
 
 # To look a member of an enum up takes its time.
-_STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 _RUNNING, _COMPLETED = Status.RUNNING, Status.COMPLETED
 
 
-def run(execution: Execution) -> None:
-    """Run an execution to its end. Only the thread that does so writes into it.
+def run_to_end(journal: Journal, run: Run) -> None:
+    """Run an execution to its end. Only the thread that does so writes its journal.
+
+    Args:
+        journal: That of an execution that has not begun.
+        run: What it shares with what it is nested in.
 
     Raises:
         BaseException: What interrupts this thread.
     """
-    execution.status = _RUNNING
+    journal.status = _RUNNING
+    graph: Graph = journal.graph  # type: ignore[assignment]
+    position: Position = (graph.course[0], journal.input, None)
     try:
+        if run.audience is not None:
+            journal.position = position
+            tell_beginning(run.audience, journal)
         try:
-            last = _walk(execution)
+            if run.audience is None or not run.audience.hears_all:
+                position = sprint(journal, run, position)
+            if position[0] is not None:
+                position = walk(journal, run, position)
+            if run.cancellation.requested:
+                raise _stop(journal, run, "")
         except StepLimitError as error:
-            execution._is_unhandled = True
-            _fail(execution, error, Blame(error.step, error, True))
+            journal.broke_off = True
+            _fail(journal, run, error, Blame(error.step, error, True))
         else:
-            if execution._first_failure is None and last.ends is None:
-                execution.status, execution.output = _COMPLETED, execution._journal[-1]
-            else:
-                _conclude(execution, last)
+            _conclude(journal, run, graph, position)
     except ExecutionCancelledError:
-        is_overdue = execution._cancellation.is_overdue
-        execution.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
+        is_overdue = run.cancellation.is_overdue
+        journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
     except Exception as error:  # the engine could not go on, as at too deep a nesting
-        execution.status, execution.error = Status.FAILED, error
+        journal.broke_off = True
+        journal.fail(Status.FAILED, error)
         raise
     except BaseException as interrupt:
-        execution.status, execution.error = Status.CANCELLED, interrupt
+        journal.fail(Status.CANCELLED, interrupt)
         raise
     finally:
-        execution._ended = perf_counter()
-        if execution._graph.keep_history is not None:
-            execution._forget(execution._graph.keep_history)
-        if execution._audience is not None:
-            try:
-                tell_end(execution)
-            finally:
-                execution._audience = None  # which may hold those it is nested in
+        journal.ended = perf_counter()
+        if graph.keep_history is not None:
+            journal.forget(graph.keep_history)
+        if run.audience is not None:
+            tell_end(run.audience, journal)
 
 
-def _walk(execution: Execution) -> Step:  # noqa: C901
-    """Go from step to step and give the last; here a chain spends its time."""
-    cancellation, journal = execution._cancellation, execution._journal
-    name, moves, longest = execution._graph.course
-    if execution._audience is not None and execution._audience.hears_all:
-        moves = Telling(execution, moves)  # to look a move up tells
-    value, has_failed, note = execution.input, False, journal.extend
-    while True:
-        if cancellation.requested or len(journal) >= longest:
-            longest = _go_on(execution, name)
+def walk(journal: Journal, run: Run, position: Position) -> Position:
+    """Go from step to step until none follows.
+
+    Args:
+        journal: Where what happens is noted.
+        run: What the execution shares with what it is nested in.
+        position: Where to go on.
+
+    Returns:
+        The end.
+
+    Raises:
+        ExecutionCancelledError: If it was asked to stop.
+        StepLimitError: If it would take more steps than it may.
+        BaseException: What interrupts this thread.
+    """
+    graph: Graph = journal.graph  # type: ignore[assignment]
+    name, value, failing = position
+    while name is not None:
+        _go_on(journal, run, position)
+        step = graph.table[name]
+        journal.position, journal.has_begun = position, True
+        if run.audience is not None:
+            tell_step_start(run.audience, journal, step)
+        visit = _visit(journal, run, step, value, failing)
+        visit, position = _after(graph, step, visit, failing)
+        if visit.error is not None:
+            position = _after_failure(journal, run, step, visit, visit.error, failing)
+        else:
+            _note(journal, run, visit, visit.output, position)
+        journal.here = None
+        if run.audience is None or not run.audience.hears_all:
+            position = sprint(journal, run, position)
+        name, value, failing = position
+    return position
+
+
+def _visit(
+    journal: Journal, run: Run, step: Step, value: Any, failing: Failing | None
+) -> Visit:
+    """Perform a step, and give what came of it, whatever that was."""
+    assert journal.graph is not None
+    call, nested, *_ = journal.graph.course[1][step.name]
+    entry: Any = step.name
+    try:
+        if call is not None:
+            output = call(value)
+            if type(output) is CoroutineType:
+                raise stray_coroutine(output, name_of(call))
+        elif nested is not None:
+            journal.here = child = Journal(nested, value, run)
+            entry = (step.name, child)
+            child.path = (*journal.path, step.name)
+            run_to_end(child, run)
+            output = child.output
+            if child.status is not _COMPLETED:
+                output_of_child(step, subject(step.name, None), child)
+        else:
+            return perform(step, value, journal, run, failing)
+        return as_visit(entry, output)
+    except BaseException as raised:
+        error = raised.with_traceback(users_traceback(raised))
+    if call is None or step.retry is None or not isinstance(error, Exception):
+        return failed_visit(entry, error)
+    return _visit_again(journal, run, step, value, failing, error)
+
+
+def _visit_again(
+    journal: Journal,
+    run: Run,
+    step: Step,
+    value: Any,
+    failing: Failing | None,
+    error: Exception,
+) -> Visit:
+    """Have a plain call tried again that has failed."""
+    try:
+        return perform(step, value, journal, run, failing, error)
+    except BaseException as final:
+        return failed_visit(step.name, final.with_traceback(users_traceback(final)))
+
+
+def sprint(  # noqa: C901
+    journal: Journal, run: Run, position: Position
+) -> Position:
+    """Run what is no more than a call, while nobody is told of what goes well.
+
+    The same as ``walk``, but that a step is noted by itself and the position where this
+    stops; here a chain spends its time.
+
+    Returns:
+        Where it stopped: at the end, or at a step that takes more.
+    """
+    cancellation, entries = run.cancellation, journal.entries
+    graph: Graph = journal.graph  # type: ignore[assignment]
+    _, moves, longest = graph.course
+    name, value, failing = position
+    if journal.forgotten:
+        longest = graph.longest_journal(journal.forgotten)
+    note = entries.extend
+    journal.position = None
+    while name is not None:
+        if cancellation.requested or len(entries) >= longest:
+            longest = _go_on(journal, run, (name, value, failing))
         call, nested, follower, choices, step = moves[name]
         entry: Any = name
         error: BaseException | None = None
@@ -93,112 +203,126 @@ def _walk(execution: Execution) -> Step:  # noqa: C901
                 if type(output) is CoroutineType:
                     raise stray_coroutine(output, name_of(call))
             elif nested is not None:
-                child = Execution(nested, value, execution._places, execution, name)
-                run(child)
-                entry, output = (name, child), child.output
+                journal.here = child = Journal(nested, value, run)
+                entry = (name, child)
+                if run.audience is not None:
+                    child.path = (*journal.path, name)
+                run_to_end(child, run)
+                output = child.output
                 if child.status is not _COMPLETED:
-                    output_of_child(step, f"step {name!r}", child)
+                    output_of_child(step, subject(name, None), child)
             else:
-                entry = perform(step, value, execution)
-                output, error = entry.output, entry.error
-            if choices is not None and error is None:
+                break
+            if choices is not None:
                 follower = choices.get(output) if type(output) is str else None
                 if follower is None:
-                    follower = step.after(output)
+                    journal.decided = follower = step.after(output)
         except BaseException as raised:
             error = raised
         if error is None:
             note((entry, perf_counter(), output))
-            value = output
-            if has_failed and follower is not None:
-                has_failed = _is_still_failing_at(follower, execution)
+            if failing is not None and follower not in graph.failure_steps:
+                if follower is not None:
+                    failing = None
+            name, value = follower, output
         else:  # out here, for what follows is not due to it
-            follower, value = _after_error(execution, step, entry, value, error)
-            has_failed = execution._first_failure is not None
-        if follower is None:
-            break
-        name = follower
-    if cancellation.requested:
-        raise _stop(execution, "")
-    return step
+            name, value, failing = _after_error(
+                journal, run, step, entry, value, error, failing
+            )
+            journal.position = None  # which this is past soon
+    journal.here = None
+    journal.position = position = (name, value, failing)
+    return position
 
 
-def _is_still_failing_at(step: str, execution: Execution) -> bool:
-    """Forget the failure where a step on the main path follows."""
-    if step in execution._graph.failure_steps:
-        return True
-    execution._first_failure = None
-    return False
+def _note(
+    journal: Journal, run: Run, entry: Any, result: Any, position: Position
+) -> None:
+    """Note a step that has ended together with what follows; then tell of it."""
+    journal.note(entry, result)
+    journal.position, journal.has_begun = position, False
+    if run.audience is not None:
+        tell_step_end(run.audience, journal)
 
 
-def _conclude(execution: Execution, last: Step) -> None:
-    """Say how a run ended that failed on its way, or whose last step says it."""
-    first = execution._first_failure
-    failure = None if first is None else _blame_at(first, execution)
-    graph = execution._graph
-    is_failure_step = last.name in graph.failure_steps
-    if execution._is_unhandled:
-        assert failure is not None
-        latest = _blame_at(execution._last_failure, execution)
-        _fail(execution, failure.error, latest)
-        return
-    if isinstance(last.action, Fail):
-        failure = _blame_at(execution._last_failure, execution)
-        _fail(execution, failure.error, failure)
-        return
-    execution.output = execution.last_result
-    if last.ends == "completed" or (last.ends is None and not is_failure_step):
-        execution.status = _COMPLETED
-        return
-    if failure is None:
-        error = StepExecutionError(
-            f"step {last.name!r} of {graph.name!r} ends the workflow as failed",
-            last.name,
-        )
-        failure = Blame(last.name, error, True)
-    _fail(execution, failure.error, failure)
+def _after(
+    graph: Graph, step: Step, visit: Visit, failing: Failing | None
+) -> tuple[Visit, Position]:
+    """Say where a step leads that has not failed, unless asking for that fails."""
+    here = (step.name, None, failing)
+    if visit.error is not None:
+        return visit, here
+    try:
+        follower = step.after(visit.output)
+    except BaseException as raised:
+        error = raised.with_traceback(users_traceback(raised))
+        return failed_visit(visit, error), here
+    if follower is not None and follower not in graph.failure_steps:
+        failing = None  # the main path was reached again
+    return visit, (follower, visit.output, failing)
 
 
-def _fail(execution: Execution, error: Exception, blame: Blame) -> None:
-    """End a run that has failed, once all that had succeeded is undone."""
-    if execution._graph.has_compensations:
-        undo(execution, execution._failure_of(error, blame))
-    execution.status, execution.error = Status.FAILED, error
-    execution._blame = blame
-
-
-def _blame_at(failed: Failed | None, execution: Execution) -> Blame:
-    """Say which step failed."""
-    assert failed is not None
-    (name, *_), *_, error = failed
-    is_ours = isinstance(error, StepExecutionError)
-    action = execution._graph.table[name].action
-    return Blame(name, error, is_ours and not isinstance(action, Call))
+def _after_error(
+    journal: Journal,
+    run: Run,
+    step: Step,
+    entry: Any,
+    value: Any,
+    error: BaseException,
+    failing: Failing | None,
+) -> Position:
+    """Note a step that raised, and give where that leads."""
+    error.with_traceback(users_traceback(error))
+    if type(entry) is not str or not isinstance(error, Exception):
+        entry = failed_visit(entry, error)
+    elif step.retry is None or step.plain is None:
+        entry = (entry, None)
+    else:
+        journal.position, journal.has_begun = (entry, value, failing), True
+        visit = _visit_again(journal, run, step, value, failing, error)
+        if visit.error is None:  # it succeeded when it was tried again
+            graph: Graph = journal.graph  # type: ignore[assignment]
+            visit, position = _after(graph, step, visit, failing)
+            _note(journal, run, visit, visit.output, position)
+            return position
+        entry, error = visit, visit.error
+    return _after_failure(journal, run, step, entry, error, failing)
 
 
 def _after_failure(
-    execution: Execution, step: Step, entry: Any, error: BaseException
-) -> str | None:
-    """Note a failed step, and give the step that takes the failure, if one does.
+    journal: Journal,
+    run: Run,
+    step: Step,
+    entry: Any,
+    error: BaseException,
+    failing: Failing | None,
+) -> Position:
+    """Note a failed step together with the step that takes the failure, if one does.
 
     Raises:
-        BaseException: If it is no failure of the step, but an interrupt of the run.
+        BaseException: If it is no failure of the step, but an interrupt of the run;
+            it then stands where it stood.
     """
-    journal, ended = execution._journal, perf_counter()
-    if journal:
-        began, value = journal[-2], journal[-1]
-    else:
-        began, value = execution._began, execution.input
-    journal.extend((entry, ended, error))
+    failed = journal.failed(entry, error)
+    if journal.has_begun:
+        journal.has_begun = False
+    interrupt: BaseException | None = None
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
-        raise error
-    if execution._cancellation.requested:
-        raise ExecutionCancelledError("the execution was stopped") from error
-    execution._last_failure = failed = (entry, value, began, ended, error)
-    if execution._first_failure is None:
-        execution._first_failure = failed
+        interrupt = error
+    elif run.cancellation.requested:
+        interrupt = ExecutionCancelledError("the execution was stopped")
+        interrupt.__cause__ = error
+    if interrupt is not None:
+        journal.position = (step.name, failed[1], failing)
+        if run.audience is not None:
+            tell_step_end(run.audience, journal)
+        raise interrupt
+    if failing is None:
+        failing = (failed, failed)
     else:
-        _remember(execution._first_failure[-1], error)
+        first, _ = failing
+        _remember(first[-1], error)
+        failing = (first, failed)
     target = step.on_failure
     if target is not None and not isinstance(target, str):
         target = step.after_failure(error)
@@ -206,11 +330,10 @@ def _after_failure(
         isinstance(cause, WorkerStartError) for cause in causes(error)
     ):
         target = None  # the program is at fault, and not the step
-    if target is None and not isinstance(step.action, Fail):
-        execution._is_unhandled = True
-    if execution._audience is not None:
-        tell_news(execution, target)
-    return target
+    journal.position = position = (target, error, failing)
+    if run.audience is not None:
+        tell_step_end(run.audience, journal, target)
+    return position
 
 
 def _remember(first: BaseException, error: BaseException) -> None:
@@ -227,51 +350,83 @@ def _contexts(error: BaseException) -> list[BaseException]:
     return list(chain.values())
 
 
-def _after_error(
-    execution: Execution, step: Step, entry: Any, value: Any, error: BaseException
-) -> tuple[str | None, Any]:
-    """Note a step that raised; give the step that follows, and what it is given."""
-    error.with_traceback(users_traceback(error))
-    if type(entry) is str and isinstance(error, Exception):
-        if step.retry is None or step.plain is None:
-            return _after_failure(execution, step, (entry, None), error), error
-        try:
-            visit = perform(step, value, execution, error)
-        except BaseException as final:
-            visit = failed_visit(entry, final.with_traceback(users_traceback(final)))
+def _conclude(journal: Journal, run: Run, graph: Graph, position: Position) -> None:
+    """Say how a run ends that has come to its end."""
+    entry = journal.entries[-3]
+    last = graph.table[entry if type(entry) is str else entry[0]]
+    _, value, failing = position
+    if failing is None:
+        journal.output = value
+        if last.ends != "failed":
+            journal.status = _COMPLETED
+            return
+        error = StepExecutionError(
+            f"step {last.name!r} of {graph.name!r} ends the workflow as failed",
+            last.name,
+        )
+        _fail(journal, run, error, Blame(last.name, error, True))
+        return
+    first, latest = (_blame_at(failed, graph) for failed in failing)
+    if journal.has_just_failed:
+        is_end = isinstance(last.action, Fail)
+        journal.broke_off = not is_end
+        _fail(journal, run, (latest if is_end else first).error, latest)
+        return
+    journal.output = value
+    is_failure_step = last.name in graph.failure_steps
+    if last.ends == "completed" or (last.ends is None and not is_failure_step):
+        journal.status = _COMPLETED
     else:
-        visit = failed_visit(entry, error)
-    if visit.error is not None:
-        return _after_failure(execution, step, visit, visit.error), visit.error
-    # It succeeded when it was tried again.
-    execution._journal.extend((visit, perf_counter(), visit.output))
-    if step.next_step is not None:
-        _is_still_failing_at(step.next_step, execution)
-    return step.next_step, visit.output
+        _fail(journal, run, first.error, first)
 
 
-def _go_on(execution: Execution, follower: str) -> int:
+def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
+    """End a run that has failed, once all that had succeeded is undone."""
+    assert journal.graph is not None
+    if journal.graph.has_compensations:
+        undo(journal, run, journal.record_of_end(error, blame))
+    journal.blame = blame
+    journal.fail(Status.FAILED, error)
+
+
+def _blame_at(failed: Failed, graph: Graph) -> Blame:
+    """Say which step failed."""
+    (name, *_), *_, error = failed
+    is_ours = isinstance(error, StepExecutionError)
+    action = graph.table[name].action
+    return Blame(name, error, is_ours and not isinstance(action, Call))
+
+
+def _go_on(journal: Journal, run: Run, position: Position) -> int:
     """Forget what is older than the history, and give how long it may become again.
 
     Raises:
-        Exception: Where the run does not go on.
+        Exception: Where the run does not go on from this position.
     """
-    graph, journal = execution._graph, execution._journal
-    if graph.keep_history is not None and not execution._cancellation.requested:
-        execution._forget(graph.keep_history)
-        longest = graph.longest_journal(execution._forgotten)
-        if len(journal) < longest:
+    follower, *_ = position
+    graph: Graph = journal.graph  # type: ignore[assignment]
+    noted = len(journal.entries)
+    longest = graph.longest_journal(journal.forgotten)
+    if not run.cancellation.requested:
+        if noted < longest:
             return longest
-    raise _stop(execution, follower)
+        if graph.keep_history is not None:
+            journal.forget(graph.keep_history)
+            longest = graph.longest_journal(journal.forgotten)
+            if len(journal.entries) < longest:
+                return longest
+    journal.position = position
+    raise _stop(journal, run, follower or "")
 
 
-def _stop(execution: Execution, follower: str) -> Exception:
+def _stop(journal: Journal, run: Run, follower: str) -> Exception:
     """Give the error that says why the run does not go on."""
-    if execution._cancellation.requested:
+    if run.cancellation.requested:
         return ExecutionCancelledError("the execution was stopped")
-    graph = execution._graph
+    assert journal.graph is not None
+    most = journal.graph.max_steps
     return StepLimitError(
-        f"{graph.name!r} has run {graph.max_steps} steps and would go on with "
+        f"{journal.workflow!r} has run {most} steps and would go on with "
         f"{follower!r}; if that is no endless loop, raise max_steps",
         follower,
     )

@@ -6,19 +6,20 @@ execution, which takes a ``Visit`` only where nothing shorter will do.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import portable
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.wording import duration_text
 
 if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
+    from stepfunction.core.history.journal import Journal
 
 
-class Attempt(NamedTuple):
+class Attempt(Frozen):
     """One call of an action.
 
     Attributes:
@@ -29,6 +30,7 @@ class Attempt(NamedTuple):
         error: What it raised; None unless it failed.
     """
 
+    __slots__ = ()
     number: int
     outcome: Outcome
     started: float
@@ -41,65 +43,44 @@ class Attempt(NamedTuple):
         return f"<Attempt {self.number} {self.outcome} in {took}{what}>"
 
 
-class _Facts(NamedTuple):
-    step: str
-    task: str | None
-    outcome: Outcome
-    input: Any
-    output: Any
-    error: BaseException | None
-    started: float | None
-    duration: float
-    attempts: tuple[Any, ...]
-    next_step: str | None
-    child: Execution | None
-
-
-class StepRecord(_Facts):
+class StepRecord(Frozen):
     """What one visit of a step did, or one task or item of it.
 
     Attributes:
         step: The name of the step.
         task: The name of the task, or the index of the item; None for the step itself.
-        outcome: How it ended.
+        outcome: How it ended; None while it is under way.
         input: What it was given.
         output: What it returned; None if it failed.
         error: What it failed with; None if it did not.
         started: When it began, in seconds since the epoch; None if it never did.
-        duration: Seconds from its beginning to its end, pauses included.
+        duration: Seconds from its beginning to its end, pauses included; while it is
+            under way, to when it was looked at.
         attempts: Each call that was made, in order.
         next_step: The step that followed; None at the end, and for tasks.
         child: The execution of a nested workflow; None for anything else.
     """
 
     __slots__ = ()
-
-    # As the engine notes them, they are nothing where there was one, which was all.
-    @property
-    def attempts(self) -> tuple[Attempt, ...]:
-        """Each call that was made, in order."""
-        noted: Any = self[_ATTEMPTS]
-        if self.started is None:
-            return ()
-        if not noted:
-            facts = (self.outcome, self.started, self.duration, self.error)
-            return (Attempt(1, *facts),)
-        if isinstance(noted[0], Attempt):
-            return tuple(noted)
-        epoch = self.started - noted[0][1]
-        return tuple(
-            Attempt(number, outcome, epoch + began, ended - began, error)
-            for number, (outcome, began, ended, error) in enumerate(noted, 1)
-        )
-
-    def _asdict(self) -> dict[str, Any]:
-        return {**super()._asdict(), "attempts": self.attempts}
+    step: str
+    task: str | None
+    outcome: Outcome | None
+    input: Any
+    output: Any
+    error: BaseException | None
+    started: float | None
+    duration: float
+    attempts: tuple[Attempt, ...]
+    next_step: str | None
+    child: Execution | None
 
     def __repr__(self) -> str:
         name = repr(self.step)
         if self.task is not None:
             name += f".{self.task!r}"
-        parts = [f"<StepRecord {name} {self.outcome} in {duration_text(self.duration)}"]
+        took = duration_text(self.duration)
+        how = "under way for" if self.outcome is None else f"{self.outcome} in"
+        parts = [f"<StepRecord {name} {how} {took}"]
         if len(self.attempts) > 1:
             parts.append(f", {len(self.attempts)} attempts")
         if self.error is not None:
@@ -107,11 +88,41 @@ class StepRecord(_Facts):
         return "".join(parts) + ">"
 
 
-_ATTEMPTS = _Facts._fields.index("attempts")
-# The class itself takes twice as long.
-new_record = cast(
-    Callable[[tuple[Any, ...]], StepRecord], partial(tuple.__new__, StepRecord)
-)
+_ATTEMPTS = StepRecord._fields.index("attempts")
+
+
+def _attempts(record: StepRecord) -> tuple[Attempt, ...]:
+    """Each call that was made, in order."""
+    # The engine notes none where there was one, which was all.
+    noted: tuple[Any, ...] = record._values[_ATTEMPTS]
+    if record.started is None:
+        return ()
+    if not noted:
+        if record.outcome is None:
+            return ()
+        facts = (record.outcome, record.started, record.duration, record.error)
+        return (Attempt(1, *facts),)
+    if isinstance(noted[0], Attempt):
+        return tuple(noted)
+    return attempts_of(noted, record.started - noted[0][1])
+
+
+def attempts_of(noted: Iterable[Ended], epoch: float) -> tuple[Attempt, ...]:
+    """Give attempts as people read them.
+
+    Args:
+        noted: How each ended.
+        epoch: What to add to readings of ``perf_counter`` to have the time of day.
+    """
+    return tuple(
+        Attempt(number, outcome, epoch + began, ended - began, error)
+        for number, (outcome, began, ended, error) in enumerate(noted, 1)
+    )
+
+
+# Made when they are looked at, for few are.
+StepRecord.attempts = property(_attempts)  # type: ignore[assignment]
+
 # To look a member of an enum up takes its time.
 _SUCCEEDED = Outcome.SUCCEEDED
 
@@ -121,17 +132,22 @@ class Visit(NamedTuple):
 
     A step that did nothing but call its function is noted as its name, or, where that
     failed, as its name and None; one that ran a nested workflow and succeeded as its
-    name and the execution of that.
+    name and the journal of that.
     """
 
     name: str
-    outcome: Outcome
+    outcome: Outcome | None  # None while it is under way
     attempts: tuple[Ended, ...] = ()
     output: Any = None
     error: BaseException | None = None
     tasks: tuple[Visit, ...] = ()
-    child: Execution | None = None
+    child: Journal | None = None
     given: tuple[Any] | None = None  # its input, unless that is the output before
+
+    @property
+    def result(self) -> Any:
+        """What came of it: its output, or the exception it failed with."""
+        return self.output if self.error is None else self.error
 
 
 def as_visit(entry: Any, result: Any) -> Visit:
@@ -146,9 +162,68 @@ def as_visit(entry: Any, result: Any) -> Visit:
     return Visit(name, _SUCCEEDED, output=result, child=child)
 
 
-# A step that failed, as the engine remembers it while that is handled: how it is noted,
-# its input, when it began and ended, its error.
-Failed: TypeAlias = "tuple[Any, Any, float, float, BaseException]"
+def visit_record(
+    epoch: float,
+    visit: Visit,
+    value: Any,
+    began: float,
+    ended: float,
+    follower: str | None,
+) -> StepRecord:
+    """Give the record of a visit.
+
+    Args:
+        epoch: What to add to readings of ``perf_counter`` to have the time of day.
+        visit: The visit.
+        value: The step's input, unless the visit has its own.
+        began: When it began, unless its attempts say it.
+        ended: When it ended, unless its attempts say it.
+        follower: The step that followed.
+    """
+    attempts = visit.attempts
+    if attempts:
+        began = attempts[0][1]
+        if visit.outcome is not None:
+            ended = attempts[-1][2]
+    if visit.given is not None:
+        value = visit.given[0]
+    return StepRecord.of(
+        (
+            visit.name,
+            None,
+            visit.outcome,
+            value,
+            visit.output if visit.outcome is _SUCCEEDED else None,
+            visit.error,
+            epoch + began,
+            ended - began,
+            attempts,
+            follower,
+            None if visit.child is None else visit.child.execution,
+        )
+    )
+
+
+def task_record(
+    epoch: float, step: str, task: Visit, value: Any, now: float = 0.0
+) -> StepRecord:
+    """Give the record of a task.
+
+    Args:
+        epoch: As for ``visit_record``.
+        step: The name of its step.
+        task: Its visit.
+        value: Its input, unless the visit has its own.
+        now: What the clock says, for one that is under way.
+    """
+    if task.attempts:
+        record = visit_record(epoch, task, value, 0.0, now, None)
+        return record.replace(step=step, task=task.name)
+    if task.given is not None:
+        value = task.given[0]
+    child = None if task.child is None else task.child.execution
+    facts = (task.outcome, value, task.output, task.error, None, 0.0, (), None, child)
+    return StepRecord.of((step, task.name, *facts))
 
 
 def portable_visit(entry: Any) -> Any:

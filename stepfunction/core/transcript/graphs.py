@@ -74,7 +74,10 @@ class GraphWriter:
         return {
             "name": step.name,
             "action": action,
-            "arrows": [arrow._asdict() for arrow in step.arrows()],
+            "arrows": [
+                {"kind": it.kind, "label": it.label, "target": it.target}
+                for it in step.arrows()
+            ],
             "branches": step.branch is not None,
             "conditions": step.branch is not None and bool(step.branch.conditions),
             "inputs": None if step.inputs is None else dict(step.inputs),

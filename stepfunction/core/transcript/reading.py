@@ -7,19 +7,26 @@ Nothing that the text names is imported or called: exceptions come back as
 from __future__ import annotations
 
 from math import inf
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
-from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import StepExecutionError, TranscriptError
-from stepfunction.core.history.execution import Blame, Execution, Status
+from stepfunction.core.errors import (
+    FailStepError,
+    StepExecutionError,
+    StepLimitError,
+    TranscriptError,
+)
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.position import Blame
 from stepfunction.core.history.records import Visit
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.transcript.exceptions import read_exceptions
 from stepfunction.core.transcript.graphs import read_graphs
 from stepfunction.core.transcript.parts import NUMBER, Part, data_of
 from stepfunction.core.transcript.values import ValueReader
 from stepfunction.core.transcript.writing import FORMAT, VERSION
 
+_KEY = str | int  # of a task, or of an item
 _LATEST = 253_402_300_800  # the end of the year 9999, beyond which there are no dates
 
 
@@ -69,6 +76,19 @@ def from_document(document: Any) -> Execution:
         raise TranscriptError("the transcript is nested too deeply") from None
 
 
+def _end_of(visits: list[tuple[Visit, float]], blame: Blame | None) -> str | None:
+    """Give the step after which an execution ended, which version 1 does not say.
+
+    It came to no end if nothing took its last failure.
+    """
+    is_past_limit = blame is not None and isinstance(blame.error, StepLimitError)
+    if not visits or is_past_limit:
+        return None
+    last, _ = visits[-1]
+    is_taken = last.error is None or isinstance(last.error, FailStepError)
+    return last.name if is_taken else None
+
+
 class _Reader:
     def __init__(self, document: Part) -> None:
         self._graphs = read_graphs(document.part("graphs", list).parts())
@@ -78,7 +98,6 @@ class _Reader:
 
     def execution(self, it: Part) -> Execution:
         """Read an execution."""
-        execution = Execution.__new__(Execution)
         timeout = it.get("timeout", NUMBER | None)
         forgotten = it.part("forgotten", int, 0)
         if forgotten.value < 0:
@@ -86,53 +105,48 @@ class _Reader:
         started = it.part("started", NUMBER)
         if not 0 <= started.value < _LATEST:
             started.refuse("is no date")
-        error = self._error(it, "error")
-        execution.__dict__.update(
+        blame = self._blame(it.part("blame", dict | None))
+        visits = [
+            (self._step(step), step.get("ended", NUMBER))
+            for step in it.part("steps", list).parts()
+        ]
+        present = it.part("present", dict, None)
+        return Journal.of(
             workflow=it.get("workflow", str),
+            id=it.get("id", str),
+            graph=it.pick("graph", self._graphs),
+            started=started.value,
+            duration=it.get("duration", NUMBER),
+            timeout=inf if timeout is None else timeout,
             status=it.part("status").member(Status),
             input=self._value(it, "input"),
             output=self._value(it, "output"),
-            _id=it.get("id", str),
-            _graph=it.pick("graph", self._graphs),
-            _journal=self._journal(it),
-            _forgotten=forgotten.value,
-            _results={
+            error=self._error(it, "error"),
+            blame=blame,
+            visits=visits,
+            present=None if present.value is None else self._step(present),
+            forgotten=forgotten.value,
+            results={
                 one.path[-1]: self._values.read(one)
                 for one in it.part("context", dict, {}).parts()
             },
-            _results_end=0,
-            _began=0.0,
-            _ended=it.get("duration", NUMBER),
-            _epoch=started.value,
-            _timeout=inf if timeout is None else timeout,
-            _blame=self._blame(it.part("blame", dict | None)),
-            _cancellation=Cancellation(),
-            _audience=None,
-            _is_live=False,
-            _undone=tuple(map(self._undone, it.each("compensations"))),
-        )
-        if error is not None:
-            execution.error = error
-        return execution
+            undone=tuple(map(self._undone, it.each("compensations"))),
+            ended_at=it.get("ended_at", str | None, _end_of(visits, blame)),
+        ).execution
 
-    def _journal(self, it: Part) -> list[Any]:
-        journal: list[Any] = []
-        for step in it.part("steps", list).parts():
-            visit = self._visit(step, step.get("step", str))
-            result = visit.output if visit.error is None else visit.error
-            journal += (visit, step.get("ended", NUMBER), result)
-        return journal
+    def _step(self, it: Part) -> Visit:
+        return self._visit(it, it.get("step", str))
 
-    def _visit(self, it: Part, name: str) -> Visit:
-        child = it.part("child", dict, None)
+    def _visit(self, it: Part, name: Any) -> Visit:
+        child, outcome = it.part("child", dict, None), it.part("outcome")
         return Visit(
             name,
-            it.part("outcome").member(Outcome),
+            None if outcome.value is None else outcome.member(Outcome),
             tuple(self._ended(attempt) for attempt in it.each("attempts")),
             self._value(it, "output", None),
             self._error(it, "error", None),
-            tuple(self._visit(one, one.get("task", str)) for one in it.each("tasks")),
-            None if child.value is None else self.execution(child),
+            tuple(self._visit(one, one.get("task", _KEY)) for one in it.each("tasks")),
+            None if child.value is None else self.execution(child).journal,
             (self._value(it, "input"),) if "input" in it.value else None,
         )
 
@@ -142,12 +156,12 @@ class _Reader:
 
     def _undone(self, it: Part) -> Visit:
         """Read what a compensation did, as it is noted: of a task inside its step's."""
-        step, task = it.get("step", str), it.get("task", str | None)
+        step, task = it.get("step", str), it.get("task", _KEY | None)
         ended = self._ended(it)
         outcome, *_, error = ended
         facts = ((ended,), self._value(it, "output"), error)
         given = (self._value(it, "input"),)
-        visit = Visit(task or step, outcome, *facts, given=given)
+        visit = Visit(step if task is None else task, outcome, *facts, given=given)
         return visit if task is None else Visit(step, outcome, tasks=(visit,))
 
     def _blame(self, it: Part) -> Blame | None:
@@ -161,9 +175,6 @@ class _Reader:
     def _value(self, it: Part, key: str, default: Any = ...) -> Any:
         return self._values.read(it.part(key, object, default))
 
-    def _error(
-        self, it: Part, key: str, default: Any = ...
-    ) -> BaseException | None:
-        return cast(
-            BaseException | None, it.pick(key, self._values.errors, default)
-        )
+    def _error(self, it: Part, key: str, default: Any = ...) -> BaseException | None:
+        error: BaseException | None = it.pick(key, self._values.errors, default)
+        return error

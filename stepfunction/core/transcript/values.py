@@ -19,7 +19,7 @@ has no marks at all: what JSON has not is noted with its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from stepfunction.core.envelope.omitted import Omitted
@@ -250,17 +250,23 @@ class ValueReader:
         Raises:
             TranscriptError: If it is none that is written so.
         """
-        written = it.value
+        written, path = it.value, it.path
         if isinstance(written, list):
-            return [self.read(part) for part in it.parts()]
+            return self._each(enumerate(written), path)
         if isinstance(written, dict) and all(type(key) is str for key in written):
             key = next(iter(written), "")
             if len(written) == 1 and key.startswith("$"):
                 return self._marked(key, it.part(key))
-            return dict(zip(written, map(self.read, it.parts())))
-        if not isinstance(written, _LEAVES):
+            return dict(zip(written, self._each(written.items(), path)))
+        if type(written) not in _LEAVES:
             it.refuse(f"cannot be {shown(written)}")
         return written
+
+    def _each(self, pairs: Iterable[tuple[Any, Any]], path: Path) -> list[Any]:
+        return [
+            it if type(it) in _LEAVES else self.read(Part(it, (*path, at)))
+            for at, it in pairs
+        ]
 
     def _marked(self, mark: str, it: Part) -> Any:
         inside = it.value
@@ -301,4 +307,4 @@ class ValueReader:
         it.refuse("is not a value that to_json() writes")
 
 
-_LEAVES = (str, int, float, type(None))
+_LEAVES = (str, int, float, bool, type(None))

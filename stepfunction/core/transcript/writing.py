@@ -16,7 +16,8 @@ from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.records import StepRecord, Visit, as_visit
+from stepfunction.core.history.records import StepRecord, Visit
+from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import ExceptionWriter, is_ours
 from stepfunction.core.transcript.graphs import GraphWriter
 from stepfunction.core.transcript.values import Redact
@@ -57,36 +58,38 @@ class _Writer:
             it: The execution.
             graph: What ran, where the execution has come without it.
         """
-        own: Graph | None = it._graph  # which a pickle leaves behind
-        graph = graph if own is None else own
-        journal, zero = it._kept(), it._began
-        first = _name(journal[0]) if journal else ""
-        last = _name(journal[-3]) if journal else ""
+        graph = graph if it.graph is None else it.graph
+        visits, present = it.journal.visits()
+        zero, timeout = it.journal.began, it.journal.timeout
+        first = visits[0][0].name if visits else ""
+        last = visits[-1][0].name if visits else ""
         written = {
             "workflow": it.workflow,
             "id": it.id,
             "status": it.status.value,
             "started": it.started,
             "duration": _seconds(it.duration),
-            "timeout": it._timeout if isfinite(it._timeout) else None,
+            "timeout": timeout if isfinite(timeout) else None,
             "graph": None if graph is None else self.graphs.number(graph),
             "input": self._value(it.input, (first, "input")),
             "steps": [
                 {
-                    "step": _name(entry),
+                    "step": visit.name,
                     "ended": _seconds(ended - zero),
-                    **self._visit(as_visit(entry, result), None, zero, graph),
+                    **self._visit(visit, None, zero, graph),
                 }
-                for entry, ended, result in zip(
-                    journal[::3], journal[1::3], journal[2::3]
-                )
+                for visit, ended in visits
             ],
             "output": self._value(it.output, (last, "output")),
             "error": self._error(it.error, last),
             "blame": None,
+            "ended_at": it.ended_at,
         }
+        if present is not None:
+            about = self._visit(present, None, zero, graph)
+            written["present"] = {"step": present.name, **about}
         if it.forgotten:
-            kept = {_name(entry) for entry in journal[::3]}
+            kept = {visit.name for visit, _ in visits}
             written["forgotten"] = it.forgotten
             written["context"] = {
                 name: self._value(result, (name, "output"))
@@ -96,8 +99,8 @@ class _Writer:
         undone = it.compensations
         if undone:
             written["compensations"] = [self._undone(one, it) for one in undone]
-        if it._blame is not None:
-            step, error, names_step = it._blame
+        if it.blame is not None:
+            step, error, names_step = it.blame
             written["blame"] = {
                 "step": step,
                 "error": self._error(error, step),
@@ -113,7 +116,7 @@ class _Writer:
         return {
             "step": record.step,
             "task": record.task,
-            "outcome": record.outcome.value,
+            "outcome": _outcome(record.outcome),
             "input": self._value(record.input, (name, "output")),
             "output": self._value(record.output, (name, "compensation")),
             "error": self._error(record.error, name),
@@ -126,7 +129,7 @@ class _Writer:
     ) -> dict[str, Any]:
         """Write what a step did or, where its step is named, a task."""
         name = visit.name if step is None else f"{step}.{visit.name}"
-        written: dict[str, Any] = {"outcome": visit.outcome.value}
+        written: dict[str, Any] = {"outcome": _outcome(visit.outcome)}
         if visit.given is not None:
             written["input"] = self._value(visit.given[0], (name, "input"))
         if visit.error is None:
@@ -150,13 +153,13 @@ class _Writer:
             ]
         if visit.child is not None:
             nested = _nested(graph, step or visit.name, step and visit.name)
-            written["child"] = self.execution(visit.child, nested)
+            written["child"] = self.execution(visit.child.execution, nested)
         return written
 
 
-def _name(entry: Any) -> str:
-    name: str = entry if type(entry) is str else entry[0]
-    return name
+def _outcome(outcome: Outcome | None) -> str | None:
+    """Write how something ended; None for what is under way."""
+    return None if outcome is None else outcome.value
 
 
 def _seconds(seconds: float) -> float:

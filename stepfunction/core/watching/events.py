@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeAlias
 
 from stepfunction.core.frozen import Frozen
-from stepfunction.core.history.execution import Execution, Status
+from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import Attempt
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 
 # The keys of ``children`` that lead to a nested execution.
 Path: TypeAlias = tuple[str | tuple[str, str], ...]

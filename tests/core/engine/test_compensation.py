@@ -390,7 +390,10 @@ def test_all_else_stays_as_it_is_without_compensations(undone):
         workflow.add_step("A", book, "B", compensate=undo)
         workflow.add_step("B", decline, on_failure="C").add_step("C", repr)
         execution = executed(workflow, "it")
-        history = [it[:5] + (it.next_step,) for it in execution.history]
+        history = [
+            (it.step, it.task, it.outcome, it.input, it.output, it.next_step)
+            for it in execution.history
+        ]
         context = {step: repr(it) for step, it in execution.context.items()}
         facts = (execution.status, execution.output, repr(execution.error))
         return repr(history), context, facts, execution.last_result

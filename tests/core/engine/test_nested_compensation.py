@@ -283,4 +283,4 @@ def test_what_is_nested_as_deep_as_can_be_is_undone(undone):
 
 def test_nobody_is_told_of_a_nested_execution_when_it_has_been_undone():
     execution, _ = told_by(outer_of(books()))
-    assert execution.children["Sub"]._audience is None
+    assert execution.children["Sub"].journal.run.audience is None

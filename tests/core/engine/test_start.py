@@ -109,8 +109,9 @@ def test_the_execution_shows_what_has_happened_so_far(gate):
     workflow.add_step("Watch", gate, "Last").add_step("Last", double)
     execution = workflow.set_start_step("First").start(4)
     assert gate.reached.wait(SECONDS)
-    assert [record.step for record in execution.history] == ["First"]
-    assert execution.history[0].output == 8
+    first, watch = execution.history
+    assert (first.step, first.output, first.next_step) == ("First", 8, "Watch")
+    assert (watch.step, watch.outcome, watch.input) == ("Watch", None, 8)
     assert execution.context == {"First": 8}
     assert execution.last_result == 8
     assert execution.output is None

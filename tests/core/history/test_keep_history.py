@@ -249,7 +249,7 @@ def test_the_executions_of_forgotten_steps_are_freed(keeps):
 
     def tell(event):
         if event.workflow == "Inner" and event.kind == "execution_started":
-            alive.add(event.execution)
+            alive.add(event.execution.journal)
             most.append(len(alive))
 
     execution = loop(keeps, add=inner, listeners=[tell]).execute(0)

@@ -53,6 +53,11 @@ def test_an_older_transcript_has_its_graph(execution):
     assert datetime(2020, 1, 1, tzinfo=timezone.utc).isoformat() not in chart
 
 
+def test_an_older_transcript_says_that_its_last_failure_was_not_handled(execution):
+    followed = 7  # from the beginning to the step, and none from there to the end
+    assert execution.to_mermaid().count("==>") == followed
+
+
 def test_an_older_transcript_is_written_as_a_new_one_is(execution):
     document = execution.to_dict()
     assert Execution.from_json(execution.to_json()).to_dict() == document

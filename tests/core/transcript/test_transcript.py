@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 import sys
 from collections import OrderedDict, defaultdict, namedtuple
 from datetime import date
 from enum import Enum
+from threading import Event
 from typing import NamedTuple
 
 import pytest
@@ -109,6 +111,35 @@ def test_a_transcript_is_data_that_json_can_hold(execution):
     assert json.loads(execution.to_json()) == execution.to_dict()
 
 
+def test_a_transcript_is_read_from_data_as_from_text(execution, copy):
+    again = Execution.from_dict(execution.to_dict())
+    assert again.to_dict() == copy.to_dict()
+
+
+@pytest.mark.parametrize("document", [None, [], "{}", {"format": "other"}])
+def test_data_that_is_no_transcript_is_refused(document):
+    with pytest.raises(TranscriptError, match="no transcript"):
+        Execution.from_dict(document)
+
+
+@pytest.mark.parametrize("value", [{1, 2}, {1: 2}, object(), (1,)])
+def test_data_that_json_cannot_hold_is_refused_by_place(execution, value):
+    document = execution.to_dict()
+    document["execution"]["input"] = {"deep": [value]}
+    with pytest.raises(TranscriptError, match=r"execution.input.deep\[0\]"):
+        Execution.from_dict(document)
+
+
+def test_data_that_is_nested_too_deeply_is_refused(execution):
+    value = []
+    for _ in range(100_000):
+        value = [value]
+    document = {**execution.to_dict()}
+    document["execution"]["input"] = value
+    with pytest.raises(TranscriptError, match="nested too deeply"):
+        Execution.from_dict(document)
+
+
 def test_a_transcript_can_be_indented(execution):
     assert execution.to_json(indent=2).startswith('{\n  "format"')
 
@@ -201,15 +232,68 @@ def test_an_execution_that_timed_out_says_so_when_it_was_read():
 
 
 def test_an_execution_that_runs_can_be_written_and_then_stands_still():
-    written = []
+    written, seen = [], []
+
+    def listen(event):
+        seen.append([(it.step, it.outcome) for it in event.execution.history])
+        written.append(event.execution.to_json())
+
     workflow = StepFunction("Runs").add_step("A", int, "B").add_step("B", int)
-    workflow.set_start_step("A").execute(
-        1, listeners=[lambda event: written.append(event.execution.to_json())]
-    )
+    workflow.set_start_step("A").execute(1, listeners=[listen])
     copies = list(map(Execution.from_json, written))
-    assert [len(copy.history) for copy in copies] == [0, 0, 1, 1, 2, 2]
+    assert [[(it.step, it.outcome) for it in copy.history] for copy in copies] == seen
     assert copies[2].status == "RUNNING"
     assert copies[2].duration == copies[2].duration
+
+
+def test_what_is_under_way_is_read_as_under_way():
+    begun, may_end = Event(), Event()
+
+    def work(value):
+        begun.set()
+        may_end.wait(30)
+        return value
+
+    inner = StepFunction("Inner").add_step("Work", work).set_start_step("Work")
+    workflow = StepFunction("Outer").add_step("First", str, "In").add_step("In", inner)
+    execution = workflow.set_start_step("First").start(1)
+    try:
+        assert begun.wait(30)
+        copy = read_back(execution)
+    finally:
+        may_end.set()
+        assert execution.wait(30)
+    first, nested = copy.history
+    assert (first.outcome, first.next_step) == (Outcome.SUCCEEDED, "In")
+    assert (nested.step, nested.outcome, nested.child.status) == ("In", None, "RUNNING")
+    assert [(it.step, it.outcome) for it in nested.child.history] == [("Work", None)]
+    assert nested.duration == copy.history[1].duration
+    assert "Work" in copy.to_mermaid()
+
+
+def fail():
+    raise ValueError("no")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"func": {"t": fail}, "parallel": True, "tolerated_failures": 0},
+        {"func": StepFunction("I").add_step("A", fail).set_start_step("A")},
+        {"func": fail},
+        {"func": lambda: 1, "ends": "failed"},
+    ],
+)
+def test_what_was_read_is_drawn_as_the_execution_was(options):
+    execution = ended(StepFunction("W").add_step("A", **options).set_start_step("A"))
+    copy = read_back(execution)
+    assert copy.ended_at == execution.ended_at
+    assert _untimed(copy.to_mermaid()) == _untimed(execution.to_mermaid())
+    assert _untimed(copy.to_dot()) == _untimed(execution.to_dot())
+
+
+def _untimed(chart):
+    return re.sub(r"[\d.e-]+ m?s\b", "", chart)  # of which the last digit is rounded
 
 
 def test_an_execution_without_a_graph_can_be_written(execution):
@@ -229,7 +313,7 @@ def test_a_workflow_that_ran_in_a_process_is_written_with_the_graph_it_ran():
 
 
 def test_the_graph_comes_back(execution, copy):
-    graph, original = copy._graph, execution._graph
+    graph, original = copy.graph, execution.graph
     assert list(graph.steps) == list(original.steps)
     assert graph.failure_steps == original.failure_steps
     for name, step in original.steps.items():
@@ -243,7 +327,7 @@ def test_what_was_read_is_drawn_with_the_same_steps_and_arrows(execution, copy):
 
 
 def test_a_function_that_was_read_refuses_to_be_called(copy):
-    call = copy._graph.steps["Parse"].action
+    call = copy.graph.steps["Parse"].action
     assert call.name == "loads"
     with pytest.raises(StepFunctionError, match="loads cannot be called"):
         call("{}")
@@ -448,6 +532,8 @@ def test_what_is_no_transcript_is_refused_with_the_reason(text, message):
         (["execution", "input"], {"$dict": [[[], 1]]}, "unhashable"),
         (["execution", "input"], {"$results": [1, 2]}, "not a value"),
         (["execution", "blame", "error"], None, "names no error"),
+        (["execution", "present"], {}, "lacks execution.present"),
+        (["execution", "ended_at"], 1, "ended_at .* cannot be 1"),
         (["errors", 0, "cause"], 0, "causes itself"),
         (["errors", 0, "text"], None, r"errors\[0\].text"),
         (["graphs", 0, "start"], "Nowhere", "start of the transcript is no step"),

@@ -18,6 +18,7 @@ from stepfunction import (
     StepFunctionError,
     TranscriptError,
 )
+from stepfunction.core.engine.start import begin
 
 NEW_YEAR = datetime(2020, 1, 1, tzinfo=timezone.utc)
 SECRET = "4111 1111"
@@ -93,7 +94,7 @@ def execution():
 
 @pytest.mark.parametrize("workflow", [order(), mapping()])
 def test_a_graph_that_was_read_is_written_the_same(workflow):
-    execution = Execution(workflow.compile(), 1, None)
+    execution = begin(workflow.compile(), 1, None, ())
     assert read_back(execution).to_dict()["graphs"] == execution.to_dict()["graphs"]
 
 
@@ -150,7 +151,7 @@ def test_how_much_a_history_keeps_comes_back():
     workflow.add_pass_step("Start", next_step="Count_On").set_start_step("Start")
     execution = workflow.execute(10)
     copy = read_back(execution)
-    assert copy._graph.keep_history == 2
+    assert copy.graph.keep_history == 2
     assert [it.step for it in copy.history] == [it.step for it in execution.history]
     assert [it.input for it in copy.history] == [it.input for it in execution.history]
 
@@ -169,12 +170,12 @@ def test_what_a_fail_step_s_error_hides_is_hidden_of_the_step():
 
 def test_a_pause_of_any_number_is_written_as_a_number_of_json():
     workflow = StepFunction("Wait").add_wait_step("Wait", Fraction(1, 8))
-    execution = Execution(workflow.set_start_step("Wait").compile(), 1, None)
-    assert read_back(execution)._graph.steps["Wait"].action.seconds == 0.125
+    execution = begin(workflow.set_start_step("Wait").compile(), 1, None, ())
+    assert read_back(execution).graph.steps["Wait"].action.seconds == 0.125
 
 
 def test_a_condition_that_was_read_refuses_to_be_called(execution):
-    branch = read_back(execution)._graph.steps["Choose"].branch
+    branch = read_back(execution).graph.steps["Choose"].branch
     with pytest.raises(StepFunctionError, match="is_big cannot be called"):
         branch.choose(1)
 
@@ -213,8 +214,8 @@ def test_each_result_of_a_map_step_is_asked_for_as_that_of_its_item():
 
 
 def test_a_map_step_comes_back():
-    execution = Execution(mapping(batch_size=1, max_workers=3).compile(), 1, None)
-    action = read_back(execution)._graph.steps["Each"].action
+    execution = begin(mapping(batch_size=1, max_workers=3).compile(), 1, None, ())
+    action = read_back(execution).graph.steps["Each"].action
     assert action.items == "rows"
     assert (action.tolerated, action.max_workers) == ("10%", 3)
     assert action.call.name == "Inner"

@@ -100,8 +100,8 @@ def test_a_listener_finds_the_execution_as_it_stands():
 
     assert seen == [
         (Status.RUNNING, 0, None),
-        (Status.RUNNING, 0, None),
-        (Status.COMPLETED, 1, 1),
+        (Status.RUNNING, 1, None),  # which is under way
+        (Status.RUNNING, 1, None),
         (Status.COMPLETED, 1, 1),
     ]
 

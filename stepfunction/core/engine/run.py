@@ -1,0 +1,57 @@
+"""Run: what an outermost execution shares with all that is nested in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import get_ident
+from time import perf_counter, time
+from typing import TYPE_CHECKING, TypeAlias
+
+from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.workers.workshop import Workshop
+
+if TYPE_CHECKING:
+    from stepfunction.core.history.journal import Journal
+    from stepfunction.core.watching.telling import Audience
+
+
+class Run:
+    """What one thread needs to run an execution, and those nested in it.
+
+    Attributes:
+        go: What runs a journal's workflow to its end.
+        workshop: What chooses where tasks run.
+        cancellation: The request to stop.
+        audience: Who is told; None where nobody listens.
+        epoch: What to add to readings of ``perf_counter`` to have the time of day.
+        thread: The thread that runs it; None before and after.
+    """
+
+    __slots__ = ("go", "workshop", "cancellation", "audience", "epoch", "thread")
+
+    def __init__(
+        self,
+        go: Go,
+        workshop: Workshop,
+        cancellation: Cancellation,
+        epoch: float | None = None,
+    ) -> None:
+        self.go = go
+        self.workshop = workshop
+        self.cancellation = cancellation
+        self.audience: Audience | None = None
+        self.epoch = time() - perf_counter() if epoch is None else epoch
+        self.thread: int | None = None
+
+    def apart(self, cancellation: Cancellation) -> Run:
+        """Give what a workflow needs that is nested in a task.
+
+        Args:
+            cancellation: The request to stop the task.
+        """
+        run = Run(self.go, self.workshop, cancellation, self.epoch)
+        run.thread = get_ident()
+        return run
+
+
+Go: TypeAlias = "Callable[[Journal, Run], None]"

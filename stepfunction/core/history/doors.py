@@ -1,0 +1,149 @@
+"""Doors: what an execution shows of itself by way of the wings of this house.
+
+Each opens its wing by name when it is asked to, for the wings stand on the core.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    from stepfunction.core.history.execution import Execution
+    from stepfunction.core.transcript.values import Redact
+
+
+def _open(wing: str) -> Any:
+    return import_module(f"stepfunction.{wing}")
+
+
+class Shown:
+    """What can be drawn, reported and written as JSON: the base of ``Execution``."""
+
+    def visualize(
+        self, path: str | os.PathLike[str] | None = None, format: str | None = None
+    ) -> str:
+        """Draw what became of each step into a file.
+
+        Args:
+            path: As in ``StepFunction.visualize``.
+            format: As in ``StepFunction.visualize``.
+
+        Returns:
+            The path of the file.
+
+        Raises:
+            DrawingError: As ``StepFunction.visualize``; or if the execution comes out
+                of a pickle or a file, which does not keep the workflow.
+        """
+        trail = _open("drawing.trail").trail_of(self)
+        drawn = _open("drawing.dot").draw(trail.graph, trail, path, format)
+        return cast(str, drawn)
+
+    def to_dot(self) -> str:
+        """Give the drawing of what became of each step as DOT text.
+
+        Raises:
+            DrawingError: If the execution comes out of a pickle or a file.
+        """
+        trail = _open("drawing.trail").trail_of(self)
+        return cast(str, _open("drawing.dot").to_dot(trail.graph, trail))
+
+    def to_mermaid(self) -> str:
+        """Give the drawing of what became of each step as a Mermaid flowchart.
+
+        Raises:
+            DrawingError: If the execution comes out of a pickle or a file.
+        """
+        trail = _open("drawing.trail").trail_of(self)
+        return cast(str, _open("drawing.mermaid").to_mermaid(trail.graph, trail))
+
+    def _repr_svg_(self) -> str | None:
+        """Give the drawing to a notebook; None where the text has to do."""
+        if cast("Execution", self).graph is None:  # a pickle leaves it behind
+            return None
+        trail = _open("drawing.trail").trail_of(self)
+        drawn = _open("drawing.dot").svg_for_notebook(trail.graph, trail)
+        return cast("str | None", drawn)
+
+    def to_dict(self, *, redact: Redact | None = None) -> dict[str, Any]:
+        """Give all that happened, nested executions too, as data that JSON can hold.
+
+        A value that JSON cannot hold is ``{"$repr": text}``; the module
+        ``stepfunction.core.transcript.values`` says what else is marked, and how.
+
+        Args:
+            redact: A callable of where a value stands and the value, which gives what
+                to write in its place. Where is a tuple: the name of the step (of a task
+                ``"step.task"``), ``"input"``, ``"output"``, ``"error"`` or
+                ``"traceback"``, then the keys and positions that lead into the value.
+                It is asked for a whole value first, then for its parts; of an
+                exception it is given the texts. What it raises goes on to the caller.
+        """
+        written = _open("core.transcript.writing").to_document(self, redact)
+        return cast("dict[str, Any]", written)
+
+    def to_json(
+        self, *, redact: Redact | None = None, indent: int | None = None
+    ) -> str:
+        """Give ``to_dict()`` as a JSON text, which ``from_json`` reads.
+
+        Args:
+            redact: As in ``to_dict``.
+            indent: By how many spaces to indent what is nested; None for one line.
+        """
+        import json
+
+        return json.dumps(self.to_dict(redact=redact), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> Execution:
+        """Give an execution back of what ``to_dict`` gave, as ``from_json`` does.
+
+        Args:
+            document: The data.
+
+        Raises:
+            TranscriptError: If it is something else.
+        """
+        read = _open("core.transcript.reading").from_document(document)
+        return cast("Execution", read)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Execution:
+        """Give an execution back, to look at and to report.
+
+        Nothing that the text names is imported or called. What JSON could not hold is
+        an ``Omitted``, an exception is a ``RemoteError`` with its ``type_name`` and
+        ``text``; only those that say which step failed are what they were.
+
+        Args:
+            text: What ``to_json`` gave.
+
+        Raises:
+            TranscriptError: If it is something else.
+        """
+        return cast("Execution", _open("core.transcript.reading").from_text(text))
+
+    def report(
+        self,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        redact: Redact | None = None,
+        max_chars: int = 5_000,
+    ) -> str:
+        """Write what happened as one HTML file that any browser opens.
+
+        Args:
+            path: The file; by default the workflow's name, made safe, with ``.html``,
+                in the current folder.
+            redact: As in ``to_dict``; nothing is written that it has not seen.
+            max_chars: How much of each value and traceback is shown.
+
+        Returns:
+            The path of the file.
+        """
+        written = _open("drawing.report").write_report(self, path, redact, max_chars)
+        return cast(str, written)

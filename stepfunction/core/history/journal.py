@@ -1,0 +1,528 @@
+"""Journal: what the engine notes of a run, while it runs.
+
+It is a list of three items a step: what it was, when it ended, what came out. Nobody
+else knows that: everything that people read (history, context, failures, children) is
+made here when it is looked at, so that a run pays nothing for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from weakref import ref
+
+from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.envelope.omitted import portable
+from stepfunction.core.errors import StepExecutionError, StepLimitError
+from stepfunction.core.history.ending import Ending
+from stepfunction.core.history.position import Blame, Failed, Position
+from stepfunction.core.history.records import (
+    StepRecord,
+    Visit,
+    as_visit,
+    portable_visit,
+    task_record,
+    visit_record,
+)
+from stepfunction.core.outcomes import Outcome, Status
+
+if TYPE_CHECKING:
+    from stepfunction.core.definition.graph import Graph
+    from stepfunction.core.history.execution import Execution
+
+# The keys of ``children`` that lead to a nested execution from the outermost.
+Path: TypeAlias = "tuple[str | tuple[str, Any], ...]"
+
+# To look a member of an enum up takes its time.
+_SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
+_UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
+_AT_ITS_END = (Status.COMPLETED, Status.FAILED)
+
+
+class Shared(Protocol):
+    """What a journal asks of the run that it is written in.
+
+    Attributes:
+        epoch: What to add to readings of ``perf_counter`` to have the time of day.
+        cancellation: The request to stop it.
+        thread: The thread that runs it; None where it has ended.
+    """
+
+    @property
+    def thread(self) -> int | None: ...
+
+    @property
+    def epoch(self) -> float: ...
+
+    @property
+    def cancellation(self) -> Cancellation: ...
+
+
+class Past(NamedTuple):
+    """Stands for the run of a journal that comes out of a pickle or a file."""
+
+    epoch: float
+    cancellation: Cancellation
+    thread: int | None = None
+
+
+class Journal:
+    """What has happened in one execution.
+
+    The thread that runs it writes; any thread may read.
+
+    Attributes:
+        workflow: The name of the workflow.
+        graph: What it runs; None where the journal comes out of a pickle or a file.
+        input: What the first step was given.
+        run: What it shares with all that is nested in the same outermost execution.
+        status: Where it stands.
+        output: What the last step returned; None after an unhandled failure.
+        error: The first failure of an execution that failed.
+        blame: The step at which it failed, which ``raise_if_failed()`` names.
+        broke_off: Whether it failed elsewhere than at a step that ends it.
+        began: When it began, a reading of ``perf_counter``.
+        ended: When it ended.
+        path: The keys of ``children`` that lead here; known where somebody is told.
+        position: Where it stood when a step was noted last; None where the engine goes
+            on so fast that it does not say it.
+        has_begun: Whether the step that follows there is under way.
+        decided: Where a result led that the graph cannot tell without a call.
+        here: What is under way in the present step: the journal of a nested execution,
+            or what gives the visits of its tasks; None for neither.
+        undone: What compensations did; a list if any was due.
+        forgotten: How many steps have been lost to ``keep_history``.
+        timeout: How many seconds it may take.
+        skipped: What was not waited for in another process, and how many seconds.
+        present: What was under way when a transcript of it was written.
+        is_live: Whether it is no transcript, which stays as it is.
+    """
+
+    error: BaseException | None = None
+    blame: Blame | None = None
+    broke_off = False
+    present: Visit | None = None
+    has_begun = False
+    path: Path = ()
+    decided: str | None = None
+    undone: Sequence[Visit] = ()
+    forgotten = 0
+    timeout = inf
+    is_live = True
+    skipped: Sequence[tuple[str, float]] = ()
+    _ending: Ending | None = None  # made by the first who waits for it
+    _results_end = 0
+    _face: Callable[[], Execution | None] | None = None
+
+    def __init__(self, graph: Graph, initial_input: Any, run: Shared) -> None:
+        # What every run writes is set here, for a default of the class would make that
+        # slow.
+        self.graph: Graph | None = graph
+        self.workflow = graph.name
+        self.input = initial_input
+        self.run = run
+        self.status = _INITIALIZED
+        self.output: Any = None
+        self.entries: list[Any] = []
+        self.position: Position | None = None
+        self.here: Journal | Callable[[], Iterable[Visit]] | None = None
+        self.began = self.ended = perf_counter()
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        id: str,
+        started: float,
+        duration: float,
+        visits: Iterable[tuple[Visit, float]],
+        results: Mapping[str, Any],
+        ended_at: str | None,
+        **facts: Any,
+    ) -> Journal:
+        """Give the journal of a run of the past, which stays as it is.
+
+        Args:
+            id: The execution's.
+            started: When it began, in seconds since the epoch.
+            duration: How many seconds it took.
+            visits: Of each step the visit, and how many seconds after the beginning
+                it ended.
+            results: Step name to output, of steps that are not among them.
+            ended_at: As in ``Execution``.
+            **facts: The attributes that it has besides, by their names.
+        """
+        journal = cls.__new__(cls)
+        vars(journal).update(facts)
+        vars(journal).update(
+            _id=id,
+            run=Past(started, Cancellation()),
+            began=0.0,
+            ended=duration,
+            entries=[
+                item
+                for visit, ended in visits
+                for item in (visit, ended, visit.result)
+            ],
+            results=dict(results),
+            broke_off=ended_at is None,
+            position=None,
+            here=None,
+            is_live=False,
+        )
+        return journal
+
+    @property
+    def id(self) -> str:
+        """32 hexadecimal digits, different for every execution."""
+        # Made when it is asked for, by the first of many threads.
+        found: str | None = self.__dict__.get("_id")
+        return found or self.__dict__.setdefault("_id", os.urandom(16).hex())
+
+    @property
+    def execution(self) -> Execution:
+        """What people read of it."""
+        # Held by who looks at it alone, for it holds the journal.
+        found = None if self._face is None else self._face()
+        if found is None:
+            from stepfunction.core.history.execution import Execution
+
+            found = Execution(self)
+            self._face = ref(found)
+        return found
+
+    # --- what is noted ---------------------------------------------------------------
+
+    def note(self, entry: Any, result: Any) -> None:
+        """Note a step that has just ended, and what came of it."""
+        self.entries.extend((entry, perf_counter(), result))
+
+    def fail(self, status: Status, error: BaseException) -> None:
+        """Note what the execution ends with."""
+        self.status, self.error = status, error
+
+    @property
+    def last_stamp(self) -> float:
+        """When the present step began: when the one before had ended."""
+        return self.entries[-2] if self.entries else self.began
+
+    @property
+    def last_result(self) -> Any:
+        """What the latest step gave: its output, or the exception it failed with."""
+        return self.entries[-1] if self.entries else None
+
+    @property
+    def last_step(self) -> str:
+        """The name of the step that ended last."""
+        return _name(self.entries[-3])
+
+    @property
+    def ended_at(self) -> str | None:
+        """The step after which it came to its end; None where it did not."""
+        if self.broke_off or self.status not in _AT_ITS_END or not self.entries:
+            return None
+        return self.last_step
+
+    @property
+    def has_just_failed(self) -> bool:
+        """Whether the step that ended last failed."""
+        entry, _, result = self.entries[-3:]
+        return type(entry) is not str and as_visit(entry, result).error is not None
+
+    @property
+    def steps(self) -> int:
+        """How many steps have ended, forgotten ones included."""
+        return self.forgotten + len(self.entries) // 3
+
+    def failed(self, entry: Any, error: BaseException) -> Failed:
+        """Note a step that has failed, and give it to be remembered."""
+        entries = self.entries
+        if entries:
+            began, value = entries[-2:]
+        else:
+            began, value = self.began, self.input
+        ended = perf_counter()
+        entries.extend((entry, ended, error))
+        return entry, value, began, ended, error
+
+    def forget(self, keeps: int) -> None:
+        """Lose what is older than so many steps."""
+        before = len(self.entries)
+        if before > 3 * keeps:
+            self.results_so_far()  # must have seen what goes
+            _shorten(self.entries, keeps)
+            self._results_end = len(self.entries)
+            self.forgotten += (before - self._results_end) // 3
+
+    # --- the end ---------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, with all that had to be seen to."""
+        if self.status in _UNDER_WAY:
+            return False
+        return self._ending is None or self._ending.event.is_set()
+
+    @property
+    def ending(self) -> Ending:
+        """What is told when it is over."""
+        found: Ending = self.__dict__.setdefault("_ending", Ending())
+        return found
+
+    def end(self) -> None:
+        """Say that it is over."""
+        if self._ending is not None:
+            self._ending.come()
+
+    # --- what is read ----------------------------------------------------------------
+
+    def visits(self) -> tuple[list[tuple[Visit, float]], Visit | None]:
+        """Give each step as its visit and when it ended, and that under way."""
+        entries, present = self._now()
+        noted = map(as_visit, entries[::3], entries[2::3])
+        return list(zip(noted, entries[1::3])), present
+
+    def backwards(self) -> Iterator[tuple[str, Any, Any]]:
+        """Give the steps, the latest first, as name, entry and result."""
+        for at in range(len(self.entries) - 3, -1, -3):
+            entry, _, result = self.entries[at : at + 3]
+            yield entry if type(entry) is str else entry[0], entry, result
+
+    def nested(self) -> Iterator[Journal]:
+        """Give what is nested in it, that of earlier attempts too."""
+        for entry in self.entries[::3]:
+            if type(entry) is Visit:
+                for visit in (entry, *entry.tasks):
+                    if visit.child is not None:
+                        yield visit.child
+                    for *_, error in visit.attempts:
+                        if isinstance(error, StepExecutionError) and error.execution:
+                            yield error.execution.journal
+            elif type(entry) is not str and entry[1] is not None:
+                yield entry[1]
+
+    def results_so_far(self) -> Mapping[str, Any]:
+        """Step name to output, kept up with the run in constant time a step."""
+        entries = self.entries
+        results: dict[str, Any] = self.__dict__.setdefault("results", {})
+        begin = self._results_end
+        noted = entries[begin::3]
+        results.update(zip(map(_name, noted), entries[begin + 2 :: 3]))
+        self._results_end = begin + 3 * len(noted)
+        return results
+
+    def results_now(self) -> dict[str, Any]:
+        """Give the same to any thread, while the one that runs may forget steps."""
+        if self.keeps is None:
+            return dict(self.results_so_far())
+        while True:
+            first = self.entries[:1]
+            results = dict(self.__dict__.get("results", ()))
+            entries = self.entries[:]
+            if [*map(id, first)] == [*map(id, entries[:1])]:
+                break  # else steps were forgotten just now, and are in the results
+        results.update(zip(map(_name, entries[::3]), entries[2::3]))
+        return results
+
+    @property
+    def keeps(self) -> int | None:
+        """How many steps the history has; None for all."""
+        return None if self.graph is None else self.graph.keep_history
+
+    @property
+    def forgotten_so_far(self) -> int:
+        """How many steps came before those that the history has."""
+        noted = len(self.entries) // 3
+        too_many = 0 if self.keeps is None else max(0, noted - self.keeps)
+        return self.forgotten + too_many
+
+    def records(self) -> Iterator[StepRecord]:
+        """Give the record of each step, after it those of its tasks."""
+        entries, present = self._now()
+        epoch = self.run.epoch
+        noted = entries[::3]
+        names = map(_name, noted[1:])
+        last = None if present is None else present.name
+        value, began = self.input, self.began
+        for entry, ended, output, follower in zip(
+            noted, entries[1::3], entries[2::3], [*names, last]
+        ):
+            if type(entry) is str:
+                start, seconds = epoch + began, ended - began
+                facts = (value, output, None, start, seconds, (), follower, None)
+                yield StepRecord.of((entry, None, _SUCCEEDED, *facts))
+            else:
+                visit = as_visit(entry, output)
+                record = visit_record(epoch, visit, value, began, ended, follower)
+                yield record
+                for task in visit.tasks:
+                    yield task_record(epoch, visit.name, task, record.input)
+            value, began = output, ended
+        if present is not None:
+            now = perf_counter() if self.is_live else self.ended
+            record = visit_record(epoch, present, value, began, now, None)
+            yield record
+            for task in present.tasks:
+                yield task_record(epoch, present.name, task, record.input, now)
+
+    def _now(self) -> tuple[list[Any], Visit | None]:
+        """Give what is noted, and what can be said of the step under way, if one is."""
+        while True:
+            position, has_begun = self.position, self.has_begun
+            is_running = self.status is Status.RUNNING
+            entries = self._kept()
+            if self.position is position and self.has_begun is has_begun:
+                break  # else a step has ended just now
+        name: str | None = None
+        if not self.is_live:
+            return entries, self.present
+        if not is_running or self.graph is None:
+            pass
+        elif position is None:
+            name = self._next_of(entries[-3:])
+        elif has_begun:
+            name = position[0]
+        if name is None:
+            return entries, None
+        here = self.here
+        if isinstance(here, Journal):
+            child = here if here.status in _UNDER_WAY else None
+            return entries, Visit(name, None, child=child)
+        return entries, Visit(name, None, tasks=() if here is None else tuple(here()))
+
+    def _next_of(self, entries: list[Any]) -> str | None:
+        """Give the step that follows the last one, while the engine has not said it."""
+        assert self.graph is not None
+        if not entries:
+            return self.graph.start
+        entry, _, result = entries
+        visit = as_visit(entry, result)
+        step = self.graph.table[visit.name]
+        if visit.error is not None:
+            return step.after_failure(visit.error)
+        if step.branch is None:
+            return step.next_step
+        if type(result) is str and result in step.branch.table:
+            return step.branch.table[result][1]
+        return self.decided
+
+    def last_record(self) -> StepRecord:
+        """Give the record of the step that ended last, without its tasks."""
+        return self._record_at(len(self.entries) - 3)
+
+    def record_of(self, failed: Failed | None) -> StepRecord | None:
+        """Give the record of a failure that is remembered."""
+        if failed is None:
+            return None
+        entry, value, began, ended, error = failed
+        visit = as_visit(entry, error)
+        return visit_record(self.run.epoch, visit, value, began, ended, None)
+
+    def record_of_end(self, error: BaseException, blame: Blame) -> StepRecord:
+        """Give the record of what it fails with, for those who undo."""
+        entries = self.entries
+        for at in range(0, len(entries), 3):
+            if entries[at + 2] is error:
+                return self._record_at(at)
+        if isinstance(error, StepLimitError):  # it would have been the next
+            facts = (Outcome.CANCELLED, entries[-1], None, error, None, 0.0, ())
+            return StepRecord.of((blame.step, None, *facts, None, None))
+        return self.last_record().replace(error=error)
+
+    def undone_record(self, visit: Visit) -> StepRecord:
+        """Give the record of what a compensation did."""
+        if visit.tasks:
+            return task_record(self.run.epoch, visit.name, visit.tasks[0], None)
+        return visit_record(self.run.epoch, visit, None, 0.0, 0.0, None)
+
+    def _record_at(self, at: int) -> StepRecord:
+        entry, ended, result = self.entries[at : at + 3]
+        value = self.entries[at - 1] if at else self.input
+        began = self.entries[at - 2] if at else self.began
+        visit = as_visit(entry, result)
+        return visit_record(self.run.epoch, visit, value, began, ended, None)
+
+    def _kept(self) -> list[Any]:
+        """Give a copy of what is noted, as far back as the history goes.
+
+        Its first step, if another came before, is noted with its input and its start.
+        """
+        entries = self.entries[:]
+        if self.keeps is not None:
+            _shorten(entries, self.keeps)
+        return entries
+
+    # --- how it travels --------------------------------------------------------------
+
+    def __reduce__(self) -> Any:
+        from stepfunction.core.envelope.envelope import pack
+
+        epoch, entries = self.run.epoch, self._kept()
+        facts = {name: it for name, it in vars(self).items() if name not in _STAYS}
+        facts |= {"_id": self.id, "entries": entries}
+        if self.forgotten_so_far:  # then what is noted does not tell it all
+            facts["forgotten"] = self.forgotten_so_far
+            facts["results"] = self.results_now()
+            facts["_results_end"] = len(entries)
+        try:
+            return _restore, (pack(facts), epoch)
+        except Exception:  # what cannot travel is left out, value by value
+            # When it ended stays; what it was and what came of it may have to change.
+            entries[::3] = map(portable_visit, entries[::3])
+            entries[2::3] = map(portable, entries[2::3])
+            for name in ("input", "output"):
+                facts[name] = portable(facts[name])
+            if self.undone:
+                facts["undone"] = list(map(portable_visit, self.undone))
+            for name, result in facts.get("results", {}).items():
+                facts["results"][name] = portable(result)
+            return _restore, (pack(facts), epoch)
+
+
+# What a pickle leaves behind.
+_STAYS = (
+    "graph",
+    "run",
+    "position",
+    "here",
+    "decided",
+    "results",
+    "_results_end",
+    "_ending",
+    "_face",
+)
+
+
+def _restore(packed: bytes, epoch: float) -> Journal:
+    from stepfunction.core.envelope.envelope import unpack
+
+    journal = Journal.__new__(Journal)
+    vars(journal).update(
+        unpack(packed),
+        graph=None,
+        run=Past(epoch, Cancellation()),
+        position=None,
+        here=None,
+    )
+    return journal
+
+
+def _name(entry: Any) -> str:
+    name: str = entry if type(entry) is str else entry[0]
+    return name
+
+
+def _shorten(entries: list[Any], keeps: int) -> None:
+    """Leave the latest steps, of which the first has all its facts."""
+    cut = len(entries) - 3 * keeps
+    if cut > 0:
+        began, value, entry, ended, result = entries[cut - 2 : cut + 3]
+        visit = as_visit(entry, result)
+        outcome = visit.outcome or _SUCCEEDED
+        attempts = visit.attempts or ((outcome, began, ended, visit.error),)
+        given = visit.given or (value,)
+        # At once, for other threads may be reading.
+        entries[: cut + 1] = [visit._replace(attempts=attempts, given=given)]
