@@ -47,7 +47,8 @@ def run(workflow, value, calls=None):
         if step["inputs"]:
             value = {key: context[source] for key, source in step["inputs"].items()}
         is_refused = step["kind"] == "fail"
-        record, *tasks = perform(name, step, value, calls)
+        is_caught = bool(step["on_failure"] or workflow["on_failure"])
+        record, *tasks = perform(name, step, value, calls, is_caught)
         follower, error = step["next"], record["error"]
         is_named = error is not None and not isinstance(step.get("do"), list)
         if error is None and step["branch"]:
@@ -118,19 +119,19 @@ def undo(workflow, end):
                 undo(do, it["child"])
 
 
-def perform(name, step, value, calls):
+def perform(name, step, value, calls, is_caught):
     if "do" in step:
         return [attempt(name, None, step["do"], step, value, calls)]
     tasks, errors = [], {}
     for task, do in step["tasks"].items():
-        if step["stop"] and len(errors) > tolerance(step):
+        if step["stop"] and len(errors) > tolerance(step, is_caught):
             tasks.append(ending(name, task, "CANCELLED", attempts=0))
             continue
         tasks.append(attempt(name, task, do, step, value, calls))
         if tasks[-1]["error"] is not None:
             errors[task] = tasks[-1]["error"]
     outputs = {end["task"]: end["output"] for end in tasks}
-    if len(errors) <= tolerance(step):
+    if len(errors) <= tolerance(step, is_caught):
         return [ending(name, None, "SUCCEEDED", outputs | errors), *tasks]
     outcomes = {end["task"]: end["outcome"] for end in tasks}
     results = {task: outputs[task] for task in outputs if outcomes[task] == "SUCCEEDED"}
@@ -146,7 +147,7 @@ def run_map(items, step):
     stops and tries again this is only one of the things that it may come to.
     """
     size, failures, ends = step["batch_size"], 0, []
-    tolerated = tolerance({**step, "tasks": items, "on_failure": {}})
+    tolerated = tolerance({**step, "tasks": items}, True)
     may_stop = step["stop"] and (
         step["is_counted"] or not isinstance(step["tolerated"], str)
     )
@@ -229,10 +230,10 @@ def all_takers(workflow):
     }
 
 
-def tolerance(step):
+def tolerance(step, is_caught):
     tolerated = step["tolerated"]
     if tolerated is None:
-        return 0 if step["stop"] or step["on_failure"] else inf
+        return 0 if step["stop"] or is_caught else inf
     if isinstance(tolerated, str):
         return int(Fraction(tolerated[:-1]) * len(step["tasks"]) / 100)
     return tolerated

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from itertools import count
 from types import MappingProxyType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    Literal,
-    NamedTuple,
-    Self,
-    TypeAlias,
-    TypeVar,
-    cast,
-)
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 from stepfunction.core.definition.actions import (
     Fail,
-    MapItems,
     Pass,
     Wait,
     Workflow,
     is_count,
 )
-from stepfunction.core.definition.arguments import StepArguments
+from stepfunction.core.definition.arguments import Calls, Leads, Many
 from stepfunction.core.definition.catches import failure_arrows
-from stepfunction.core.definition.graph import Graph, Step, freeze
+from stepfunction.core.definition.drafts import Draft
+from stepfunction.core.definition.graph import Definition, Graph, Step, freeze
 from stepfunction.core.engine.start import (
     begin,
     checked_arguments,
@@ -34,7 +25,7 @@ from stepfunction.core.engine.start import (
     finish_apart,
     finish_beside,
 )
-from stepfunction.core.errors import DefinitionError
+from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.events import Listener, checked_listeners
@@ -110,10 +101,12 @@ class StepFunction(Workflow):
         problems: list[str] = []
         self._listeners = checked_listeners(listeners, problems)
         if not isinstance(name, str) or not name:
-            problems.append(f"the name of a workflow is a text, not {name!r}")
+            text = f"the name of a workflow is a text, not {name!r}"
+            problems.append(Problem("name", text))
         for what, limit in (("max_steps", max_steps), ("keep_history", keep_history)):
             if limit is not None and not is_count(limit, 1):
-                problems.append(f"{what} is a whole number from 1, not {limit!r}")
+                text = f"{what} is a whole number from 1, not {limit!r}"
+                problems.append(Problem(what, text))
         self._on_failure = None
         if on_failure is not None:
             self._on_failure = failure_arrows(on_failure, problems)
@@ -125,7 +118,7 @@ class StepFunction(Workflow):
         self._steps: dict[str, Step] = {}
         self._start: str | None = None
         self._compiled: _Compiled | None = None
-        self._edit = object()
+        self._version = next(_versions)
         # What stands in for steps while they are tested: step name to what makes
         # another step of it.
         self._stand_ins: dict[object, Mapping[str, Callable[[Step], Step]]] = {}
@@ -206,9 +199,10 @@ class StepFunction(Workflow):
                 A step that is not parallel runs in the caller's thread by default.
             max_workers: How many tasks run at once; by default at most 32 threads, a
                 process for each usable CPU, and all on somebody else's executor.
-            tolerated_failures: How many tasks may fail, or their share as ``"10%"``,
-                without the step failing. By default a parallel step tolerates every
-                failure, but none with ``stop_on_failure`` or ``on_failure``.
+            tolerated_failures: How many tasks may fail without the step failing, or
+                their share as ``"10%"``. By default none where there is a
+                ``stop_on_failure``, or an ``on_failure`` of the step or the workflow,
+                else ``"100%"``.
             retry: How failed calls are made again; for each task by itself.
             timeout: How many seconds an attempt may take. A process is then killed; a
                 thread, or somebody else's executor, is no longer waited for and told
@@ -232,29 +226,18 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        # By position, which takes half as long as by name.
-        arguments = StepArguments(
-            self,
-            name,
-            func,
-            next_step,
-            on_failure,
-            branch,
-            parallel,
-            stop_on_failure,
-            params,
-            branch_targets,
-            executor,
-            max_workers,
-            tolerated_failures,
-            retry,
-            timeout,
-            heartbeat,
-            ends,
-            inputs,
-            compensate,
-        )
-        return self._add(arguments.step())
+        output = "mapping" if parallel else None
+        leads = Leads(next_step, on_failure, branch, branch_targets, ends)
+        calls = Calls(params, inputs, executor, retry, timeout, heartbeat, compensate)
+        draft = Draft(self, name, leads, calls, output)
+        if not parallel:
+            many = Many(stop_on_failure, max_workers, tolerated_failures)
+            return self._add(draft.step(draft.call(func, many)))
+        if tolerated_failures is None and not stop_on_failure:
+            if on_failure is None and self._on_failure is None:
+                tolerated_failures = "100%"
+        many = Many(stop_on_failure, max_workers, tolerated_failures)
+        return self._add(draft.step(draft.fan_out(func, many)))
 
     def add_sub_step_function(
         self,
@@ -299,33 +282,80 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        arguments = StepArguments(
-            builder=self,
-            must_nest=True,
-            name=name,
-            func=sub_step_function,
-            next_step=next_step,
-            on_failure=on_failure,
-            branch=branch,
-            branch_targets=branch_targets,
-            executor=executor,
-            retry=retry,
-            timeout=timeout,
-            ends=ends,
-            inputs=inputs,
-            compensate=compensate,
-        )
-        return self._add(arguments.step())
+        leads = Leads(next_step, on_failure, branch, branch_targets, ends)
+        calls = Calls(None, inputs, executor, retry, timeout, None, compensate)
+        draft = Draft(self, name, leads, calls)
+        return self._add(draft.step(draft.workflow(sub_step_function)))
+
+    def add_parallel_step(
+        self,
+        name: str,
+        tasks: Mapping[str, Callable[..., Any] | StepFunction],
+        *,
+        next_step: str | None = None,
+        on_failure: str | Mapping[type[Error], str] | None = None,
+        branch: BranchChoice | None = None,
+        stop_on_failure: bool = False,
+        tolerated_failures: int | str | None = None,
+        params: Mapping[str, Any] | None = None,
+        branch_targets: Sequence[str] | None = None,
+        executor: ExecutorChoice | None = None,
+        max_workers: int | None = None,
+        retry: RetryPolicy | tenacity.Retrying | None = None,
+        timeout: float | None = None,
+        heartbeat: float | None = None,
+        ends: Literal["completed", "failed"] | None = None,
+        inputs: Mapping[str, str] | None = None,
+        compensate: Callable[..., Any] | Mapping[str, Any] | None = None,
+    ) -> StepFunction:
+        """Add a step whose tasks run side by side.
+
+        As AWS Step Functions' Parallel state: it fails when any task has failed and
+        all have ended, unless it is told otherwise. The output is a mapping of task
+        name to result, in the order of ``tasks``.
+
+        Args:
+            name: The name of the step, unique in this workflow.
+            tasks: Task name to what it calls: a function, any other callable, or a
+                StepFunction. Each is given the step's input.
+            next_step: As in ``add_step``.
+            on_failure: As in ``add_step``.
+            branch: As in ``add_step``; the output is a mapping, so no mapping.
+            stop_on_failure: As in ``add_step``.
+            tolerated_failures: How many tasks may fail without the step failing, or
+                their share as ``"10%"``; by default none.
+            params: As in ``add_step``.
+            branch_targets: As in ``add_step``.
+            executor: As in ``add_step``, ``"thread"`` by default.
+            max_workers: As in ``add_step``.
+            retry: As in ``add_step``.
+            timeout: As in ``add_step``.
+            heartbeat: As in ``add_step``.
+            ends: As in ``add_step``.
+            inputs: As in ``add_step``.
+            compensate: As in ``add_step``.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If the arguments are not sound, with every reason.
+        """
+        leads = Leads(next_step, on_failure, branch, branch_targets, ends)
+        calls = Calls(params, inputs, executor, retry, timeout, heartbeat, compensate)
+        many = Many(stop_on_failure, max_workers, tolerated_failures)
+        draft = Draft(self, name, leads, calls, "mapping")
+        return self._add(draft.step(draft.fan_out(tasks, many)))
 
     def add_map_step(
         self,
         name: str,
         func: Callable[..., Any] | StepFunction,
         items: Callable[[Any], Iterable[Any]] | str | int | None = None,
+        *,
         next_step: str | None = None,
         on_failure: str | Mapping[type[Error], str] | None = None,
         branch: BranchChoice | None = None,
-        *,
         params: Mapping[str, Any] | None = None,
         branch_targets: Sequence[str] | None = None,
         executor: ExecutorChoice | None = None,
@@ -336,7 +366,9 @@ class StepFunction(Workflow):
         keep_results: bool = True,
         retry: RetryPolicy | tenacity.Retrying | None = None,
         timeout: float | None = None,
+        heartbeat: float | None = None,
         ends: Literal["completed", "failed"] | None = None,
+        inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | None = None,
     ) -> StepFunction:
         """Add a step that makes the same call for each of many items.
@@ -361,13 +393,16 @@ class StepFunction(Workflow):
             batch_size: How many items are sent together, which makes short calls
                 cheap. The function still sees one item at a time.
             stop_on_failure: As in ``add_step``, for items.
-            tolerated_failures: How many items may fail, or their share as ``"10%"``,
-                as in ``add_step``.
+            tolerated_failures: How many items may fail without the step failing, or
+                their share as ``"10%"``; by default none.
             keep_results: False to give no list, but a dict of outcome to how many
                 items had it.
             retry: How failed calls are made again, for each item by itself.
             timeout: How many seconds the call for one item may take.
+            heartbeat: As in ``add_step``, for the call for one item.
             ends: As in ``add_step``.
+            inputs: As in ``add_step``; ``items`` is then one of their names, or a
+                callable of a dict of them.
             compensate: What undoes the call for one item, given what it returned.
 
         Returns:
@@ -376,37 +411,21 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        arguments = StepArguments(
-            builder=self,
-            name=name,
-            func=func,
-            next_step=next_step,
-            on_failure=on_failure,
-            branch=branch,
-            stop_on_failure=stop_on_failure,
-            params=params,
-            branch_targets=branch_targets,
-            executor=executor,
-            max_workers=max_workers,
-            tolerated_failures=tolerated_failures,
-            retry=retry,
-            timeout=timeout,
-            ends=ends,
-            compensate=compensate,
-            made=MapItems(
-                cast(Any, func), items, batch_size, False, 0, None, bool(keep_results)
-            ),
-        )
-        return self._add(arguments.step())
+        leads = Leads(next_step, on_failure, branch, branch_targets, ends)
+        calls = Calls(params, inputs, executor, retry, timeout, heartbeat, compensate)
+        many = Many(stop_on_failure, max_workers, tolerated_failures)
+        draft = Draft(self, name, leads, calls, "list")
+        action = draft.map_items(func, items, many, batch_size, keep_results)
+        return self._add(draft.step(action))
 
     def add_wait_step(
         self,
         name: str,
+        *,
         seconds: float | Callable[[Any], float] | None = None,
         until: datetime | Callable[[Any], datetime] | None = None,
         next_step: str | None = None,
         on_failure: str | Mapping[type[Error], str] | None = None,
-        *,
         ends: Literal["completed", "failed"] | None = None,
     ) -> StepFunction:
         """Add a step that waits, and passes its input on.
@@ -429,20 +448,17 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        problems: list[str] = []
-        action = Wait(seconds, until).checked(problems)
-        return self._add_made(
-            action, problems, name, next_step, on_failure, None, None, ends
-        )
+        draft = Draft(self, name, Leads(next_step, on_failure, None, None, ends))
+        return self._add(draft.step(Wait(seconds, until).checked(draft.problems)))
 
     def add_pass_step(
         self,
         name: str,
         result: Any = _INPUT,
+        *,
         next_step: str | None = None,
         on_failure: str | Mapping[type[Error], str] | None = None,
         branch: BranchChoice | None = None,
-        *,
         branch_targets: Sequence[str] | None = None,
         ends: Literal["completed", "failed"] | None = None,
     ) -> StepFunction:
@@ -466,11 +482,10 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        problems: list[str] = []
-        action = Pass() if result is _INPUT else Pass(True, result).checked(problems)
-        return self._add_made(
-            action, problems, name, next_step, on_failure, branch, branch_targets, ends
-        )
+        leads = Leads(next_step, on_failure, branch, branch_targets, ends)
+        draft = Draft(self, name, leads)
+        action = Pass() if result is _INPUT else Pass(True, result)
+        return self._add(draft.step(action.checked(draft.problems)))
 
     def add_fail_step(
         self, name: str, error: str, cause: str | None = None
@@ -491,9 +506,8 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        problems: list[str] = []
-        action = Fail(error, cause).checked(problems)
-        return self._add_made(action, problems, name)
+        draft = Draft(self, name, Leads())
+        return self._add(draft.step(Fail(error, cause).checked(draft.problems)))
 
     def set_start_step(self, name: str) -> StepFunction:
         """Name the step that an execution begins with.
@@ -508,10 +522,8 @@ class StepFunction(Workflow):
             DefinitionError: If the name is no text.
         """
         if not isinstance(name, str) or not name:
-            raise DefinitionError(
-                f"workflow {self._name!r}",
-                [f"the start step is the name of a step, not {name!r}"],
-            )
+            text = f"the start step is the name of a step, not {name!r}"
+            raise DefinitionError(f"workflow {self._name!r}", [Problem("start", text)])
         self._start = plain_text(name)
         self._edited()
         return self
@@ -537,44 +549,18 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If it is not sound; ``problems`` has all there are.
         """
-        latest, edit = _edits.latest, self._edit  # before what they are about
-        if self._compiled is not None and self._compiled.edit is edit:
-            graph, nested, _, seen = self._compiled
-            if seen is latest:
-                return graph
-            with suppress(DefinitionError):  # below it is named with its place
-                if not self._stand_ins and all(
-                    builder.compile() is frozen for builder, frozen in nested
-                ):
-                    self._compiled = _Compiled(graph, nested, edit, latest)
-                    return graph
-        problems: list[str] = []
-        frozen_nested: dict[StepFunction, Graph] = {}
-        frozen = self._performed()
-        for name, step in frozen.items():
-            if step.action.is_one_call:
-                continue
-            for workflow in _nested(step):
-                try:
-                    frozen_nested[workflow] = workflow.compile()
-                except DefinitionError as error:
-                    problems += (
-                        f"step {name!r}: nested workflow {workflow.name!r}: {text}"
-                        for text in error.problems
-                    )
-            frozen[name] = _with_frozen(step, frozen_nested)
-        graph = freeze(
+        return self._compilation().graph
+
+    def definition(self) -> Definition:
+        """Give what has been defined so far, which need not be sound."""
+        return Definition(
             self._name,
             self._start,
-            frozen,
             self._max_steps,
-            problems,
-            self._on_failure,
             self._keep_history,
+            self._on_failure,
+            MappingProxyType(dict(self._steps)),
         )
-        nested = tuple(frozen_nested.items())
-        self._compiled = _Compiled(graph, nested, edit, latest)
-        return graph
 
     def execute(
         self,
@@ -700,7 +686,7 @@ class StepFunction(Workflow):
 
         return to_document(self, as_registry(registry))
 
-    def to_json(self, registry: Functions = None, indent: int | None = None) -> str:
+    def to_json(self, registry: Functions = None, *, indent: int | None = None) -> str:
         """Give ``to_dict()`` as a JSON text, which ``from_json`` reads.
 
         Args:
@@ -873,30 +859,9 @@ class StepFunction(Workflow):
         fresh: dict[str, Any] = {"_latest": None, "_compiled": None, "_stand_ins": {}}
         return {**self.__dict__, "_steps": steps, **fresh}
 
-    def _add_made(
-        self,
-        action: Wait | Pass | Fail,
-        problems: list[str],
-        name: str,
-        next_step: Any = None,
-        on_failure: Any = None,
-        branch: Any = None,
-        branch_targets: Any = None,
-        ends: Any = None,
-    ) -> StepFunction:
-        """Add a step that calls nothing, if nothing is wrong with its action."""
-        arguments = StepArguments(
-            builder=self,
-            name=name,
-            func=None,
-            next_step=next_step,
-            on_failure=on_failure,
-            branch=branch,
-            branch_targets=branch_targets,
-            ends=ends,
-            made=action,
-        )
-        return self._add(arguments.step(problems))
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._edited()  # the number of another process may be given again in this one
 
     def _add(self, step: Step) -> StepFunction:
         self._steps[step.name] = step
@@ -904,7 +869,7 @@ class StepFunction(Workflow):
         return self
 
     def _edited(self) -> None:
-        self._edit = _edits.latest = object()
+        self._version = next(_versions)
 
     def _alter(
         self, changes: Mapping[str, Callable[[Step], Step]]
@@ -933,13 +898,53 @@ class StepFunction(Workflow):
         other._stand_ins = {**self._stand_ins, object(): changes}
         return other
 
-    def _performed(self) -> dict[str, Step]:
-        """Give the steps, or what stands in for them."""
+    def _compilation(self) -> _Compiled:
+        """Give the compiled workflow, made anew if any part of it has been edited."""
+        # In one frame for each level of nesting, for there may be hundreds.
+        if self._compiled is not None and self._compiled.is_current:
+            return self._compiled
+        seen = {self: self._version}  # each read before what it is about
+        problems: list[str] = []
+        graphs: dict[StepFunction, Graph] = {}
         steps = dict(self._steps)
+        for name, change in self._changes():
+            for workflow in _nested(steps[name]):
+                seen |= {it: it._version for it in workflow.with_all_nested()}
+            steps[name] = change(steps[name])
+        for name, step in steps.items():
+            if step.action.is_one_call:
+                continue
+            for workflow in _nested(step):
+                try:
+                    compiled = workflow._compilation()
+                except DefinitionError as error:
+                    problems += (
+                        f"step {name!r}: nested workflow {workflow.name!r}: {text}"
+                        for text in error.problems
+                    )
+                    continue
+                graphs[workflow] = compiled.graph
+                for builder, version in zip(compiled.builders, compiled.versions):
+                    seen.setdefault(builder, version)
+            steps[name] = step.with_callees(
+                lambda _, callee: graphs.get(callee.nested, callee)
+            )
+        graph = freeze(
+            self._name,
+            self._start,
+            steps,
+            self._max_steps,
+            problems,
+            self._on_failure,
+            self._keep_history,
+        )
+        self._compiled = _Compiled(graph, tuple(seen), list(seen.values()))
+        return self._compiled
+
+    def _changes(self) -> Iterator[tuple[str, Callable[[Step], Step]]]:
+        """Give what stands in for steps, in the order in which it is to be made."""
         for changes in list(self._stand_ins.values()):
-            for name, change in changes.items():
-                steps[name] = change(steps[name])
-        return steps
+            yield from changes.items()
 
     def _begin(
         self,
@@ -966,38 +971,29 @@ class StepFunction(Workflow):
 
 
 class _Compiled(NamedTuple):
-    """What was compiled, of which nested builders, after which edits.
+    """What was compiled, and of what.
 
     Attributes:
         graph: The whole.
-        nested: The nested builders and what they were then.
-        edit: The latest edit of the builder itself.
-        latest: The latest of all, since which no other can have been edited.
+        builders: The builder, and all that are nested in it, however deep.
+        versions: What each of them was then.
     """
 
     graph: Graph
-    nested: tuple[tuple[StepFunction, Graph], ...]
-    edit: object
-    latest: object
+    builders: tuple[StepFunction, ...]
+    versions: list[int]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether none of the builders has been edited since."""
+        return [it._version for it in self.builders] == self.versions
 
 
-class _Edits:
-    """The latest edit of any workflow: without a new one nothing need be compiled."""
-
-    latest = object()
-
-
-_edits = _Edits()
+# The versions of all builders, so that none has the same twice.
+_versions = count()
 
 
 def _nested(step: Step) -> Iterator[StepFunction]:
     for _, callee in step.action.callees():
         if callee.nested is not None:
             yield callee.nested
-
-
-def _with_frozen(step: Step, graphs: Mapping[StepFunction, Graph]) -> Step:
-    """Give the step with graphs in the place of nested builders."""
-    return step.with_callees(
-        lambda _, callee: graphs.get(callee.nested, callee)
-    )

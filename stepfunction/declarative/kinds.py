@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-_LEADS_ON = ("next_step", "on_failure")
-_BRANCHES = (*_LEADS_ON, "branch", "branch_targets")
+_LEADS = ("next_step", "on_failure")
+_BRANCHES = (*_LEADS, "branch", "branch_targets", "ends")
+_RUNS = ("executor", "retry", "timeout", "inputs", "compensate")
+_CALLS = ("params", *_RUNS, "heartbeat")
+_MANY = ("stop_on_failure", "max_workers", "tolerated_failures")
 
 
 class Kind(NamedTuple):
@@ -16,72 +19,32 @@ class Kind(NamedTuple):
         method: What adds it to a builder.
         required: The keys that it must have.
         keys: Those that it may have, named as the arguments of the method.
+        argument: What the method calls the first of the required keys, if otherwise.
     """
 
     method: str
     required: tuple[str, ...]
     keys: tuple[str, ...]
+    argument: str | None = None
 
 
 KINDS: Mapping[str, Kind] = {
-    "call": Kind(
-        "add_step",
-        ("func",),
-        (
-            *_BRANCHES,
-            "params",
-            "executor",
-            "retry",
-            "timeout",
-            "heartbeat",
-            "ends",
-            "inputs",
-            "compensate",
-        ),
-    ),
+    "call": Kind("add_step", ("func",), (*_BRANCHES, *_CALLS)),
     "workflow": Kind(
         "add_sub_step_function",
         ("workflow",),
-        (*_BRANCHES, "executor", "retry", "timeout", "ends", "inputs", "compensate"),
+        (*_BRANCHES, *_RUNS),
+        "sub_step_function",
     ),
     "parallel": Kind(
-        "add_step",
-        ("func",),
-        (
-            *_BRANCHES,
-            "stop_on_failure",
-            "params",
-            "executor",
-            "max_workers",
-            "tolerated_failures",
-            "retry",
-            "timeout",
-            "heartbeat",
-            "ends",
-            "inputs",
-            "compensate",
-        ),
+        "add_parallel_step", ("func",), (*_BRANCHES, *_CALLS, *_MANY), "tasks"
     ),
     "map": Kind(
         "add_map_step",
         ("func",),
-        (
-            "items",
-            *_BRANCHES,
-            "params",
-            "executor",
-            "max_workers",
-            "batch_size",
-            "stop_on_failure",
-            "tolerated_failures",
-            "keep_results",
-            "retry",
-            "timeout",
-            "ends",
-            "compensate",
-        ),
+        ("items", *_BRANCHES, *_CALLS, *_MANY, "batch_size", "keep_results"),
     ),
-    "wait": Kind("add_wait_step", (), ("seconds", "until", *_LEADS_ON, "ends")),
-    "pass": Kind("add_pass_step", (), ("result", *_BRANCHES, "ends")),
+    "wait": Kind("add_wait_step", (), ("seconds", "until", *_LEADS, "ends")),
+    "pass": Kind("add_pass_step", (), ("result", *_BRANCHES)),
     "fail": Kind("add_fail_step", ("error",), ("cause",)),
 }

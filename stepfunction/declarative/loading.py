@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.step_function import StepFunction
 from stepfunction.core.transcript.parts import Path, as_object, data_of, shown
 from stepfunction.core.transcript.values import StrictWriter
 from stepfunction.core.wording import did_you_mean
@@ -22,7 +21,7 @@ from stepfunction.declarative.naming import Names
 from stepfunction.declarative.parts import READ, SUBJECT, PartReader, unread
 from stepfunction.declarative.registry import FunctionRegistry
 
-Workflow = TypeVar("Workflow", bound=StepFunction)
+Workflow = TypeVar("Workflow")
 
 _WORKFLOW = ("name", "start", "max_steps", "keep_history", "on_failure", "steps")
 _DOCUMENT = ("$schema", "format", *_WORKFLOW, "workflows")
@@ -133,7 +132,7 @@ class _Loader(PartReader):
         self.argument(options, written, "start", at)
         if options:
             start = options["start"]
-            self.made(lambda: builder.set_start_step(start), at, written, "start")
+            self.made(lambda: builder.set_start_step(start), at, written)
         steps = written.get("steps", {})
         if not isinstance(steps, dict):
             text = f"an object of name to step is expected, not {shown(steps)}"
@@ -160,12 +159,12 @@ class _Loader(PartReader):
         for key in keys:
             read = READ.get(f"{kind_name} {key}", READ.get(key))
             self.argument(arguments, written, key, at, read)
-        if kind_name == "parallel":
-            arguments["parallel"] = True
-        elif kind_name == "workflow":
-            arguments["sub_step_function"] = arguments.pop("workflow")
+        renamed: dict[str, str] = {}
+        if kind.argument is not None:
+            renamed[kind.argument] = kind.required[0]
+            arguments[kind.argument] = arguments.pop(kind.required[0])
         add = getattr(builder, kind.method)
-        self.made(lambda: add(name, **arguments), at, written)
+        self.made(lambda: add(name, **arguments), at, written, renamed)
 
     def _stand_in(self, key: str, kind: str) -> Any:
         if key == "workflow":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from stepfunction.core.errors import DefinitionError
+from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.transcript.parts import Path, place, shown
 from stepfunction.core.wording import did_you_mean
 from stepfunction.core.workers.retry import RetryPolicy
@@ -23,9 +23,6 @@ SUBJECT = "document"
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?"
     r"(Z|[+-][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?)"
-)
-_SUBJECT_OF = re.compile(
-    r"(\w+)(?=\[| (is|has|goes|asks|binds|cannot|expects|names)\b)"
 )
 
 
@@ -48,13 +45,26 @@ class PartReader:
         self._builder = builder
         self._names = names
 
-    def made(self, make: Any, at: Path, written: Any, key: str | None = None) -> Any:
-        """Give what is made, or note where what is wrong with it stands."""
+    def made(
+        self,
+        make: Any,
+        at: Path,
+        written: Mapping[str, Any],
+        renamed: Mapping[str, str] = {},
+    ) -> Any:
+        """Give what is made, or note where what is wrong with it stands.
+
+        Args:
+            make: Makes it.
+            at: Where it is described.
+            written: What is written there.
+            renamed: What an argument is called in a document, if otherwise.
+        """
         try:
             return make()
         except DefinitionError as error:
             for problem in error.problems:
-                where = _part_of(problem, written) if key is None else (key,)
+                where = _part_of(problem, written, renamed)
                 if (*at, *where) not in self.told:
                     self.note((*at, *where), problem)
             return self._builder("?")
@@ -301,17 +311,15 @@ def _typed(kind: str) -> str:
     return f'"type": "{kind}"'
 
 
-def _part_of(problem: str, written: Mapping[str, Any]) -> Path:
-    """Give the part of a step, or of a workflow, that a builder's problem is about."""
-    if problem.startswith("the name of a workflow"):
-        return ("name",)
-    tasks = written.get("func")
-    if isinstance(tasks, dict):
-        for task in tasks:
-            if problem.startswith(f"task {task!r}: "):
-                return ("func", task)
-    key = _SUBJECT_OF.match(problem)
-    return (key[1],) if key is not None and key[1] in written else ()
+def _part_of(
+    problem: str, written: Mapping[str, Any], renamed: Mapping[str, str]
+) -> Path:
+    """Give the part of what is written that a builder's problem is about."""
+    if not isinstance(problem, Problem) or not problem.path:
+        return ()
+    first, *rest = problem.path
+    key = renamed.get(first, first)
+    return (key, *rest) if key in written else ()
 
 
 Entries: TypeAlias = Iterator[tuple[int, dict[str, Any]]]

@@ -49,11 +49,6 @@ def part_name(part: str | int, step: Step | None) -> str:
     return f"item {part}" if is_map(step) else str(part)
 
 
-def outcome_of(record: StepRecord) -> Outcome | None:
-    """Give how what a record tells of ended; None while it runs."""
-    return record.outcome
-
-
 def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     """Count the items of a map step by its output, or by what it failed with.
 

@@ -12,7 +12,6 @@ from stepfunction.drawing.counts import (
     ItemCounts,
     is_map,
     item_counts,
-    outcome_of,
     part_name,
     part_of,
 )
@@ -58,7 +57,7 @@ class Row(NamedTuple):
     @property
     def is_running(self) -> bool:
         """Whether it has not ended yet."""
-        return outcome_of(self.record) is None
+        return self.record.outcome is None
 
     @property
     def is_trouble(self) -> bool:

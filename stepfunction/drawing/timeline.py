@@ -9,12 +9,11 @@ from math import inf
 from typing import Any
 
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.records import Attempt, StepRecord
+from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.exceptions import cause_of, traceback_of
 from stepfunction.core.wording import counted, duration_text
 from stepfunction.drawing.captions import captions, inputs_of
-from stepfunction.drawing.counts import outcome_of
 from stepfunction.drawing.rows import Row, culprits_of, rows_of
 from stepfunction.drawing.signs import SIGNS, word
 from stepfunction.drawing.texts import cut_text, error_text, name_text, value_text
@@ -107,10 +106,10 @@ class Timeline:
         if began is None:
             return '<svg class="bar"></svg>'
         bars = []
-        for it in _ended_attempts(record):
+        for it in record.attempts:
             bars.append(self._part(it.outcome, it.started, it.duration))
             began = it.started + it.duration
-        if outcome_of(record) is None:  # until now
+        if record.outcome is None:  # until now
             bars.append(self._part(None, began, inf))
         if len(bars) > 1:  # and the pauses between them
             place = self._place(record.started or began, record.duration)
@@ -209,7 +208,3 @@ class Timeline:
                 parts.append(f'<h3>Traceback</h3><pre class="trace">{shown}</pre>')
             title, cause = "Caused by", cause_of(cause)
         return "".join(parts)
-
-
-def _ended_attempts(record: StepRecord) -> list[Attempt]:
-    return [it for it in record.attempts if it.outcome in Outcome]

@@ -16,7 +16,6 @@ from stepfunction.core.wording import duration_text, listed
 from stepfunction.drawing.counts import (
     ItemCounts,
     item_counts,
-    outcome_of,
     part_name,
     part_of,
 )
@@ -64,7 +63,7 @@ class Trail:
         self.lines = (f"{mark} {status} · {duration_text(execution.duration)}",)
         for record in execution.history:
             name, part = record.step, part_of(record)
-            if outcome_of(record) is None and record.started is None:
+            if record.outcome is None and record.started is None:
                 continue  # it has not begun
             if part is not None:
                 self._latest[name][part] = record
@@ -122,7 +121,7 @@ class Trail:
 
     def _ended(self, record: StepRecord) -> str:
         """Say how and when a step or task ended, and how often it was tried."""
-        outcome = outcome_of(record)
+        outcome = record.outcome
         # As in "✓ 3 ms": a sign needs no point between it and what follows.
         is_short = outcome is _SUCCEEDED
         text = SIGNS[outcome].mark if is_short else word(outcome)
@@ -151,7 +150,7 @@ class Trail:
 
     def outcomes(self, step: str) -> dict[str | int, Outcome | None]:
         """Give how the tasks of a step ended that began; None for those that run."""
-        return {name: outcome_of(it) for name, it in self._parts(step).items()}
+        return {name: it.outcome for name, it in self._parts(step).items()}
 
     def _parts(self, step: str) -> dict[str | int, StepRecord]:
         """Give the records of a step's tasks or items, by name or index."""

@@ -156,9 +156,9 @@ def test_many_steps_are_compared():
 
 def waits(first, second):
     workflow = StepFunction("W").set_start_step("Breather")
-    workflow.add_wait_step("Breather", first, next_step="Between")
+    workflow.add_wait_step("Breather", seconds=first, next_step="Between")
     workflow.add_step("Between", same, "Breether")
-    return workflow.add_wait_step("Breether", second)
+    return workflow.add_wait_step("Breether", seconds=second)
 
 
 def test_waits_of_the_same_time_may_be_one_step():

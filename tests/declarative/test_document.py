@@ -31,7 +31,7 @@ def test_a_document_says_the_least_that_there_is_to_say():
     nested = StepFunction("Prepare").add_step("Wash", charge).set_start_step("Wash")
     salad = StepFunction("Salad", max_steps=9)
     salad.add_step("Cut", charge, "Mix", on_failure="Sorry", params={})
-    salad.add_step("Mix", {"a": charge, "b": nested}, "Serve", parallel=True)
+    salad.add_parallel_step("Mix", {"a": charge, "b": nested}, next_step="Serve")
     salad.add_map_step("Serve", nested)
     salad.add_fail_step("Sorry", "NoSalad")
     salad.set_start_step("Cut")

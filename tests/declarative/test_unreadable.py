@@ -108,7 +108,7 @@ WRONG = [
     ({"type": "workflow", "workflow": "X"}, "workflow: 'workflows' has no 'X'"),
     ({"type": "workflow", "workflow": ["X"]}, "workflow: 'workflows' has no ['X']"),
     ({"type": "parallel", "func": "charge"}, "func: give an object of task to functio"),
-    ({"type": "parallel", "func": {}}, "func: func has no tasks; a parallel step need"),
+    ({"type": "parallel", "func": {}}, "func: a parallel step needs one task at least"),
     (
         {"type": "parallel", "func": {"a": "charge", "b": "chargee"}},
         "func.b: unknown function 'chargee' (did you mean 'charge'?)",

@@ -219,7 +219,7 @@ def test_of_a_run_what_failed_with_a_fail_step_inside_names_its_error():
 
 
 def test_a_run_that_waited_is_drawn():
-    workflow = StepFunction("W").add_wait_step("Pause", 0, next_step="End")
+    workflow = StepFunction("W").add_wait_step("Pause", seconds=0, next_step="End")
     execution = workflow.add_pass_step("End", 5).set_start_step("Pause").execute(1)
     assert "wait 0 ms\\n✓" in execution.to_dot()
     assert "a constant\\n✓" in execution.to_dot()
@@ -228,7 +228,7 @@ def test_a_run_that_waited_is_drawn():
 def test_the_report_tells_of_waits_choices_and_ends(tmp_path):
     workflow = StepFunction("W")
     workflow.add_pass_step("Choose", branch=[(is_big, "Pause")], next_step="Stop")
-    workflow.add_wait_step("Pause", 0, next_step="Stop")
+    workflow.add_wait_step("Pause", seconds=0, next_step="Stop")
     workflow.add_fail_step("Stop", "Refused", "it was too much")
     execution = workflow.set_start_step("Choose").execute(11)
     page = tmp_path / "run.html"
@@ -252,7 +252,7 @@ def test_a_report_that_hides_values_hides_constants_and_causes(
     def refuse(_):
         raise FailStepError(f"Declined: {secret}", "Declined", secret)
 
-    workflow = StepFunction("W").add_pass_step("Card", secret, "Pay")
+    workflow = StepFunction("W").add_pass_step("Card", secret, next_step="Pay")
     workflow.add_step("Pay", refuse, on_failure="End").add_step("End", str)
 
     def hide(where, value):
@@ -274,7 +274,8 @@ def test_a_report_without_a_picture_says_what_each_step_does(tmp_path, monkeypat
 
 
 def test_what_is_drawn_is_drawn_of_a_run_that_could_not_end():
-    workflow = StepFunction("W").add_wait_step("Pause", fail).set_start_step("Pause")
+    workflow = StepFunction("W").add_wait_step("Pause", seconds=fail)
+    workflow.set_start_step("Pause")
     with pytest.raises(StepFunctionError) as caught:
         workflow.execute(1)
     assert "wait as fail says\\n✗ failed" in caught.value.execution.to_dot()

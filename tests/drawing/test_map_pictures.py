@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from shared.maps import tolerant
 
 from stepfunction import (
     Execution,
@@ -43,7 +44,7 @@ def node(dot, name):
 
 
 def each(func=same, **options):
-    workflow = StepFunction("W").add_map_step("Each", func, **options)
+    workflow = StepFunction("W").add_map_step("Each", func, **tolerant(options))
     return workflow.set_start_step("Each")
 
 

@@ -277,6 +277,17 @@ def test_a_picture_of_what_was_read_names_the_error_as_it_was():
     assert "ValueError" in again.to_mermaid()
 
 
+@pytest.mark.parametrize("is_read", [False, True])
+def test_no_arrow_leads_on_from_a_parallel_step_whose_failure_no_step_took(is_read):
+    tasks = {"a": fail, "b": step}
+    workflow = StepFunction("W")
+    workflow.add_step("All", tasks, parallel=True, stop_on_failure=True)
+    execution = run(workflow.set_start_step("All"))
+    if is_read:
+        execution = Execution.from_json(execution.to_json())
+    assert execution.to_mermaid().count("==>") == 1  # from the start
+
+
 def bad(value):
     raise ValueError(value)
 

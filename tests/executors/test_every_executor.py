@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import work
+from shared.maps import tolerant
 
 from stepfunction import (
     DefinitionError,
@@ -246,7 +247,7 @@ def test_a_task_may_be_a_workflow(executor):
 
 def mapped(func, executor, **arguments):
     workflow = StepFunction("W")
-    workflow.add_map_step("Map", func, executor=executor, **arguments)
+    workflow.add_map_step("Map", func, executor=executor, **tolerant(arguments))
     return workflow.set_start_step("Map")
 
 

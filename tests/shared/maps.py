@@ -13,9 +13,15 @@ HERE = ["inline", "thread"]
 SIZES = [1, 3]
 
 
+def tolerant(options):
+    """Have a step tolerate all, where its options say nothing of failures."""
+    says = {"tolerated_failures", "stop_on_failure", "on_failure"} & options.keys()
+    return options if says else {**options, "tolerated_failures": "100%"}
+
+
 def mapped(func, next_step=None, **options):
     workflow = StepFunction("Work")
-    workflow.add_map_step("Map", func, next_step=next_step, **options)
+    workflow.add_map_step("Map", func, next_step=next_step, **tolerant(options))
     return workflow.set_start_step("Map")
 
 

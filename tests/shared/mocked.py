@@ -73,7 +73,8 @@ def fail_twice(value: Any, context: Context) -> str:
 
 
 def sleepy() -> StepFunction:
-    workflow = StepFunction("Sleepy").add_wait_step("Wait", 1800, next_step="Try")
+    workflow = StepFunction("Sleepy")
+    workflow.add_wait_step("Wait", seconds=1800, next_step="Try")
     workflow.add_step("Try", fail_twice, retry=HOURS)
     return workflow.set_start_step("Wait")
 

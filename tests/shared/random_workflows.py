@@ -256,7 +256,7 @@ def without_races(step: Any) -> Any:
         line = do[0] if isinstance(do, list) else ("give", "nested")
         if line[0] == "fail":
             failures += 1
-            if failures > reference.tolerance(step) + 1:
+            if failures > reference.tolerance(step, True) + 1:
                 line = ("give", "fine")
         tasks[name] = [line]
     return tasks

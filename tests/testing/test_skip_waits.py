@@ -79,7 +79,8 @@ def test_both_of_two_nested_blocks_are_told() -> None:
 
 
 def test_after_the_block_pauses_are_made_again() -> None:
-    workflow = StepFunction("W").add_wait_step("Wait", 3600).set_start_step("Wait")
+    workflow = StepFunction("W").add_wait_step("Wait", seconds=3600)
+    workflow.set_start_step("Wait")
     with pytest.raises(ZeroDivisionError), skip_waits():
         1 / 0
     execution = workflow.start()

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 from stepfunction.core.definition.callables import answer, misfit, name_of
-from stepfunction.core.errors import FailStepError
+from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.pauses import to_pass
@@ -99,7 +99,7 @@ class Action:
         """
         return self
 
-    def checked(self, problems: list[str]) -> Self:
+    def checked(self, problems: list[Problem]) -> Self:
         """Say what is wrong with it, and give it as it is to be kept."""
         return self
 
@@ -219,21 +219,19 @@ class MapItems(Frozen, Action):
         call = change(None, self.call)
         return self if call is self.call else self.replace(call=call)
 
-    def checked(self, problems: list[str]) -> MapItems:
+    def checked(self, problems: list[Problem]) -> MapItems:
         """Say what is wrong with its items and its batches."""
         items: Any = self.items
         if callable(items):
             if problem := misfit(items, may_yield=True):
-                problems.append(f"items is {name_of(items)}, which {problem}")
+                text = f"items is {name_of(items)}, which {problem}"
+                problems.append(Problem("items", text))
         elif items is not None and not isinstance(items, str | int):
-            problems.append(
-                "items is a key of the step's input or a callable of it that gives "
-                f"the items, not {items!r}"
-            )
+            text = "items is a key of the step's input or a callable of it that gives "
+            problems.append(Problem("items", f"{text}the items, not {items!r}"))
         if not is_count(self.batch_size, 1):
-            problems.append(
-                f"batch_size is a whole number from 1, not {self.batch_size!r}"
-            )
+            text = f"batch_size is a whole number from 1, not {self.batch_size!r}"
+            problems.append(Problem("batch_size", text))
         return self
 
 
@@ -269,21 +267,22 @@ class Wait(Frozen, Action):
         """Whether it must be given the context."""
         return True
 
-    def checked(self, problems: list[str]) -> Wait:
+    def checked(self, problems: list[Problem]) -> Wait:
         """Say what is wrong with its times."""
         seconds, until = self.seconds, self.until
         if (seconds is None) is (until is None):
-            hint = ", and what follows as next_step=" if isinstance(until, str) else ""
-            problems.append(f"give seconds, or until; one of the two{hint}")
+            text = "give seconds, or until"
+            problems.append(Problem((), text, "; one of the two"))
         for what, given, problem_of in (
             ("seconds", seconds, seconds_problem),
             ("until", until, until_problem),
         ):
             if callable(given):
                 if problem := misfit(given):
-                    problems.append(f"{what} is {name_of(given)}, which {problem}")
+                    text = f"{what} is {name_of(given)}, which {problem}"
+                    problems.append(Problem(what, text))
             elif given is not None and (problem := problem_of(given)):
-                problems.append(problem)
+                problems.append(Problem(what, problem))
         return self
 
     def __call__(self, value: Any, context: Context | None = None) -> Any:
@@ -370,7 +369,7 @@ class Pass(Frozen, Action):
         """What is called with its input: it itself."""
         return self.__call__
 
-    def checked(self, problems: list[str]) -> Pass:
+    def checked(self, problems: list[Problem]) -> Pass:
         """Copy the constant, or say that it cannot be copied."""
         if not self.is_constant:
             return self
@@ -379,10 +378,12 @@ class Pass(Frozen, Action):
         try:
             return Pass(True, deepcopy(self.result))
         except Exception as error:
-            problems.append(
+            text = (
                 f"result is {short_repr(self.result)}, which cannot be copied for each "
-                f"execution ({error_text(error)}); let the function of a step make it"
+                f"execution ({error_text(error)})"
             )
+            hint = "; let the function of a step make it"
+            problems.append(Problem("result", text, hint))
             return self
 
     def __call__(self, value: Any, context: Context | None = None) -> Any:
@@ -417,15 +418,16 @@ class Fail(Frozen, Action):
         """What is called with its input: it itself."""
         return self.__call__
 
-    def checked(self, problems: list[str]) -> Fail:
+    def checked(self, problems: list[Problem]) -> Fail:
         """Say what is wrong with the error's name and cause."""
         error: Any = self.error
         if not isinstance(error, str) or not error:
             hint = f"; give {error.__name__!r}" if isinstance(error, type) else ""
-            problems.append(f"error is the name of an error, not {error!r}{hint}")
+            text = f"error is the name of an error, not {error!r}"
+            problems.append(Problem("error", text, hint))
         cause: Any = self.cause
         if cause is not None and not isinstance(cause, str):
-            problems.append(f"cause is a text, not {cause!r}")
+            problems.append(Problem("cause", f"cause is a text, not {cause!r}"))
         return self
 
     def __call__(self, value: Any, context: Context | None = None) -> NoReturn:

@@ -29,7 +29,7 @@ from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
 from stepfunction.core.outcomes import Outcome, Status
-from stepfunction.core.watching.telling import tell_compensation
+from stepfunction.core.watching.telling import tell_record
 from stepfunction.core.wording import subject
 
 _UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
@@ -178,7 +178,7 @@ class _WayBack:
             raise error
         if self._run.audience is not None:
             record = journal.undone_record(visit)
-            tell_compensation(self._run.audience, journal, record)
+            tell_record(self._run.audience, journal, "compensation", record)
 
 
 def _output_of(visit: Visit) -> tuple[Any] | None:

@@ -13,7 +13,7 @@ from typing import Any
 from stepfunction.core.definition.actions import Fail
 from stepfunction.core.definition.callables import name_of, stray_coroutine
 from stepfunction.core.definition.calls import Call
-from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.definition.graph import Course, Graph, Step
 from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import failed_visit, perform
@@ -34,7 +34,7 @@ from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.telling import (
     tell_beginning,
     tell_end,
-    tell_step_end,
+    tell_record,
     tell_step_start,
 )
 from stepfunction.core.wording import subject
@@ -55,23 +55,29 @@ def run_to_end(journal: Journal, run: Run) -> None:
     """
     journal.status = _RUNNING
     graph: Graph = journal.graph  # type: ignore[assignment]
-    position: Position = (graph.course[0], journal.input, None)
+    course = graph.course
+    start, _, _, _, keep_history, says_end = course
+    position: Position = (start, journal.input, None)
     try:
         if run.audience is not None:
             journal.position = position
             tell_beginning(run.audience, journal)
         try:
             if run.audience is None or not run.audience.hears_all:
-                position = sprint(journal, run, position)
+                position = sprint(journal, run, course, position)
             if position[0] is not None:
-                position = walk(journal, run, position)
+                position = walk(journal, run, graph, position)
             if run.cancellation.requested:
                 raise _stop(journal, run, "")
         except StepLimitError as error:
             journal.broke_off = True
             _fail(journal, run, error, Blame(error.step, error, True))
         else:
-            _conclude(journal, run, graph, position)
+            _, value, failing = position
+            if failing is None and not says_end:
+                journal.status, journal.output = _COMPLETED, value
+            else:
+                _conclude(journal, run, graph, value, failing)
     except ExecutionCancelledError:
         is_overdue = run.cancellation.is_overdue
         journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
@@ -84,18 +90,19 @@ def run_to_end(journal: Journal, run: Run) -> None:
         raise
     finally:
         journal.ended = perf_counter()
-        if graph.keep_history is not None:
-            journal.forget(graph.keep_history)
+        if keep_history is not None:
+            journal.forget(keep_history)
         if run.audience is not None:
             tell_end(run.audience, journal)
 
 
-def walk(journal: Journal, run: Run, position: Position) -> Position:
+def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Position:
     """Go from step to step until none follows.
 
     Args:
         journal: Where what happens is noted.
         run: What the execution shares with what it is nested in.
+        graph: What it runs.
         position: Where to go on.
 
     Returns:
@@ -106,7 +113,6 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
         StepLimitError: If it would take more steps than it may.
         BaseException: What interrupts this thread.
     """
-    graph: Graph = journal.graph  # type: ignore[assignment]
     name, value, failing = position
     while name is not None:
         _go_on(journal, run, position)
@@ -122,7 +128,7 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
             _note(journal, run, visit, visit.output, position)
         journal.here = None
         if run.audience is None or not run.audience.hears_all:
-            position = sprint(journal, run, position)
+            position = sprint(journal, run, graph.course, position)
         name, value, failing = position
     return position
 
@@ -173,7 +179,7 @@ def _visit_again(
 
 
 def sprint(  # noqa: C901
-    journal: Journal, run: Run, position: Position
+    journal: Journal, run: Run, course: Course, position: Position
 ) -> Position:
     """Run what is no more than a call, while nobody is told of what goes well.
 
@@ -184,17 +190,17 @@ def sprint(  # noqa: C901
         Where it stopped: at the end, or at a step that takes more.
     """
     cancellation, entries = run.cancellation, journal.entries
-    graph: Graph = journal.graph  # type: ignore[assignment]
-    _, moves, longest = graph.course
+    _, moves, longest, failure_steps, _, _ = course
     name, value, failing = position
     if journal.forgotten:
+        graph: Graph = journal.graph  # type: ignore[assignment]
         longest = graph.longest_journal(journal.forgotten)
     note = entries.extend
     journal.position = None
     while name is not None:
         if cancellation.requested or len(entries) >= longest:
             longest = _go_on(journal, run, (name, value, failing))
-        call, nested, follower, choices, step = moves[name]
+        call, nested, follower, choices, target, step = moves[name]
         entry: Any = name
         error: BaseException | None = None
         try:
@@ -221,17 +227,18 @@ def sprint(  # noqa: C901
             error = raised
         if error is None:
             note((entry, perf_counter(), output))
-            if failing is not None and follower not in graph.failure_steps:
-                if follower is not None:
+            if failing is not None and follower is not None:
+                if follower not in failure_steps:
                     failing = None
             name, value = follower, output
         else:  # out here, for what follows is not due to it
             name, value, failing = _after_error(
-                journal, run, step, entry, value, error, failing
+                journal, run, step, entry, value, error, failing, target
             )
             journal.position = None  # which this is past soon
-    journal.here = None
-    journal.position = position = (name, value, failing)
+    position = (name, value, failing)
+    if name is not None:
+        journal.position, journal.here = position, None
     return position
 
 
@@ -242,7 +249,7 @@ def _note(
     journal.note(entry, result)
     journal.position, journal.has_begun = position, False
     if run.audience is not None:
-        tell_step_end(run.audience, journal)
+        tell_record(run.audience, journal, "step", journal.last_record())
 
 
 def _after(
@@ -270,11 +277,14 @@ def _after_error(
     value: Any,
     error: BaseException,
     failing: Failing | None,
+    target: str | None,
 ) -> Position:
     """Note a step that raised, and give where that leads."""
     error.with_traceback(users_traceback(error))
     if type(entry) is not str or not isinstance(error, Exception):
         entry = failed_visit(entry, error)
+    elif target is not None:
+        entry = (entry, None)
     elif step.retry is None or step.plain is None:
         entry = (entry, None)
     else:
@@ -286,7 +296,7 @@ def _after_error(
             _note(journal, run, visit, visit.output, position)
             return position
         entry, error = visit, visit.error
-    return _after_failure(journal, run, step, entry, error, failing)
+    return _after_failure(journal, run, step, entry, error, failing, target)
 
 
 def _after_failure(
@@ -296,6 +306,7 @@ def _after_failure(
     entry: Any,
     error: BaseException,
     failing: Failing | None,
+    target: str | None = None,
 ) -> Position:
     """Note a failed step together with the step that takes the failure, if one does.
 
@@ -315,7 +326,7 @@ def _after_failure(
     if interrupt is not None:
         journal.position = (step.name, failed[1], failing)
         if run.audience is not None:
-            tell_step_end(run.audience, journal)
+            tell_record(run.audience, journal, "step", journal.last_record())
         raise interrupt
     if failing is None:
         failing = (failed, failed)
@@ -323,8 +334,7 @@ def _after_failure(
         first, _ = failing
         _remember(first[-1], error)
         failing = (first, failed)
-    target = step.on_failure
-    if target is not None and not isinstance(target, str):
+    if target is None:
         target = step.after_failure(error)
     if isinstance(error, StepFunctionError) and any(
         isinstance(cause, WorkerStartError) for cause in causes(error)
@@ -332,7 +342,7 @@ def _after_failure(
         target = None  # the program is at fault, and not the step
     journal.position = position = (target, error, failing)
     if run.audience is not None:
-        tell_step_end(run.audience, journal, target)
+        tell_record(run.audience, journal, "step", journal.last_record(), target)
     return position
 
 
@@ -350,11 +360,11 @@ def _contexts(error: BaseException) -> list[BaseException]:
     return list(chain.values())
 
 
-def _conclude(journal: Journal, run: Run, graph: Graph, position: Position) -> None:
-    """Say how a run ends that has come to its end."""
-    entry = journal.entries[-3]
-    last = graph.table[entry if type(entry) is str else entry[0]]
-    _, value, failing = position
+def _conclude(
+    journal: Journal, run: Run, graph: Graph, value: Any, failing: Failing | None
+) -> None:
+    """Say how a run ends that failed on its way, or whose last step says it."""
+    last = graph.table[journal.last_step]
     if failing is None:
         journal.output = value
         if last.ends != "failed":

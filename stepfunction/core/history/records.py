@@ -88,23 +88,19 @@ class StepRecord(Frozen):
         return "".join(parts) + ">"
 
 
-_ATTEMPTS = StepRecord._fields.index("attempts")
-
-
 def _attempts(record: StepRecord) -> tuple[Attempt, ...]:
     """Each call that was made, in order."""
     # The engine notes none where there was one, which was all.
-    noted: tuple[Any, ...] = record._values[_ATTEMPTS]
-    if record.started is None:
+    _, _, outcome, _, _, error, started, duration, noted, *_ = record._values
+    if started is None:
         return ()
     if not noted:
-        if record.outcome is None:
+        if outcome is None:
             return ()
-        facts = (record.outcome, record.started, record.duration, record.error)
-        return (Attempt(1, *facts),)
+        return (Attempt.of((1, outcome, started, duration, error)),)
     if isinstance(noted[0], Attempt):
         return tuple(noted)
-    return attempts_of(noted, record.started - noted[0][1])
+    return attempts_of(noted, started - noted[0][1])
 
 
 def attempts_of(noted: Iterable[Ended], epoch: float) -> tuple[Attempt, ...]:

@@ -7,11 +7,9 @@ from typing import Any, TypeAlias
 
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import Path
 from stepfunction.core.history.records import Attempt
 from stepfunction.core.outcomes import Outcome, Status
-
-# The keys of ``children`` that lead to a nested execution.
-Path: TypeAlias = tuple[str | tuple[str, str], ...]
 
 
 class Event(Frozen):

@@ -12,11 +12,11 @@ from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.journal import Journal, Path
 from stepfunction.core.history.records import Attempt, StepRecord, attempts_of
 from stepfunction.core.logger import hears, logger
 from stepfunction.core.outcomes import Outcome, Status
-from stepfunction.core.watching.events import Event, Listener, Path
+from stepfunction.core.watching.events import Event, Listener
 from stepfunction.core.watching.log import log
 
 if TYPE_CHECKING:
@@ -146,58 +146,42 @@ def tell_step_start(audience: Audience, journal: Journal, step: Step) -> None:
     _tell(audience, journal, "step", "started", now, *facts)
 
 
-def tell_step_end(
-    audience: Audience, journal: Journal, next_step: str | None = None
+def tell_record(
+    audience: Audience,
+    journal: Journal,
+    subject: str,
+    record: StepRecord,
+    next_step: str | None = None,
 ) -> None:
-    """Tell of the step that was noted last.
+    """Tell of a step that has ended, or of what has undone a step or task.
 
     Args:
         audience: Who is told.
         journal: The journal that it is noted in.
+        subject: ``"step"`` or ``"compensation"``.
+        record: What it did.
         next_step: The step that takes its failure.
     """
-    record = journal.last_record()
-    if not audience.hears_all and record.error is None:
+    step, task, outcome, _, _, error, started, duration, *_ = record._values
+    if not audience.hears_all and error is None:
         return
-    outcome, duration = record.outcome, record.duration
-    assert outcome is not None and record.started is not None
     _tell(
         audience,
         journal,
-        "step",
+        subject,
         _ENDED[outcome],
-        record.started + duration,
-        record.step,
+        started + duration,
+        step,
+        task,
         outcome=outcome,
         attempts=record.attempts,
         duration=duration,
-        error=record.error,
+        error=error,
         next_step=next_step,
     )
 
 
 _ENDED = {outcome: outcome.lower() for outcome in Outcome}
-
-
-def tell_compensation(
-    audience: Audience, journal: Journal, record: StepRecord
-) -> None:
-    """Tell of what has undone a step or task, or has failed to."""
-    assert record.started is not None and record.outcome is not None
-    if audience.hears_all or record.error is not None:
-        _tell(
-            audience,
-            journal,
-            "compensation",
-            _ENDED[record.outcome],
-            record.started + record.duration,
-            record.step,
-            record.task,
-            outcome=record.outcome,
-            attempts=record.attempts,
-            duration=record.duration,
-            error=record.error,
-        )
 
 
 def tell_end(audience: Audience, journal: Journal) -> None:
@@ -243,47 +227,36 @@ class News:
     def started(self, task: Task, began: float) -> None:
         """Tell that the first attempt of a task has begun."""
         if task.key is not None and self.hears_all:
-            self._tell("started", task, self._journal.run.epoch + began)
+            self._tell("started", task, began)
 
     def retried(self, task: Task, pause: float) -> None:
         """Tell that a failed attempt is followed by another."""
-        ended = self._journal.run.epoch + task.attempts[-1][2]
-        self._tell("retried", task, ended, pause=pause, **self._facts(task))
+        facts = self._facts(task)
+        self._tell("retried", task, task.attempts[-1][2], pause=pause, **facts)
 
     def ended(self, task: Task) -> None:
         """Tell that there will be no other attempt."""
         if task.key is None or not (self.hears_all or task.error is not None):
             return
         facts = self._facts(task)
-        outcome = facts["outcome"]
-        ended, duration = perf_counter(), 0.0
+        began = ended = perf_counter()
         if task.attempts:  # which may have been heard of late
-            ended = task.attempts[-1][2]
-            duration = ended - task.attempts[0][1]
-        time = self._journal.run.epoch + ended
-        self._tell(_ENDED[outcome], task, time, duration=duration, **facts)
+            began, ended = task.attempts[0][1], task.attempts[-1][2]
+        what = _ENDED[facts["outcome"]]
+        self._tell(what, task, ended, duration=ended - began, **facts)
 
     def progressed(self, done: int, total: int | None) -> None:
         """Tell how many items of a map step have ended."""
         if self.hears_all:
-            now = self._journal.run.epoch + perf_counter()
-            whose = (self._audience, self._journal, "step", "progressed", now)
-            _tell(*whose, self._step, done=done, total=total)
+            self._tell("progressed", None, perf_counter(), done=done, total=total)
 
     def _facts(self, task: Task) -> dict[str, Any]:
         attempts = attempts_of(task.attempts, self._journal.run.epoch)
         outcome = task.outcome or Outcome.CANCELLED
         return {"attempts": attempts, "outcome": outcome, "error": task.error}
 
-    def _tell(self, what: str, task: Task, time: float, **facts: Any) -> None:
-        subject = "step" if task.key is None else "task"
-        _tell(
-            self._audience,
-            self._journal,
-            subject,
-            what,
-            time,
-            self._step,
-            task.key,
-            **facts,
-        )
+    def _tell(self, what: str, task: Task | None, at: float, **facts: Any) -> None:
+        key = None if task is None else task.key
+        whose, time = (self._audience, self._journal), self._journal.run.epoch + at
+        subject = "step" if key is None else "task"
+        _tell(*whose, subject, what, time, self._step, key, **facts)

@@ -43,10 +43,10 @@ def refusal(call):
 
 
 NEITHER = "executor is 'inline', 'thread', 'process' or a concurrent.futures.Executor, "
-NO_TASKS = "func has no tasks; a parallel step needs one at least"
+NO_TASKS = "a parallel step needs one task at least"
 ONE_FUNCTION = (
-    "parallel=True runs several tasks, each by its name, but func is one; "
-    "give func={'task name': callable, …}"
+    "a parallel step runs several tasks, each by its name, but was given one; "
+    "give {'task name': callable, …}"
 )
 NEEDS_PARALLEL = "func is a mapping of tasks; add parallel=True to run them all"
 NEEDS_TARGETS = (

@@ -35,9 +35,9 @@ def built(**changes):
     builder.add_step("A", echo, **{"next_step": "B", **options["step"]})
     tasks = {"x": options["task"], "y": nested}
     builder.add_step("B", tasks, "C", parallel=True)
-    builder.add_map_step("C", nested, options["items"], "D")
-    builder.add_wait_step("D", options["seconds"], next_step="E")
-    builder.add_pass_step("E", options["result"], "F")
+    builder.add_map_step("C", nested, options["items"], next_step="D")
+    builder.add_wait_step("D", seconds=options["seconds"], next_step="E")
+    builder.add_pass_step("E", options["result"], next_step="F")
     builder.add_sub_step_function("F", nested, branch={1: "G"}, next_step="G")
     builder.add_fail_step("G", "Error")
     return builder

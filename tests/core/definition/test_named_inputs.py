@@ -255,7 +255,7 @@ def test_an_object_is_given_as_it_is_and_not_as_a_copy():
     "source",
     [
         lambda workflow: workflow.add_pass_step("Source", 7, next_step="Take"),
-        lambda workflow: workflow.add_wait_step("Source", 0, next_step="Take"),
+        lambda workflow: workflow.add_wait_step("Source", seconds=0, next_step="Take"),
         lambda workflow: workflow.add_step("Source", passes, "Take", executor="thread"),
         lambda workflow: workflow.add_step(
             "Source", passes, "Take", retry=RetryPolicy(2, interval=0)

@@ -180,15 +180,36 @@ def test_steps_of_a_nested_workflow_have_the_failure_step_of_their_own():
     assert path(execution.children["Pay"]) == ["Charge", "Mend"]
 
 
-def test_a_parallel_step_tolerates_as_much_as_without_it():
+def test_a_parallel_step_tolerates_nothing_with_it():
     workflow = StepFunction("Shop", on_failure="Apologise").set_start_step("Fan")
     tasks = {"good": echo, "bad": fail}
     workflow.add_step("Fan", tasks, parallel=True, next_step="Ship")
+    workflow.add_step("Ship", lambda results: sorted(results.failed))
+    workflow.add_step("Apologise", lambda error: sorted(error.results))
+    execution = workflow.execute(1)
+    assert execution.output == ["good"]
+    assert execution.status is Status.FAILED
+
+
+def test_a_parallel_step_tolerates_with_it_what_it_says():
+    workflow = StepFunction("Shop", on_failure="Apologise").set_start_step("Fan")
+    tasks = {"good": echo, "bad": fail}
+    workflow.add_step("Fan", tasks, "Ship", parallel=True, tolerated_failures="50%")
     workflow.add_step("Ship", lambda results: sorted(results.failed))
     workflow.add_step("Apologise", sorry)
     execution = workflow.execute(1)
     assert execution.output == ["bad"]
     assert execution.status is Status.COMPLETED
+
+
+def test_a_parallel_step_that_it_does_not_reach_tolerates_nothing_either():
+    workflow = StepFunction("Shop", on_failure="Apologise").set_start_step("Pay")
+    workflow.add_step("Pay", fail)
+    workflow.add_step("Apologise", {"mail": echo, "letter": fail}, parallel=True)
+    with pytest.raises(StepExecutionError) as caught:
+        workflow.execute(1)
+    assert caught.value.step == "Apologise"
+    assert sorted(caught.value.errors) == ["letter"]
 
 
 def test_it_takes_the_failure_of_a_parallel_step_that_tolerates_less():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from shared.maps import tolerant
 
 from stepfunction import (
     CompensationError,
@@ -39,7 +40,7 @@ def refuse(booking):
 
 def rooms(func=book, last=decline, **options):
     workflow = StepFunction("Rooms").set_start_step("Book")
-    workflow.add_map_step("Book", func, next_step="Pay", **options)
+    workflow.add_map_step("Book", func, next_step="Pay", **tolerant(options))
     return workflow.add_step("Pay", last)
 
 

@@ -15,6 +15,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
+from shared.maps import tolerant
 
 from stepfunction import (
     DefinitionError,
@@ -44,7 +45,7 @@ def lanes():
 
 def mapped(func, executor="process", **options):
     workflow = StepFunction("Work")
-    workflow.add_map_step("Map", func, executor=executor, **options)
+    workflow.add_map_step("Map", func, executor=executor, **tolerant(options))
     return workflow.set_start_step("Map")
 
 

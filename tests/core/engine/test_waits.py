@@ -32,7 +32,8 @@ def in_seconds(seconds):
 
 def napping(seconds=None, until=None, listeners=(), **more):
     workflow = StepFunction("Nap", listeners=listeners)
-    workflow.add_wait_step("Wait", seconds, until, next_step="Wake", **more)
+    options = {"seconds": seconds, "until": until, "next_step": "Wake", **more}
+    workflow.add_wait_step("Wait", **options)
     workflow.add_step("Wake", lambda value: value)
     return workflow.set_start_step("Wait")
 
@@ -138,7 +139,7 @@ def test_it_waits_in_the_calling_thread_whatever_the_executor(executor):
 
 def test_it_may_end_the_workflow():
     workflow = StepFunction("Nap").set_start_step("Wait")
-    workflow.add_wait_step("Wait", 0, ends="failed")
+    workflow.add_wait_step("Wait", seconds=0, ends="failed")
     assert workflow.execute().status is Status.FAILED
 
 
@@ -146,7 +147,8 @@ def test_it_may_stand_in_a_loop():
     pauses = []
     workflow = StepFunction("Poll", max_steps=100).set_start_step("Ask")
     workflow.add_step("Ask", lambda n: n + 1, branch={4: "End"}, next_step="Wait")
-    workflow.add_wait_step("Wait", lambda n: pauses.append(n) or 0, next_step="Ask")
+    seconds = lambda n: pauses.append(n) or 0  # noqa: E731
+    workflow.add_wait_step("Wait", seconds=seconds, next_step="Ask")
     workflow.add_step("End", str)
     assert workflow.execute(0).output == "4"
     assert pauses == [1, 2, 3]
@@ -192,9 +194,10 @@ def test_what_is_no_moment_is_refused(until, problem):
     assert problems(until=until) == (problem,)
 
 
-def test_a_next_step_in_the_place_of_until_is_told_its_own():
-    problem, _ = problems(seconds=1, until="Ask")
-    assert problem.endswith("one of the two, and what follows as next_step=")
+@pytest.mark.parametrize("given", [(1,), (1, None, "Ask"), ("Ask",)])
+def test_all_that_a_wait_step_is_given_after_its_name_goes_by_name(given):
+    with pytest.raises(TypeError, match="positional"):
+        StepFunction("W").add_wait_step("Wait", *given)
 
 
 @pytest.mark.parametrize(("seconds", "problem"), [*NO_SECONDS, (None, NUMBER + "None")])
@@ -383,7 +386,7 @@ def half_a_tenth(value):
 
 def test_it_waits_in_a_process():
     nap = StepFunction("Nap").set_start_step("Wait")
-    nap.add_wait_step("Wait", half_a_tenth)
+    nap.add_wait_step("Wait", seconds=half_a_tenth)
     outer = StepFunction("Outer").set_start_step("Sub")
     outer.add_sub_step_function("Sub", nap, executor="process")
     execution = outer.execute("order")
@@ -392,7 +395,7 @@ def test_it_waits_in_a_process():
 
 
 def test_a_deadline_ends_the_wait_in_a_process():
-    nap = StepFunction("Nap").set_start_step("Wait").add_wait_step("Wait", LONG)
+    nap = StepFunction("Nap").set_start_step("Wait").add_wait_step("Wait", seconds=LONG)
     outer = StepFunction("Outer").set_start_step("Sub")
     outer.add_sub_step_function("Sub", nap, executor="process")
     with pytest.raises(ExecutionTimeoutError):
@@ -401,7 +404,7 @@ def test_a_deadline_ends_the_wait_in_a_process():
 
 def test_what_a_callable_is_cannot_always_be_sent():
     nap = StepFunction("Nap").set_start_step("Wait")
-    nap.add_wait_step("Wait", lambda value: 1)
+    nap.add_wait_step("Wait", seconds=lambda value: 1)
     outer = StepFunction("Outer").set_start_step("Sub")
     outer.add_sub_step_function("Sub", nap, executor="process")
     with pytest.raises(DefinitionError, match="step 'Sub': workflow 'Nap' .*<lambda>"):
@@ -411,7 +414,7 @@ def test_what_a_callable_is_cannot_always_be_sent():
 def test_who_is_cancelled_before_it_does_not_wait():
     workflow = StepFunction("Nap").set_start_step("Cancel")
     workflow.add_step("Cancel", lambda _: workflow_cancel(), next_step="Wait")
-    workflow.add_wait_step("Wait", LONG)
+    workflow.add_wait_step("Wait", seconds=LONG)
     running = []
     workflow_cancel = lambda: running[0].cancel()  # noqa: E731
     with pytest.raises(ExecutionCancelledError):

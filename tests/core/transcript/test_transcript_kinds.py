@@ -52,10 +52,10 @@ def order():
     workflow = StepFunction("Order", on_failure="Sorry", max_steps=50)
     workflow.add_pass_step("Choose", branch=[(is_big, "Late")], next_step="Early")
     workflow.add_wait_step("Early", until=NEW_YEAR, next_step="Soon")
-    workflow.add_wait_step("Soon", soon, next_step="New_Year")
+    workflow.add_wait_step("Soon", seconds=soon, next_step="New_Year")
     workflow.add_wait_step("New_Year", until=new_year, next_step="Late")
-    workflow.add_wait_step("Late", 0, next_step="Five")
-    workflow.add_pass_step("Five", {"five": 5}, "Work")
+    workflow.add_wait_step("Late", seconds=0, next_step="Five")
+    workflow.add_pass_step("Five", {"five": 5}, next_step="Work")
     tasks = {"a": same, "b": same}
     undo = {"a": same}
     workflow.add_step("Work", tasks, "Undo", parallel=True, compensate=undo)
@@ -169,7 +169,7 @@ def test_what_a_fail_step_s_error_hides_is_hidden_of_the_step():
 
 
 def test_a_pause_of_any_number_is_written_as_a_number_of_json():
-    workflow = StepFunction("Wait").add_wait_step("Wait", Fraction(1, 8))
+    workflow = StepFunction("Wait").add_wait_step("Wait", seconds=Fraction(1, 8))
     execution = begin(workflow.set_start_step("Wait").compile(), 1, None, ())
     assert read_back(execution).graph.steps["Wait"].action.seconds == 0.125
 
