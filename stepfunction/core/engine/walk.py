@@ -56,10 +56,11 @@ def run_to_end(journal: Journal, run: Run) -> None:
     journal.status = _RUNNING
     graph: Graph = journal.graph  # type: ignore[assignment]
     position: Position = (graph.course[0], journal.input, None)
+    face = None  # of all that is told, so that nobody has to make another
     try:
         if run.audience is not None:
             journal.position = position
-            tell_beginning(run.audience, journal)
+            face = tell_beginning(run.audience, journal)
         try:
             if run.audience is None or not run.audience.hears_all:
                 position = sprint(journal, run, position)
@@ -86,7 +87,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
         journal.ended = perf_counter()
         if graph.keep_history is not None:
             journal.forget(graph.keep_history)
-        if run.audience is not None:
+        if run.audience is not None and face is not None:
             tell_end(run.audience, journal)
 
 
@@ -108,8 +109,10 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
     """
     graph: Graph = journal.graph  # type: ignore[assignment]
     name, value, failing = position
+    longest = 0
     while name is not None:
-        _go_on(journal, run, position)
+        if run.cancellation.requested or len(journal.entries) >= longest:
+            longest = _go_on(journal, run, position)
         step = graph.table[name]
         journal.position, journal.has_begun = position, True
         if run.audience is not None:
@@ -122,7 +125,7 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
             _note(journal, run, visit, visit.output, position)
         journal.here = None
         if run.audience is None or not run.audience.hears_all:
-            position = sprint(journal, run, position)
+            position, longest = sprint(journal, run, position), 0
         name, value, failing = position
     return position
 
