@@ -96,6 +96,18 @@ def test_an_output_that_holds_itself_is_cut(run, script):
     assert (code, out.count("$repr")) == (0, 1)
 
 
+def test_keys_that_are_no_texts_are_marked_as_in_a_transcript(run, script):
+    name = script(
+        "from types import MappingProxyType\n"
+        "def prices():\n"
+        "    return MappingProxyType({17: (1, {2}), 'note': None})\n"
+        "w = StepFunction('W').add_step('A', prices).set_start_step('A')\n"
+    )
+    code, out, _ = run("run", name)
+    assert code == 0
+    assert json.loads(out) == {"$dict": [[17, [1, {"$repr": "{2}"}]], ["note", None]]}
+
+
 def test_counts_of_outcomes_are_printed_by_their_names(run, script):
     name = script(
         "from stepfunction import Outcome\n"

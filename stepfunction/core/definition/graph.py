@@ -198,10 +198,23 @@ class Definition(Frozen):
 
 # What the engine's loop needs of a step, in the order in which it needs it: the step's
 # ``plain`` and ``simply_nested``, its ``next_step``, where results lead that are text
-# (None without a branch), and the step itself for all that is less common. A tuple, for
-# to unpack a named one takes three times as long.
+# (None without a branch), where a failure leads that is not tried again first (None
+# where that takes asking), and the step itself for all that is less common. A tuple,
+# for it is taken apart with each step.
 Move: TypeAlias = """tuple[
-    Callable[[Any], Any] | None, Graph | None, str | None, dict[str, str] | None, Step
+    Callable[[Any], Any] | None,
+    Graph | None,
+    str | None,
+    dict[str, str] | None,
+    str | None,
+    Step,
+]"""
+# What the loop needs of a graph: the first step, the moves by the names of their steps,
+# how long a journal may become before it has to stop or to forget steps (a step takes
+# three items), the graph's ``failure_steps`` and ``keep_history``, and whether steps
+# say themselves how an execution ends there.
+Course: TypeAlias = """tuple[
+    str, dict[str, Move], int, frozenset[str], int | None, bool
 ]"""
 
 
@@ -210,7 +223,10 @@ def _move(step: Step) -> Move:
     if step.branch is not None:
         results = step.branch.table.items()
         choices = {key: to for key, (_, to) in results if isinstance(key, str)}
-    return step.plain, step.simply_nested, step.next_step, choices, step
+    target = step.on_failure
+    if step.retry is not None or not isinstance(target, str):
+        target = None
+    return step.plain, step.simply_nested, step.next_step, choices, target, step
 
 
 class Graph(Frozen, Workflow):
@@ -220,9 +236,7 @@ class Graph(Frozen, Workflow):
         name: The workflow's name.
         start: The name of its first step.
         table: Step name to step; ``steps`` is the read-only view.
-        course: Where the engine starts, its moves by the names of their steps, and how
-            long its journal may become before it has to stop or to forget steps; a
-            step takes three items.
+        course: The same for the engine's loop.
         failure_steps: The steps that only an ``on_failure`` arrow leads to.
         max_steps: How many steps one run may take; None where there are no loops.
         uses_processes: Whether any step, here or nested, runs in processes.
@@ -236,7 +250,7 @@ class Graph(Frozen, Workflow):
     name: str
     start: str
     table: dict[str, Step]
-    course: tuple[str, dict[str, Move], int]
+    course: Course
     failure_steps: frozenset[str]
     max_steps: int | None = None
     uses_processes: bool = False
@@ -349,12 +363,15 @@ def freeze(
     assert start is not None
     main_path = reachable(start, arrows, ("next", "branch"))
     moves = {step_name: _move(step) for step_name, step in steps.items()}
+    longest = _longest_journal(max_steps or len(moves), keep_history)
+    failure_steps = frozenset(steps.keys() - main_path)
+    says_end = any(step.ends is not None for step in steps.values())
     return Graph(
         name,
         start,
         dict(steps),
-        (start, moves, _longest_journal(max_steps or len(moves), keep_history)),
-        failure_steps=frozenset(steps.keys() - main_path),
+        (start, moves, longest, failure_steps, keep_history, says_end),
+        failure_steps=failure_steps,
         max_steps=max_steps,
         uses_processes=any(map(_uses_processes, apart.values())),
         keep_history=keep_history,

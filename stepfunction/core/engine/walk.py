@@ -13,7 +13,7 @@ from typing import Any
 from stepfunction.core.definition.actions import Fail
 from stepfunction.core.definition.callables import name_of, stray_coroutine
 from stepfunction.core.definition.calls import Call
-from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.definition.graph import Course, Graph, Step
 from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import failed_visit, perform
@@ -55,7 +55,9 @@ def run_to_end(journal: Journal, run: Run) -> None:
     """
     journal.status = _RUNNING
     graph: Graph = journal.graph  # type: ignore[assignment]
-    position: Position = (graph.course[0], journal.input, None)
+    course = graph.course
+    start, _, _, _, keep_history, says_end = course
+    position: Position = (start, journal.input, None)
     face = None  # of all that is told, so that nobody has to make another
     try:
         if run.audience is not None:
@@ -63,16 +65,20 @@ def run_to_end(journal: Journal, run: Run) -> None:
             face = tell_beginning(run.audience, journal)
         try:
             if run.audience is None or not run.audience.hears_all:
-                position = sprint(journal, run, position)
+                position = sprint(journal, run, course, position)
             if position[0] is not None:
-                position = walk(journal, run, position)
+                position = walk(journal, run, graph, position)
             if run.cancellation.requested:
                 raise _stop(journal, run, "")
         except StepLimitError as error:
             journal.broke_off = True
             _fail(journal, run, error, Blame(error.step, error, True))
         else:
-            _conclude(journal, run, graph, position)
+            _, value, failing = position
+            if failing is None and not says_end:
+                journal.status, journal.output = _COMPLETED, value
+            else:
+                _conclude(journal, run, graph, value, failing)
     except ExecutionCancelledError:
         is_overdue = run.cancellation.is_overdue
         journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
@@ -85,18 +91,19 @@ def run_to_end(journal: Journal, run: Run) -> None:
         raise
     finally:
         journal.ended = perf_counter()
-        if graph.keep_history is not None:
-            journal.forget(graph.keep_history)
+        if keep_history is not None:
+            journal.forget(keep_history)
         if run.audience is not None and face is not None:
             tell_end(run.audience, journal)
 
 
-def walk(journal: Journal, run: Run, position: Position) -> Position:
+def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Position:
     """Go from step to step until none follows.
 
     Args:
         journal: Where what happens is noted.
         run: What the execution shares with what it is nested in.
+        graph: What it runs.
         position: Where to go on.
 
     Returns:
@@ -107,7 +114,6 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
         StepLimitError: If it would take more steps than it may.
         BaseException: What interrupts this thread.
     """
-    graph: Graph = journal.graph  # type: ignore[assignment]
     name, value, failing = position
     longest = 0
     while name is not None:
@@ -125,7 +131,11 @@ def walk(journal: Journal, run: Run, position: Position) -> Position:
             _note(journal, run, visit, visit.output, position)
         journal.here = None
         if run.audience is None or not run.audience.hears_all:
+<<<<<<< HEAD
             position, longest = sprint(journal, run, position), 0
+=======
+            position = sprint(journal, run, graph.course, position)
+>>>>>>> main
         name, value, failing = position
     return position
 
@@ -176,7 +186,7 @@ def _visit_again(
 
 
 def sprint(  # noqa: C901
-    journal: Journal, run: Run, position: Position
+    journal: Journal, run: Run, course: Course, position: Position
 ) -> Position:
     """Run what is no more than a call, while nobody is told of what goes well.
 
@@ -187,17 +197,17 @@ def sprint(  # noqa: C901
         Where it stopped: at the end, or at a step that takes more.
     """
     cancellation, entries = run.cancellation, journal.entries
-    graph: Graph = journal.graph  # type: ignore[assignment]
-    _, moves, longest = graph.course
+    _, moves, longest, failure_steps, _, _ = course
     name, value, failing = position
     if journal.forgotten:
+        graph: Graph = journal.graph  # type: ignore[assignment]
         longest = graph.longest_journal(journal.forgotten)
     note = entries.extend
     journal.position = None
     while name is not None:
         if cancellation.requested or len(entries) >= longest:
             longest = _go_on(journal, run, (name, value, failing))
-        call, nested, follower, choices, step = moves[name]
+        call, nested, follower, choices, target, step = moves[name]
         entry: Any = name
         error: BaseException | None = None
         try:
@@ -224,17 +234,18 @@ def sprint(  # noqa: C901
             error = raised
         if error is None:
             note((entry, perf_counter(), output))
-            if failing is not None and follower not in graph.failure_steps:
-                if follower is not None:
+            if failing is not None and follower is not None:
+                if follower not in failure_steps:
                     failing = None
             name, value = follower, output
         else:  # out here, for what follows is not due to it
             name, value, failing = _after_error(
-                journal, run, step, entry, value, error, failing
+                journal, run, step, entry, value, error, failing, target
             )
             journal.position = None  # which this is past soon
-    journal.here = None
-    journal.position = position = (name, value, failing)
+    position = (name, value, failing)
+    if name is not None:
+        journal.position, journal.here = position, None
     return position
 
 
@@ -273,11 +284,14 @@ def _after_error(
     value: Any,
     error: BaseException,
     failing: Failing | None,
+    target: str | None,
 ) -> Position:
     """Note a step that raised, and give where that leads."""
     error.with_traceback(users_traceback(error))
     if type(entry) is not str or not isinstance(error, Exception):
         entry = failed_visit(entry, error)
+    elif target is not None:
+        entry = (entry, None)
     elif step.retry is None or step.plain is None:
         entry = (entry, None)
     else:
@@ -289,7 +303,7 @@ def _after_error(
             _note(journal, run, visit, visit.output, position)
             return position
         entry, error = visit, visit.error
-    return _after_failure(journal, run, step, entry, error, failing)
+    return _after_failure(journal, run, step, entry, error, failing, target)
 
 
 def _after_failure(
@@ -299,6 +313,7 @@ def _after_failure(
     entry: Any,
     error: BaseException,
     failing: Failing | None,
+    target: str | None = None,
 ) -> Position:
     """Note a failed step together with the step that takes the failure, if one does.
 
@@ -326,8 +341,7 @@ def _after_failure(
         first, _ = failing
         _remember(first[-1], error)
         failing = (first, failed)
-    target = step.on_failure
-    if target is not None and not isinstance(target, str):
+    if target is None:
         target = step.after_failure(error)
     if isinstance(error, StepFunctionError) and any(
         isinstance(cause, WorkerStartError) for cause in causes(error)
@@ -353,11 +367,11 @@ def _contexts(error: BaseException) -> list[BaseException]:
     return list(chain.values())
 
 
-def _conclude(journal: Journal, run: Run, graph: Graph, position: Position) -> None:
-    """Say how a run ends that has come to its end."""
-    entry = journal.entries[-3]
-    last = graph.table[entry if type(entry) is str else entry[0]]
-    _, value, failing = position
+def _conclude(
+    journal: Journal, run: Run, graph: Graph, value: Any, failing: Failing | None
+) -> None:
+    """Say how a run ends that failed on its way, or whose last step says it."""
+    last = graph.table[journal.last_step]
     if failing is None:
         journal.output = value
         if last.ends != "failed":

@@ -75,7 +75,6 @@ class Journal:
     The thread that runs it writes; any thread may read.
 
     Attributes:
-        workflow: The name of the workflow.
         graph: What it runs; None where the journal comes out of a pickle or a file.
         input: What the first step was given.
         run: What it shares with all that is nested in the same outermost execution.
@@ -112,6 +111,7 @@ class Journal:
     forgotten = 0
     timeout = inf
     is_live = True
+    _workflow = ""
     skipped: Sequence[tuple[str, float]] = ()
     _ending: Ending | None = None  # made by the first who waits for it
     _results_end = 0
@@ -121,7 +121,6 @@ class Journal:
         # What every run writes is set here, for a default of the class would make that
         # slow.
         self.graph: Graph | None = graph
-        self.workflow = graph.name
         self.input = initial_input
         self.run = run
         self.status = _INITIALIZED
@@ -136,6 +135,7 @@ class Journal:
         cls,
         *,
         id: str,
+        workflow: str,
         started: float,
         duration: float,
         visits: Iterable[tuple[Visit, float]],
@@ -147,6 +147,7 @@ class Journal:
 
         Args:
             id: The execution's.
+            workflow: The name of the workflow.
             started: When it began, in seconds since the epoch.
             duration: How many seconds it took.
             visits: Of each step the visit, and how many seconds after the beginning
@@ -159,6 +160,7 @@ class Journal:
         vars(journal).update(facts)
         vars(journal).update(
             _id=id,
+            _workflow=workflow,
             run=Past(started, Cancellation()),
             began=0.0,
             ended=duration,
@@ -174,6 +176,11 @@ class Journal:
             is_live=False,
         )
         return journal
+
+    @property
+    def workflow(self) -> str:
+        """The name of the workflow."""
+        return self._workflow if self.graph is None else self.graph.name
 
     @property
     def id(self) -> str:
@@ -255,6 +262,7 @@ class Journal:
             self.results_so_far()  # must have seen what goes
             _shorten(self.entries, keeps)
             self._results_end = len(self.entries)
+            self.here = None
             self.forgotten += (before - self._results_end) // 3
 
     # --- the end ---------------------------------------------------------------------
@@ -462,7 +470,7 @@ class Journal:
 
         epoch, entries = self.run.epoch, self._kept()
         facts = {name: it for name, it in vars(self).items() if name not in _STAYS}
-        facts |= {"_id": self.id, "entries": entries}
+        facts |= {"_id": self.id, "_workflow": self.workflow, "entries": entries}
         if self.forgotten_so_far:  # then what is noted does not tell it all
             facts["forgotten"] = self.forgotten_so_far
             facts["results"] = self.results_now()
