@@ -161,10 +161,11 @@ class _Unperformed:
 class _ReadStep(Step):
     """A step that was read: it keeps its arrows, and not what they ask for."""
 
-    _arrows: tuple[Arrow, ...] = ()
+    def __reduce__(self) -> Any:
+        return _ReadStep, self._values, self.__dict__
 
     def arrows(self) -> list[Arrow]:
-        return list(self._arrows)
+        return list(self.__dict__["led"])
 
 
 class _GraphReader:
@@ -212,7 +213,7 @@ class _GraphReader:
             inputs=None if inputs.value is None else _pairs(inputs),
             compensate=_undo(it.part("compensate", str | dict | None, None)),
         )
-        step._arrows = arrows
+        step.__dict__["led"] = arrows
         return step
 
     def action(self, it: Part) -> Any:
