@@ -131,11 +131,7 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
             _note(journal, run, visit, visit.output, position)
         journal.here = None
         if run.audience is None or not run.audience.hears_all:
-<<<<<<< HEAD
-            position, longest = sprint(journal, run, position), 0
-=======
-            position = sprint(journal, run, graph.course, position)
->>>>>>> main
+            position, longest = sprint(journal, run, graph.course, position), 0
         name, value, failing = position
     return position
 
