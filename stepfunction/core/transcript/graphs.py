@@ -236,18 +236,17 @@ class _GraphReader:
         return action
 
     def _field(self, it: Part, name: str) -> Any:
-        kinds, read = _FIELDS[name]
-        default = None if name == "share" else ...  # which version 1 has not
-        value = it.part(name, kinds, default)
-        return value.value if read is None else read(self, value)
+        kinds, read = _FIELDS.get(name, (object, _GraphReader.named))
+        # Version 1 has no share.
+        return read(self, it.part(name, kinds, None if name == "share" else ...))
+
+    def named(self, it: Part) -> Any:
+        return _function(it) if isinstance(it.value, dict) else it.value
 
     def tasks(self, it: Part) -> dict[str, Any]:
         if not it.value:
             it.refuse("is empty")
         return {task.path[-1]: self.action(task) for task in it.parts()}
-
-    def named(self, it: Part) -> Any:
-        return _function(it) if isinstance(it.value, dict) else it.value
 
     def moment(self, it: Part) -> Any:
         try:
@@ -261,22 +260,17 @@ class _GraphReader:
         return inf if it.value is None else it.value
 
 
-# The types that a field may be of, and what reads it.
-_FIELDS: Mapping[str, tuple[Any, Callable[[_GraphReader, Part], Any] | None]] = {
-    "batch_size": (int, None),
+# What a field may be, where the action itself does not check it, and what reads it.
+_FIELDS: Mapping[str, tuple[Any, Callable[[_GraphReader, Part], Any]]] = {
     "call": (dict, _GraphReader.action),
-    "cause": (str | None, None),
-    "error": (str, None),
-    "is_constant": (bool, None),
-    "items": (str | int | dict | None, _GraphReader.named),
-    "keep_results": (bool, None),
-    "max_workers": (int | None, None),
-    "seconds": (NUMBER | dict | None, _GraphReader.named),
-    "share": (str | None, None),
-    "stop_on_failure": (bool, None),
+    "is_constant": (bool, _GraphReader.named),
+    "keep_results": (bool, _GraphReader.named),
+    "max_workers": (int | None, _GraphReader.named),
+    "share": (str | None, _GraphReader.named),
+    "stop_on_failure": (bool, _GraphReader.named),
     "tasks": (dict, _GraphReader.tasks),
     "tolerated": (NUMBER | str | None, _GraphReader.limit),
-    "until": (str | dict | None, _GraphReader.moment),
+    "until": (object, _GraphReader.moment),
 }
 
 
