@@ -30,6 +30,8 @@ from stepfunction.core.workers.tasks import (
     Task,
 )
 
+# To look a member of an enum up takes its time.
+_SKIPPED = Outcome.SKIPPED
 # A signal that comes just before a wait begins does not end it: Ctrl-C would be heard
 # only with the next report.
 _LONGEST_WAIT = 0.5
@@ -38,6 +40,7 @@ _SOON = 0.001
 _LONGEST_ASKING = 0.001
 # Of tasks that are taken one by one, so that failures do not pile up in memory.
 _MOST_PAUSING = 1000
+_numbers = count()  # for what is due at the same time
 
 
 def run_tasks(
@@ -117,13 +120,10 @@ class _Agenda(list[tuple[float, int, Any]]):
         soonest: When the first of it is due, as ``perf_counter``.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.soonest = inf
-        self._numbers = count()
+    soonest = inf
 
     def add(self, due: float, what: Any) -> None:
-        heapq.heappush(self, (due, next(self._numbers), what))
+        heapq.heappush(self, (due, next(_numbers), what))
         self.soonest = self[0][0]
 
     def take(self) -> Any:
@@ -294,7 +294,7 @@ class _Loop:
     def settle(self, report: Report) -> None:
         attempt, task = report.attempt, report.attempt.task
         self.under_way.remove(attempt)
-        if report.outcome is Outcome.SKIPPED:
+        if report.outcome is _SKIPPED:
             self.stop()
             self.leave_out(task)
             return

@@ -26,6 +26,8 @@ from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
 if TYPE_CHECKING:
     import tenacity
 
+# To look a member of an enum up takes its time.
+_SUCCEEDED = Outcome.SUCCEEDED
 # Where an attempt is: with its place, in a worker that prepares for it, or being made.
 WAITING, PREPARING, RUNNING = "waiting", "preparing", "running"
 # How long a worker may prepare, which does not count for the limits of an attempt.
@@ -157,25 +159,26 @@ class Task:
 
     def settle(self, report: Report, is_stopping: bool = False) -> None:
         """Take note of how an attempt ended, as the task's own end until retried."""
-        outcome, payload = report.outcome, report.payload
-        error = None if outcome is Outcome.SUCCEEDED else payload
-        if outcome is Outcome.SUCCEEDED:
+        _, outcome, payload, began, ended = report
+        error: BaseException | None = None
+        output: Any = None
+        if outcome is _SUCCEEDED:
             try:
-                payload = self.opened(payload)
+                output = self.opened(payload)
             except StepTimeoutError as overdue:
                 outcome, error = Outcome.TIMED_OUT, overdue
             except Exception as failure:
                 outcome, error = Outcome.FAILED, failure
-        if is_stopping and isinstance(error, ExecutionCancelledError):
-            outcome = Outcome.CANCELLED  # it gave up when told
-        if is_stopping and (
-            outcome in (Outcome.KILLED, Outcome.CANCELLED)
-            or is_cancelled_error(error)
-        ):
-            error = None  # it did not fail: it was stopped
-        self.attempts.append((outcome, report.began, report.ended, error))
-        self.outcome, self.error = outcome, error
-        self.output = payload if outcome is Outcome.SUCCEEDED else None
+        else:
+            error = payload
+        if is_stopping:
+            if isinstance(error, ExecutionCancelledError):
+                outcome = Outcome.CANCELLED  # it gave up when told
+            was_stopped = outcome in (Outcome.KILLED, Outcome.CANCELLED)
+            if was_stopped or is_cancelled_error(error):
+                error = None  # it did not fail: it was stopped
+        self.attempts.append((outcome, began, ended, error))
+        self.outcome, self.output, self.error = outcome, output, error
 
     def pause_before_next(self) -> float | None:
         """Give the seconds until the next attempt; None if the last was the end of it.
@@ -205,7 +208,7 @@ class Task:
                 self.outcome = Outcome.FAILED
             return None
         if seconds is None:
-            self.outcome, self.error = Outcome.SUCCEEDED, None
+            self.outcome, self.error = _SUCCEEDED, None
         return seconds
 
     # What a task is asked that stands for several calls.
@@ -347,7 +350,7 @@ class LiveAttempt:
         if self.parts > self.parts_in_time:
             # What took too long has ended after all; what came next is not to blame,
             # and is left to the heirs.
-            return report._replace(outcome=Outcome.SUCCEEDED, payload=None)
+            return report._replace(outcome=_SUCCEEDED, payload=None)
         return report._replace(
             outcome=Outcome.TIMED_OUT, payload=self.overdue, began=self.began
         )
@@ -421,4 +424,4 @@ def make_attempt(
     except catch as error:
         error.with_traceback(users_traceback(error))
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())
-    return Report(attempt, Outcome.SUCCEEDED, output, began, perf_counter())
+    return Report(attempt, _SUCCEEDED, output, began, perf_counter())
