@@ -17,6 +17,7 @@ from stepfunction.core.definition.catches import OnFailure, target_of, targets_o
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.logger import logger
 from stepfunction.core.wording import closest, did_you_mean, location
 from stepfunction.core.workers.executors import (
     ExecutorChoice,
@@ -314,11 +315,11 @@ def freeze(
                     f"step {origin!r}: {_role(arrow)} leads to {arrow.target!r}, "
                     f"which is no step{did_you_mean(arrow.target, steps)}"
                 )
+    ends = _dead_ends(steps)
     if start is not None and start in steps:
         reached = reachable(start, arrows, ("next", "branch", "failure"))
         problems += (
-            f"step {other!r} cannot be reached from {start!r}; lead to it with "
-            "next_step, branch or on_failure, or leave it out"
+            f"step {other!r} cannot be reached from {start!r}; {_way_to(other, ends)}"
             for other in steps
             if other not in reached
         )
@@ -348,6 +349,8 @@ def freeze(
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None
+    for giver, target in ends.items():
+        logger().warning(_DEAD_END, giver, name, target, target)
     main_path = reachable(start, arrows, ("next", "branch"))
     moves = {step_name: _move(step) for step_name, step in steps.items()}
     longest = _longest_journal(max_steps or len(moves), keep_history)
@@ -365,6 +368,29 @@ def freeze(
         has_compensations=any(step.compensate is not None for step in steps.values())
         or any(step.may_be_undone for step in apart.values()),
     )
+
+
+_DEAD_END = (
+    "step %r of %r gives the text %r, the name of a step, and ends the workflow; "
+    "say next_step=%r to go on there, or ends='completed'"
+)
+
+
+def _dead_ends(steps: Mapping[str, Step]) -> dict[str, str]:
+    """Give the pass steps that may have been meant to lead to what they give."""
+    constants = (
+        (name, getattr(step.action, "result", None))
+        for name, step in steps.items()
+        if step.action.kind == "pass" and step.may_end and step.ends is None
+    )
+    return {name: it for name, it in constants if type(it) is str and it in steps}
+
+
+def _way_to(step: str, dead_ends: Mapping[str, str]) -> str:
+    for giver, target in dead_ends.items():
+        if target == step:
+            return f"step {giver!r} gives its name; say next_step={step!r} there"
+    return "lead to it with next_step, branch or on_failure, or leave it out"
 
 
 def _failure_step_problems(
