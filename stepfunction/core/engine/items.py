@@ -253,6 +253,13 @@ def perform_map(
         is_counted=False,
     )
     tasks = plan._replace(place=place).tasks(iter(items), tally)
+    under_way: dict[Task, None] = {}
+
+    def present() -> Visit:
+        alone = [task for task in tuple(under_way) if isinstance(task, StepTask)]
+        return terms.present(alone, tally.visits())
+
+    terms.journal.here = present
     try:
         run_tasks(
             tasks,
@@ -261,6 +268,7 @@ def perform_map(
             tally.is_enough,
             end,
             at_once=total is not None,
+            under_way=under_way,
         )
     except BaseException as interrupt:
         is_failure = isinstance(interrupt, Exception)

@@ -50,6 +50,7 @@ def run_tasks(
     is_enough: Callable[[Task], bool] = lambda task: False,
     ended: Callable[[Task], None] = lambda task: None,
     at_once: bool = True,
+    under_way: dict[Task, None] | None = None,
 ) -> None:
     """Bring tasks to their ends; each then has an outcome.
 
@@ -62,12 +63,14 @@ def run_tasks(
         is_enough: Asked after each failed task whether the others are to be stopped.
         ended: Called with each task when it has ended.
         at_once: Whether the iterator is likely to give the next task without delay.
+        under_way: Kept up with the tasks that have been taken and have not ended.
 
     Raises:
         Exception: What the iterator raises, when all others have ended.
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
-    _Loop(tasks, place, cancellation, is_enough, ended, at_once).run()
+    taken = {} if under_way is None else under_way
+    _Loop(tasks, place, cancellation, is_enough, ended, at_once, taken).run()
 
 
 class _Source:
@@ -152,6 +155,7 @@ class _Loop:
         is_enough: Callable[[Task], bool],
         ended: Callable[[Task], None],
         at_once: bool,
+        taken: dict[Task, None],
     ) -> None:
         self.place = place
         self.cancellation = cancellation
@@ -161,7 +165,7 @@ class _Loop:
         self.waiting: deque[Task] = deque()
         self.under_way: set[LiveAttempt] = set()
         self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
-        self.open: dict[Task, None] = {}
+        self.open = taken
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_understaffed = False  # whether more may be needed to make attempts
         self.is_stopping = False
@@ -327,6 +331,7 @@ class _Loop:
         """Let it be known that a task has ended, once."""
         if task in self.open:
             del self.open[task]
+            task.has_ended = True
             task.tell_end()
             self.ended(task)
 

@@ -74,9 +74,11 @@ class Task:
         told: Who is told of it; None where nobody listens.
         given: Its own input; None for that of all.
         attempts: How each attempt ended.
-        outcome: How it ended; None until then.
+        began: When the first began, as ``perf_counter``; None before.
+        outcome: How it ended, or its latest attempt; None until then.
         output: What it returned.
         error: What it failed with.
+        has_ended: Whether there will be no other attempt.
     """
 
     __slots__ = (
@@ -90,9 +92,11 @@ class Task:
         "told",
         "given",
         "attempts",
+        "began",
         "outcome",
         "output",
         "error",
+        "has_ended",
         "_retries",
         "_has_told_start",
     )
@@ -118,9 +122,11 @@ class Task:
         self.told = told
         self.given: tuple[Any] | None = None
         self.attempts: list[Ended] = []
+        self.began: float | None = None
         self.outcome: Outcome | None = None
         self.output: Any = None
         self.error: BaseException | None = None
+        self.has_ended = False
         self._retries: Retries | None = None
         self._has_told_start = False
 
@@ -278,6 +284,8 @@ class LiveAttempt:
         """Say that a process prepares for it. Any thread may."""
         self.began = self.heard = perf_counter()
         self.state = PREPARING
+        if self.task.began is None:
+            self.task.began = self.began
         if self._inbox is not None and self.task.is_timed:
             self._inbox.put(self)
 
@@ -286,6 +294,8 @@ class LiveAttempt:
         # The state comes last, for who reads it before has the longer limit.
         self.began = self.heard = perf_counter()
         self.state = RUNNING
+        if self.task.began is None:
+            self.task.began = self.began
         if self._inbox is not None and self.task.says_start:
             if self.task.told is not None and self.task.told.is_at_home:
                 self.task.tell_start(self.began)  # before what is nested in it
