@@ -349,8 +349,7 @@ def freeze(
     if problems:
         raise DefinitionError(f"workflow {name!r}", problems)
     assert start is not None
-    for giver, target in ends.items():
-        logger().warning(_DEAD_END, giver, name, target, target)
+    _tell_of(ends, name)
     main_path = reachable(start, arrows, ("next", "branch"))
     moves = {step_name: _move(step) for step_name, step in steps.items()}
     longest = _longest_journal(max_steps or len(moves), keep_history)
@@ -384,6 +383,11 @@ def _dead_ends(steps: Mapping[str, Step]) -> dict[str, str]:
         if step.action.kind == "pass" and step.may_end and step.ends is None
     )
     return {name: it for name, it in constants if type(it) is str and it in steps}
+
+
+def _tell_of(dead_ends: Mapping[str, str], name: str) -> None:
+    for giver, target in dead_ends.items():
+        logger().warning(_DEAD_END, giver, name, target, target)
 
 
 def _way_to(step: str, dead_ends: Mapping[str, str]) -> str:
