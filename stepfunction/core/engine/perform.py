@@ -95,13 +95,14 @@ def _perform_with(
     finally:
         if news is not None:
             news.close()
-    outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
-    if cancellation.requested and outcomes != {Outcome.SUCCEEDED}:
-        stopped = ExecutionCancelledError("the execution was stopped")
-        outcome = visit.outcome
-        if outcome not in (Outcome.KILLED, Outcome.ABANDONED):
-            outcome = Outcome.CANCELLED
-        return visit._replace(outcome=outcome, error=stopped)
+    if cancellation.requested:
+        outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
+        if outcomes != {Outcome.SUCCEEDED}:
+            stopped = ExecutionCancelledError("the execution was stopped")
+            outcome = visit.outcome
+            if outcome not in (Outcome.KILLED, Outcome.ABANDONED):
+                outcome = Outcome.CANCELLED
+            return visit._replace(outcome=outcome, error=stopped)
     return visit
 
 
