@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +20,7 @@ from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.probes import looking_on
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
@@ -34,12 +34,6 @@ from stepfunction.core.workers.tasks import (
 
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 _CANCELLED = Outcome.CANCELLED
-
-# Told of each parallel step before its tasks run, which then do so one at a time: the
-# workflow's name, the step's name, its ``Task`` objects, whose calls it may replace,
-# and their input. None where nobody looks on. Tests set it.
-looking_on: ContextVar[Callable[[str, str, Sequence[Task], Any], None] | None]
-looking_on = ContextVar("stepfunction_looking_on", default=None)
 
 
 def perform(
@@ -115,6 +109,7 @@ def _perform_here(
     """Make the first attempt in this thread; only its failure costs more."""
     retry, task = terms.step.retry, StepTask(terms, terms.step.action)
     work, first = terms.work(value), LiveAttempt(task, cancellation)
+    terms.journal.here = task.now
     if error is None:
         report = make_attempt(first, work, catch=Exception)
     else:
@@ -130,6 +125,7 @@ def _perform_elsewhere(terms: Terms, value: Any, cancellation: Cancellation) -> 
     """Perform a step that has an executor of its own: a fan-out of one."""
     step, task = terms.step, StepTask(terms, terms.step.action)
     work = terms.work(value, [task])
+    terms.journal.here = task.now
     place = terms.run.workshop.place(step.executor, work, 1)
     run_tasks((task,), place, cancellation)
     return task.visit()
@@ -154,6 +150,7 @@ def _fan_out(
         most, ahead = 1, False  # one at a time, so that it is known which it was
     work = terms.work(value, tasks)
     place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)
+    terms.journal.here = lambda: terms.present(tasks)
     try:
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:

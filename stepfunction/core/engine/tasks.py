@@ -13,9 +13,9 @@ from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.probes import to_pass
 from stepfunction.core.watching.telling import News
 from stepfunction.core.wording import subject
-from stepfunction.core.workers.pauses import to_pass
 from stepfunction.core.workers.tasks import LiveAttempt, Task, Work
 
 
@@ -49,6 +49,16 @@ class Terms(NamedTuple):
         """Give what a place must know of them: their input, and what they call."""
         named = tuple((task.name, task.call) for task in calls)
         return Work(self.step.name, named, value, self.make_context)
+
+    def present(self, tasks: Iterable[StepTask], ended: Iterable[Visit] = ()) -> Visit:
+        """Give what can be said now of a step by its tasks. Any thread may.
+
+        Args:
+            tasks: Its tasks, of which those count that have begun.
+            ended: The visits of others, that have ended.
+        """
+        begun = (task.now() for task in tasks if task.began or task.attempts)
+        return Visit(self.step.name, None, tasks=(*ended, *begun))
 
     def make_context(self, attempt: LiveAttempt) -> Context:
         """Give the context of an attempt."""
@@ -117,6 +127,11 @@ class StepTask(Task):
             reach = run.audience.reach((*terms.journal.path, way))
         return NestedCall(graph, run, name, own_timeout, self.begun, reach)
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether it runs a nested workflow."""
+        return self._graph is not None
+
     def begun(self, child: Journal) -> None:
         """Take note of the journal of its nested workflow, as it begins."""
         self.child = child
@@ -133,10 +148,22 @@ class StepTask(Task):
         child.skipped = ()
         return output_of_child(self._step, self.name, child)
 
+    @property
+    def _own_name(self) -> str:
+        return self._step.name if self.key is None else self.key
+
+    def now(self) -> Visit:
+        """Give what can be said of it now. Any thread may."""
+        if self.has_ended:
+            return self.visit()
+        attempts = tuple(self.attempts)
+        facts = (attempts, None, None, (), self.child, self.given, self.began)
+        return Visit(self._own_name, None, *facts)
+
     def visit(self) -> Visit:
-        """Give what the journal is to say of it."""
+        """Give what the journal is to say of it when it has ended."""
         return Visit(
-            self._step.name if self.key is None else self.key,
+            self._own_name,
             self.outcome or Outcome.CANCELLED,
             tuple(self.attempts),
             self.output,

@@ -91,7 +91,7 @@ class Journal:
         has_begun: Whether the step that follows there is under way.
         decided: Where a result led that the graph cannot tell without a call.
         here: What is under way in the present step: the journal of a nested execution,
-            or what gives the visits of its tasks; None for neither.
+            or what gives the visit of it as it is now; None for neither.
         undone: What compensations did; a list if any was due.
         forgotten: How many steps have been lost to ``keep_history``.
         timeout: How many seconds it may take.
@@ -127,7 +127,7 @@ class Journal:
         self.output: Any = None
         self.entries: list[Any] = []
         self.position: Position | None = None
-        self.here: Journal | Callable[[], Iterable[Visit]] | None = None
+        self.here: Journal | Callable[[], Visit] | None = None
         self.began = self.ended = perf_counter()
 
     @classmethod
@@ -399,7 +399,9 @@ class Journal:
         if isinstance(here, Journal):
             child = here if here.status in _UNDER_WAY else None
             return entries, Visit(name, None, child=child)
-        return entries, Visit(name, None, tasks=() if here is None else tuple(here()))
+        present = Visit(name, None) if here is None else here()
+        # Another step may just have begun.
+        return entries, present if present.name == name else Visit(name, None)
 
     def _next_of(self, entries: list[Any]) -> str | None:
         """Give the step that follows the last one, while the engine has not said it."""
