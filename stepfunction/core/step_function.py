@@ -227,13 +227,15 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        output = "mapping" if parallel else None
         leads = Leads(next_step, on_failure, branch, branch_targets, ends)
         calls = Calls(params, inputs, executor, retry, timeout, heartbeat, compensate)
-        draft = Draft(self, name, leads, calls, output)
+        draft = Draft(self, name, leads, calls, "mapping" if parallel else None)
         if not parallel:
-            many = Many(stop_on_failure, max_workers, tolerated_failures)
-            return self._add(draft.step(draft.call(func, many)))
+            given = stop_on_failure is not False
+            if given or max_workers is not None or tolerated_failures is not None:
+                many = Many(stop_on_failure, max_workers, tolerated_failures)
+                many.refuse(draft.problems)
+            return self._add(draft.step(draft.call(func)))
         if tolerated_failures is None and not stop_on_failure:
             if on_failure is None and self._on_failure is None:
                 tolerated_failures = "100%"
