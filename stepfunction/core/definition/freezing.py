@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from stepfunction.core.definition.actions import Callee
+from stepfunction.core.definition.actions import Callee, Pass
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.catches import steps_with_catches, target_problems
 from stepfunction.core.definition.graph import (
@@ -17,6 +17,7 @@ from stepfunction.core.definition.graph import (
 )
 from stepfunction.core.definition.paths import cycles, reachable
 from stepfunction.core.errors import DefinitionError
+from stepfunction.core.logger import logger
 from stepfunction.core.wording import did_you_mean, location
 from stepfunction.core.workers.executors import is_object, runs_in_processes
 
@@ -59,6 +60,7 @@ def freeze(definition: Definition, problems: Iterable[str] = ()) -> Graph:
         found += check(whole)
     if found:
         raise DefinitionError(f"workflow {definition.name!r}", found)
+    _tell_of_dead_ends(definition)
     return _graph(whole)
 
 
@@ -90,12 +92,36 @@ def _lost_problems(whole: _Whole) -> Iterator[str]:
     start, arrows = whole.definition.start, whole.arrows
     if start is not None and start in arrows:
         reached = reachable(start, arrows, ("next", "branch", "failure"))
+        hints = {
+            target: f"step {giver!r} gives its name; say next_step={target!r} there"
+            for giver, target in _dead_ends(whole.definition.steps)
+        }
+        hint = "lead to it with next_step, branch or on_failure, or leave it out"
         for name in arrows:
             if name not in reached:
-                yield (
-                    f"step {name!r} cannot be reached from {start!r}; lead to it with "
-                    "next_step, branch or on_failure, or leave it out"
-                )
+                way = hints.get(name, hint)
+                yield f"step {name!r} cannot be reached from {start!r}; {way}"
+
+
+def _dead_ends(steps: Mapping[str, Step]) -> Iterator[tuple[str, str]]:
+    """Give the pass steps that end the workflow with the name of a step, and that.
+
+    To lead to it may have been meant.
+    """
+    for name, step in steps.items():
+        if step.action.kind == "pass" and step.may_end and step.ends is None:
+            result = cast(Pass, step.action).result
+            if type(result) is str and result in steps:
+                yield name, result
+
+
+def _tell_of_dead_ends(definition: Definition) -> None:
+    for giver, target in _dead_ends(definition.steps):
+        logger().warning(
+            "step %r of %r gives the text %r, the name of a step, and ends the "
+            "workflow; say next_step=%r to go on there, or ends='completed'",
+            *(giver, definition.name, target, target),
+        )
 
 
 def _circle_problems(whole: _Whole) -> Iterator[str]:
