@@ -128,6 +128,11 @@ class Workflow:
 
     __slots__ = ()
 
+    @property
+    def name(self) -> str:
+        """What it is called in messages, records and pictures."""
+        raise NotImplementedError
+
 
 class Nested(Frozen, Callee):
     """The action of a step that runs a workflow, until both are frozen.
