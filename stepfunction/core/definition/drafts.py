@@ -80,9 +80,8 @@ class Draft:
         if calls is not _NO_CALLS:
             calls.check(self.problems)
 
-    def call(self, func: Any, many: Many) -> Callee | None:
+    def call(self, func: Any) -> Callee | None:
         """Give what a step does that calls one function, or workflow."""
-        many.refuse(self.problems)
         if type(func) is not FunctionType and isinstance(func, Mapping):
             hint = "; add parallel=True to run them all"
             self._refuse("func", "func is a mapping of tasks", hint)

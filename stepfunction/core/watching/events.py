@@ -98,9 +98,10 @@ def path_text(path: Path, step: str | None = None, task: str | None = None) -> s
 
     It is as ``"Nest / Both.task"``.
     """
-    keys = [(key,) if isinstance(key, str) else key for key in path]
-    own = tuple(name for name in (step, task) if name is not None)
-    return " / ".join(map(".".join, [*keys, own] if own else keys))
+    names = [key if isinstance(key, str) else f"{key[0]}.{key[1]}" for key in path]
+    if step is not None:
+        names.append(step if task is None else f"{step}.{task}")
+    return " / ".join(names)
 
 
 Listener: TypeAlias = Callable[[Event], object]
