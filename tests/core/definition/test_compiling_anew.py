@@ -63,7 +63,7 @@ def test_an_edit_while_steps_are_mocked_is_seen():
         assert workflow.execute(1).output == 10
         edited.add_step("B", more, "A").set_start_step("B")
         assert workflow.execute(1).output == 10
-        assert mocked["Sub/Sub/A"].inputs == [1, 2]
+        assert mocked["Sub/Sub/A"].calls == [1, 2]
     assert workflow.execute(1).output == 2
 
 
