@@ -25,14 +25,13 @@ from stepfunction.core.errors import (
     add_note,
     users_traceback,
 )
+from stepfunction.core.history.chronicle import undone_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
-from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.outcomes import UNDER_WAY, Outcome
 from stepfunction.core.watching.telling import tell_record
 from stepfunction.core.wording import subject
-
-_UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
 
 # What undoes a step or task: the call, the output, the step, the task.
 _Duty: TypeAlias = "tuple[Call, Any, str, str | None]"
@@ -131,7 +130,7 @@ class _WayBack:
         """Give the way back of a nested execution that has not taken it, and may."""
         if child is None or child.undone is not Journal.undone:
             return
-        if child.status in _UNDER_WAY or not graph.has_compensations:
+        if child.status in UNDER_WAY or not graph.has_compensations:
             return
         if self._run.audience is not None:
             key = step if task is None else (step, task)
@@ -177,7 +176,7 @@ class _WayBack:
             assert error is not None
             raise error
         if self._run.audience is not None:
-            record = journal.undone_record(visit)
+            record = undone_record(journal, visit)
             tell_record(self._run.audience, journal, "compensation", record)
 
 

@@ -9,6 +9,7 @@ from stepfunction.core.context import Context
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.nested import NestedCall, output_of_child
 from stepfunction.core.engine.run import Run
+from stepfunction.core.history.chronicle import failure_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
@@ -58,7 +59,7 @@ class Terms(NamedTuple):
             self.step.name,
             attempt.task.key,
             attempt.number,
-            journal.record_of(None if failing is None else failing[1]),
+            failure_record(journal, None if failing is None else failing[1]),
             attempt.cancellation,
             journal.results_so_far(),
             attempt,

@@ -15,6 +15,7 @@ from typing import Any
 from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import StepExecutionError
+from stepfunction.core.history.chronicle import visits_of
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord, Visit
 from stepfunction.core.outcomes import Outcome
@@ -59,7 +60,7 @@ class _Writer:
             graph: What ran, where the execution has come without it.
         """
         graph = graph if it.graph is None else it.graph
-        visits, present = it.journal.visits()
+        visits, present = visits_of(it.journal)
         zero, timeout = it.journal.began, it.journal.timeout
         first = visits[0][0].name if visits else ""
         last = visits[-1][0].name if visits else ""
