@@ -7,12 +7,9 @@ from datetime import datetime
 from math import inf
 from typing import Any
 
-from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass, Wait
 from stepfunction.core.definition.branch import Branch
-from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.step_function import StepFunction
 from stepfunction.core.transcript.parts import Path, place, shown
 from stepfunction.core.transcript.values import StrictWriter
 from stepfunction.core.wording import plain_text
@@ -27,8 +24,12 @@ _DEFAULT_RETRY = RetryPolicy()
 _TASKS_RUN_ON = "thread"
 
 
-def to_document(workflow: StepFunction, registry: FunctionRegistry) -> dict[str, Any]:
+def to_document(workflow: Any, registry: FunctionRegistry) -> dict[str, Any]:
     """Give a workflow, and all that are nested in it, as JSON data.
+
+    Args:
+        workflow: A StepFunction.
+        registry: The names of its functions.
 
     Raises:
         DefinitionError: If JSON cannot hold a part of it, or a function has no name,
@@ -41,11 +42,11 @@ class _Writer:
     def __init__(self, registry: FunctionRegistry) -> None:
         self._names = Names(registry)
         self._problems: list[str] = []
-        self._keys: dict[StepFunction, str] = {}
-        self._waiting: list[StepFunction] = []
+        self._keys: dict[Any, str] = {}
+        self._waiting: list[Any] = []
         self._at: Path = ()
 
-    def document(self, workflow: StepFunction) -> dict[str, Any]:
+    def document(self, workflow: Any) -> dict[str, Any]:
         written: dict[str, Any]
         written = {"format": FORMAT, "name": workflow.name, **self._parts(workflow, ())}
         workflows = {}
@@ -61,7 +62,7 @@ class _Writer:
             raise DefinitionError(what, self._problems)
         return written
 
-    def _parts(self, workflow: StepFunction, at: Path) -> dict[str, Any]:
+    def _parts(self, workflow: Any, at: Path) -> dict[str, Any]:
         self._at = at
         definition = workflow.definition()
         facts: dict[str, Any] = {
@@ -80,88 +81,79 @@ class _Writer:
 
     def _step(self, step: Step, at: Path) -> dict[str, Any]:
         self._at = at
-        written = self._action(step)
-        for key, value in zip(Step._fields, step):
-            if value is not None and key not in _OF_ITSELF:
-                _FIELDS[key](self, written, key, value)
+        kind = step.action.kind
+        written: dict[str, Any] = {} if kind == "call" else {"type": kind}
+        _ACTIONS[kind](self, written, step.action)
+        for key, write in _FIELDS.items():
+            value = getattr(step, key)
+            if value is not None:
+                write(self, written, key, value)
         return written
 
-    def _action(self, step: Step) -> dict[str, Any]:
-        action = step.action
-        if isinstance(action, Call):
-            call: dict[str, Any] = {"func": self._name(action.function, "func")}
-            self._params(call, action)
-            return call
-        if isinstance(action, StepFunction):
-            return {"type": "workflow", "workflow": self._key(action)}
-        if isinstance(action, FanOut):
-            return self._fan_out(action, step)
-        if isinstance(action, MapItems):
-            return self._map_items(action, step)
-        if isinstance(action, Wait):
-            return self._wait(action)
-        if isinstance(action, Fail):
-            cause = {} if action.cause is None else {"cause": plain_text(action.cause)}
-            return {"type": "fail", "error": plain_text(action.error), **cause}
-        assert isinstance(action, Pass)
-        if not action.is_constant:
-            return {"type": "pass"}
-        return {"type": "pass", "result": self._data(action.result, "result")}
+    # --- what a step does ---------------------------------------------------------
 
-    def _fan_out(self, action: FanOut, step: Step) -> dict[str, Any]:
-        tasks = {
-            name: self._callee(callee, "func", name)
-            for name, callee in action.tasks.items()
-        }
-        written: dict[str, Any] = {"type": "parallel", "func": tasks}
-        for callee in action.tasks.values():
-            if isinstance(callee, Call):  # every task has the same
+    def _call(self, written: dict[str, Any], action: Any) -> None:
+        written["func"] = self._name(action.function, "func")
+        self._params(written, action)
+
+    def _nested(self, written: dict[str, Any], action: Any) -> None:
+        written["workflow"] = self._key(action.nested)
+
+    def _fan_out(self, written: dict[str, Any], action: Any) -> None:
+        tasks = written["func"] = {}
+        for name, callee in action.callees():
+            tasks[name] = self._callee(callee, "func", name)
+        for _, callee in action.callees():
+            if callee.nested is None:  # every task has the same
                 self._params(written, callee)
                 break
-        self._many(written, action, step, action.share)
-        return written
+        self._many(written, action, action.share)
 
-    def _map_items(self, action: MapItems, step: Step) -> dict[str, Any]:
-        call, items = action.call, action.items
-        written = {"type": "map", "func": self._callee(call, "func")}
-        if isinstance(call, Call):
-            self._params(written, call)
-        if items is not None:
-            written["items"] = self._value_or_func(items, "items")
+    def _map_items(self, written: dict[str, Any], action: Any) -> None:
+        written["func"] = self._callee(action.callee, "func")
+        if action.nested is None:
+            self._params(written, action.callee)
+        if action.items is not None:
+            written["items"] = self._value_or_func(action.items, "items")
         if action.batch_size != 1:
             written["batch_size"] = self._number(action.batch_size, "batch_size")
         if not action.keep_results:
             written["keep_results"] = False
-        self._many(written, action, step, action.tolerated)
-        return written
+        self._many(written, action, action.tolerated)
 
-    def _many(
-        self, written: dict[str, Any], action: FanOut | MapItems, step: Step, share: Any
-    ) -> None:
+    def _many(self, written: dict[str, Any], action: Any, share: Any) -> None:
         """Write what a parallel step and a map step have in common."""
         if action.max_workers is not None:
             written["max_workers"] = self._number(action.max_workers, "max_workers")
         if action.stop_on_failure:
             written["stop_on_failure"] = True
+        what = "tolerated_failures"
         if isinstance(share, str):
-            written["tolerated_failures"] = plain_text(share)
+            written[what] = plain_text(share)
         elif action.tolerated != 0:
-            count: Any = action.tolerated
-            written["tolerated_failures"] = self._number(count, "tolerated_failures")
+            written[what] = self._number(action.tolerated, what)
 
-    def _wait(self, action: Wait) -> dict[str, Any]:
+    def _wait(self, written: dict[str, Any], action: Any) -> None:
         until = action.until
         if until is None:
-            seconds = self._value_or_func(action.seconds, "seconds")
-            return {"type": "wait", "seconds": seconds}
-        if not isinstance(until, datetime):
-            return {"type": "wait", "until": self._value_or_func(until, "until")}
-        text = datetime.isoformat(until)
-        if datetime.fromisoformat(text).utcoffset() != until.utcoffset():
-            self._refuse(f"{until!r} has no ISO 8601 text", "until")
-        return {"type": "wait", "until": text}
+            written["seconds"] = self._value_or_func(action.seconds, "seconds")
+        elif not isinstance(until, datetime):
+            written["until"] = self._value_or_func(until, "until")
+        else:
+            text = written["until"] = datetime.isoformat(until)
+            if datetime.fromisoformat(text).utcoffset() != until.utcoffset():
+                self._refuse(f"{until!r} has no ISO 8601 text", "until")
 
-    def _params(self, written: dict[str, Any], call: Call) -> None:
+    def _pass(self, written: dict[str, Any], action: Any) -> None:
+        if action.is_constant:
+            written["result"] = self._data(action.result, "result")
+
+    def _fail(self, written: dict[str, Any], action: Any) -> None:
+        written["error"] = plain_text(action.error)
+        if action.cause is not None:
+            written["cause"] = plain_text(action.cause)
+
+    def _params(self, written: dict[str, Any], call: Any) -> None:
         if call.params:
             written["params"] = {
                 plain_text(name): self._data(value, "params", name)
@@ -169,8 +161,8 @@ class _Writer:
             }
 
     def _callee(self, callee: Any, *where: str) -> Any:
-        if isinstance(callee, StepFunction):
-            return {"workflow": self._key(callee)}
+        if callee.nested is not None:
+            return {"workflow": self._key(callee.nested)}
         return self._name(callee.function, *where)
 
     def _value_or_func(self, value: Any, where: str) -> Any:
@@ -178,7 +170,7 @@ class _Writer:
             return {"func": self._name(value, where, "func")}
         return self._data(value, where)
 
-    def _key(self, nested: StepFunction) -> str:
+    def _key(self, nested: Any) -> str:
         """Give the key of a nested workflow in the table of workflows."""
         if nested not in self._keys:
             taken, key, count = self._keys.values(), nested.name, 1
@@ -252,7 +244,8 @@ class _Writer:
             self._refuse(f"a {name} cannot be written; give a RetryPolicy", key)
             return
         policy = written[key] = {}
-        for name, value in retry._asdict().items():
+        for name in RetryPolicy._fields:
+            value = getattr(retry, name)
             if value == getattr(_DEFAULT_RETRY, name):
                 continue
             if name == "retry_on" and isinstance(value, tuple):
@@ -267,7 +260,7 @@ class _Writer:
             policy[name] = value
 
     def _compensate(self, written: dict[str, Any], key: str, value: Any) -> None:
-        if isinstance(value, Call):
+        if not isinstance(value, tuple):
             written[key] = self._name(value.function, key)
             return
         written[key] = {
@@ -308,8 +301,15 @@ class _Writer:
         self._problems.append(f"{place((*self._at, *where))}: {problem}")
 
 
-# Fields of a step that the action has said all about.
-_OF_ITSELF = frozenset({"name", "action", "plain"})
+_ACTIONS: Mapping[str, Callable[[_Writer, dict[str, Any], Any], None]] = {
+    "call": _Writer._call,
+    "workflow": _Writer._nested,
+    "parallel": _Writer._fan_out,
+    "map": _Writer._map_items,
+    "wait": _Writer._wait,
+    "pass": _Writer._pass,
+    "fail": _Writer._fail,
+}
 _FIELDS: Mapping[str, Callable[[_Writer, dict[str, Any], str, Any], None]] = {
     "next_step": _Writer._text,
     "branch": _Writer._branch,

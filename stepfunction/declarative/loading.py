@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
 from stepfunction.core.errors import DefinitionError
-from stepfunction.core.step_function import StepFunction
 from stepfunction.core.transcript.parts import Path, as_object, data_of, shown
 from stepfunction.core.transcript.values import StrictWriter
 from stepfunction.core.wording import did_you_mean
@@ -22,7 +21,7 @@ from stepfunction.declarative.naming import Names
 from stepfunction.declarative.parts import READ, SUBJECT, PartReader, unread
 from stepfunction.declarative.registry import FunctionRegistry
 
-Workflow = TypeVar("Workflow", bound=StepFunction)
+Workflow = TypeVar("Workflow")
 
 _WORKFLOW = ("name", "start", "max_steps", "keep_history", "on_failure", "steps")
 _DOCUMENT = ("$schema", "format", *_WORKFLOW, "workflows")
