@@ -360,3 +360,6 @@ class Execution(Shown):
 
     def __reduce__(self) -> Any:
         return Execution, (self._journal,)
+
+
+Journal.face = Execution
