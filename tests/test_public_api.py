@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 import re
 from types import FunctionType, ModuleType
 
@@ -305,3 +307,71 @@ def test_the_builder_gives_itself():
     assert workflow.add_step("A", str, "B") is workflow
     assert workflow.add_sub_step_function("B", nested) is workflow
     assert workflow.set_start_step("A") is workflow
+
+
+def pickled(value):
+    return pickle.loads(pickle.dumps(value))
+
+
+EXAMPLES = {
+    "RetryPolicy": stepfunction.RetryPolicy(max_attempts=2),
+    "Step": StepFunction("W").add_step("A", str).steps["A"],
+    "Graph": StepFunction("W").add_step("A", str).set_start_step("A").compile(),
+}
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_no_public_class_is_a_tuple(cls):
+    assert not issubclass(getattr(stepfunction, cls), tuple)
+
+
+@pytest.mark.parametrize("ask", [len, iter, list, lambda it: it[0], lambda it: it < it])
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_value_has_no_length_no_order_and_no_items(name, ask):
+    with pytest.raises(TypeError):
+        ask(EXAMPLES[name])
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_value_cannot_be_changed(name):
+    value = EXAMPLES[name]
+    for field in type(value)._fields:
+        with pytest.raises(AttributeError):
+            setattr(value, field, None)
+        with pytest.raises(AttributeError):
+            delattr(value, field)
+
+
+@pytest.mark.parametrize("name, field", [*zip(EXAMPLES, ("interval", "name", "name"))])
+def test_a_value_is_replaced_by_one_that_differs_in_some_fields(name, field):
+    value = EXAMPLES[name]
+    other = value.replace(**{field: getattr(value, field) * 2})
+    assert type(other) is type(value)
+    assert getattr(other, field) == getattr(value, field) * 2
+    assert other != value
+    assert other.replace(**{field: getattr(value, field)}) == value
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_field_that_a_value_lacks_is_refused_with_a_hint(name):
+    field = type(EXAMPLES[name])._fields[-1]
+    with pytest.raises(TypeError, match=f"did you mean '{field}'"):
+        EXAMPLES[name].replace(**{f"{field}s": None})
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickled])
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_copy_of_a_value_is_equal_to_it(name, copied):
+    assert copied(EXAMPLES[name]) == EXAMPLES[name]
+
+
+def test_what_a_policy_becomes_is_checked_too():
+    with pytest.raises(stepfunction.DefinitionError, match="max_attempts is 0"):
+        stepfunction.RetryPolicy().replace(max_attempts=0)
+
+
+def test_the_repr_of_a_step_says_what_it_was_told():
+    step = StepFunction("W").add_step("A", str, "B", timeout=1, executor="thread")
+    shown = repr(step.steps["A"])
+    assert shown.startswith("Step(name='A', action=Call(function=<class 'str'>")
+    assert shown.endswith("next_step='B', executor='thread', timeout=1)")

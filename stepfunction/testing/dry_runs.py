@@ -134,7 +134,7 @@ class _Walk:
                 chooser=partial(self.choose, step, what),
                 targets=tuple(arrow.target for arrow in branch.arrows()),
             )
-        return step._replace(
+        return step.replace(
             action=self.action(given, what, step.action),
             plain=None,
             branch=branch,

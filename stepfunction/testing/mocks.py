@@ -215,7 +215,7 @@ def _mocked(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
     doing: dict[Way, StandIn] = {}
     for way, stand_in in stand_ins.items():
         if len(way) <= reach and way[-1:] == (COMPENSATE,):
-            step = step._replace(compensate=_undone_by(stand_in, way[:-1], step))
+            step = step.replace(compensate=_undone_by(stand_in, way[:-1], step))
         else:
             doing[way] = stand_in
     return _doing(doing, step) if doing else step
@@ -236,7 +236,7 @@ def _doing(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
     """Give a step where mocks do what it does, or a part of that."""
     whole = stand_ins.get(())
     if whole is not None and not step.action.has_items:
-        return step._replace(action=whole.action, plain=None)
+        return step.replace(action=whole.action, plain=None)
     by_task = by_first(stand_ins) if step.action.tasks else {}
 
     def change(task: str | None, callee: Any) -> Any:

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 from stepfunction.core.definition.callables import answer, misfit, name_of
+from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.wording import error_text
@@ -139,7 +140,7 @@ class Workflow(Callee):
         return True
 
 
-class FanOut(Frozen, Action):
+class FanOut(Defined, Action):
     """The action of a parallel step: tasks that run side by side.
 
     Attributes:
@@ -150,8 +151,8 @@ class FanOut(Frozen, Action):
         share: What of the tasks ``tolerated`` is, as ``"10%"``, where it was so given.
     """
 
-    __slots__ = ()
     kind = "parallel"
+    ordered = ("tasks",)  # which is the order of the output
     has_tasks = True
 
     tasks: Mapping[str, Callee]

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.definition.callables import answer, misfit, name_of
+from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.errors import NoBranchMatchedError, Problem, add_note
 from stepfunction.core.wording import did_you_mean, listed, plain_text
 
@@ -29,7 +30,7 @@ class Arrow(NamedTuple):
     target: str
 
 
-class Branch(NamedTuple):
+class Branch(Defined):
     """Where a result leads.
 
     Attributes:
@@ -41,13 +42,14 @@ class Branch(NamedTuple):
             which the first that holds counts.
     """
 
-    table: Mapping[Any, tuple[Any, str]] = {}
+    table: Mapping[Any, tuple[Any, str]] = MappingProxyType({})
     chooser: Callable[[Any], str | None] | None = None
     targets: tuple[str, ...] = ()
     conditions: tuple[tuple[Callable[[Any], object], str], ...] = ()
 
     def __reduce__(self) -> Any:
-        return Branch, (dict(self.table), *self[1:])
+        table, *others = self._values
+        return Branch, (dict(table), *others)
 
     def choose(self, result: Any) -> str | None:
         """Give the step that a result leads to, or None."""

@@ -213,7 +213,7 @@ class Draft:
         calls = self._calls
         params, inputs = calls.params, calls.inputs
         if inputs is None and not params and takes_input_alone(func):
-            return Call(func)
+            return Call.with_input(func)
         if _is_builder(func):
             self._check_workflow(func)
             workflow: Callee = func
@@ -303,7 +303,7 @@ class Draft:
     def _undoing(self, function: Any, what: str) -> Call | None:
         """Give the call that undoes something, given its output."""
         if takes_input_alone(function):
-            return Call(function)
+            return Call.with_input(function)
         if not callable(function):
             hint = "; give the function itself" if isinstance(function, str) else ""
             text = f"{what} is {function!r}, which cannot be called"

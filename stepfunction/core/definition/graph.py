@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from stepfunction.core.definition.actions import Action, Callee, Change, Workflow
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import OnFailure, target_of, targets_of
+from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.wording import closest, did_you_mean, location
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import tenacity
 
 
-class Step(NamedTuple):
+class Step(Defined):
     """A named step: what it does and where it leads.
 
     Attributes:
@@ -51,6 +52,8 @@ class Step(NamedTuple):
             task and what undoes that. None for nothing.
     """
 
+    derived = ("plain",)
+
     name: str
     action: Action
     plain: Callable[[Any], Any] | None = None
@@ -65,17 +68,10 @@ class Step(NamedTuple):
     inputs: tuple[tuple[str, str], ...] | None = None
     compensate: Call | tuple[tuple[str, Call], ...] | None = None
 
-    def __eq__(self, other: object) -> bool:
-        """Tell whether two steps are defined alike."""
-        from stepfunction.core.definition.likeness import alike
-
-        return isinstance(other, Step) and alike(self, other)
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        raise TypeError("a step cannot be hashed; its name can")
+    def __repr__(self) -> str:
+        facts = zip(self._fields, self._values)
+        told = {key: it for key, it in facts if it is not None and key != "plain"}
+        return f"Step({', '.join(f'{key}={it!r}' for key, it in told.items())})"
 
     @property
     def is_call_here(self) -> bool:
@@ -162,7 +158,7 @@ class Step(NamedTuple):
         action = self.action.with_callees(change)
         if action is self.action:
             return self
-        return self._replace(action=action, plain=None)
+        return self.replace(action=action, plain=None)
 
     def compensations(self) -> Iterator[tuple[str | None, Call]]:
         """Give what undoes it, by task name; None of the step, or of each item."""
@@ -229,7 +225,7 @@ def _move(step: Step) -> Move:
     return step.plain, step.simply_nested, step.next_step, choices, target, step
 
 
-class Graph(Frozen, Workflow):
+class Graph(Defined, Workflow):
     """A workflow, checked and frozen.
 
     Attributes:
@@ -245,7 +241,7 @@ class Graph(Frozen, Workflow):
         has_compensations: Whether any step, here or nested, has a compensation.
     """
 
-    __slots__ = ()
+    derived = ("course",)
 
     name: str
     start: str
@@ -256,15 +252,6 @@ class Graph(Frozen, Workflow):
     uses_processes: bool = False
     keep_history: int | None = None
     has_compensations: bool = False
-
-    def __eq__(self, other: object) -> bool:
-        """Tell whether two workflows are defined alike, and what they nest too."""
-        from stepfunction.core.definition.likeness import alike
-
-        return isinstance(other, Graph) and alike(self, other)
-
-    def __hash__(self) -> int:
-        raise TypeError("a graph cannot be hashed; its name can")
 
     @property
     def steps(self) -> Mapping[str, Step]:
@@ -427,7 +414,7 @@ def _with_failure_step(
             if name in after
             or step.on_failure is not None
             or step.action.always_fails
-            else step._replace(on_failure=known)
+            else step.replace(on_failure=known)
         )
         for name, step in steps.items()
     }

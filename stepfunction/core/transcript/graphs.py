@@ -12,24 +12,20 @@ from math import inf
 from numbers import Real
 from typing import Any, NoReturn, cast
 
-from stepfunction.core.definition.actions import (
-    Action,
-    Fail,
-    FanOut,
-    MapItems,
-    Pass,
-    Wait,
-)
+from stepfunction.core.definition.actions import Action
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.callables import name_of
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import StepFunctionError
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.transcript.parts import NUMBER, Part
 from stepfunction.core.transcript.values import ValueWriter
 
-_KINDS: Mapping[str, Any] = {it.kind: it for it in (FanOut, MapItems, Wait, Pass, Fail)}
+_KINDS: Mapping[str, Any] = {
+    it.kind: it for it in Action.__subclasses__() if issubclass(it, Frozen)
+}
 _UNTOLD = "result"  # a constant is seen in its output
 _ARROWS = ("next", "branch", "failure")
 
@@ -161,10 +157,11 @@ class _Unperformed:
 class _ReadStep(Step):
     """A step that was read: it keeps its arrows, and not what they ask for."""
 
-    _arrows: tuple[Arrow, ...] = ()
+    def __reduce__(self) -> Any:
+        return _ReadStep, self._values, self.__dict__
 
     def arrows(self) -> list[Arrow]:
-        return list(self._arrows)
+        return list(self.__dict__["led"])
 
 
 class _GraphReader:
@@ -212,7 +209,7 @@ class _GraphReader:
             inputs=None if inputs.value is None else _pairs(inputs),
             compensate=_undo(it.part("compensate", str | dict | None, None)),
         )
-        step._arrows = arrows
+        step.__dict__["led"] = arrows
         return step
 
     def action(self, it: Part) -> Any:
@@ -235,18 +232,17 @@ class _GraphReader:
         return action
 
     def _field(self, it: Part, name: str) -> Any:
-        kinds, read = _FIELDS[name]
-        default = None if name == "share" else ...  # which version 1 has not
-        value = it.part(name, kinds, default)
-        return value.value if read is None else read(self, value)
+        kinds, read = _FIELDS.get(name, (object, _GraphReader.named))
+        # Version 1 has no share.
+        return read(self, it.part(name, kinds, None if name == "share" else ...))
+
+    def named(self, it: Part) -> Any:
+        return _function(it) if isinstance(it.value, dict) else it.value
 
     def tasks(self, it: Part) -> dict[str, Any]:
         if not it.value:
             it.refuse("is empty")
         return {task.path[-1]: self.action(task) for task in it.parts()}
-
-    def named(self, it: Part) -> Any:
-        return _function(it) if isinstance(it.value, dict) else it.value
 
     def moment(self, it: Part) -> Any:
         try:
@@ -260,22 +256,17 @@ class _GraphReader:
         return inf if it.value is None else it.value
 
 
-# The types that a field may be of, and what reads it.
-_FIELDS: Mapping[str, tuple[Any, Callable[[_GraphReader, Part], Any] | None]] = {
-    "batch_size": (int, None),
+# What a field may be, where the action itself does not check it, and what reads it.
+_FIELDS: Mapping[str, tuple[Any, Callable[[_GraphReader, Part], Any]]] = {
     "call": (dict, _GraphReader.action),
-    "cause": (str | None, None),
-    "error": (str, None),
-    "is_constant": (bool, None),
-    "items": (str | int | dict | None, _GraphReader.named),
-    "keep_results": (bool, None),
-    "max_workers": (int | None, None),
-    "seconds": (NUMBER | dict | None, _GraphReader.named),
-    "share": (str | None, None),
-    "stop_on_failure": (bool, None),
+    "is_constant": (bool, _GraphReader.named),
+    "keep_results": (bool, _GraphReader.named),
+    "max_workers": (int | None, _GraphReader.named),
+    "share": (str | None, _GraphReader.named),
+    "stop_on_failure": (bool, _GraphReader.named),
     "tasks": (dict, _GraphReader.tasks),
     "tolerated": (NUMBER | str | None, _GraphReader.limit),
-    "until": (str | dict | None, _GraphReader.moment),
+    "until": (object, _GraphReader.moment),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from math import isfinite
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from stepfunction.core.errors import (
     DefinitionError,
@@ -19,6 +19,7 @@ from stepfunction.core.errors import (
     TransferError,
     causes,
 )
+from stepfunction.core.frozen import Frozen
 
 if TYPE_CHECKING:
     import tenacity
@@ -31,16 +32,7 @@ _NEVER_RETRIED = (
 )
 
 
-class _Fields(NamedTuple):
-    max_attempts: int = 3
-    interval: float = 1
-    backoff_rate: float = 2
-    max_delay: float | None = None
-    jitter: Literal["full"] | None = "full"
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
-
-
-class RetryPolicy(_Fields):
+class RetryPolicy(Frozen):
     """How a failed call is tried again, as AWS Step Functions' Retry field.
 
     The pause before attempt ``n + 1`` is ``interval * backoff_rate ** (n - 1)``
@@ -66,22 +58,28 @@ jitter='full', retry_on=<class 'Exception'>)
 
     __slots__ = ()
 
-    def __new__(
-        cls,
+    max_attempts: int = 3
+    interval: float = 1
+    backoff_rate: float = 2
+    max_delay: float | None = None
+    jitter: Literal["full"] | None = "full"
+    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+
+    def __init__(
+        self,
         max_attempts: int = 3,
         interval: float = 1,
         backoff_rate: float = 2,
         max_delay: float | None = None,
         jitter: Literal["full"] | None = "full",
         retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
-    ) -> RetryPolicy:
-        policy = super().__new__(
-            cls, max_attempts, interval, backoff_rate, max_delay, jitter, retry_on
+    ) -> None:
+        super().__init__(
+            max_attempts, interval, backoff_rate, max_delay, jitter, retry_on
         )
-        problems = tuple(policy._problems())
+        problems = tuple(self._problems())
         if problems:
             raise DefinitionError("RetryPolicy", problems)
-        return policy
 
     def _problems(self) -> Iterator[Problem]:
         if not _is_number(self.max_attempts, int) or self.max_attempts < 1:

@@ -229,7 +229,7 @@ def test_a_map_step_comes_back():
         ("Early", ("action", "until"), None, "give seconds, or until; one"),
         ("Late", ("action", "seconds"), -1, "action .* seconds is .* not -1"),
         ("Soon", ("action", "seconds"), {}, "lacks .*seconds.function"),
-        ("Refuse", ("action", "error"), 1, "action.error .* cannot be 1"),
+        ("Refuse", ("action", "error"), 1, "action .* error is .* not 1"),
         ("Refuse", ("action", "kind"), "stop", "kind .* is 'stop', and none of call"),
         ("Five", ("action", "is_constant"), 1, "is_constant .* cannot be 1"),
         ("Choose", ("conditions",), "yes", "conditions .* cannot be 'yes'"),
