@@ -111,7 +111,7 @@ class Journal:
     skipped: Sequence[tuple[str, float]] = ()
     _ending: Ending | None = None  # made by the first who waits for it
     _results_end = 0
-    face: ClassVar[Callable[[Journal], Execution]]  # set by the module of that
+    face: ClassVar[type[Execution]]  # set by the module of that
     _face: Callable[[], Execution | None] | None = None
 
     def __init__(self, graph: Graph, initial_input: Any, run: Shared) -> None:
@@ -192,7 +192,7 @@ class Journal:
         # Held by who looks at it alone, for it holds the journal.
         found = None if self._face is None else self._face()
         if found is None:
-            found = self.face(self)
+            found = type(self).face(self)
             self._face = ref(found)
         return found
 
