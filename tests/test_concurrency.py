@@ -10,6 +10,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from shared.calls import add_one, double
+from shared.processes import is_gone, tell
 
 from stepfunction import (
     ExecutionCancelledError,
@@ -21,14 +23,6 @@ from stepfunction import (
 
 THREADS = 50
 EXECUTIONS = 1000
-
-
-def double(value):
-    return value * 2
-
-
-def add_one(value):
-    return value + 1
 
 
 def fail_on_multiples_of_seven(value, context):
@@ -209,8 +203,7 @@ def assert_cancelled(running):
 
 def tell_pid_and_spin(folder, context):
     path = Path(folder, context.task or "pid")
-    path.with_suffix(".part").write_text(str(os.getpid()))
-    path.with_suffix(".part").rename(path)
+    tell(path, str(os.getpid()))
     while True:
         pass
 
@@ -227,20 +220,6 @@ def pid_in(path):
         assert time.monotonic() < end, f"{path} never came"
         time.sleep(0.005)
     return int(path.read_text())
-
-
-def is_gone(process_id, seconds=2.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            stat = Path(f"/proc/{process_id}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if stat.rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.01)
-    os.kill(process_id, signal.SIGKILL)
-    return False
 
 
 def test_cancelling_ends_the_execution_after_the_plain_step_that_runs():

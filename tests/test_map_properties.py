@@ -4,10 +4,11 @@ from collections import Counter
 from typing import Any
 
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
-from shared.random_workflows import MOSTLY, ONE_IN, TOLERATED, Oops, examples, executed
+from shared import reference
+from shared.calls import Oops
+from shared.random_workflows import MOSTLY, ONE_IN, TOLERATED, examples, executed
 
 from stepfunction import Context, Event, RetryPolicy, StepFunction
 

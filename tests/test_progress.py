@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from rich.live import Live
-from stragglers import Straggler, fan
+from shared.events import Telling
+from shared.stragglers import Straggler, alone, double, fan, interrupt, refuse
 
 import stepfunction
 from stepfunction import RetryPolicy, StepExecutionError, StepFunction
@@ -83,27 +84,10 @@ def file():
     return Shown(False)
 
 
-def double(number):
-    return 2 * number
-
-
-def refuse(_):
-    raise ValueError("no room left")
-
-
-def interrupt(_):
-    raise KeyboardInterrupt
-
-
 def refuse_once(value, context):
     if context.attempt == 1:
         raise OSError("not yet")
     return value
-
-
-def alone(function, name="Only", **options):
-    workflow = StepFunction("Alone").add_step(name, function, **options)
-    return workflow.set_start_step(name)
 
 
 def test_a_file_gets_a_line_of_each_step(file):
@@ -421,21 +405,6 @@ def test_without_rich_the_error_says_what_to_install():
         "ModuleNotFoundError: stepfunction.progress needs rich: install stepfunction "
         "with its extra 'rich', or the package rich"
     )
-
-
-class Telling:
-    """A listener that passes on, and after a kind of event tells others."""
-
-    def __init__(self, listener, kind, *others):
-        self.listener = listener
-        self.kind = kind
-        self.others = others
-
-    def __call__(self, event):
-        self.listener(event)
-        if event.kind == self.kind:
-            for facts in self.others:
-                self.listener(event.replace(**facts))
 
 
 def progressed(done, total):

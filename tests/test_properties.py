@@ -5,9 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import reference
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from shared import reference
 from shared.random_workflows import VALUES, built, examples, executed, plain, workflows
 
 from stepfunction import Execution, StepExecutionError, StepLimitError, StepRecord

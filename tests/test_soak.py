@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from soak_tasks import CRASHES, ERRORS, RESULTS, Order, gates, obey, word_of
+from shared.soak_tasks import CRASHES, ERRORS, RESULTS, Order, gates, obey, word_of
 
 from stepfunction import (
     Execution,
@@ -243,7 +243,8 @@ def end_of(order: Order, step: Step) -> End:
     if deed == "memory":
         return End(FAILED, MemoryError)
     if deed == "local" and step.is_away:
-        return End(FAILED, RemoteError, f"soak_tasks.local.<locals>.Local: {raised}")
+        name = f"{type(raised).__module__}.local.<locals>.Local"
+        return End(FAILED, RemoteError, f"{name}: {raised}")
     kind = "Local" if deed == "local" else type(raised)
     return End(FAILED, kind, str(raised), isinstance(raised, Exception))
 

@@ -12,7 +12,8 @@ from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from stragglers import Straggler, fan
+from shared.events import Telling
+from shared.stragglers import Straggler, alone, double, fan, interrupt, refuse
 
 import stepfunction
 from stepfunction import (
@@ -28,22 +29,10 @@ PATIENT = RetryPolicy(max_attempts=3, interval=0, jitter=None)
 PACKAGE_HOME = str(Path(stepfunction.__file__).parents[1])
 
 
-def double(number):
-    return 2 * number
-
-
-def refuse(_):
-    raise ValueError("no room left")
-
-
 def refuse_twice(value, context):
     if context.attempt < 3:
         raise OSError(f"attempt {context.attempt} came to nothing")
     return value
-
-
-def interrupt(_):
-    raise KeyboardInterrupt
 
 
 class Trace:
@@ -99,11 +88,6 @@ def chain():
 def inner():
     workflow = StepFunction("Inner").add_step("Only", double)
     return workflow.set_start_step("Only")
-
-
-def alone(function, name="Only", **options):
-    workflow = StepFunction("Alone").add_step(name, function, **options)
-    return workflow.set_start_step(name)
 
 
 def is_error(span):
@@ -539,21 +523,6 @@ def test_without_opentelemetry_the_error_says_what_to_install():
         "ModuleNotFoundError: stepfunction.tracing needs OpenTelemetry: install "
         "stepfunction with its extra 'otel', or the package opentelemetry-api"
     )
-
-
-class Telling:
-    """A listener that passes on, and after a kind of event tells others."""
-
-    def __init__(self, listener, kind, *others):
-        self.listener = listener
-        self.kind = kind
-        self.others = others
-
-    def __call__(self, event):
-        self.listener(event)
-        if event.kind == self.kind:
-            for facts in self.others:
-                self.listener(event.replace(**facts))
 
 
 def test_the_span_of_a_map_step_says_how_many_items_have_ended(traced):

@@ -1,13 +1,10 @@
 from __future__ import annotations
 
 import pytest
+from shared.calls import same
 
 from stepfunction import StepFunction
 from stepfunction.cli.lookalikes import lookalikes
-
-
-def same(value):
-    return value
 
 
 def contact(value):

@@ -4,6 +4,7 @@ import asyncio
 import threading
 
 import pytest
+from shared.calls import say
 
 from stepfunction import (
     Context,
@@ -19,13 +20,6 @@ LOST = (
     "step 'Look' alone; name what it needs with inputs={'…': 'Price'}, "
     "or use executor='thread'"
 )
-
-
-def say(text):
-    def saying():
-        return text
-
-    return saying
 
 
 def look(value, context):

@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shared.calls import Oops
 
 from stepfunction import (
     Context,
@@ -58,10 +59,6 @@ class Desk:
 
     def stamp(self, value: Any) -> Any:
         return value
-
-
-class Oops(Exception):
-    pass
 
 
 class Gone(Oops):

@@ -4,20 +4,9 @@ import copy
 import pickle
 
 import pytest
+from shared.documents import Till, charge
 
 from stepfunction import DefinitionError, FunctionRegistry
-
-
-def charge(order):
-    return order
-
-
-class Till:
-    def open(self, order):
-        return order
-
-    def __call__(self, order):
-        return order
 
 
 def test_a_function_is_registered_by_its_own_name():

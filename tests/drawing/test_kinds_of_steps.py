@@ -3,9 +3,9 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from shared.pictures import drawn, node
 
 from stepfunction import Execution, FailStepError, StepFunction, StepFunctionError
-from stepfunction.drawing.tree import to_tree
 
 NEW_YEAR = datetime(2027, 1, 1, 9, 30, tzinfo=timezone.utc)
 WEST = timezone(timedelta(hours=-5))
@@ -25,16 +25,6 @@ def is_big(value):
 
 def pause_of(value):
     return 0
-
-
-def node(dot, name):
-    """Give the statement of the node or cluster whose label begins with a name."""
-    start = f'label="{name}'
-    return next(it for it in dot.split(";\n") if start in it and "->" not in it)
-
-
-def drawn(workflow):
-    return to_tree(workflow.compile())
 
 
 def one(name, method, *args, **options):

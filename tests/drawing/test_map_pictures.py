@@ -4,10 +4,11 @@ import json
 import re
 
 import pytest
+from shared.calls import same
 from shared.maps import tolerant
+from shared.pictures import node, read_back
 
 from stepfunction import (
-    Execution,
     MapResults,
     Outcome,
     ParallelStepExecutionError,
@@ -15,10 +16,6 @@ from stepfunction import (
     StepFunction,
 )
 from stepfunction.drawing.tree import to_tree
-
-
-def same(value):
-    return value
 
 
 def refuse_odd(number):
@@ -35,12 +32,6 @@ def refuse_three(number):
 
 def is_odd(number):
     return number % 2
-
-
-def node(dot, name):
-    """Give the statement of the node or cluster whose label begins with a name."""
-    start = f'label="{name}'
-    return next(it for it in dot.split(";\n") if start in it and "->" not in it)
 
 
 def each(func=same, **options):
@@ -60,10 +51,6 @@ def ended(workflow, value):
         return workflow.execute(value)
     except StepExecutionError as error:
         return error.execution
-
-
-def read_back(execution):
-    return Execution.from_json(execution.to_json())
 
 
 @pytest.fixture

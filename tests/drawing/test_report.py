@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from shared.pictures import giving
 
 from stepfunction import DrawingError, Execution, StepFunction, StepFunctionError
 from stepfunction.drawing import dot
@@ -68,10 +69,6 @@ def ended(workflow, value=None):
         return workflow.execute(value)
     except StepFunctionError as error:
         return error.execution
-
-
-def giving(value):
-    return StepFunction("Give").add_step("Give", lambda: value).set_start_step("Give")
 
 
 @pytest.fixture

@@ -4,17 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from textwrap import dedent
 
 import pytest
+from shared.calls import same
+from shared.pictures import drawn
 
 from stepfunction import RetryPolicy, StepFunction
-from stepfunction.drawing.tree import to_tree
-
-
-def same(value):
-    return value
-
-
-def drawn(workflow):
-    return to_tree(workflow.compile())
 
 
 def one(name="A", func=same, **arguments):

@@ -3,12 +3,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from shared.calls import same
+from shared.pictures import read_back
 
-from stepfunction import Execution, StepExecutionError, StepFunction, StepFunctionError
-
-
-def same(value):
-    return value
+from stepfunction import StepExecutionError, StepFunction, StepFunctionError
 
 
 def fail(value):
@@ -36,10 +34,6 @@ def ended(undo=same, tasks=False, value=1):
         return workflow.set_start_step("Pay").execute(value)
     except (StepExecutionError, StepFunctionError, ExceptionGroup) as error:
         return error.execution
-
-
-def read_back(execution):
-    return Execution.from_json(execution.to_json())
 
 
 @pytest.mark.parametrize("is_read", [False, True])

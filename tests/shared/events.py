@@ -145,3 +145,18 @@ def facts_of(it):
 
 
 PLACES = ["inline", "thread", "process", "threads of others", "processes of others"]
+
+
+class Telling:
+    """A listener that passes on, and after a kind of event tells others."""
+
+    def __init__(self, listener, kind, *others):
+        self.listener = listener
+        self.kind = kind
+        self.others = others
+
+    def __call__(self, event):
+        self.listener(event)
+        if event.kind == self.kind:
+            for facts in self.others:
+                self.listener(event.replace(**facts))

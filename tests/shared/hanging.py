@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
-import pytest
+from shared.processes import tell, wait_for
 
-from stepfunction import RetryPolicy, StepExecutionError, StepFunction
+from stepfunction import RetryPolicy, StepFunction
 
 LIMIT = 0.05
 LONG = 600  # no test waits for that
@@ -23,41 +21,10 @@ def hang(value=None):
     released.wait(LONG)
 
 
-def double(value):
-    return value * 2
-
-
-def wait_for(path, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not Path(path).exists():
-        assert time.monotonic() < end, f"{path} never came"
-        time.sleep(0.005)
-
-
-def tell(path, text=""):
-    part = Path(f"{path}.part")
-    part.write_text(text)
-    part.rename(path)
-
-
 def hang_with_a_child(path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     tell(path, f"{os.getpid()} {child.pid}")
     hang()
-
-
-def is_gone(process_id, seconds=2.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            stat = Path(f"/proc/{process_id}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if stat.rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.01)
-    os.kill(process_id, signal.SIGKILL)
-    return False
 
 
 def pids_in(path):
@@ -68,12 +35,6 @@ def pids_in(path):
 def one(func, timeout=LIMIT, **arguments):
     workflow = StepFunction("Shop").add_step("Ask", func, timeout=timeout, **arguments)
     return workflow.set_start_step("Ask")
-
-
-def failure_of(workflow, initial_input=None, **arguments):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(initial_input, **arguments)
-    return caught.value
 
 
 def outcomes(attempts):

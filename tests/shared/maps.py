@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
-import pytest
+from shared.calls import double
 
-from stepfunction import RetryPolicy, StepExecutionError, StepFunction
+from stepfunction import RetryPolicy, StepFunction
 
 ONCE_MORE = RetryPolicy(max_attempts=2, interval=0)
 HERE = ["inline", "thread"]
@@ -25,10 +25,6 @@ def mapped(func, next_step=None, **options):
     return workflow.set_start_step("Map")
 
 
-def double(value):
-    return value * 2
-
-
 def fail(value):
     raise ValueError(f"cannot take {value}")
 
@@ -39,12 +35,6 @@ def fail_at_threes(value):
 
 def tasks_of(execution):
     return [record for record in execution.history if record.task is not None]
-
-
-def failure_of(workflow, value, **options):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(value, **options)
-    return caught.value
 
 
 class Live:
@@ -64,3 +54,12 @@ class Live:
 
 def threads_of(step):
     return [thread for thread in threading.enumerate() if step in thread.name]
+
+
+def who(value, context):
+    return context.step, context.task, context.attempt
+
+
+def nested(func=double):
+    inner = StepFunction("Inner").add_step("Check", func, "Done")
+    return inner.add_step("Done", double).set_start_step("Check")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from shared.calls import double
+
 from stepfunction import Context, RetryPolicy, StepFunction
 
 HOURS = RetryPolicy(max_attempts=3, interval=3600, backoff_rate=2, jitter=None)
@@ -15,10 +17,6 @@ def forbidden(*args: Any, **keywords: Any) -> None:
 
 def forbidden_for(value: Any) -> None:
     raise AssertionError("the real function was called")
-
-
-def double(value: int) -> int:
-    return value * 2
 
 
 def chain(*names: str, **settings: Any) -> StepFunction:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 import pytest
+from shared.calls import same
 
 from stepfunction import RetryPolicy, StepFunction
 
 ONCE_MORE = RetryPolicy(max_attempts=2, interval=0)
-
-
-def double(value):
-    return value * 2
 
 
 def negate(value):
@@ -23,10 +19,6 @@ def negate(value):
 
 def fail(value):
     raise ValueError(f"cannot take {value}")
-
-
-def same(value):
-    return value
 
 
 def touch(folder, context):
@@ -39,15 +31,6 @@ def leave_a_line(folder):
     )
     os.write(descriptor, b"line\n")
     os.close(descriptor)
-
-
-def wait_for(*parts):
-    path = Path(*parts)
-    end = time.monotonic() + 20
-    while not path.exists():
-        assert time.monotonic() < end, f"{path} never came"
-        time.sleep(0.005)
-    return path
 
 
 def fan_out(tasks, **arguments):

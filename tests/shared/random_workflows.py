@@ -6,9 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import reference
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
+from shared import reference
+from shared.calls import Oops
 
 from stepfunction import (
     FailStepError,
@@ -36,10 +37,6 @@ def examples(count: int) -> settings:
         deadline=None,
         suppress_health_check=list(HealthCheck),
     )
-
-
-class Oops(Exception):
-    pass
 
 
 class Flaky(Oops):

@@ -31,12 +31,6 @@ def workflow_of(function, retry=AT_ONCE, **more):
     return workflow.set_start_step("A")
 
 
-def failure_of(workflow, value=None):
-    with pytest.raises(StepExecutionError) as raised:
-        workflow.execute(value)
-    return raised.value
-
-
 def pauses_of(retry):
     events = []
     with pytest.raises(StepExecutionError):

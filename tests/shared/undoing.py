@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from shared.calls import decline, same
 
 from stepfunction import CompensationError, RetryPolicy, StepFunction, StepFunctionError
 
@@ -14,20 +15,8 @@ PLACES = ["inline", "thread", "process"]
 ONCE_MORE = RetryPolicy(max_attempts=2, interval=0)
 
 
-class PaymentError(Exception):
-    pass
-
-
 class RefundError(Exception):
     pass
-
-
-def same(value):
-    return value
-
-
-def decline(value):
-    raise PaymentError("no money")
 
 
 def recover(value):

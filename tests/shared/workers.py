@@ -6,16 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-
-def pid(value=None):
-    return os.getpid()
-
-
-def double(value):
-    return value * 2
+from shared.processes import wait_for
 
 
 def fail(value=None):
@@ -38,36 +31,6 @@ def exit_by(how):
         os.kill(os.getpid(), how)
         signal.pause()
     os._exit(how)
-
-
-def wait_for(path, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not path.exists() or not (path.stat().st_size or path.suffix == ".flag"):
-        assert time.monotonic() < end, f"{path} never came"
-        time.sleep(0.005)
-    return path
-
-
-def is_alive(process_id):
-    try:
-        stat = Path(f"/proc/{process_id}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-def is_gone(process_id, seconds=2.0):
-    end = time.monotonic() + seconds
-    while is_alive(process_id):
-        if time.monotonic() > end:
-            os.kill(process_id, signal.SIGKILL)
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def flag(path, name):
-    return path / f"{name}.flag"
 
 
 FUNCTIONS = """\

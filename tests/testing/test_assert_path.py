@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from shared.mocked import checkout, double, forbidden_for, sleepy
+from shared.calls import double
+from shared.mocked import checkout, forbidden_for, sleepy
 
 from stepfunction import Execution, StepFunction
 from stepfunction.testing import assert_path, dry_run, mock_steps, skip_waits

@@ -7,12 +7,12 @@ from typing import Any
 from unittest.mock import AsyncMock, Mock, create_autospec
 
 import pytest
+from shared.calls import double
 from shared.mocked import (
     HOURS,
     around,
     chain,
     checkout,
-    double,
     forbidden,
     forbidden_for,
     negative,

@@ -5,9 +5,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-import reference
 from hypothesis import given
 from hypothesis import strategies as st
+from shared import reference
 from shared.random_workflows import KEYS, ONE_IN, Scripted, examples
 
 from stepfunction import DefinitionError, StepFunction

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 
 import pytest
+from shared.calls import double
 
 from stepfunction import (
     DefinitionError,
@@ -31,10 +32,6 @@ UNREACHED = (
 
 def work(value):
     return value
-
-
-def double(value):
-    return value * 2
 
 
 def choose(output):

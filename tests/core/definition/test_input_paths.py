@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared.definitions import everything, problems_of
 
 from stepfunction import DefinitionError, StepFunction
 
@@ -13,16 +13,6 @@ def passes(value):
 
 def take(it):
     return it
-
-
-def everything(**named):
-    return named
-
-
-def problems_of(builder):
-    with pytest.raises(DefinitionError) as caught:
-        builder.validate()
-    return list(caught.value.problems)
 
 
 def taking(source, **steps):

@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import partial
 
 import pytest
+from shared.definitions import everything, problems_of
 
 from stepfunction import (
     Context,
@@ -48,10 +49,6 @@ def price_with(order, rate, factor=1, *, context: Context):
 async def price_soon(order, rate):
     await asyncio.sleep(0)
     return order["amount"] * rate
-
-
-def everything(**named):
-    return named
 
 
 def nothing():
@@ -127,12 +124,6 @@ def chain(*names):
     for name, follower in zip(names, [*names[1:], None]):
         workflow.add_step(name, passes, follower)
     return workflow.set_start_step(names[0])
-
-
-def problems_of(builder):
-    with pytest.raises(DefinitionError) as caught:
-        builder.validate()
-    return list(caught.value.problems)
 
 
 def refused(func, inputs=BOTH, **options):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from shared.calls import Oops, add_one
 
 from stepfunction import (
     DefinitionError,
@@ -11,16 +12,8 @@ from stepfunction import (
 )
 
 
-class Oops(Exception):
-    pass
-
-
 class Narrow(Oops):
     pass
-
-
-def add_one(value):
-    return value + 1
 
 
 def fail(value):

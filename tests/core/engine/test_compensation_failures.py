@@ -4,17 +4,8 @@ import asyncio
 import pickle
 
 import pytest
-from shared.undoing import (
-    PaymentError,
-    RefundError,
-    book,
-    decline,
-    failure_of,
-    records,
-    refuse,
-    same,
-    trip,
-)
+from shared.calls import PaymentError, decline, same
+from shared.undoing import RefundError, book, failure_of, records, refuse, trip
 
 from stepfunction import CompensationError, Status, StepExecutionError, StepFunction
 

@@ -6,6 +6,7 @@ import threading
 from functools import partial
 
 import pytest
+from shared.calls import Oops
 
 from stepfunction import (
     DefinitionError,
@@ -19,10 +20,6 @@ from stepfunction import (
 )
 
 # --- fail steps ---------------------------------------------------------------------
-
-
-class Oops(Exception):
-    pass
 
 
 def echo(value):

@@ -5,6 +5,7 @@ from enum import Enum, StrEnum
 from fractions import Fraction
 
 import pytest
+from shared.calls import fail_with, say
 
 from stepfunction import (
     NoBranchMatchedError,
@@ -40,20 +41,6 @@ class ArrayBool:
 
     def __repr__(self):
         return f"ArrayBool({self.value})"
-
-
-def say(text):
-    def saying():
-        return text
-
-    return saying
-
-
-def fail_with(error):
-    def failing():
-        raise error
-
-    return failing
 
 
 def shop(func, branch, **arguments):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from shared.calls import make_lock, same
 
 from stepfunction import (
     Attempt,
@@ -24,10 +25,6 @@ from stepfunction import (
     StepFunction,
     TransferError,
 )
-
-
-def same(value):
-    return value
 
 
 def bad(value):
@@ -139,10 +136,6 @@ def test_an_executor_may_be_asked_for_while_another_thread_imports():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=50
     )
     assert (done.stdout, done.stderr) == ("1\n1\n5\n", "")
-
-
-def make_lock(value):
-    return threading.Lock()
 
 
 def nest(depth):

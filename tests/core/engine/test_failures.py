@@ -5,6 +5,8 @@ import re
 import traceback
 
 import pytest
+from shared.calls import PaymentError, fail_with, say
+from shared.failures import failure_of
 
 from stepfunction import (
     ParallelStepExecutionError,
@@ -15,26 +17,8 @@ from stepfunction import (
 )
 
 
-class PaymentError(Exception):
-    pass
-
-
 class DeclinedError(PaymentError):
     pass
-
-
-def say(text):
-    def saying():
-        return text
-
-    return saying
-
-
-def fail_with(error):
-    def failing():
-        raise error
-
-    return failing
 
 
 def decline(value):
@@ -48,12 +32,6 @@ def shop(func, on_failure, **arguments):
     for name in dict.fromkeys(targets):
         workflow.add_step(name, say(name))
     return workflow
-
-
-def unhandled(workflow, initial_input=None):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(initial_input)
-    return caught.value
 
 
 # --- where a failure leads ----------------------------------------------------------
@@ -93,7 +71,7 @@ def test_on_failure_by_class_takes_the_first_class_that_matches(error, step):
 
 
 def test_a_failure_that_no_class_matches_is_unhandled():
-    error = unhandled(shop(fail_with(KeyError("k")), {ValueError: "Apologise"}))
+    error = failure_of(shop(fail_with(KeyError("k")), {ValueError: "Apologise"}))
     assert str(error) == "step 'Pay' of 'Shop' failed: KeyError: 'k'"
 
 
@@ -140,7 +118,7 @@ def test_on_failure_by_class_does_not_look_behind_the_users_own_errors():
         except DeclinedError as error:
             raise RuntimeError("translated") from error
 
-    error = unhandled(shop(translate, {DeclinedError: "Ask"}))
+    error = failure_of(shop(translate, {DeclinedError: "Ask"}))
     assert type(error.__cause__) is RuntimeError
 
 
@@ -288,7 +266,7 @@ def test_retries_come_before_the_failure_step():
 def test_an_unhandled_failure_names_the_step_and_has_the_users_exception_as_cause():
     cause = DeclinedError("no money")
     workflow = StepFunction("Shop").add_step("Pay", fail_with(cause))
-    error = unhandled(workflow.set_start_step("Pay"))
+    error = failure_of(workflow.set_start_step("Pay"))
     assert type(error) is StepExecutionError
     assert str(error) == "step 'Pay' of 'Shop' failed: DeclinedError: no money"
     assert error.step == "Pay"
@@ -298,7 +276,7 @@ def test_an_unhandled_failure_names_the_step_and_has_the_users_exception_as_caus
 def test_an_unhandled_failure_carries_the_execution():
     workflow = StepFunction("Shop").set_start_step("Price")
     workflow.add_step("Price", say(17), next_step="Pay").add_step("Pay", decline)
-    execution = unhandled(workflow, "order").execution
+    execution = failure_of(workflow, "order").execution
     assert execution.status is Status.FAILED
     assert execution.input == "order"
     assert [record.step for record in execution.history] == ["Price", "Pay"]
@@ -306,7 +284,7 @@ def test_an_unhandled_failure_carries_the_execution():
 
 def test_an_exception_without_a_text_is_named_by_its_class():
     workflow = StepFunction("Shop").add_step("Pay", fail_with(DeclinedError()))
-    error = unhandled(workflow.set_start_step("Pay"))
+    error = failure_of(workflow.set_start_step("Pay"))
     assert str(error) == "step 'Pay' of 'Shop' failed: DeclinedError"
 
 
@@ -315,7 +293,7 @@ def test_nothing_runs_after_an_unhandled_failure():
     workflow = StepFunction("Shop").set_start_step("Pay")
     workflow.add_step("Pay", decline, next_step="Ship")
     workflow.add_step("Ship", lambda value: ran.append(value))
-    unhandled(workflow)
+    failure_of(workflow)
     assert ran == []
 
 
@@ -324,7 +302,7 @@ def test_a_failed_parallel_step_is_raised_as_itself():
     workflow.add_step(
         "Pay", {"card": decline, "gift": say(5)}, parallel=True, stop_on_failure=True
     )
-    error = unhandled(workflow)
+    error = failure_of(workflow)
     assert type(error) is ParallelStepExecutionError
     assert type(error.__cause__) is DeclinedError
     assert error.step == "Pay"
@@ -336,7 +314,7 @@ def test_a_failure_in_a_failure_step_has_the_first_one_as_its_context():
     workflow = StepFunction("Shop").set_start_step("Pay")
     workflow.add_step("Pay", fail_with(first), on_failure="Tell")
     workflow.add_step("Tell", fail_with(second))
-    error = unhandled(workflow)
+    error = failure_of(workflow)
     assert str(error) == "step 'Tell' of 'Shop' failed: ValueError: no mail"
     assert error.__cause__ is second
     assert second.__context__ is first
@@ -346,7 +324,7 @@ def test_both_failures_are_in_the_printed_traceback():
     workflow = StepFunction("Shop").set_start_step("Pay")
     workflow.add_step("Pay", fail_with(DeclinedError("no money")), on_failure="Tell")
     workflow.add_step("Tell", fail_with(ValueError("no mail")))
-    text = "".join(traceback.format_exception(unhandled(workflow)))
+    text = "".join(traceback.format_exception(failure_of(workflow)))
     assert "DeclinedError: no money" in text
     assert "ValueError: no mail" in text
 
@@ -363,7 +341,7 @@ def test_a_failure_in_a_failure_step_keeps_its_own_context_before_the_first():
     workflow = StepFunction("Shop").set_start_step("Pay")
     workflow.add_step("Pay", fail_with(first), on_failure="Tell")
     workflow.add_step("Tell", tell)
-    cause = unhandled(workflow).__cause__
+    cause = failure_of(workflow).__cause__
     assert cause.__context__ is inner
     assert inner.__context__ is first
 
@@ -374,7 +352,7 @@ def test_a_failure_step_may_raise_the_exception_that_it_was_given():
 
     workflow = StepFunction("Shop").set_start_step("Pay")
     workflow.add_step("Pay", decline, on_failure="Tell").add_step("Tell", give_up)
-    error = unhandled(workflow)
+    error = failure_of(workflow)
     assert error.step == "Tell"
     assert error.__cause__ is error.execution.context["Pay"]
     assert error.__cause__.__context__ is None
@@ -386,7 +364,7 @@ def test_a_failure_on_the_recovered_main_path_does_not_have_the_old_one_as_conte
     workflow.add_step("Pay", decline, on_failure="Later", next_step="Ship")
     workflow.add_step("Later", say("later"), next_step="Ship")
     workflow.add_step("Ship", fail_with(second))
-    assert unhandled(workflow).__cause__ is second
+    assert failure_of(workflow).__cause__ is second
     assert second.__context__ is None
 
 
@@ -456,13 +434,13 @@ def declined_at(error):
 )
 def test_the_traceback_of_the_cause_starts_in_the_users_function(arguments):
     workflow = StepFunction("Shop").add_step("Pay", decline, **arguments)
-    error = unhandled(workflow.set_start_step("Pay"))
+    error = failure_of(workflow.set_start_step("Pay"))
     assert declined_at(error) is decline.__code__
 
 
 def test_the_traceback_of_an_async_failure_starts_in_the_users_function():
     workflow = StepFunction("Shop").add_step("Pay", decline_later)
-    error = unhandled(workflow.set_start_step("Pay"))
+    error = failure_of(workflow.set_start_step("Pay"))
     assert declined_at(error) is decline_later.__code__
 
 
@@ -476,12 +454,12 @@ def test_the_traceback_of_a_failed_task_starts_in_the_users_function(executor):
         stop_on_failure=True,
         executor=executor,
     )
-    assert declined_at(unhandled(workflow)) is decline.__code__
+    assert declined_at(failure_of(workflow)) is decline.__code__
 
 
 def test_the_traceback_of_a_nested_failure_starts_in_the_users_function():
     workflow = StepFunction("Shop").add_sub_step_function("Sub", nested_in(decline))
-    error = unhandled(workflow.set_start_step("Sub"))
+    error = failure_of(workflow.set_start_step("Sub"))
     assert declined_at(error) is decline.__code__
 
 
@@ -489,7 +467,7 @@ def test_the_traceback_of_a_branch_starts_in_the_users_function():
     workflow = StepFunction("Shop").set_start_step("Pay")
     workflow.add_step("Pay", say(1), branch=decline, branch_targets=["Ship"])
     workflow.add_step("Ship", say(2))
-    assert declined_at(unhandled(workflow)) is decline.__code__
+    assert declined_at(failure_of(workflow)) is decline.__code__
 
 
 def test_the_traceback_goes_on_into_what_the_users_function_calls():
@@ -497,6 +475,6 @@ def test_the_traceback_goes_on_into_what_the_users_function_calls():
         decline(None)
 
     workflow = StepFunction("Shop").add_step("Pay", pay).set_start_step("Pay")
-    cause = unhandled(workflow).__cause__
+    cause = failure_of(workflow).__cause__
     functions = [f.name for f in traceback.extract_tb(cause.__traceback__)]
     assert functions == ["pay", "decline"]

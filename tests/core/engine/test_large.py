@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from shared.calls import double
 
 from stepfunction import Outcome, ProcessLanes, StepFunction, StepTimeoutError
 
@@ -44,10 +45,6 @@ def crash(value):
 
 def hang(value):
     time.sleep(60)
-
-
-def double(value):
-    return value * 2
 
 
 def shorten(value):

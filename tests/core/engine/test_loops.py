@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 
 import pytest
+from shared.calls import add_one
 
 from stepfunction import (
     RetryPolicy,
@@ -16,10 +17,6 @@ TEXT = (
     "'Count' has run {} steps and would go on with {!r}; "
     "if that is no endless loop, raise max_steps"
 )
-
-
-def add_one(value):
-    return value + 1
 
 
 def counting(end, max_steps):

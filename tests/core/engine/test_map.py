@@ -6,16 +6,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 
 import pytest
+from shared.calls import double
+from shared.failures import failure_of
 from shared.maps import (
     HERE,
     SIZES,
     Live,
-    double,
     fail,
     fail_at_threes,
-    failure_of,
     mapped,
+    nested,
     tasks_of,
+    who,
 )
 
 from stepfunction import DefinitionError, Outcome, Status, StepFunction
@@ -30,10 +32,6 @@ async def later(value):
 def lines_of(order):
     for line in order:
         yield line["n"]
-
-
-def who(value, context):
-    return context.step, context.task, context.attempt
 
 
 # --- output -------------------------------------------------------------------------
@@ -234,11 +232,6 @@ def test_stop_iteration_of_an_inline_item_is_its_failure(batch_size):
 
 
 # --- nested workflows, loops --------------------------------------------------------
-
-
-def nested(func=double):
-    inner = StepFunction("Inner").add_step("Check", func, "Done")
-    return inner.add_step("Done", double).set_start_step("Check")
 
 
 @pytest.mark.parametrize("executor", HERE)

@@ -6,14 +6,14 @@ import time
 
 import pytest
 import tenacity
+from shared.calls import double
+from shared.failures import failure_of
 from shared.maps import (
     HERE,
     ONCE_MORE,
     SIZES,
-    double,
     fail,
     fail_at_threes,
-    failure_of,
     mapped,
     tasks_of,
     threads_of,

@@ -15,7 +15,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
-from shared.maps import tolerant
+from shared.calls import double
+from shared.failures import failure_of
+from shared.maps import nested, tolerant, who
 
 from stepfunction import (
     DefinitionError,
@@ -26,7 +28,6 @@ from stepfunction import (
     ProcessLanes,
     RetryPolicy,
     Status,
-    StepExecutionError,
     StepFunction,
     StepTimeoutError,
     TransferError,
@@ -49,12 +50,6 @@ def mapped(func, executor="process", **options):
     return workflow.set_start_step("Map")
 
 
-def failure_of(workflow, value, **options):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(value, **options)
-    return caught.value
-
-
 def outcomes_of(execution):
     return {
         record.task: str(record.outcome) for record in execution.history if record.task
@@ -65,18 +60,10 @@ def others(output, *failed):
     return [result for at, result in enumerate(output) if at not in failed]
 
 
-def double(value):
-    return value * 2
-
-
 def fail_at_threes(value):
     if value % 3 == 0:
         raise ValueError(f"cannot take {value}")
     return value
-
-
-def who(value, context):
-    return context.step, context.task, context.attempt
 
 
 async def wait_and_say_who(value, context):
@@ -198,11 +185,6 @@ def leave_or_interrupt(item):
     if item == 3:
         raise StopIteration(item)
     return item
-
-
-def nested(func=double):
-    inner = StepFunction("Inner").add_step("Check", func, "Done")
-    return inner.add_step("Done", double).set_start_step("Check")
 
 
 # --- results ----------------------------------------------------------------------

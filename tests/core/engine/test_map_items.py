@@ -6,7 +6,9 @@ import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from shared.maps import HERE, SIZES, Live, double, fail, failure_of, mapped, threads_of
+from shared.calls import double
+from shared.failures import failure_of
+from shared.maps import HERE, SIZES, Live, fail, mapped, threads_of
 
 from stepfunction import ExecutionCancelledError, Outcome, RetryPolicy
 

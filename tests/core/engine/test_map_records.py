@@ -7,12 +7,12 @@ import time
 import weakref
 
 import pytest
+from shared.calls import double
 from shared.maps import (
     HERE,
     ONCE_MORE,
     SIZES,
     Live,
-    double,
     fail,
     fail_at_threes,
     mapped,

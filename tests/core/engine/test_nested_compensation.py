@@ -5,20 +5,18 @@ import threading
 from collections import Counter
 
 import pytest
+from shared.calls import PaymentError, decline, same
 from shared.undoing import (
     ONCE_MORE,
     PLACES,
-    PaymentError,
     book,
     books,
     cancel,
-    decline,
     executed,
     failure_of,
     records,
     recover,
     refuse,
-    same,
     told_by,
 )
 

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-import threading
 
 import pytest
+from shared.calls import PaymentError, add_one, double, make_lock, say
+from shared.failures import failure_of
 
 from stepfunction import (
     Execution,
@@ -20,18 +21,6 @@ from stepfunction import (
 PLACES = ["inline", "thread", "process"]
 
 
-class PaymentError(Exception):
-    pass
-
-
-def add_one(value):
-    return value + 1
-
-
-def double(value):
-    return value * 2
-
-
 def decline(value):
     raise PaymentError(f"no money for {value}")
 
@@ -40,19 +29,8 @@ def tell(value):
     return f"told: {value}"
 
 
-def make_lock(value):
-    return threading.Lock()
-
-
 def is_locked(lock):
     return lock.locked()
-
-
-def say(text):
-    def saying():
-        return text
-
-    return saying
 
 
 def arithmetic():
@@ -79,12 +57,6 @@ def as_task(inner, executor, **arguments):
     return outer.add_step(
         "Fan", {"sub": inner}, parallel=True, executor=executor, **arguments
     )
-
-
-def unhandled(workflow, initial_input=None):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(initial_input)
-    return caught.value
 
 
 def steps_of(execution):
@@ -256,7 +228,7 @@ def test_after_a_loop_the_child_is_that_of_the_latest_visit():
 
 @pytest.mark.parametrize("executor", [None, *PLACES])
 def test_a_failure_inside_fails_the_step(executor):
-    error = unhandled(as_step(failing(), executor=executor), 3)
+    error = failure_of(as_step(failing(), executor=executor), 3)
     assert type(error) is StepExecutionError
     assert str(error) == (
         "step 'Sub': nested workflow 'Inner' failed at its step 'Pay': "
@@ -271,13 +243,13 @@ def test_a_failure_inside_fails_the_step(executor):
 
 
 def test_the_error_of_the_step_is_caused_by_the_childs_error():
-    error = unhandled(as_step(failing()), 3)
+    error = failure_of(as_step(failing()), 3)
     assert error.__cause__ is error.execution.children["Sub"].error
 
 
 def test_a_failure_that_was_handled_inside_but_ended_there_fails_the_step():
     inner = failing(on_failure="Tell")
-    error = unhandled(as_step(inner), 3)
+    error = failure_of(as_step(inner), 3)
     child = error.execution.children["Sub"]
     assert child.status is Status.FAILED
     assert child.output == "told: no money for 3"
@@ -302,7 +274,7 @@ def test_a_failure_that_was_recovered_inside_does_not_fail_the_step():
 def test_a_workflow_that_ends_as_failed_inside_fails_the_step():
     inner = StepFunction("Inner").set_start_step("Refuse")
     inner.add_step("Refuse", say("refused"), ends="failed")
-    error = unhandled(as_step(inner))
+    error = failure_of(as_step(inner))
     assert str(error.__cause__) == (
         "step 'Refuse' of 'Inner' ends the workflow as failed"
     )
@@ -321,7 +293,7 @@ def test_on_failure_of_the_step_takes_a_failure_inside():
 
 
 def test_the_failures_of_the_outer_execution_name_the_step_alone():
-    error = unhandled(as_step(failing()), 3)
+    error = failure_of(as_step(failing()), 3)
     [record] = error.execution.failures
     assert (record.step, record.outcome) == ("Sub", Outcome.FAILED)
     assert record.error is error
@@ -421,7 +393,7 @@ def test_workflows_that_nest_deeper_than_python_allows_fail_and_say_so():
 
 
 def test_a_deep_failure_is_caused_by_the_users_exception_in_the_end():
-    error = unhandled(as_step(as_step(failing())), 3)
+    error = failure_of(as_step(as_step(failing())), 3)
     assert error.step == "Sub"
     assert type(error.__cause__) is StepExecutionError
     assert type(error.__cause__.__cause__) is PaymentError

@@ -4,6 +4,7 @@ import os
 from contextvars import ContextVar
 
 import pytest
+from shared.calls import double, same
 from shared.parallel import (
     ALL_PLACES,
     ELSEWHERE,
@@ -13,16 +14,14 @@ from shared.parallel import (
     ONCE_MORE,
     PLACES,
     at,
-    double,
     fail,
     fan_out,
     leave_a_line,
     negate,
     one_step,
-    same,
     touch,
-    wait_for,
 )
+from shared.processes import wait_for
 
 from stepfunction import DefinitionError, Outcome, Status, StepFunction, TransferError
 

@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+from shared.calls import double, interrupt, same
 from shared.parallel import (
     ALL_PLACES,
     ELSEWHERE,
@@ -16,12 +17,10 @@ from shared.parallel import (
     ONCE_MORE,
     PLACES,
     at,
-    double,
     fail,
     fan_out,
     negate,
     one_step,
-    same,
     touch,
 )
 
@@ -42,10 +41,6 @@ IF_DISCONNECTED = RetryPolicy(max_attempts=2, interval=0, retry_on=ConnectionErr
 
 def leave(value):
     sys.exit(3)
-
-
-def interrupt(value):
-    raise KeyboardInterrupt
 
 
 def crash(value):

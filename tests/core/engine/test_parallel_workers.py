@@ -7,21 +7,21 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 
 import pytest
+from shared.calls import double, same
 from shared.parallel import (
     ALL_PLACES,
     IN_PROCESSES,
     IN_THREADS,
     PLACES,
     at,
-    double,
     fail,
     fan_out,
     leave_a_line,
     negate,
     one_step,
-    same,
     touch,
 )
+from shared.processes import pid
 
 from stepfunction import (
     DefinitionError,
@@ -30,10 +30,6 @@ from stepfunction import (
     ParallelStepExecutionError,
     StepFunction,
 )
-
-
-def pid(value=None):
-    return os.getpid()
 
 
 def thread_id(value=None):

@@ -1,15 +1,13 @@
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 import threading
-import time
 from contextvars import ContextVar
-from pathlib import Path
 
 import pytest
+from shared.calls import double
+from shared.processes import is_gone
 
 from stepfunction import (
     DefinitionError,
@@ -34,10 +32,6 @@ def _release():
     released.clear()
     yield
     released.set()
-
-
-def double(value):
-    return value * 2
 
 
 def fail(value):
@@ -73,20 +67,6 @@ def gate():
     gate = Gate()
     yield gate
     gate.go_on.set()
-
-
-def is_gone(process_id, seconds=2.0):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        try:
-            stat = Path(f"/proc/{process_id}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        if stat.rpartition(")")[2].split()[0] == "Z":
-            return True
-        time.sleep(0.01)
-    os.kill(process_id, signal.SIGKILL)
-    return False
 
 
 # --- a live execution ---------------------------------------------------------------

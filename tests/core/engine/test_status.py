@@ -4,30 +4,10 @@ import copy
 import pickle
 
 import pytest
+from shared.calls import PaymentError, decline, fail_with, say
+from shared.failures import failure_of
 
 from stepfunction import Status, StepExecutionError, StepFunction
-
-
-class PaymentError(Exception):
-    pass
-
-
-def say(text):
-    def saying():
-        return text
-
-    return saying
-
-
-def fail_with(error):
-    def failing():
-        raise error
-
-    return failing
-
-
-def decline(value):
-    raise PaymentError("no money")
 
 
 def shop(**steps):
@@ -35,12 +15,6 @@ def shop(**steps):
     for name, (func, arguments) in steps.items():
         workflow.add_step(name, func, **arguments)
     return workflow
-
-
-def unhandled(workflow, **arguments):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(**arguments)
-    return caught.value
 
 
 def handled(**apologise):
@@ -171,14 +145,14 @@ def test_tolerated_failures_leave_the_workflow_completed():
 
 
 def test_an_unhandled_failure_ends_the_execution_as_failed():
-    error = unhandled(shop(Price=(say(17), {"next_step": "Pay"}), Pay=(decline, {})))
+    error = failure_of(shop(Price=(say(17), {"next_step": "Pay"}), Pay=(decline, {})))
     execution = error.execution
     assert execution.status is Status.FAILED
     assert execution.error is error.__cause__
 
 
 def test_after_an_unhandled_failure_there_is_no_output():
-    execution = unhandled(
+    execution = failure_of(
         shop(Price=(say(17), {"next_step": "Pay"}), Pay=(decline, {}))
     ).execution
     assert execution.output is None
@@ -186,13 +160,13 @@ def test_after_an_unhandled_failure_there_is_no_output():
 
 def test_the_last_result_after_a_failure_is_the_exception():
     workflow = shop(Price=(say(17), {"next_step": "Pay"}), Pay=(decline, {}))
-    error = unhandled(workflow)
+    error = failure_of(workflow)
     assert error.execution.last_result is error.__cause__
     assert workflow.last_result is error.__cause__
 
 
 def test_after_an_unhandled_failure_in_a_failure_step_the_error_is_the_first():
-    error = unhandled(
+    error = failure_of(
         shop(
             Pay=(decline, {"on_failure": "Tell"}),
             Tell=(fail_with(ValueError("no mail")), {}),
@@ -244,7 +218,7 @@ def test_a_failure_step_may_end_the_workflow_as_completed():
 
 @pytest.mark.parametrize("ends", ["completed", "failed"])
 def test_an_unhandled_failure_is_failed_whatever_its_step_says(ends):
-    error = unhandled(shop(Pay=(decline, {"ends": ends})))
+    error = failure_of(shop(Pay=(decline, {"ends": ends})))
     assert error.execution.status is Status.FAILED
     assert error.execution.error is error.__cause__
 
@@ -290,7 +264,7 @@ def test_raise_if_failed_raises_the_handled_failure():
 
 
 def test_check_raises_the_handled_failure_after_the_failure_step_has_run():
-    error = unhandled(handled(), check=True)
+    error = failure_of(handled(), check=True)
     assert str(error) == "step 'Pay' of 'Shop' failed: PaymentError: no money"
     assert type(error.__cause__) is PaymentError
     assert error.execution.output == "sorry"
@@ -302,12 +276,12 @@ def test_check_names_the_first_failure_of_several_handled_ones():
         Refund=(fail_with(ValueError("bank")), {"on_failure": "Apologise"}),
         Apologise=(say("sorry"), {}),
     )
-    assert unhandled(workflow, check=True).step == "Pay"
+    assert failure_of(workflow, check=True).step == "Pay"
 
 
 def test_check_raises_where_a_step_ends_as_failed():
     workflow = shop(Refuse=(say("refused"), {"ends": "failed"}))
-    error = unhandled(workflow, check=True)
+    error = failure_of(workflow, check=True)
     assert str(error) == "step 'Refuse' of 'Shop' ends the workflow as failed"
     assert error.execution.status is Status.FAILED
 
@@ -318,7 +292,7 @@ def test_check_does_not_raise_where_a_failure_step_ends_as_completed():
 
 
 def test_raise_if_failed_raises_an_unhandled_failure_again():
-    error = unhandled(shop(Pay=(decline, {})))
+    error = failure_of(shop(Pay=(decline, {})))
     with pytest.raises(StepExecutionError) as caught:
         error.execution.raise_if_failed()
     assert str(caught.value) == str(error)
@@ -366,7 +340,7 @@ def test_the_builder_shows_its_most_recent_execution():
     workflow.execute(5)
     assert (workflow.status, workflow.last_result) == (Status.COMPLETED, 20)
     assert workflow.context == {"Pay": 20}
-    unhandled(workflow, initial_input=0)
+    failure_of(workflow, initial_input=0)
     assert workflow.status is Status.FAILED
     assert type(workflow.last_result) is ZeroDivisionError
     assert workflow.context == {"Pay": workflow.last_result}
@@ -375,7 +349,7 @@ def test_the_builder_shows_its_most_recent_execution():
 def test_a_later_execution_leaves_the_earlier_one_as_it_was():
     workflow = StepFunction("Shop").add_step("Pay", lambda value: 100 / value)
     first = workflow.set_start_step("Pay").execute(5)
-    unhandled(workflow, initial_input=0)
+    failure_of(workflow, initial_input=0)
     assert (first.status, first.output) == (Status.COMPLETED, 20)
     assert first.context == {"Pay": 20}
 

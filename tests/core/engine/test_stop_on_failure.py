@@ -7,17 +7,9 @@ import time
 from pathlib import Path
 
 import pytest
-from shared.parallel import (
-    ALL_PLACES,
-    IN_LANES,
-    IN_THREADS,
-    at,
-    fail,
-    fan_out,
-    same,
-    touch,
-    wait_for,
-)
+from shared.calls import same
+from shared.parallel import ALL_PLACES, IN_LANES, IN_THREADS, at, fail, fan_out, touch
+from shared.processes import is_alive, tell, wait_for
 
 from stepfunction import (
     Outcome,
@@ -29,8 +21,7 @@ from stepfunction import (
 
 
 def tell_and_spin(folder):
-    Path(folder, "part").write_text(str(os.getpid()))
-    os.rename(Path(folder, "part"), Path(folder, "spins"))
+    tell(Path(folder, "spins"), str(os.getpid()))
     while True:
         pass
 
@@ -39,14 +30,6 @@ def fail_once_the_other_spins(folder):
     wait_for(folder, "spins")
     Path(folder, "failed").write_text(repr(time.time()))
     raise ValueError("enough")
-
-
-def is_alive(process_id):
-    try:
-        stat = Path(f"/proc/{process_id}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.fixture

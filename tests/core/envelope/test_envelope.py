@@ -9,6 +9,14 @@ import threading
 import urllib.error
 
 import pytest
+from shared.awkward_errors import (
+    KeywordOnly,
+    LinesAndNumbers,
+    ReduceRaises,
+    TwoArguments,
+    local,
+)
+from shared.calls import make_lock, same
 
 from stepfunction import (
     Outcome,
@@ -20,29 +28,11 @@ from stepfunction import (
 )
 
 
-class TwoArguments(Exception):
-    def __init__(self, code, reason):
-        super().__init__(f"{code}: {reason}")
-        self.code = code
-        self.reason = reason
-
-
-class KeywordOnly(Exception):
-    def __init__(self, *, field):
-        super().__init__(f"bad {field}")
-        self.field = field
-
-
 class WithLock(Exception):
     def __init__(self, text):
         super().__init__(text)
         self.text = text
         self.lock = threading.Lock()
-
-
-class ReduceRaises(Exception):
-    def __reduce__(self):
-        raise RuntimeError("no reduce")
 
 
 class StrRaises(Exception):
@@ -64,12 +54,6 @@ class ListOfErrors(Exception):
         if isinstance(self.message, str):
             return repr([self.message % (self.params or ())])
         return repr([str(error) for error in self.message])
-
-
-class LinesAndNumbers(OSError):
-    def __init__(self, number, text, line):
-        super().__init__(number, text)
-        self.line = line
 
 
 class MadeOfAnother(Exception):
@@ -97,13 +81,6 @@ def with_notes():
     error = ValueError("noted")
     error.add_note("seen in line 3")
     return error
-
-
-def local():
-    class Local(Exception):
-        pass
-
-    return Local("from inside")
 
 
 def decode_error():
@@ -202,10 +179,6 @@ def good(value):
     return "good"
 
 
-def give_lock(value):
-    return threading.Lock()
-
-
 class CannotBeUnpickled:
     def __reduce__(self):
         return raise_in_parent, (os.getpid(),)
@@ -234,10 +207,6 @@ def give_a_deep_list(value):
     for _ in range(100_000):
         deep = [deep]
     return deep
-
-
-def same(value):
-    return value
 
 
 def describe(value):
@@ -343,7 +312,7 @@ def test_what_led_to_an_exception_is_in_its_traceback(lanes):
 def test_an_exception_of_a_local_class_comes_as_a_record(lanes):
     error = lanes.submit(raise_local, 1).exception()
     assert type(error) is RemoteError
-    name = f"{__name__}.local.<locals>.Local"
+    name = f"{local.__module__}.local.<locals>.Local"
     assert str(error) == f"{name}: from inside"
     assert (error.type_name, error.text) == (name, "from inside")
     assert "raise local()" in str(error.__cause__)
@@ -401,7 +370,7 @@ def test_the_step_of_an_exception_is_named(lanes):
     "func, text",
     [
         (
-            give_lock,
+            make_lock,
             "the result, a lock, cannot be sent back from its process: cannot pickle "
             "'_thread.lock' object. Return what can be pickled (plain data, an id, a "
             "path)",

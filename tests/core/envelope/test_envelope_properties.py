@@ -5,7 +5,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-from shared.random_workflows import Oops, examples, plain
+from shared.calls import Oops
+from shared.random_workflows import examples, plain
 
 from stepfunction import RemoteError
 from stepfunction.core.envelope.envelope import pack, unpack

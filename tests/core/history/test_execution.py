@@ -10,6 +10,8 @@ import threading
 from time import time
 
 import pytest
+from shared.calls import PaymentError, add_one, decline, make_lock
+from shared.failures import failure_of
 
 from stepfunction import (
     Attempt,
@@ -26,24 +28,8 @@ from stepfunction import (
 DURATION = r"[0-9.]+ (ms|s)"
 
 
-class PaymentError(Exception):
-    pass
-
-
-def add_one(value):
-    return value + 1
-
-
-def decline(value):
-    raise PaymentError("no money")
-
-
 def describe(value):
     return str(value)
-
-
-def make_lock(value):
-    return threading.Lock()
 
 
 def one(func, **arguments):
@@ -61,12 +47,6 @@ def flaky(*outcomes):
         return outcome
 
     return trying
-
-
-def unhandled(workflow, initial_input=None):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(initial_input)
-    return caught.value
 
 
 def facts(record):
@@ -128,7 +108,7 @@ def test_the_record_of_a_nested_workflow():
 
 @pytest.mark.parametrize("executor", [None, "inline", "thread", "process"])
 def test_the_record_of_a_step_that_failed(executor):
-    [record] = unhandled(one(decline, executor=executor), 3).execution.history
+    [record] = failure_of(one(decline, executor=executor), 3).execution.history
     assert facts(record) == succeeded(
         outcome=Outcome.FAILED,
         output=None,
@@ -155,7 +135,7 @@ def test_each_attempt_is_in_the_record(executor):
 def test_the_attempts_of_a_step_that_failed_in_the_end():
     errors = [ConnectionError("first"), ConnectionError("second")]
     retry = RetryPolicy(max_attempts=2, interval=0)
-    [record] = unhandled(one(flaky(*errors), retry=retry)).execution.history
+    [record] = failure_of(one(flaky(*errors), retry=retry)).execution.history
     assert record.outcome is Outcome.FAILED
     assert record.error is errors[1]
     assert [attempt.error for attempt in record.attempts] == errors
@@ -210,7 +190,7 @@ def test_the_record_of_a_task_that_never_began():
         stop_on_failure=True,
         executor="inline",
     )
-    late = unhandled(workflow, 3).execution.history[2]
+    late = failure_of(workflow, 3).execution.history[2]
     assert facts(late) == succeeded(
         task="late", outcome=Outcome.CANCELLED, output=None, attempts=[]
     )
@@ -355,7 +335,7 @@ def test_the_repr_of_a_failed_execution_names_the_step_and_the_error(arguments):
     if arguments:
         execution = workflow.add_step("Tell", describe).execute()
     else:
-        execution = unhandled(workflow).execution
+        execution = failure_of(workflow).execution
     assert re.fullmatch(
         r"<Execution of 'Shop': FAILED at 'Pay', PaymentError\('no money'\), "
         rf"after [12] steps? in {DURATION}>",
@@ -421,7 +401,7 @@ def test_the_repr_of_a_builder(count, text):
 
 
 def test_the_repr_of_an_error_is_its_class_and_its_text():
-    error = unhandled(one(decline))
+    error = failure_of(one(decline))
     assert repr(error) == (
         "StepExecutionError(\"step 'Pay' of 'Shop' failed: PaymentError: no money\")"
     )
@@ -429,7 +409,7 @@ def test_the_repr_of_an_error_is_its_class_and_its_text():
 
 def test_the_repr_of_a_parallel_error_is_its_class_and_its_text():
     workflow = one({"card": decline}, parallel=True, stop_on_failure=True)
-    assert repr(unhandled(workflow)) == (
+    assert repr(failure_of(workflow)) == (
         "ParallelStepExecutionError(\"1 of 1 tasks of step 'Pay' failed: "
         "'card': PaymentError: no money\")"
     )
@@ -471,7 +451,7 @@ def test_a_failed_execution_pickles():
 
 
 def test_an_execution_whose_failure_was_unhandled_pickles():
-    execution = unhandled(one(decline)).execution
+    execution = failure_of(one(decline)).execution
     twin = pickle.loads(pickle.dumps(execution))
     assert twin.status is Status.FAILED
     assert repr(twin.error) == "PaymentError('no money')"

@@ -10,6 +10,7 @@ import tracemalloc
 import weakref
 
 import pytest
+from shared.calls import Oops, add_one
 
 from stepfunction import (
     DefinitionError,
@@ -26,16 +27,8 @@ from stepfunction import (
 END = 20
 
 
-class Oops(Exception):
-    pass
-
-
 class Payload:
     pass
-
-
-def add_one(value):
-    return value + 1
 
 
 def loop(

@@ -8,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
-from shared.workers import double, exit_by, flag, is_gone, pid, tell_and_wait, wait_for
+from shared.calls import double
+from shared.processes import is_gone, pid, wait_for
+from shared.workers import exit_by, tell_and_wait
 
 from stepfunction import WorkerCrashedError
 
@@ -120,7 +122,7 @@ def test_a_crashed_worker_is_replaced(one_lane):
 
 
 def test_a_crash_takes_no_other_call_with_it(lanes, tmp_path):
-    told, go = flag(tmp_path, "on"), flag(tmp_path, "go")
+    told, go = tmp_path / "on", tmp_path / "go"
     sibling = lanes.submit(tell_and_wait, (told, go))
     wait_for(told)
     crashed = lanes.submit(exit_by, signal.SIGKILL)
@@ -132,17 +134,17 @@ def test_a_crash_takes_no_other_call_with_it(lanes, tmp_path):
 
 
 def test_a_worker_that_dies_idle_does_not_harm_the_next_call(one_lane, tmp_path):
-    worker = one_lane.submit(die_once_idle, flag(tmp_path, "die")).result()
-    flag(tmp_path, "die").touch()
+    worker = one_lane.submit(die_once_idle, tmp_path / "die").result()
+    (tmp_path / "die").touch()
     assert is_reaped(worker)
     assert one_lane.submit(pid).result() != worker
 
 
 def test_a_dead_idle_worker_is_noticed_though_its_child_lives_on(one_lane, tmp_path):
     worker, child = one_lane.submit(
-        die_once_idle_but_leave_a_child, flag(tmp_path, "die")
+        die_once_idle_but_leave_a_child, tmp_path / "die"
     ).result()
-    flag(tmp_path, "die").touch()
+    (tmp_path / "die").touch()
     assert is_reaped(worker)
     try:
         assert one_lane.submit(pid).result() != worker

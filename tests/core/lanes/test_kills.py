@@ -5,30 +5,30 @@ import subprocess
 import sys
 import time
 from concurrent.futures import CancelledError
-from pathlib import Path
 
 import pytest
-from shared.workers import double, flag, is_gone, pid, tell_and_wait, touch, wait_for
+from shared.calls import double
+from shared.processes import is_gone, pid, tell, wait_for
+from shared.workers import tell_and_wait, touch
 
 from stepfunction import ProcessLanes, WorkerKilledError
 
 
 def tell_and_spin(path):
-    Path(path).write_text(str(os.getpid()))
+    tell(path, str(os.getpid()))
     while True:
         pass
 
 
 def spin_with_a_child(path):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    Path(f"{path}.part").write_text(f"{os.getpid()} {child.pid}")
-    os.rename(f"{path}.part", path)
+    tell(path, f"{os.getpid()} {child.pid}")
     while True:
         pass
 
 
 def test_a_future_tells_waiting_from_running_from_done(one_lane, tmp_path):
-    told, go = flag(tmp_path, "on"), flag(tmp_path, "go")
+    told, go = tmp_path / "on", tmp_path / "go"
     first = one_lane.submit(tell_and_wait, (told, go))
     second = one_lane.submit(double, 1)
     wait_for(told)
@@ -41,7 +41,7 @@ def test_a_future_tells_waiting_from_running_from_done(one_lane, tmp_path):
 
 
 def test_a_cancelled_call_never_runs(one_lane, tmp_path):
-    told, go = flag(tmp_path, "on"), flag(tmp_path, "go")
+    told, go = tmp_path / "on", tmp_path / "go"
     first = one_lane.submit(tell_and_wait, (told, go))
     second = one_lane.submit(touch, tmp_path / "second")
     assert second.cancel()
@@ -54,7 +54,7 @@ def test_a_cancelled_call_never_runs(one_lane, tmp_path):
 
 
 def test_kill_cancels_a_call_that_waits(one_lane, tmp_path):
-    told, go = flag(tmp_path, "on"), flag(tmp_path, "go")
+    told, go = tmp_path / "on", tmp_path / "go"
     first = one_lane.submit(tell_and_wait, (told, go))
     second = one_lane.submit(touch, tmp_path / "second")
     assert one_lane.kill(second)
@@ -109,7 +109,7 @@ def test_there_is_nothing_to_kill_in_a_call_that_has_ended(one_lane):
 
 
 def test_a_kill_leaves_the_other_calls_alone(lanes, tmp_path):
-    told, go = flag(tmp_path, "on"), flag(tmp_path, "go")
+    told, go = tmp_path / "on", tmp_path / "go"
     spinning = lanes.submit(tell_and_spin, tmp_path / "pid")
     sibling = lanes.submit(tell_and_wait, (told, go))
     wait_for(tmp_path / "pid")

@@ -9,19 +9,9 @@ import time
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 import pytest
-from shared.workers import (
-    Program,
-    double,
-    exit_by,
-    fail,
-    flag,
-    is_alive,
-    is_gone,
-    pid,
-    tell_and_wait,
-    touch,
-    wait_for,
-)
+from shared.calls import double
+from shared.processes import is_alive, is_gone, pid, wait_for
+from shared.workers import Program, exit_by, fail, tell_and_wait, touch
 
 from stepfunction import Context, ProcessLanes, StepFunction, TransferError
 
@@ -162,31 +152,31 @@ def test_shutdown_waits_for_what_was_submitted(tmp_path):
 
 def test_shutdown_without_waiting_leaves_what_was_submitted_to_finish(tmp_path):
     lanes = ProcessLanes(1)
-    first = lanes.submit(tell_and_wait, (flag(tmp_path, "on"), flag(tmp_path, "go")))
+    first = lanes.submit(tell_and_wait, (tmp_path / "on", tmp_path / "go"))
     second = lanes.submit(double, 4)
     lanes.shutdown(wait=False)
     assert not first.done()
-    flag(tmp_path, "go").touch()
+    (tmp_path / "go").touch()
     assert second.result() == 8
     assert is_gone(first.result())
 
 
 def test_shutdown_can_cancel_what_has_not_begun(tmp_path):
     lanes = ProcessLanes(1)
-    first = lanes.submit(tell_and_wait, (flag(tmp_path, "on"), flag(tmp_path, "go")))
+    first = lanes.submit(tell_and_wait, (tmp_path / "on", tmp_path / "go"))
     second = lanes.submit(touch, tmp_path / "second")
-    wait_for(flag(tmp_path, "on"))
+    wait_for(tmp_path / "on")
     lanes.shutdown(wait=False, cancel_futures=True)
     assert second.cancelled()
-    flag(tmp_path, "go").touch()
+    (tmp_path / "go").touch()
     first.result()
     assert not (tmp_path / "second").exists()
 
 
 def test_a_callback_of_a_cancelled_call_may_use_the_executor(tmp_path):
     lanes = ProcessLanes(1)
-    first = lanes.submit(tell_and_wait, (flag(tmp_path, "on"), flag(tmp_path, "go")))
-    wait_for(flag(tmp_path, "on"))
+    first = lanes.submit(tell_and_wait, (tmp_path / "on", tmp_path / "go"))
+    wait_for(tmp_path / "on")
     refused = []
 
     def submit_again(future):
@@ -200,7 +190,7 @@ def test_a_callback_of_a_cancelled_call_may_use_the_executor(tmp_path):
         target=lanes.shutdown, kwargs={"cancel_futures": True}, daemon=True
     )
     closing.start()
-    flag(tmp_path, "go").touch()
+    (tmp_path / "go").touch()
     first.result()
     closing.join(2)
     assert not closing.is_alive()
@@ -278,7 +268,7 @@ def test_a_heartbeat_of_a_forked_child_is_let_go(one_lane):
 
 
 def test_a_child_forked_while_a_thread_speaks_may_beat(one_lane, handle, tmp_path):
-    told, go = flag(tmp_path, "on"), flag(tmp_path, "go")
+    told, go = tmp_path / "on", tmp_path / "go"
 
     def wait(record):
         told.touch()

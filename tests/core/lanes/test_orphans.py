@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from shared.calls import double
 
 from stepfunction import ProcessLanes, StepFunction
 
@@ -332,10 +333,6 @@ def test_lanes_open_inside_lanes(tmp_path):
 
 THREADS = 50
 EXECUTIONS = 12
-
-
-def double(value):
-    return value * 2
 
 
 def tell_and_wait(paths):

@@ -5,7 +5,8 @@ import re
 import signal
 
 import pytest
-from shared.workers import Program, exit_by, fail, is_gone, pid
+from shared.processes import is_gone, pid
+from shared.workers import Program, exit_by, fail
 
 from stepfunction import StepFunction
 

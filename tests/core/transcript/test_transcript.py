@@ -14,6 +14,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from shared.pictures import giving, read_back
 
 from stepfunction import (
     Execution,
@@ -42,10 +43,6 @@ class Unspeakable:
         raise RuntimeError("no words")
 
 
-def giving(value):
-    return StepFunction("Give").add_step("Give", lambda: value).set_start_step("Give")
-
-
 def refuse(_):
     raise LookupError(EMPTY)  # its line in a traceback does not have the text
 
@@ -62,10 +59,6 @@ def ended(workflow, value=None, **options):
         return workflow.execute(value, **options)
     except StepFunctionError as error:
         return error.execution
-
-
-def read_back(execution):
-    return Execution.from_json(execution.to_json())
 
 
 def shop():

@@ -6,6 +6,8 @@ from datetime import datetime, timezone
 from fractions import Fraction
 
 import pytest
+from shared.calls import same
+from shared.pictures import giving, read_back
 
 from stepfunction import (
     Execution,
@@ -24,10 +26,6 @@ NEW_YEAR = datetime(2020, 1, 1, tzinfo=timezone.utc)
 SECRET = "4111 1111"
 
 
-def same(value):
-    return value
-
-
 def is_big(value):
     return value > 10
 
@@ -38,14 +36,6 @@ def soon(value):
 
 def new_year(value):
     return NEW_YEAR
-
-
-def read_back(execution):
-    return Execution.from_json(execution.to_json())
-
-
-def giving(value):
-    return StepFunction("Give").add_step("Give", lambda: value).set_start_step("Give")
 
 
 def order():

@@ -4,6 +4,7 @@ import signal
 import threading
 
 import pytest
+from shared.calls import interrupt
 from shared.events import (
     LIMIT,
     Told,
@@ -47,10 +48,6 @@ def test_an_execution_that_takes_too_long_tells_of_its_end():
 
     assert told[-1].status is Status.TIMED_OUT
     check_pairs(told)
-
-
-def interrupt(value):
-    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("is_nested", [False, True])

@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from types import ModuleType
 
 import pytest
+from shared.calls import make_lock
 from shared.events import (
     LIMIT,
     ONCE_MORE,
@@ -197,12 +198,8 @@ def test_an_event_that_cannot_be_unpickled_is_left_out(lanes, tmp_path, caplog):
     assert "No module named 'only_here'" in caplog.text
 
 
-def give_lock(value):
-    return threading.Lock()
-
-
 def test_an_output_that_cannot_be_pickled_keeps_no_event_from_coming(lanes):
-    inner = nested_of(give_lock, next_step="Y").add_step("Y", one)
+    inner = nested_of(make_lock, next_step="Y").add_step("Y", one)
     told = Told()
 
     execution = fan_out({"t": inner}, executor=lanes).execute(listeners=[told])

@@ -18,6 +18,7 @@ from shared.events import (
     until_told,
     workflow_of,
 )
+from shared.processes import wait_for
 
 from stepfunction import (
     HeartbeatTimeoutError,
@@ -203,11 +204,6 @@ def test_a_task_that_gives_up_when_told_is_cancelled():
     assert told.only("task_failed").task == "fails"
     assert told.kinds[-4:-2] == ["task_failed", "task_cancelled"]
     check_pairs(told)
-
-
-def wait_for(path):
-    while not path.exists():
-        threading.Event().wait(0.01)
 
 
 def touch_and_hang(path):

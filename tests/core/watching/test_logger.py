@@ -9,6 +9,7 @@ import threading
 from contextlib import suppress
 
 import pytest
+from shared.events import fail, nested_of, one, workflow_of
 
 from stepfunction import (
     Event,
@@ -21,30 +22,13 @@ from stepfunction.core.watching.log import log
 TOOK = r"[\d.]+ m?s"
 
 
-def one(value):
-    return 1
-
-
-def fail(value):
-    raise ValueError("no")
-
-
 def fail_once(value, context):
     if context.attempt == 1:
         raise ValueError("no")
 
 
-def workflow_of(action=one, name="W", step="A", **options):
-    workflow = StepFunction(name).add_step(step, action, **options)
-    return workflow.set_start_step(step)
-
-
 def fan_out(tasks, **options):
     return workflow_of(tasks, parallel=True, **options)
-
-
-def nested_of(action=one, **options):
-    return workflow_of(action, "Inner", "X", **options)
 
 
 # Execute and give what was logged: level and text.

@@ -10,6 +10,8 @@ from contextvars import ContextVar
 from functools import partial
 
 import pytest
+from shared.calls import PaymentError
+from shared.failures import failure_of
 
 from stepfunction import (
     Context,
@@ -21,10 +23,6 @@ from stepfunction import (
 )
 
 request: ContextVar[str] = ContextVar("request", default="none")
-
-
-class PaymentError(Exception):
-    pass
 
 
 async def add_one(value):
@@ -69,12 +67,6 @@ class Adder:
 def one(func, **arguments):
     workflow = StepFunction("Shop").add_step("Call", func, **arguments)
     return workflow.set_start_step("Call")
-
-
-def unhandled(workflow):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute()
-    return caught.value
 
 
 # --- async steps in execute ---------------------------------------------------------
@@ -140,7 +132,7 @@ def test_async_steps_may_use_what_needs_a_loop():
 
 
 def test_an_async_step_that_raises_fails():
-    error = unhandled(one(decline))
+    error = failure_of(one(decline))
     assert str(error) == "step 'Call' of 'Shop' failed: PaymentError: no money"
     assert type(error.__cause__) is PaymentError
 
@@ -178,7 +170,7 @@ def test_a_plain_function_that_returns_a_coroutine_fails_its_step(executor):
     def fetch(value):
         return add_one(value)
 
-    error = unhandled(one(fetch, executor=executor))
+    error = failure_of(one(fetch, executor=executor))
     assert type(error.__cause__) is TypeError
     assert str(error.__cause__).endswith(
         "fetch is a plain function but returned a coroutine; "
@@ -188,7 +180,7 @@ def test_a_plain_function_that_returns_a_coroutine_fails_its_step(executor):
 
 def test_a_lambda_that_returns_a_coroutine_does_not_leave_it_unawaited():
     # A coroutine that is dropped without being closed warns, and warnings are errors.
-    assert type(unhandled(one(lambda value: add_one(value))).__cause__) is TypeError
+    assert type(failure_of(one(lambda value: add_one(value))).__cause__) is TypeError
 
 
 # --- context variables --------------------------------------------------------------

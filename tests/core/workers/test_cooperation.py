@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from shared.failures import failure_of
 
 from stepfunction import (
     ExecutionCancelledError,
@@ -12,7 +13,6 @@ from stepfunction import (
     ProcessLanes,
     RetryPolicy,
     Status,
-    StepExecutionError,
     StepFunction,
     StepTimeoutError,
 )
@@ -30,12 +30,6 @@ def lanes():
 def one(func, **arguments):
     workflow = StepFunction("Shop").add_step("Look", func, **arguments)
     return workflow.set_start_step("Look")
-
-
-def failure_of(workflow):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute()
-    return caught.value
 
 
 class Long:

@@ -7,15 +7,14 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from shared.calls import double
+from shared.failures import failure_of
 from shared.hanging import (
     INSIDE,
     LIMIT,
     LONG,
-    double,
-    failure_of,
     hang,
     hang_with_a_child,
-    is_gone,
     nested_of,
     one,
     outcomes,
@@ -25,6 +24,7 @@ from shared.hanging import (
     tasks_of,
     until_told,
 )
+from shared.processes import is_gone
 
 from stepfunction import (
     ExecutionTimeoutError,

@@ -5,6 +5,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from shared.failures import failure_of
+from shared.hanging import released
 
 from stepfunction import (
     Context,
@@ -14,7 +16,6 @@ from stepfunction import (
     Outcome,
     ProcessLanes,
     RetryPolicy,
-    StepExecutionError,
     StepFunction,
     StepTimeoutError,
 )
@@ -30,15 +31,6 @@ NO_CONTEXT = (
     "must take a parameter annotated Context, or named context"
 )
 OUTCOMES = {"thread": Outcome.ABANDONED, "process": Outcome.TIMED_OUT}
-
-released = threading.Event()  # never set in a worker process
-
-
-@pytest.fixture(autouse=True)
-def _release():
-    released.clear()
-    yield
-    released.set()
 
 
 @pytest.fixture(scope="module")
@@ -126,12 +118,6 @@ def one(func, heartbeat=BEAT, **arguments):
     workflow = StepFunction("Shop")
     workflow.add_step("Watch", func, heartbeat=heartbeat, **arguments)
     return workflow.set_start_step("Watch")
-
-
-def failure_of(workflow, **arguments):
-    with pytest.raises(StepExecutionError) as caught:
-        workflow.execute(**arguments)
-    return caught.value
 
 
 # --- silence ------------------------------------------------------------------------

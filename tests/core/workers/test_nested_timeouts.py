@@ -6,22 +6,20 @@ import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
+from shared.calls import double
+from shared.failures import failure_of
 from shared.hanging import (
     INSIDE,
     LIMIT,
-    double,
-    failure_of,
     hang,
-    is_gone,
     nested_of,
     one,
     outcomes,
     pids_in,
     released,
     take_longer,
-    tell,
-    wait_for,
 )
+from shared.processes import is_gone, tell, wait_for
 
 from stepfunction import (
     ExecutionTimeoutError,

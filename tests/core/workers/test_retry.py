@@ -5,7 +5,8 @@ import pickle
 import threading
 
 import pytest
-from shared.retried import AT_ONCE, Flaky, always, failure_of, pauses_of, workflow_of
+from shared.failures import failure_of
+from shared.retried import AT_ONCE, Flaky, always, pauses_of, workflow_of
 
 from stepfunction import (
     DefinitionError,

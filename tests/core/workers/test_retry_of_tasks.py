@@ -6,7 +6,8 @@ import os
 import threading
 
 import pytest
-from shared.retried import AT_ONCE, Flaky, always, failure_of, workflow_of
+from shared.failures import failure_of
+from shared.retried import AT_ONCE, Flaky, always, workflow_of
 
 from stepfunction import (
     Outcome,

@@ -6,7 +6,8 @@ import textwrap
 from time import perf_counter
 
 import tenacity
-from shared.retried import Flaky, always, failure_of, pauses_of, workflow_of
+from shared.failures import failure_of
+from shared.retried import Flaky, always, pauses_of, workflow_of
 
 from stepfunction import Outcome, Status
 

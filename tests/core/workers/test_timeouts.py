@@ -7,14 +7,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from shared.calls import double
+from shared.failures import failure_of
 from shared.hanging import (
     LIMIT,
     LONG,
-    double,
-    failure_of,
     hang,
     hang_with_a_child,
-    is_gone,
     nested_of,
     one,
     outcomes,
@@ -22,9 +21,8 @@ from shared.hanging import (
     released,
     take_longer,
     tasks_of,
-    tell,
-    wait_for,
 )
+from shared.processes import is_gone, tell, wait_for
 
 from stepfunction import (
     DefinitionError,

@@ -1,4 +1,4 @@
-"""Workflows that tests of listeners run: a fan-out, and one that is left behind."""
+"""Workflows that listeners are told of: a fan-out, and one that is left behind."""
 
 from __future__ import annotations
 
@@ -31,3 +31,20 @@ class Straggler:
         else:
             self.may_end.set()
             assert self.has_ended.wait(20)
+
+
+def alone(function, name="Only", **options):
+    workflow = StepFunction("Alone").add_step(name, function, **options)
+    return workflow.set_start_step(name)
+
+
+def double(number):
+    return 2 * number
+
+
+def refuse(_):
+    raise ValueError("no room left")
+
+
+def interrupt(_):
+    raise KeyboardInterrupt

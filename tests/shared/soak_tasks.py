@@ -13,6 +13,14 @@ import urllib.error
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from shared.awkward_errors import (
+    KeywordOnly,
+    LinesAndNumbers,
+    ReduceRaises,
+    TwoArguments,
+    local,
+)
+
 LONG = 600  # nothing here takes that long: it is killed, told or released before
 gates: dict[int, threading.Event] = {}  # plan to what ends its threads; here alone
 
@@ -56,41 +64,10 @@ def word_of(order: Order, attempt: int) -> str:
 # --- exceptions -----------------------------------------------------------------
 
 
-class TwoArguments(Exception):
-    def __init__(self, code, reason):
-        super().__init__(f"{code}: {reason}")
-        self.code = code
-        self.reason = reason
-
-
-class KeywordOnly(Exception):
-    def __init__(self, *, field):
-        super().__init__(f"bad {field}")
-        self.field = field
-
-
 class WithLock(Exception):
     def __init__(self, text):
         super().__init__(text)
         self.lock = threading.Lock()
-
-
-class ReduceRaises(Exception):
-    def __reduce__(self):
-        raise RuntimeError("no reduce")
-
-
-class LinesAndNumbers(OSError):
-    def __init__(self, number, text, line):
-        super().__init__(number, text)
-        self.line = line
-
-
-def local():
-    class Local(Exception):
-        pass
-
-    return Local("from inside")
 
 
 def noted():
