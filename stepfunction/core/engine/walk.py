@@ -59,10 +59,11 @@ def run_to_end(journal: Journal, run: Run) -> None:
     course = graph.course
     start, _, _, _, keep_history, says_end = course
     position: Position = (start, journal.input, None)
+    face = None  # of all that is told, so that nobody has to make another
     try:
         if run.audience is not None:
             journal.position = position
-            tell_beginning(run.audience, journal)
+            face = tell_beginning(run.audience, journal)
         try:
             if run.audience is None or not run.audience.hears_all:
                 position = sprint(journal, run, course, position)
@@ -93,7 +94,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
         journal.ended = perf_counter()
         if keep_history is not None:
             journal.forget(keep_history)
-        if run.audience is not None:
+        if run.audience is not None and face is not None:
             tell_end(run.audience, journal)
 
 
@@ -115,8 +116,10 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         BaseException: What interrupts this thread.
     """
     name, value, failing = position
+    longest = 0
     while name is not None:
-        _go_on(journal, run, position)
+        if run.cancellation.requested or len(journal.entries) >= longest:
+            longest = _go_on(journal, run, position)
         step = graph.table[name]
         journal.position, journal.has_begun = position, True
         if run.audience is not None:
@@ -129,7 +132,7 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
             _note(journal, run, visit, visit.output, position)
         journal.here = None
         if run.audience is None or not run.audience.hears_all:
-            position = sprint(journal, run, graph.course, position)
+            position, longest = sprint(journal, run, graph.course, position), 0
         name, value, failing = position
     return position
 

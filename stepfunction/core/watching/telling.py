@@ -22,6 +22,7 @@ from stepfunction.core.watching.log import log
 if TYPE_CHECKING:
     from stepfunction.core.context import Line
     from stepfunction.core.definition.graph import Step
+    from stepfunction.core.history.execution import Execution
     from stepfunction.core.workers.tasks import Task
 
 
@@ -130,11 +131,13 @@ def _tell(
     audience.tell(Event.of(facts))
 
 
-def tell_beginning(audience: Audience, journal: Journal) -> None:
-    """Tell that an execution has begun."""
-    if audience.hears_all:
-        started = journal.run.epoch + journal.began
-        _tell(audience, journal, "execution", "started", started)
+def tell_beginning(audience: Audience, journal: Journal) -> Execution | None:
+    """Tell that an execution has begun, and give it, where all is heard."""
+    if not audience.hears_all:
+        return None
+    execution, started = journal.execution, journal.run.epoch + journal.began
+    _tell(audience, journal, "execution", "started", started)
+    return execution
 
 
 def tell_step_start(audience: Audience, journal: Journal, step: Step) -> None:
@@ -185,18 +188,17 @@ _ENDED = {outcome: outcome.lower() for outcome in Outcome}
 
 
 def tell_end(audience: Audience, journal: Journal) -> None:
-    """Tell that an execution has ended."""
-    if audience.hears_all:
-        _tell(
-            audience,
-            journal,
-            "execution",
-            "ended",
-            journal.run.epoch + journal.ended,
-            status=journal.status,
-            duration=journal.ended - journal.began,
-            error=journal.error,
-        )
+    """Tell that an execution has ended whose beginning was told."""
+    _tell(
+        audience,
+        journal,
+        "execution",
+        "ended",
+        journal.run.epoch + journal.ended,
+        status=journal.status,
+        duration=journal.ended - journal.began,
+        error=journal.error,
+    )
 
 
 class News:
