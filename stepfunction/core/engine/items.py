@@ -95,7 +95,7 @@ class Plan(NamedTuple):
         """
         terms = self.terms
         name = subject(terms.step.name, index)
-        task = Item(terms, self.action.call, str(index), name)
+        task = Item(terms, self.action.call, index, name)
         # Of the others nothing is told before they have trouble.
         task.is_told = self.action.nested is not None
         task.given = (item,)

@@ -95,7 +95,7 @@ class StepTask(Task):
     __slots__ = ("child", "_step", "_graph")
 
     def __init__(
-        self, terms: Terms, action: Any, key: str | None = None, name: str = ""
+        self, terms: Terms, action: Any, key: str | int | None = None, name: str = ""
     ) -> None:
         step, _, _, _, news, timeout, heartbeat = terms
         name = name or subject(step.name, key)
@@ -109,7 +109,7 @@ class StepTask(Task):
         )
 
     def _nested(
-        self, terms: Terms, graph: Graph, key: str | None, name: str
+        self, terms: Terms, graph: Graph, key: str | int | None, name: str
     ) -> NestedCall:
         step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None

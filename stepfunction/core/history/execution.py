@@ -24,6 +24,7 @@ from stepfunction.core.history.doors import Shown
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame
 from stepfunction.core.history.records import StepRecord
+from stepfunction.core.keys import ChildKey
 from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 from stepfunction.core.wording import (
     counted,
@@ -150,17 +151,18 @@ class Execution(Shown):
         )
 
     @property
-    def children(self) -> Mapping[str | tuple[str, str], Execution]:
+    def children(self) -> Mapping[ChildKey, Execution]:
         """The executions of nested workflows, the latest visit of each.
 
-        The key is the step's name; for a task of a parallel step, or an item of a map
-        step, it is ``(step, task)``. One that is under way is there too.
+        The key is the step's name; for a task of a parallel step it is
+        ``(step, task)``, for an item of a map step ``(step, index)``. One that is under
+        way is there too.
         """
-        found: dict[str | tuple[str, str], Execution] = {}
+        found: dict[ChildKey, Execution] = {}
         for record in records_of(self._journal):
             if record.child is not None:
-                step, task = record.step, record.task
-                found[step if task is None else (step, task)] = record.child
+                step, part = record.step, record.part
+                found[step if part is None else (step, part)] = record.child
         return MappingProxyType(found)
 
     @property
@@ -282,7 +284,7 @@ class Execution(Shown):
             for visit in journal.undone:
                 record = undone_record(journal, visit)
                 if isinstance(record.error, Exception):
-                    what = subject(record.step, record.task)
+                    what = subject(record.step, record.part)
                     if journal is not self._journal:
                         what += f" of {journal.workflow!r}"
                     yield record.started or 0.0, what, record.error

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from weakref import ref
 
 from stepfunction.core.cancellation import Cancellation
@@ -24,14 +24,12 @@ from stepfunction.core.history.records import (
     as_visit,
     portable_visit,
 )
+from stepfunction.core.keys import Path
 from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
     from stepfunction.core.history.execution import Execution
-
-# The keys of ``children`` that lead to a nested execution from the outermost.
-Path: TypeAlias = "tuple[str | tuple[str, str], ...]"
 
 # To look a member of an enum up takes its time.
 _SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED

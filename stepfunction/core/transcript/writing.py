@@ -112,11 +112,11 @@ class _Writer:
 
     def _undone(self, record: StepRecord, it: Execution) -> dict[str, Any]:
         """Write what a compensation did; the output that it was given is its input."""
-        name = record.step if record.task is None else f"{record.step}.{record.task}"
+        name = record.step if record.part is None else f"{record.step}.{record.part}"
         began = (record.started or it.started) - it.started
         return {
             "step": record.step,
-            "task": record.task,
+            "task": record.part,
             "outcome": _outcome(record.outcome),
             "input": self._value(record.input, (name, "output")),
             "output": self._value(record.output, (name, "compensation")),
