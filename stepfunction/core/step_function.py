@@ -17,7 +17,8 @@ from stepfunction.core.definition.actions import (
 from stepfunction.core.definition.arguments import Calls, Leads, Many
 from stepfunction.core.definition.catches import failure_arrows
 from stepfunction.core.definition.drafts import Draft
-from stepfunction.core.definition.graph import Definition, Graph, Step, freeze
+from stepfunction.core.definition.freezing import freeze
+from stepfunction.core.definition.graph import Definition, Graph, Step
 from stepfunction.core.engine.start import (
     begin,
     checked_arguments,
@@ -553,13 +554,16 @@ class StepFunction(Workflow):
 
     def definition(self) -> Definition:
         """Give what has been defined so far, which need not be sound."""
+        return self._defined(MappingProxyType(dict(self._steps)))
+
+    def _defined(self, steps: Mapping[str, Step]) -> Definition:
         return Definition(
             self._name,
             self._start,
             self._max_steps,
             self._keep_history,
             self._on_failure,
-            MappingProxyType(dict(self._steps)),
+            steps,
         )
 
     def execute(
@@ -929,15 +933,7 @@ class StepFunction(Workflow):
             steps[name] = step.with_callees(
                 lambda _, callee: graphs.get(callee.nested, callee)
             )
-        graph = freeze(
-            self._name,
-            self._start,
-            steps,
-            self._max_steps,
-            problems,
-            self._on_failure,
-            self._keep_history,
-        )
+        graph = freeze(self._defined(steps), problems)
         self._compiled = _Compiled(graph, tuple(seen), list(seen.values()))
         return self._compiled
 

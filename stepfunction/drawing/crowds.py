@@ -7,7 +7,8 @@ from itertools import chain
 from typing import NamedTuple
 
 from stepfunction.core.definition.branch import Arrow
-from stepfunction.core.definition.graph import Graph, reachable
+from stepfunction.core.definition.graph import Graph
+from stepfunction.core.definition.paths import reachable
 from stepfunction.core.outcomes import Outcome
 from stepfunction.drawing.signs import DULL, SIGNS, UNREACHED, Note, word
 

@@ -4,10 +4,11 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from time import sleep
 
 import pytest
 
-from stepfunction import Execution, StepFunction
+from stepfunction import Execution, RetryPolicy, StepFunction
 
 
 def same(value=None):
@@ -88,6 +89,60 @@ def test_what_runs_inside_a_nested_workflow_is_drawn_as_running():
         dot = execution.to_dot()
     assert "… running" in node(dot, "N: W")
     assert "✓" in node(dot, "A")
+    assert "… running" in node(dot, "B")
+
+
+def test_tasks_that_run_and_tasks_that_ended_differ():
+    gate, done = Gate(), threading.Event()
+
+    def quick(value):
+        done.set()
+        return value
+
+    tasks = {"slow": gate, "quick": quick}
+    workflow = StepFunction("W").add_step("All", tasks, parallel=True)
+    with running(workflow.set_start_step("All"), gate) as execution:
+        assert done.wait(30)
+        while "✓" not in node(dot := execution.to_dot(), "quick"):
+            sleep(0.01)
+    assert "… running" in node(dot, "All")
+    assert "… running" in node(dot, "slow")
+
+
+def test_of_many_tasks_those_that_wait_for_their_turn_are_counted():
+    gate = Gate()
+    tasks = {"slow": gate, **{f"t{number}": same for number in range(99)}}
+    workflow = StepFunction("W").add_step("All", tasks, parallel=True, max_workers=1)
+    with running(workflow.set_start_step("All"), gate) as execution:
+        dot = execution.to_dot()
+    assert "… running" in node(dot, "slow")
+    assert 'label="99 tasks"' in dot
+
+
+def test_a_step_whose_first_attempts_failed_says_which_attempt_runs():
+    gate, attempts = Gate(), []
+
+    def flaky(value):
+        attempts.append(value)
+        if len(attempts) < 3:
+            raise OSError("again")
+        return gate(value)
+
+    workflow = StepFunction("W")
+    workflow.add_step("A", flaky, retry=RetryPolicy(5, interval=0))
+    with running(workflow.set_start_step("A"), gate) as execution:
+        dot = execution.to_dot()
+    assert re.search("… running · .* · attempt 3", node(dot, "A"))
+
+
+def test_a_map_step_that_runs_a_workflow_shows_an_item_that_runs():
+    gate = Gate()
+    workflow = StepFunction("W")
+    workflow.add_map_step("Each", chain(gate), max_workers=1)
+    items = running(workflow.set_start_step("Each"), gate, value=[1, 2])
+    with items as execution:
+        dot = execution.to_dot()
+    assert "… running" in node(dot, "Each: W")
     assert "… running" in node(dot, "B")
 
 

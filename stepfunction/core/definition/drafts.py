@@ -218,22 +218,16 @@ class Draft:
             self._check_workflow(func)
             workflow: Callee = func
             return workflow
-        call: Call | list[Problem]
         if not calls.has_params or not (inputs is None or calls.has_inputs):
             if callable(func):
                 return None  # what is said of the params, or inputs, says it all
             params = inputs = None
-        if inputs is None:
-            from stepfunction.core.definition.signatures import bind  # with inspect
+        names = None if inputs is None else tuple(map(plain_text, inputs))
+        if names is not None and not params and takes_names_alone(func, names):
+            return Call(func, takes_input=False, named_inputs=names)
+        from stepfunction.core.definition.signatures import bind  # with inspect, dear
 
-            call = bind(func, params)
-        else:
-            names = tuple(map(plain_text, inputs))
-            if not params and takes_names_alone(func, names):
-                return Call(func, takes_input=False, named_inputs=names)
-            from stepfunction.core.definition.signatures import bind_named
-
-            call = bind_named(func, params, names, self._output == "mapping")
+        call = bind(func, params, names, self._output == "mapping")
         if isinstance(call, Call):
             return call
         self.problems += call

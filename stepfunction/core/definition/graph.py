@@ -1,4 +1,4 @@
-"""Graph: what a workflow is, whether it is sound, and which step is next.
+"""Graph: what a workflow is, and which step is next.
 
 Nothing here runs anything. A ``Step`` says what it does (its action) and where its
 arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
@@ -6,23 +6,17 @@ arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from stepfunction.core.definition.actions import Action, Callee, Change, Workflow
+from stepfunction.core.definition.actions import Action, Change, Workflow
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call
-from stepfunction.core.definition.catches import OnFailure, target_of, targets_of
+from stepfunction.core.definition.catches import OnFailure, target_of
 from stepfunction.core.definition.likeness import Defined
-from stepfunction.core.errors import DefinitionError
 from stepfunction.core.frozen import Frozen
-from stepfunction.core.wording import closest, did_you_mean, location
-from stepfunction.core.workers.executors import (
-    ExecutorChoice,
-    is_object,
-    runs_in_processes,
-)
+from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -214,17 +208,6 @@ Course: TypeAlias = """tuple[
 ]"""
 
 
-def _move(step: Step) -> Move:
-    choices = None
-    if step.branch is not None:
-        results = step.branch.table.items()
-        choices = {key: to for key, (_, to) in results if isinstance(key, str)}
-    target = step.on_failure
-    if step.retry is not None or not isinstance(target, str):
-        target = None
-    return step.plain, step.simply_nested, step.next_step, choices, target, step
-
-
 class Graph(Defined, Workflow):
     """A workflow, checked and frozen.
 
@@ -265,272 +248,12 @@ class Graph(Defined, Workflow):
             forgotten: How many steps it has forgotten.
         """
         most = (self.max_steps or len(self.table)) - forgotten
-        return _longest_journal(most, self.keep_history)
+        return longest_journal(most, self.keep_history)
 
 
-def _longest_journal(most: int, keep_history: int | None) -> int:
-    # With as many again as are to be kept, each step has to be moved but once.
+def longest_journal(most: int, keep_history: int | None) -> int:
+    """Give how long a journal of so many steps at most may become.
+
+    With as many again as are to be kept, each step has to be moved but once.
+    """
     return 3 * (most if keep_history is None else min(most, 2 * keep_history))
-
-
-def freeze(
-    name: str,
-    start: str | None,
-    steps: Mapping[str, Step],
-    max_steps: int | None,
-    problems: list[str],
-    on_failure: OnFailure | None = None,
-    keep_history: int | None = None,
-) -> Graph:
-    """Check a workflow and freeze it.
-
-    Args:
-        name: The workflow's name.
-        start: The name of its first step; None if it has not been named.
-        steps: Step name to step, with graphs for nested workflows.
-        max_steps: How many steps one run may take; None where there are no loops.
-        problems: What has been found already.
-        on_failure: The failure arrows of steps that have none of their own.
-        keep_history: How many of its latest steps an execution remembers; None for
-            all.
-
-    Raises:
-        DefinitionError: If it is not sound, with every problem there is.
-    """
-    problems = list(problems)
-    if start is None:
-        problems.append("no start step; name the first step with set_start_step()")
-    elif start not in steps:
-        problems.append(f"start step {start!r} is no step{did_you_mean(start, steps)}")
-    if on_failure is not None:
-        has_loops = max_steps is not None
-        problems += _failure_step_problems(on_failure, steps, start, has_loops)
-        steps = _with_failure_step(steps, start, on_failure, has_loops)
-    arrows = {origin: step.arrows() for origin, step in steps.items()}
-    for origin, leaving in arrows.items():
-        for arrow in leaving:
-            if arrow.target not in steps:
-                problems.append(
-                    f"step {origin!r}: {_role(arrow)} leads to {arrow.target!r}, "
-                    f"which is no step{did_you_mean(arrow.target, steps)}"
-                )
-    if start is not None and start in steps:
-        reached = reachable(start, arrows, ("next", "branch", "failure"))
-        problems += (
-            f"step {other!r} cannot be reached from {start!r}; lead to it with "
-            "next_step, branch or on_failure, or leave it out"
-            for other in steps
-            if other not in reached
-        )
-    if max_steps is None:
-        problems += (
-            f"steps run in a circle: {' → '.join(map(repr, cycle))}; "
-            "lead out of it, or allow loops with StepFunction(max_steps=…)"
-            for cycle in cycles(arrows)
-        )
-    # What most steps are need not be looked at more than once.
-    apart = {name: step for name, step in steps.items() if not step.is_call_here}
-    problems += sending_problems(apart)
-    inputs = {origin: step.inputs for origin, step in steps.items() if step.inputs}
-    if inputs:
-        from stepfunction.core.definition.named_inputs import (
-            input_problems,  # which few need
-        )
-
-        problems += input_problems(inputs, start, arrows)
-    if keep_history is not None:
-        problems += (
-            f"step {step.name!r} can be undone only with its output, which "
-            "keep_history forgets; leave out compensate or keep_history"
-            for step in steps.values()
-            if step.may_be_undone
-        )
-    if problems:
-        raise DefinitionError(f"workflow {name!r}", problems)
-    assert start is not None
-    main_path = reachable(start, arrows, ("next", "branch"))
-    moves = {step_name: _move(step) for step_name, step in steps.items()}
-    longest = _longest_journal(max_steps or len(moves), keep_history)
-    failure_steps = frozenset(steps.keys() - main_path)
-    says_end = any(step.ends is not None for step in steps.values())
-    return Graph(
-        name,
-        start,
-        dict(steps),
-        (start, moves, longest, failure_steps, keep_history, says_end),
-        failure_steps=failure_steps,
-        max_steps=max_steps,
-        uses_processes=any(map(_uses_processes, apart.values())),
-        keep_history=keep_history,
-        has_compensations=any(step.compensate is not None for step in steps.values())
-        or any(step.may_be_undone for step in apart.values()),
-    )
-
-
-def _failure_step_problems(
-    on_failure: OnFailure,
-    steps: Mapping[str, Step],
-    start: str | None,
-    has_loops: bool,
-) -> Iterator[str]:
-    for target in dict.fromkeys(targets_of(on_failure)):
-        if target == start and not has_loops:
-            yield (
-                f"the workflow's on_failure leads to {target!r}, its start step, so no "
-                "failure could go there but in a circle; lead to a later step, or "
-                "allow loops with StepFunction(max_steps=…)"
-            )
-        if target not in steps:
-            yield (
-                f"the workflow's on_failure leads to {target!r}, which is no step"
-                f"{did_you_mean(target, steps)}"
-            )
-
-
-def _with_failure_step(
-    steps: Mapping[str, Step],
-    start: str | None,
-    on_failure: OnFailure,
-    has_loops: bool,
-) -> Mapping[str, Step]:
-    """Lead the failures of steps without a failure step of their own to one.
-
-    It takes none of its own failures, nor of what follows it, which would be a
-    circle; where loops are allowed, it does take those of what is on the main path.
-    """
-    known = _with_knowntargets_of(on_failure, steps)
-    if not known:
-        return steps
-    arrows = {origin: step.arrows() for origin, step in steps.items()}
-    targets = set(targets_of(known))
-    after = set(targets)
-    for target in targets:
-        after |= reachable(target, arrows, ("next", "branch", "failure"))
-    if has_loops and start is not None and start in steps:
-        after -= reachable(start, arrows, ("next", "branch")) - targets
-    return {
-        name: (
-            step
-            if name in after
-            or step.on_failure is not None
-            or step.action.always_fails
-            else step.replace(on_failure=known)
-        )
-        for name, step in steps.items()
-    }
-
-
-def _with_knowntargets_of(
-    on_failure: OnFailure, steps: Mapping[str, Step]
-) -> OnFailure | None:
-    """Give the steps that are meant, so that a mistyped one is reported once."""
-    meant = {
-        target: target if target in steps else closest(target, steps)
-        for target in targets_of(on_failure)
-    }
-    if isinstance(on_failure, str):
-        return meant[on_failure]
-    pairs = ((cause, meant[target]) for cause, target in on_failure)
-    return tuple((cause, target) for cause, target in pairs if target is not None)
-
-
-def _uses_processes(step: Step) -> bool:
-    return runs_in_processes(step.executor) or any(
-        callee.nested is not None and callee.nested.uses_processes
-        for _, callee in step.action.callees()
-    )
-
-
-def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterator[str]:
-    """Say what keeps steps that run in processes from being sent there.
-
-    Args:
-        steps: Step name to step.
-        override: The executor of every step that has one; None to leave it to them.
-    """
-    for step in steps.values():
-        if step.is_call_here:
-            continue
-        executor = override if override and step.executor else step.executor
-        for task, callee in step.action.callees():
-            where = location(step.name, task)
-            found: Iterable[str] = ()
-            if runs_in_processes(executor):
-                found = _obstacles(callee)
-            elif override is not None and callee.nested is not None:
-                found = sending_problems(callee.nested.table, override)
-            yield from (f"{where}: {problem}" for problem in found)
-
-
-def _obstacles(callee: Callee) -> Iterator[str]:
-    """Say what keeps a function, or a part of a nested workflow, in this process."""
-    from stepfunction.core.envelope.refusals import obstacle
-
-    inside: list[str] = []
-    graph: Graph | None = callee.nested
-    for step in () if graph is None else graph.table.values():
-        if is_object(step.executor):
-            inside.append(
-                f"workflow {callee.name!r} cannot be sent to a process: its step "
-                f"{step.name!r} runs on an executor of this one; give it "
-                "executor='process' or 'thread'"
-            )
-        for _, part in step.action.callees():
-            inside += _obstacles(part)
-    if inside:
-        yield from inside
-        return
-    # With its functions a workflow sends its branches and retries.
-    reason = obstacle(callee)
-    if reason is not None:
-        what = callee.name if graph is None else f"workflow {callee.name!r}"
-        yield f"{what} {reason}"
-
-
-def _role(arrow: Arrow) -> str:
-    role = {"next": "next_step", "branch": "branch", "failure": "on_failure"}
-    label = f" {arrow.label!r}" if arrow.label and arrow.kind == "branch" else ""
-    return role[arrow.kind] + label
-
-
-def reachable(
-    start: str, arrows: Mapping[str, Iterable[Arrow]], kinds: Iterable[str]
-) -> set[str]:
-    """Give the names of the steps that arrows of some kinds lead to from a step.
-
-    A mistyped target counts as the step that it resembles, so that one typing
-    mistake is reported once.
-    """
-    found = {start}
-    waiting = [start]
-    while waiting:
-        for kind, _, target in arrows[waiting.pop()]:
-            if kind not in kinds or target in found:
-                continue
-            if target not in arrows:
-                target = closest(target, arrows) or start
-            if target not in found:
-                found.add(target)
-                waiting.append(target)
-    return found
-
-
-def cycles(arrows: Mapping[str, Iterable[Arrow]]) -> Iterator[list[str]]:
-    """Give the circles that a walk along all arrows closes, each as its steps."""
-    finished: set[str] = set()
-    for root in arrows:
-        path: dict[str, Iterator[Arrow]] = {}
-        if root not in finished:
-            path[root] = iter(arrows[root])
-        while path:
-            name = next(reversed(path))
-            for arrow in path[name]:
-                if arrow.target in path:
-                    names = list(path)
-                    yield [*names[names.index(arrow.target) :], arrow.target]
-                elif arrow.target in arrows and arrow.target not in finished:
-                    path[arrow.target] = iter(arrows[arrow.target])
-                    break
-            else:
-                finished.add(name)
-                path.popitem()  # to delete it would leave a gap to walk over

@@ -27,65 +27,74 @@ _CONTEXT_TEXT = re.compile(
     rf"|(?:\w+\.)*Optional\[{_CONTEXT}\])\s*"
 )
 _BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+_FOR_INPUT = (*_BY_POSITION, Parameter.VAR_POSITIONAL)
 _BY_KEYWORD = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def bind(
-    function: Any, params: Mapping[str, Any] | None = None
+    function: Any,
+    params: Mapping[str, Any] | None = None,
+    names: Iterable[str] | None = None,
+    is_task: bool = False,
 ) -> Call | list[Problem]:
     """Decide how a function is to be called.
 
     Args:
         function: Any callable.
         params: Keyword arguments that bind before anything else.
+        names: The names of the inputs that it takes by keyword; None where it takes
+            the input of the step.
+        is_task: Whether it is given only those that it has parameters for.
 
     Returns:
         The call; or what stands against it, one sentence each.
     """
     params = MappingProxyType(dict(params or {}))
+    inputs = () if names is None else tuple(names)
     if problem := _uncallable(function):
         return [problem]
     parameters = _parameters(function)
     if parameters is None:
-        return Call(function, params=params)
+        return Call(function, names is None, params=params, named_inputs=inputs)
+    if is_task and (usable := _by_keyword(parameters)) is not None:
+        inputs = tuple(name for name in inputs if name in usable)
 
-    free = [p for p in parameters if p.name not in params or p.kind not in _BY_KEYWORD]
-    annotated = [p for p in free if _means_context(p.annotation)]
-    takes_input = next(
-        (
-            p
-            for p in free
-            if p not in annotated
-            and p.kind in (*_BY_POSITION, Parameter.VAR_POSITIONAL)
-        ),
-        None,
-    )
-    named = [p for p in free if p.name == "context" and p is not takes_input]
-    takes_context = next((p for p in annotated + named if p.kind in _BY_KEYWORD), None)
-    given = (takes_input, takes_context)
-    missing = [p for p in free if p not in given and _is_required(p)]
-    problems = [
-        *(_out_of_reach(function, annotated + named) if not takes_context else ()),
-        *_unusable(function, parameters, params, "params"),
-        *(_missing(function, p) for p in missing),
+    bound = {*params, *inputs}
+    free = [p for p in parameters if p.name not in bound or p.kind not in _BY_KEYWORD]
+    contexts = [p for p in free if _means_context(p.annotation)]
+    takes_input = None
+    if names is None:
+        takes_input = next(
+            (p for p in free if p not in contexts and p.kind in _FOR_INPUT), None
+        )
+    contexts += (p for p in free if p.name == "context" and p not in contexts)
+    # A template's **context is no Context, but what it is filled with.
+    contexts = [
+        p
+        for p in contexts
+        if p is not takes_input and p.kind is not Parameter.VAR_KEYWORD
     ]
-    by_keyword = {*params, takes_context.name} if takes_context else {*params}
-    if takes_input is not None and takes_input.kind is Parameter.VAR_POSITIONAL:
-        problems += [
-            Problem(
-                "func",
-                f"{name_of(function)} takes {p.name!r} before *{takes_input.name}, "
-                "which takes the step's input",
-                "; wrap it in a function that says what goes where",
-            )
-            for p in parameters
-            if p.name in by_keyword and p.kind in _BY_POSITION
-        ]
+    takes_context = next((p for p in contexts if p.kind in _BY_KEYWORD), None)
+    given = (takes_input, takes_context)
+    problems = [
+        *(_out_of_reach(function, contexts) if takes_context is None else ()),
+        *_unusable(function, parameters, params, "params"),
+        *_unusable(function, parameters, inputs, "inputs"),
+        *_in_the_place_of_context(function, parameters, inputs),
+        *(
+            _missing(function, p, names is not None)
+            for p in free
+            if p not in given and _is_required(p)
+        ),
+    ]
+    is_rest = takes_input is not None and takes_input.kind is Parameter.VAR_POSITIONAL
+    if takes_input is not None and is_rest:
+        by_keyword = {*params, takes_context.name} if takes_context else {*params}
+        before = [p for p in parameters if p.name in by_keyword]
+        problems += _before_the_rest(function, before, takes_input)
     if problems:
         return problems
-    goes_first = takes_input is None or (
-        takes_input is parameters[0] or takes_input.kind is Parameter.VAR_POSITIONAL
-    )
+    goes_first = takes_input is None or is_rest or takes_input is parameters[0]
     return Call(
         function,
         takes_input=takes_input is not None,
@@ -93,71 +102,34 @@ def bind(
         context_name=takes_context.name if takes_context else None,
         params=params,
         is_async=_is_async(function),
+        named_inputs=inputs,
     )
 
 
-def bind_named(
-    function: Any,
-    params: Mapping[str, Any] | None,
-    inputs: Iterable[str],
-    is_task: bool = False,
-) -> Call | list[Problem]:
-    """Decide how a function is to be called with named inputs.
-
-    Args:
-        function: Any callable.
-        params: Further keyword arguments.
-        inputs: The names of the inputs.
-        is_task: Whether it is given only those that it has parameters for.
-
-    Returns:
-        As ``bind``.
-    """
-    params = MappingProxyType(dict(params or {}))
-    names = tuple(inputs)
-    if problem := _uncallable(function):
-        return [problem]
-    parameters = _parameters(function)
-    if parameters is None:
-        return Call(function, takes_input=False, params=params, named_inputs=names)
-    usable = _by_keyword(parameters)
-    if is_task and usable is not None:
-        names = tuple(name for name in names if name in usable)
-
-    bound = {*params, *names}
-    free = [p for p in parameters if p.name not in bound or p.kind not in _BY_KEYWORD]
-    contexts = [p for p in free if _means_context(p.annotation)]
-    contexts += (p for p in free if p.name == "context" and p not in contexts)
-    # A template's **context is no Context, but what it is filled with.
-    contexts = [p for p in contexts if p.kind is not Parameter.VAR_KEYWORD]
-    takes_context = next((p for p in contexts if p.kind in _BY_KEYWORD), None)
-    missing = [p for p in free if p is not takes_context and _is_required(p)]
-    problems = [
-        *(_out_of_reach(function, contexts) if takes_context is None else ()),
-        *_unusable(function, parameters, params, "params"),
-        *_unusable(function, parameters, names, "inputs"),
-        *(
-            Problem(
+def _in_the_place_of_context(
+    function: Any, parameters: Iterable[Parameter], inputs: Iterable[str]
+) -> Iterator[Problem]:
+    for p in parameters:
+        if p.name in inputs and _means_context(p.annotation):
+            yield Problem(
                 "inputs",
                 f"inputs has {p.name!r}, but {name_of(function)} is given the Context "
                 "for it",
                 "; leave it out",
             )
-            for p in parameters
-            if p.name in names and _means_context(p.annotation)
-        ),
-        *(_missing(function, p, True) for p in missing),
-    ]
-    if problems:
-        return problems
-    return Call(
-        function,
-        takes_input=False,
-        context_name=takes_context.name if takes_context else None,
-        params=params,
-        is_async=_is_async(function),
-        named_inputs=names,
-    )
+
+
+def _before_the_rest(
+    function: Any, by_keyword: Iterable[Parameter], rest: Parameter
+) -> Iterator[Problem]:
+    for p in by_keyword:
+        if p.kind in _BY_POSITION:
+            yield Problem(
+                "func",
+                f"{name_of(function)} takes {p.name!r} before *{rest.name}, which "
+                "takes the step's input",
+                "; wrap it in a function that says what goes where",
+            )
 
 
 def keywords_of(function: Any) -> set[str] | None:

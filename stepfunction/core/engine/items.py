@@ -14,7 +14,7 @@ from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.definition.actions import MapItems
+from stepfunction.core.definition.actions import Callee, MapItems
 from stepfunction.core.definition.callables import answer
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
 from stepfunction.core.engine.tally import Tally
@@ -39,16 +39,18 @@ class Plan(NamedTuple):
     """How the items of one visit of a map step travel.
 
     Attributes:
-        action: The action of the step.
         terms: What all its tasks have in common.
+        call: What is called with each.
         batch_call: What is called with a load; None where each travels alone.
+        batch_size: How many travel together at most.
         batch_name: What messages call a batch.
         place: Where they are going to; None while that is not chosen.
     """
 
-    action: MapItems
     terms: Terms
+    call: Callee
     batch_call: BatchCall | None
+    batch_size: int
     batch_name: str
     place: Place | None = None
 
@@ -59,7 +61,7 @@ class Plan(NamedTuple):
             return 1
         # Nobody may know when the next item begins.
         is_told = self.place is None or self.place.hears_parts
-        return self.action.batch_size if is_told or not self.terms.is_timed else 1
+        return self.batch_size if is_told or not self.terms.is_timed else 1
 
     @property
     def is_here(self) -> bool:
@@ -93,11 +95,10 @@ class Plan(NamedTuple):
             item: The item.
             ending: How its first attempt ended, if it has been made.
         """
-        terms = self.terms
-        name = subject(terms.step.name, index)
-        task = Item(terms, self.action.call, index, name)
+        terms, call = self.terms, self.call
+        task = Item(terms, call, index, subject(terms.step.name, index))
         # Of the others nothing is told before they have trouble.
-        task.is_told = self.action.nested is not None
+        task.is_told = task.is_nested
         task.given = (item,)
         if ending is not None:
             task.attempts.append(ending)
@@ -234,7 +235,8 @@ def perform_map(
     total = len(items) if isinstance(items, Sized) else None
     tally = Tally(action, step.name, total, terms.news)
     batch_name = f"items of {subject(step.name)}"
-    plan = Plan(action, terms, _batch_call(action, terms), batch_name)
+    batch_call = _batch_call(action, terms)
+    plan = Plan(terms, action.call, batch_call, action.batch_size, batch_name)
 
     def end(task: Task) -> None:
         if isinstance(task, StepTask):
@@ -251,6 +253,13 @@ def perform_map(
         is_counted=False,
     )
     tasks = plan._replace(place=place).tasks(iter(items), tally)
+    under_way: dict[Task, None] = {}
+
+    def present() -> Visit:
+        alone = [task for task in tuple(under_way) if isinstance(task, StepTask)]
+        return terms.present(alone, tally.visits())
+
+    terms.journal.here = present
     try:
         run_tasks(
             tasks,
@@ -259,6 +268,7 @@ def perform_map(
             tally.is_enough,
             end,
             at_once=total is not None,
+            under_way=under_way,
         )
     except BaseException as interrupt:
         is_failure = isinstance(interrupt, Exception)

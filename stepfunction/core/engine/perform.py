@@ -115,6 +115,7 @@ def _perform_here(
     """Make the first attempt in this thread; only its failure costs more."""
     retry, task = terms.step.retry, StepTask(terms, terms.step.action)
     work, first = terms.work(value), LiveAttempt(task, cancellation)
+    terms.journal.here = task.now
     if error is None:
         report = make_attempt(first, work, catch=Exception)
     else:
@@ -130,6 +131,7 @@ def _perform_elsewhere(terms: Terms, value: Any, cancellation: Cancellation) -> 
     """Perform a step that has an executor of its own: a fan-out of one."""
     step, task = terms.step, StepTask(terms, terms.step.action)
     work = terms.work(value, [task])
+    terms.journal.here = task.now
     place = terms.run.workshop.place(step.executor, work, 1)
     run_tasks((task,), place, cancellation)
     return task.visit()
@@ -154,6 +156,7 @@ def _fan_out(
         most, ahead = 1, False  # one at a time, so that it is known which it was
     work = terms.work(value, tasks)
     place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)
+    terms.journal.here = lambda: terms.present(tasks)
     try:
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.arguments import is_duration
-from stepfunction.core.definition.graph import Graph, sending_problems
+from stepfunction.core.definition.freezing import sending_problems
+from stepfunction.core.definition.graph import Graph
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.walk import run_to_end
 from stepfunction.core.errors import DefinitionError

@@ -165,7 +165,7 @@ class Tally:
         output: Any = dict(self._counts)
         if self._action.keep_results:
             output = self._results._tolerate(failure)
-        return Visit(self._step, _SUCCEEDED, output=output, tasks=self._in_order())
+        return Visit(self._step, _SUCCEEDED, output=output, tasks=self.visits())
 
     def broken_visit(
         self, outcome: Outcome, error: BaseException | None = None
@@ -175,7 +175,8 @@ class Tally:
         Its output, which no record shows, is what may have to be undone.
         """
         results = ItemResults(self._results, self._outcomes)
-        return Visit(self._step, outcome, (), results, error, self._in_order())
+        return Visit(self._step, outcome, (), results, error, self.visits())
 
-    def _in_order(self) -> tuple[Visit, ...]:
+    def visits(self) -> tuple[Visit, ...]:
+        """Give the visits of the items that have one, in order. Any thread may."""
         return tuple(self._visits[index] for index in sorted(self._visits))

@@ -51,6 +51,16 @@ class Terms(NamedTuple):
         named = tuple((task.name, task.call) for task in calls)
         return Work(self.step.name, named, value, self.make_context)
 
+    def present(self, tasks: Iterable[StepTask], ended: Iterable[Visit] = ()) -> Visit:
+        """Give what can be said now of a step by its tasks. Any thread may.
+
+        Args:
+            tasks: Its tasks, of which those count that have begun.
+            ended: The visits of others, that have ended.
+        """
+        begun = (task.now() for task in tasks if task.began or task.attempts)
+        return Visit(self.step.name, None, tasks=(*ended, *begun))
+
     def make_context(self, attempt: LiveAttempt) -> Context:
         """Give the context of an attempt."""
         journal, failing = self.journal, self.failing
@@ -118,6 +128,11 @@ class StepTask(Task):
             reach = run.audience.reach((*terms.journal.path, way))
         return NestedCall(graph, run, name, own_timeout, self.begun, reach)
 
+    @property
+    def is_nested(self) -> bool:
+        """Whether it runs a nested workflow."""
+        return self._graph is not None
+
     def begun(self, child: Journal) -> None:
         """Take note of the journal of its nested workflow, as it begins."""
         self.child = child
@@ -134,10 +149,22 @@ class StepTask(Task):
         child.skipped = ()
         return output_of_child(self._step, self.name, child)
 
+    @property
+    def _own_name(self) -> str | int:
+        return self._step.name if self.key is None else self.key
+
+    def now(self) -> Visit:
+        """Give what can be said of it now. Any thread may."""
+        if self.has_ended:
+            return self.visit()
+        attempts = tuple(self.attempts)
+        facts = (attempts, None, None, (), self.child, self.given, self.began)
+        return Visit(self._own_name, None, *facts)
+
     def visit(self) -> Visit:
-        """Give what the journal is to say of it."""
+        """Give what the journal is to say of it when it has ended."""
         return Visit(
-            self._step.name if self.key is None else self.key,
+            self._own_name,
             self.outcome or Outcome.CANCELLED,
             tuple(self.attempts),
             self.output,

@@ -239,7 +239,7 @@ def sprint(  # noqa: C901
             name, value, failing = _after_error(
                 journal, run, step, entry, value, error, failing, target
             )
-            journal.position = None  # which this is past soon
+            journal.position = journal.here = None  # which this is past soon
     position = (name, value, failing)
     if name is not None:
         journal.position, journal.here = position, None

@@ -82,7 +82,9 @@ def _now(journal: Journal) -> tuple[list[Any], Visit | None]:
     if isinstance(here, Journal):
         child = here if here.status in UNDER_WAY else None
         return entries, Visit(name, None, child=child)
-    return entries, Visit(name, None, tasks=() if here is None else tuple(here()))
+    present = Visit(name, None) if here is None else here()
+    # Another step may just have begun.
+    return entries, present if present.name == name else Visit(name, None)
 
 
 def _next_of(journal: Journal, entries: list[Any]) -> str | None:

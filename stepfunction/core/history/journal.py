@@ -85,7 +85,7 @@ class Journal:
         has_begun: Whether the step that follows there is under way.
         decided: Where a result led that the graph cannot tell without a call.
         here: What is under way in the present step: the journal of a nested execution,
-            or what gives the visits of its tasks; None for neither.
+            or what gives the visit of it as it is now; None for neither.
         undone: What compensations did; a list if any was due.
         forgotten: How many steps have been lost to ``keep_history``.
         timeout: How many seconds it may take.
@@ -122,7 +122,7 @@ class Journal:
         self.output: Any = None
         self.entries: list[Any] = []
         self.position: Position | None = None
-        self.here: Journal | Callable[[], Iterable[Visit]] | None = None
+        self.here: Journal | Callable[[], Visit] | None = None
         self.began = self.ended = perf_counter()
 
     @classmethod

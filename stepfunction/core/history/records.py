@@ -150,6 +150,7 @@ class Visit(NamedTuple):
     tasks: tuple[Visit, ...] = ()
     child: Journal | None = None
     given: tuple[Any] | None = None  # its input, unless that is the output before
+    began: float | None = None  # of a task whose first attempt is under way
 
     @property
     def result(self) -> Any:
@@ -223,8 +224,8 @@ def task_record(
         value: Its input, unless the visit has its own.
         now: What the clock says, for one that is under way.
     """
-    if task.attempts:
-        record = visit_record(epoch, task, value, 0.0, now, None)
+    if task.attempts or task.began is not None:
+        record = visit_record(epoch, task, value, task.began or 0.0, now, None)
         return record.replace(step=step, part=task.name)
     if task.given is not None:
         value = task.given[0]

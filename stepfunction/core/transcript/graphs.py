@@ -12,20 +12,24 @@ from math import inf
 from numbers import Real
 from typing import Any, NoReturn, cast
 
-from stepfunction.core.definition.actions import Action
+from stepfunction.core.definition.actions import (
+    Action,
+    Fail,
+    FanOut,
+    MapItems,
+    Pass,
+    Wait,
+)
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.callables import name_of
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import StepFunctionError
-from stepfunction.core.frozen import Frozen
 from stepfunction.core.transcript.parts import NUMBER, Part
 from stepfunction.core.transcript.values import ValueWriter
 
-_KINDS: Mapping[str, Any] = {
-    it.kind: it for it in Action.__subclasses__() if issubclass(it, Frozen)
-}
+_KINDS: Mapping[str, Any] = {it.kind: it for it in (FanOut, MapItems, Wait, Pass, Fail)}
 _UNTOLD = "result"  # a constant is seen in its output
 _ARROWS = ("next", "branch", "failure")
 

@@ -26,6 +26,8 @@ from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
 if TYPE_CHECKING:
     import tenacity
 
+# To look a member of an enum up takes its time.
+_SUCCEEDED = Outcome.SUCCEEDED
 # Where an attempt is: with its place, in a worker that prepares for it, or being made.
 WAITING, PREPARING, RUNNING = "waiting", "preparing", "running"
 # How long a worker may prepare, which does not count for the limits of an attempt.
@@ -72,9 +74,11 @@ class Task:
         told: Who is told of it; None where nobody listens.
         given: Its own input; None for that of all.
         attempts: How each attempt ended.
-        outcome: How it ended; None until then.
+        began: When the first began, as ``perf_counter``; None before.
+        outcome: How it ended, or its latest attempt; None until then.
         output: What it returned.
         error: What it failed with.
+        has_ended: Whether there will be no other attempt.
     """
 
     __slots__ = (
@@ -88,9 +92,11 @@ class Task:
         "told",
         "given",
         "attempts",
+        "began",
         "outcome",
         "output",
         "error",
+        "has_ended",
         "_retries",
         "_has_told_start",
     )
@@ -116,9 +122,11 @@ class Task:
         self.told = told
         self.given: tuple[Any] | None = None
         self.attempts: list[Ended] = []
+        self.began: float | None = None
         self.outcome: Outcome | None = None
         self.output: Any = None
         self.error: BaseException | None = None
+        self.has_ended = False
         self._retries: Retries | None = None
         self._has_told_start = False
 
@@ -157,25 +165,26 @@ class Task:
 
     def settle(self, report: Report, is_stopping: bool = False) -> None:
         """Take note of how an attempt ended, as the task's own end until retried."""
-        outcome, payload = report.outcome, report.payload
-        error = None if outcome is Outcome.SUCCEEDED else payload
-        if outcome is Outcome.SUCCEEDED:
+        _, outcome, payload, began, ended = report
+        error: BaseException | None = None
+        output: Any = None
+        if outcome is _SUCCEEDED:
             try:
-                payload = self.opened(payload)
+                output = self.opened(payload)
             except StepTimeoutError as overdue:
                 outcome, error = Outcome.TIMED_OUT, overdue
             except Exception as failure:
                 outcome, error = Outcome.FAILED, failure
-        if is_stopping and isinstance(error, ExecutionCancelledError):
-            outcome = Outcome.CANCELLED  # it gave up when told
-        if is_stopping and (
-            outcome in (Outcome.KILLED, Outcome.CANCELLED)
-            or is_cancelled_error(error)
-        ):
-            error = None  # it did not fail: it was stopped
-        self.attempts.append((outcome, report.began, report.ended, error))
-        self.outcome, self.error = outcome, error
-        self.output = payload if outcome is Outcome.SUCCEEDED else None
+        else:
+            error = payload
+        if is_stopping:
+            if isinstance(error, ExecutionCancelledError):
+                outcome = Outcome.CANCELLED  # it gave up when told
+            was_stopped = outcome in (Outcome.KILLED, Outcome.CANCELLED)
+            if was_stopped or is_cancelled_error(error):
+                error = None  # it did not fail: it was stopped
+        self.attempts.append((outcome, began, ended, error))
+        self.outcome, self.output, self.error = outcome, output, error
 
     def pause_before_next(self) -> float | None:
         """Give the seconds until the next attempt; None if the last was the end of it.
@@ -205,7 +214,7 @@ class Task:
                 self.outcome = Outcome.FAILED
             return None
         if seconds is None:
-            self.outcome, self.error = Outcome.SUCCEEDED, None
+            self.outcome, self.error = _SUCCEEDED, None
         return seconds
 
     # What a task is asked that stands for several calls.
@@ -275,6 +284,8 @@ class LiveAttempt:
         """Say that a process prepares for it. Any thread may."""
         self.began = self.heard = perf_counter()
         self.state = PREPARING
+        if self.task.began is None:
+            self.task.began = self.began
         if self._inbox is not None and self.task.is_timed:
             self._inbox.put(self)
 
@@ -283,6 +294,8 @@ class LiveAttempt:
         # The state comes last, for who reads it before has the longer limit.
         self.began = self.heard = perf_counter()
         self.state = RUNNING
+        if self.task.began is None:
+            self.task.began = self.began
         if self._inbox is not None and self.task.says_start:
             if self.task.told is not None and self.task.told.is_at_home:
                 self.task.tell_start(self.began)  # before what is nested in it
@@ -347,7 +360,7 @@ class LiveAttempt:
         if self.parts > self.parts_in_time:
             # What took too long has ended after all; what came next is not to blame,
             # and is left to the heirs.
-            return report._replace(outcome=Outcome.SUCCEEDED, payload=None)
+            return report._replace(outcome=_SUCCEEDED, payload=None)
         return report._replace(
             outcome=Outcome.TIMED_OUT, payload=self.overdue, began=self.began
         )
@@ -421,4 +434,4 @@ def make_attempt(
     except catch as error:
         error.with_traceback(users_traceback(error))
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())
-    return Report(attempt, Outcome.SUCCEEDED, output, began, perf_counter())
+    return Report(attempt, _SUCCEEDED, output, began, perf_counter())

@@ -229,3 +229,9 @@ def test_each_task_that_asks_is_given_a_context_of_its_own():
         "Two": ("A", "Two"),
         "Three": ("one", GIVEN),
     }
+
+
+def test_what_takes_any_keywords_as_context_is_given_none():
+    workflow = workflow_of(lambda value, **context: (value, context))
+
+    assert workflow.execute(GIVEN).output == (GIVEN, {})

@@ -1,0 +1,136 @@
+"""What another thread sees of the tasks of a step while they run."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from stepfunction import Outcome, RetryPolicy, StepFunction
+
+LONG = 20.0
+
+
+class Gates:
+    """Calls that wait until they are let go, and say that they have begun."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.open = threading.Event()
+
+    def wait(self, value):
+        self.begun.release()
+        assert self.open.wait(LONG)
+        return value
+
+    def await_begun(self, count):
+        for _ in range(count):
+            assert self.begun.acquire(timeout=LONG)
+
+
+@pytest.fixture
+def gates():
+    found = Gates()
+    yield found
+    found.open.set()
+
+
+def fail(value):
+    raise ValueError(value)
+
+
+def records_of(execution):
+    return {it.task: it for it in execution.history if it.task is not None}
+
+
+def run_out(execution, gates):
+    gates.open.set()
+    assert execution.wait(LONG)
+
+
+def test_tasks_that_run_are_in_the_history_and_those_that_wait_are_not(gates):
+    tasks = {"first": gates.wait, "second": gates.wait, "third": gates.wait}
+    workflow = StepFunction("W").add_step("All", tasks, parallel=True, max_workers=2)
+    execution = workflow.set_start_step("All").start(1)
+    gates.await_begun(2)
+    step = execution.history[0]
+    assert (step.step, step.task, step.outcome) == ("All", None, None)
+    records = records_of(execution)
+    assert list(records) == ["first", "second"]
+    for record in records.values():
+        assert record.outcome is record.output is record.error is None
+        assert record.started >= execution.started and record.duration > 0
+        assert record.attempts == () and record.input == 1
+    run_out(execution, gates)
+    assert len(records_of(execution)) == 3
+
+
+def test_a_task_that_has_ended_is_seen_beside_one_that_runs(gates):
+    workflow = StepFunction("W")
+    workflow.add_step("Both", {"bad": fail, "held": gates.wait}, parallel=True)
+    ended = threading.Event()
+    execution = workflow.set_start_step("Both").start(
+        1, listeners=[lambda event: event.task == "bad" and event.error and ended.set()]
+    )
+    gates.await_begun(1)
+    assert ended.wait(LONG)
+    records = records_of(execution)
+    assert records["bad"].outcome is Outcome.FAILED
+    assert isinstance(records["bad"].error, ValueError)
+    assert records["held"].outcome is None
+    run_out(execution, gates)
+
+
+def test_the_attempts_of_a_step_that_is_tried_again_are_seen(gates):
+    calls = []
+
+    def unsteady(value):
+        calls.append(value)
+        return fail(value) if len(calls) == 1 else gates.wait(value)
+
+    workflow = StepFunction("W").add_step(
+        "Try", unsteady, retry=RetryPolicy(max_attempts=2, interval=0)
+    )
+    execution = workflow.set_start_step("Try").start(1)
+    gates.await_begun(1)
+    (record,) = execution.history
+    assert record.outcome is None
+    assert [attempt.outcome for attempt in record.attempts] == [Outcome.FAILED]
+    run_out(execution, gates)
+    (record,) = execution.history
+    assert record.outcome is Outcome.SUCCEEDED and len(record.attempts) == 2
+
+
+def test_a_workflow_that_is_nested_in_a_task_is_among_the_children(gates):
+    inner = StepFunction("Inner").add_step("Wait", gates.wait).set_start_step("Wait")
+    workflow = StepFunction("W").add_step("All", {"one": inner}, parallel=True)
+    execution = workflow.set_start_step("All").start(1)
+    gates.await_begun(1)
+    child = execution.children["All", "one"]
+    assert child.status == "RUNNING"
+    assert [record.step for record in child.history] == ["Wait"]
+    run_out(execution, gates)
+    assert execution.children["All", "one"] is child and child.status == "COMPLETED"
+
+
+def test_items_that_run_are_seen_beside_those_that_have_ended(gates):
+    def each(item):
+        return gates.wait(item) if item >= 2 else item
+
+    workflow = StepFunction("W").add_map_step("Each", each, max_workers=2)
+    execution = workflow.set_start_step("Each").start(range(6))
+    gates.await_begun(2)
+    outcomes = [record.outcome for record in records_of(execution).values()]
+    assert outcomes.count(None) == 2 and set(outcomes) <= {None, Outcome.SUCCEEDED}
+    run_out(execution, gates)
+    assert len(records_of(execution)) == 6
+
+
+def test_a_step_on_an_executor_is_seen_with_its_beginning(gates):
+    workflow = StepFunction("W").add_step("Away", gates.wait, executor="thread")
+    execution = workflow.set_start_step("Away").start(1)
+    gates.await_begun(1)
+    (record,) = execution.history
+    assert (record.step, record.outcome) == ("Away", None)
+    assert record.started >= execution.started
+    run_out(execution, gates)
