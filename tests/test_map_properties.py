@@ -71,7 +71,7 @@ def check_ends(
 ) -> None:
     ends, records = expected["ends"], execution.history[1:]
     for record in records:
-        value, failures = items[int(record.task)]
+        value, failures = items[record.item]
         assert record.input == (value, failures)
         if record.outcome == "SUCCEEDED":
             assert (record.output, len(record.attempts)) == (value, failures + 1)
