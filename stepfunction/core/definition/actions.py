@@ -17,8 +17,8 @@ from stepfunction.core.definition.callables import answer, misfit, name_of
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.probes import to_pass
 from stepfunction.core.wording import error_text
-from stepfunction.core.workers.pauses import to_pass
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -14,9 +14,9 @@ from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.probes import to_pass
 from stepfunction.core.watching.telling import News
 from stepfunction.core.wording import subject
-from stepfunction.core.workers.pauses import to_pass
 from stepfunction.core.workers.tasks import LiveAttempt, Task, Work
 
 
