@@ -171,7 +171,9 @@ def _gather(
     visits = tuple(task.visit() for task in tasks)
     in_time = set(failed)  # who failed after being told to stop is not in it
     failed += (task for task in tasks if task.error and task not in in_time)
-    errors = {str(task.key): task.error for task in failed if task.error is not None}
+    errors: dict[Any, BaseException] = {
+        task.key: task.error for task in failed if task.error is not None
+    }
     failure = None
     if errors:
         who = f"{len(errors)} of {len(visits)} tasks"
