@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stepfunction.core.context import Context
+from stepfunction.core.definition.actions import Nested
 from stepfunction.core.definition.branch import Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
@@ -156,7 +157,7 @@ class _Walk:
                 )
             )
         if action.nested is not None and not action.has_items:
-            return self.changed(action.nested, given, f"{what}/")
+            return Nested(self.changed(action.nested, given, f"{what}/"))
         if action.always_fails:
             return action
         if action.kind == "pass":

@@ -8,6 +8,7 @@ from reprlib import repr as short_repr
 from types import TracebackType
 from typing import Any
 
+from stepfunction.core.definition.actions import Callee, Nested
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
@@ -245,8 +246,8 @@ def _doing(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
     return step.with_callees(change)
 
 
-def _with(stand_ins: Mapping[Way, StandIn], workflow: Any, step: Step) -> StepFunction:
-    if workflow.nested is None:
+def _with(stand_ins: Mapping[Way, StandIn], callee: Callee, step: Step) -> Callee:
+    if callee.nested is None:
         inside = ", ".join(repr("/".join(way)) for way in stand_ins)
         raise DefinitionError(
             "mock_steps",
@@ -255,5 +256,4 @@ def _with(stand_ins: Mapping[Way, StandIn], workflow: Any, step: Step) -> StepFu
                 "mock_steps has replaced"
             ],
         )
-    altered: StepFunction = workflow._altered(_changes(stand_ins))
-    return altered
+    return Nested(callee.nested._altered(_changes(stand_ins)))
