@@ -95,7 +95,7 @@ def check_order(execution: Execution, workflow: Any) -> None:
 
 
 def told_record(record: StepRecord) -> Any:
-    facts = record._asdict()
+    facts = {name: getattr(record, name) for name in record._fields}
     del facts["started"], facts["duration"]
     facts["outcome"] = str(record.outcome)
     facts["attempts"] = len(record.attempts)
