@@ -95,12 +95,17 @@ def check_order(execution: Execution, workflow: Any) -> None:
 
 
 def told_record(record: StepRecord) -> Any:
-    facts = {name: getattr(record, name) for name in record._fields}
-    del facts["started"], facts["duration"]
-    facts["outcome"] = str(record.outcome)
-    facts["attempts"] = len(record.attempts)
-    facts["child"] = record.child and told(record.child, False)
-    return facts
+    return {
+        "step": record.step,
+        "task": record.task,
+        "outcome": str(record.outcome),
+        "input": record.input,
+        "output": record.output,
+        "error": record.error,
+        "attempts": len(record.attempts),
+        "next_step": record.next_step,
+        "child": record.child and told(record.child, False),
+    }
 
 
 def comparable(story: Any, workflow: Any, races: bool) -> Any:

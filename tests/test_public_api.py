@@ -375,3 +375,7 @@ def test_the_repr_of_a_step_says_what_it_was_told():
     shown = repr(step.steps["A"])
     assert shown.startswith("Step(name='A', action=Call(function=<class 'str'>")
     assert shown.endswith("next_step='B', executor='thread', timeout=1)")
+
+
+def test_a_builder_has_nothing_of_an_action():
+    assert not {"kind", "callees", "nested", "plain", "tasks"} & {*dir(StepFunction)}

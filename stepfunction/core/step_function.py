@@ -11,14 +11,14 @@ from stepfunction.core.definition.actions import (
     Fail,
     Pass,
     Wait,
-    Workflow,
     is_count,
 )
 from stepfunction.core.definition.arguments import Calls, Leads, Many
 from stepfunction.core.definition.catches import failure_arrows
+from stepfunction.core.definition.doors import Described
 from stepfunction.core.definition.drafts import Draft
 from stepfunction.core.definition.freezing import freeze
-from stepfunction.core.definition.graph import Definition, Graph, Step
+from stepfunction.core.definition.graph import Definition, Graph, Step, empty_graph
 from stepfunction.core.engine.start import (
     begin,
     checked_arguments,
@@ -35,13 +35,9 @@ from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    import os
     from datetime import datetime
 
     import tenacity
-
-    from stepfunction.declarative.registry import Functions
-    from stepfunction.drawing.trail import Trail
 
 
 Error = TypeVar("Error", bound=BaseException)
@@ -62,7 +58,7 @@ class _Input:
 _INPUT: Any = _Input()
 
 
-class StepFunction(Workflow):
+class StepFunction(Described):
     """A workflow: a graph of named steps, each a call given the last one's result.
 
     Add steps, name the first, and execute as often as you like, from as many threads
@@ -227,13 +223,15 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        output = "mapping" if parallel else None
         leads = Leads(next_step, on_failure, branch, branch_targets, ends)
         calls = Calls(params, inputs, executor, retry, timeout, heartbeat, compensate)
-        draft = Draft(self, name, leads, calls, output)
+        draft = Draft(self, name, leads, calls, "mapping" if parallel else None)
         if not parallel:
-            many = Many(stop_on_failure, max_workers, tolerated_failures)
-            return self._add(draft.step(draft.call(func, many)))
+            given = stop_on_failure is not False
+            if given or max_workers is not None or tolerated_failures is not None:
+                many = Many(stop_on_failure, max_workers, tolerated_failures)
+                many.refuse(draft.problems)
+            return self._add(draft.step(draft.call(func)))
         if tolerated_failures is None and not stop_on_failure:
             if on_failure is None and self._on_failure is None:
                 tolerated_failures = "100%"
@@ -670,105 +668,6 @@ class StepFunction(Workflow):
         execution = self._begin(initial_input, executor, timeout, listeners)
         return await finish_beside(loop, execution, timeout, check)
 
-    def to_dict(self, registry: Functions = None) -> dict[str, Any]:
-        """Give the definition as JSON data, which ``from_dict`` reads.
-
-        Functions are written by their names: as registered, else as import string,
-        ``"package.module:function"``. Nested workflows are part of it, listeners are
-        not. It need not be finished, or sound.
-
-        Args:
-            registry: The names of functions: a ``FunctionRegistry``, or a mapping of
-                name to function.
-
-        Raises:
-            DefinitionError: If a function has no name, or JSON cannot hold a value as
-                what it is: all of them, each with its place.
-        """
-        from stepfunction.declarative.document import to_document
-        from stepfunction.declarative.registry import as_registry
-
-        return to_document(self, as_registry(registry))
-
-    def to_json(self, registry: Functions = None, *, indent: int | None = None) -> str:
-        """Give ``to_dict()`` as a JSON text, which ``from_json`` reads.
-
-        Args:
-            registry: As in ``to_dict``.
-            indent: By how many spaces to indent what is nested; None for one line.
-
-        Raises:
-            DefinitionError: As in ``to_dict``.
-        """
-        import json
-
-        return json.dumps(self.to_dict(registry), indent=indent, allow_nan=False)
-
-    @classmethod
-    def from_dict(
-        cls,
-        document: Mapping[str, Any],
-        registry: Functions = None,
-        allow_imports: Iterable[str] = (),
-    ) -> Self:
-        """Give the workflow that ``to_dict()`` has written, or a person.
-
-        None of its functions is called. Modules are imported only where
-        ``allow_imports`` names them, and to import a module runs its top level.
-
-        Args:
-            document: The JSON data.
-            registry: The functions that it names, as in ``to_dict``.
-            allow_imports: The packages, or single modules, that import strings may
-                lead into, such as ``["shop"]``. What they name must be defined there.
-
-        Returns:
-            The builder. As any other it is checked as a whole by ``validate()``.
-
-        Raises:
-            DefinitionError: If it is no such document; ``problems`` has all there
-                are, each with its place in the document.
-        """
-        from stepfunction.declarative.loading import from_document
-        from stepfunction.declarative.registry import as_registry
-
-        return from_document(cls, document, as_registry(registry), allow_imports)
-
-    @classmethod
-    def from_json(
-        cls,
-        text: str | bytes,
-        registry: Functions = None,
-        allow_imports: Iterable[str] = (),
-    ) -> Self:
-        """Give the workflow that a JSON text describes, as ``from_dict``.
-
-        Args:
-            text: What ``to_json()`` gave, or a person has written.
-            registry: As in ``from_dict``.
-            allow_imports: As in ``from_dict``.
-
-        Returns:
-            The builder.
-
-        Raises:
-            DefinitionError: As in ``from_dict``; or if the text is no JSON.
-        """
-        from stepfunction.declarative.loading import from_text
-        from stepfunction.declarative.registry import as_registry
-
-        return from_text(cls, text, as_registry(registry), allow_imports)
-
-    @staticmethod
-    def json_schema() -> dict[str, Any]:
-        """Give the JSON Schema (draft 2020-12) of what ``to_dict()`` gives."""
-        import json
-        from importlib.resources import files
-
-        schema = files("stepfunction.declarative").joinpath("workflow.schema.json")
-        found: dict[str, Any] = json.loads(schema.read_text(encoding="utf-8"))
-        return found
-
     def copy(self) -> Self:
         """Give another builder of the same definition, listeners included.
 
@@ -778,81 +677,6 @@ class StepFunction(Workflow):
         from copy import copy  # dear
 
         return copy(self)
-
-    def visualize(
-        self,
-        path: str | os.PathLike[str] | None = None,
-        format: str | None = None,
-        execution: Execution | None = None,
-    ) -> str:
-        """Draw the workflow into a file.
-
-        Args:
-            path: The file; by default the workflow's name, made safe, in the current
-                folder.
-            format: ``"svg"``, ``"png"``, ``"pdf"`` or ``"dot"``; by default what the
-                path ends in, else SVG; without a path DOT where no Graphviz is found.
-            execution: One of its executions, to draw what became of each step.
-
-        Returns:
-            The path of the file.
-
-        Raises:
-            DefinitionError: If the workflow is not sound.
-            DrawingError: If the format is unknown, or needs Graphviz and none is
-                found, which the message says how to install; or if the execution is
-                another workflow's.
-        """
-        from stepfunction.drawing.dot import draw
-
-        return draw(*self._drawn(execution), path, format)
-
-    def to_dot(self, execution: Execution | None = None) -> str:
-        """Give the drawing of the workflow as DOT text.
-
-        Args:
-            execution: One of its executions, to draw what became of each step.
-
-        Raises:
-            DefinitionError: If the workflow is not sound.
-            DrawingError: If the execution is another workflow's.
-        """
-        from stepfunction.drawing.dot import to_dot
-
-        return to_dot(*self._drawn(execution))
-
-    def to_mermaid(self, execution: Execution | None = None) -> str:
-        """Give the drawing of the workflow as a Mermaid flowchart.
-
-        Args:
-            execution: One of its executions, to draw what became of each step.
-
-        Raises:
-            DefinitionError: If the workflow is not sound.
-            DrawingError: If the execution is another workflow's.
-        """
-        from stepfunction.drawing.mermaid import to_mermaid
-
-        return to_mermaid(*self._drawn(execution))
-
-    def _drawn(self, execution: Execution | None) -> tuple[Graph, Trail | None]:
-        """Give the graph to draw, and what the execution left on it."""
-        graph = self.compile()
-        if execution is None:
-            return graph, None
-        from stepfunction.drawing.trail import trail_on
-
-        return graph, trail_on(graph, execution)
-
-    def _repr_svg_(self) -> str | None:
-        """Give the drawing to a notebook; None where the text has to do."""
-        from stepfunction.drawing.dot import svg_for_notebook
-
-        try:
-            graph = self.compile()
-        except DefinitionError:  # not finished yet: validate() says what is missing
-            return None
-        return svg_for_notebook(graph)
 
     def __repr__(self) -> str:
         return f"<StepFunction {self._name!r}: {counted(len(self._steps), 'step')}>"
@@ -878,14 +702,7 @@ class StepFunction(Workflow):
     def _alter(
         self, changes: Mapping[str, Callable[[Step], Step]]
     ) -> Callable[[], None]:
-        """Perform other steps in the place of some; the definition stays what it is.
-
-        Args:
-            changes: Step name to what makes another step of it.
-
-        Returns:
-            What puts the steps back.
-        """
+        """Perform other steps in the place of some, until what is given is called."""
         key = object()
         self._stand_ins[key] = changes
         self._edited()
@@ -911,10 +728,11 @@ class StepFunction(Workflow):
         problems: list[str] = []
         graphs: dict[StepFunction, Graph] = {}
         steps = dict(self._steps)
-        for name, change in self._changes():
-            for workflow in _nested(steps[name]):
-                seen |= {it: it._version for it in workflow.with_all_nested()}
-            steps[name] = change(steps[name])
+        for changes in list(self._stand_ins.values()):
+            for name, change in changes.items():
+                for workflow in _nested(steps[name]):
+                    seen |= {it: it._version for it in workflow.with_all_nested()}
+                steps[name] = change(steps[name])
         for name, step in steps.items():
             if step.action.is_one_call:
                 continue
@@ -926,6 +744,7 @@ class StepFunction(Workflow):
                         f"step {name!r}: nested workflow {workflow.name!r}: {text}"
                         for text in error.problems
                     )
+                    graphs[workflow] = empty_graph(workflow.name)
                     continue
                 graphs[workflow] = compiled.graph
                 for builder, version in zip(compiled.builders, compiled.versions):
@@ -936,11 +755,6 @@ class StepFunction(Workflow):
         graph = freeze(self._defined(steps), problems)
         self._compiled = _Compiled(graph, tuple(seen), list(seen.values()))
         return self._compiled
-
-    def _changes(self) -> Iterator[tuple[str, Callable[[Step], Step]]]:
-        """Give what stands in for steps, in the order in which it is to be made."""
-        for changes in list(self._stand_ins.values()):
-            yield from changes.items()
 
     def _begin(
         self,
@@ -956,8 +770,7 @@ class StepFunction(Workflow):
 
     def with_all_nested(self) -> set[StepFunction]:
         """Give this workflow and all that are nested in it, however deep."""
-        found = {self}
-        waiting = [self]
+        found, waiting = {self}, [self]
         while waiting:
             for step in waiting.pop()._steps.values():
                 new = set(_nested(step)) - found
@@ -967,13 +780,7 @@ class StepFunction(Workflow):
 
 
 class _Compiled(NamedTuple):
-    """What was compiled, and of what.
-
-    Attributes:
-        graph: The whole.
-        builders: The builder, and all that are nested in it, however deep.
-        versions: What each of them was then.
-    """
+    """What was compiled, of which builders, however deep, and what each was then."""
 
     graph: Graph
     builders: tuple[StepFunction, ...]
@@ -985,8 +792,7 @@ class _Compiled(NamedTuple):
         return [it._version for it in self.builders] == self.versions
 
 
-# The versions of all builders, so that none has the same twice.
-_versions = count()
+_versions = count()  # of all builders, so that none has the same twice
 
 
 def _nested(step: Step) -> Iterator[StepFunction]:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from stepfunction.core.context import Context
-from stepfunction.core.definition.actions import Fail, FanOut, MapItems, Pass
+from stepfunction.core.definition.actions import Nested
 from stepfunction.core.definition.branch import Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Step
@@ -21,7 +21,7 @@ from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import listed
 from stepfunction.testing.mocks import argument_problems, by_first
 from stepfunction.testing.stand_ins import StandIn, UsedUpError
-from stepfunction.testing.ways import Way, calls_nothing, find_spots, spots
+from stepfunction.testing.ways import Way, find_spots, spots
 
 _NONE_GIVEN: Any = object()
 _MOST_LISTED = 10
@@ -73,11 +73,11 @@ def dry_run(
     if problems:
         raise DefinitionError("dry_run", problems)
     given: dict[Way, StandIn] = {}
-    maps = [spot for spot in spots(workflow) if isinstance(spot.action, MapItems)]
+    maps = [spot for spot in spots(workflow) if spot.action.has_items]
     for key, spot in find_spots(workflow, results, problems).items():
         what = f"the result of {spot.what}"
         given[spot.way] = stand_in = StandIn(what, spot, results[key], as_whole=True)
-        if calls_nothing(spot):
+        if spot.action.always_fails:
             problems.append(f"{spot.what} is a fail step, which gives no result")
         if spot.undoes:
             problems.append(f"{spot.what}: nothing is undone in a dry run")
@@ -127,7 +127,7 @@ class _Walk:
     def step(self, given: Mapping[Way, StandIn], outer: str, step: Step) -> Step:
         """Give what goes the ways of a step and calls nothing of it."""
         what = outer + step.name
-        is_parallel = isinstance(step.action, FanOut) and () not in given
+        is_parallel = bool(step.action.tasks) and () not in given
         branch = step.branch
         if branch is not None:
             branch = Branch(
@@ -149,18 +149,18 @@ class _Walk:
         """Give what a step or task does instead."""
         if () in given:
             return Call(partial(self.give, given[()]), context_name="context")
-        if isinstance(action, FanOut):
+        if action.tasks:
             inner = by_first(given)
             return action.with_callees(
                 lambda name, task: self.action(
-                    inner.get(str(name), {}), f"{what}.{name}", task
+                    inner.get(name, {}), f"{what}.{name}", task
                 )
             )
-        if isinstance(action, StepFunction):
-            return self.changed(action, given, f"{what}/")
-        if isinstance(action, Fail):
+        if action.nested is not None and not action.has_items:
+            return Nested(self.changed(action.nested, given, f"{what}/"))
+        if action.always_fails:
             return action
-        if isinstance(action, Pass):
+        if action.kind == "pass":
             return Call(partial(self.pass_on, action))
         return Call(partial(self.make_up, what))
 
@@ -172,7 +172,7 @@ class _Walk:
         except UsedUpError as error:
             raise _Halt(str(error)) from None
 
-    def pass_on(self, action: Pass, value: Any) -> Any:
+    def pass_on(self, action: Any, value: Any) -> Any:
         """Do what a pass step does."""
         if action.is_constant:
             self.lacking = None

@@ -8,14 +8,13 @@ from reprlib import repr as short_repr
 from types import TracebackType
 from typing import Any
 
-from stepfunction.core.definition.actions import FanOut
-from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.actions import Callee, Nested
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import counted, did_you_mean
 from stepfunction.testing.stand_ins import StandIn
-from stepfunction.testing.ways import COMPENSATE, Key, Way, calls_nothing, find_spots
+from stepfunction.testing.ways import COMPENSATE, Key, Way, find_spots
 
 
 class Mock:
@@ -170,7 +169,7 @@ def mock_steps(workflow: StepFunction, mocks: Mapping[Any, Any]) -> Mocks:
     stand_ins: dict[Any, Any] = {}
     for key, spot in find_spots(workflow, mocks, problems).items():
         stand_in = StandIn(f"the mock of {spot.what}", spot, mocks[key])
-        if calls_nothing(spot):
+        if spot.action.always_fails:
             problems.append(f"{spot.what} is a fail step, which nothing can replace")
         problems += (f"{spot.what}: {problem}" for problem in stand_in.problems)
         stand_ins[key] = spot.way, stand_in
@@ -211,7 +210,7 @@ def by_first(given: Mapping[Way, Any]) -> dict[str, dict[Way, Any]]:
 
 
 def _mocked(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
-    reach = 2 if isinstance(step.action, FanOut) else 1
+    reach = 2 if step.action.tasks else 1  # what is longer leads into what is nested
     doing: dict[Way, StandIn] = {}
     for way, stand_in in stand_ins.items():
         if len(way) <= reach and way[-1:] == (COMPENSATE,):
@@ -225,10 +224,9 @@ def _undone_by(stand_in: StandIn, task: Way, step: Step) -> Any:
     """Give what undoes a step where a mock undoes it, or one of its tasks."""
     if not task:
         return stand_in.action
-    assert step.compensate is not None and not isinstance(step.compensate, Call)
     return tuple(
         (name, stand_in.action if name == task[0] else call)
-        for name, call in step.compensate
+        for name, call in step.compensations()
     )
 
 
@@ -248,8 +246,8 @@ def _doing(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
     return step.with_callees(change)
 
 
-def _with(stand_ins: Mapping[Way, StandIn], workflow: Any, step: Step) -> StepFunction:
-    if not isinstance(workflow, StepFunction):
+def _with(stand_ins: Mapping[Way, StandIn], callee: Callee, step: Step) -> Callee:
+    if callee.nested is None:
         inside = ", ".join(repr("/".join(way)) for way in stand_ins)
         raise DefinitionError(
             "mock_steps",
@@ -258,4 +256,4 @@ def _with(stand_ins: Mapping[Way, StandIn], workflow: Any, step: Step) -> StepFu
                 "mock_steps has replaced"
             ],
         )
-    return workflow._altered(_changes(stand_ins))
+    return Nested(callee.nested._altered(_changes(stand_ins)))

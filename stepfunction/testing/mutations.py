@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from stepfunction.core.context import Context
-from stepfunction.core.engine.perform import looking_on
 from stepfunction.core.errors import StepFunctionError, add_note
 from stepfunction.core.logger import logger
+from stepfunction.core.probes import looking_on, probed
 from stepfunction.core.wording import listed, subject
 from stepfunction.testing.snapshots import Change, changes, dark_parts, take
 
@@ -143,25 +143,22 @@ that other tasks share:
       task 'pop' of step 'Both' of 'W': input[1] was removed: 2
     let a task change a copy, or return what is new
     """
-    outer, watch = looking_on.get(), Watch()
+    watch = Watch()
 
     def look_on(workflow: str, step: str, tasks: Sequence[Any], value: Any) -> None:
-        if outer is not None:
-            outer(workflow, step, tasks, value)
         if len(tasks) > 1:
             observer = _Observer(watch, workflow, step, value)
             for task in tasks:
                 task.call = _Watched(task.call, task.key, observer)
 
-    token = looking_on.set(look_on)
     try:
-        yield watch
+        with probed(looking_on, look_on):
+            yield watch
     except Exception as error:
         if watch.mutations:
             add_note(error, _account(watch.mutations))
         raise
     finally:
-        looking_on.reset(token)
         for unwatched in watch.unwatched:
             logger().warning("%s", unwatched)
     watch.raise_if_any()

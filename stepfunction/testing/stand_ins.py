@@ -5,16 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from inspect import Parameter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from stepfunction.core.context import Context
-from stepfunction.core.definition.actions import FanOut, MapItems
+from stepfunction.core.definition.actions import Workflow
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.signatures import bind
 from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionError
 from stepfunction.core.history.results import MapResults, TaskResults, parallel_failure
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import counted
 from stepfunction.testing.tallies import Tally
 from stepfunction.testing.ways import Spot
@@ -40,8 +39,21 @@ class returning(NamedTuple):
     value: Any
 
 
+class _Given(NamedTuple):
+    result: Any
+
+    def __call__(self, value: Any, context: Context | None) -> Any:
+        return self.result
+
+
 class _Raised(NamedTuple):
     error: BaseException | type[BaseException]
+
+    def __call__(self, value: Any, context: Context | None) -> NoReturn:
+        if isinstance(self.error, BaseException):
+            # Each time it is raised its traceback would become longer.
+            raise BaseException.with_traceback(self.error, None)
+        raise self.error
 
 
 class _Called(NamedTuple):
@@ -71,16 +83,16 @@ class StandIn:
         self.what = what
         self.tally = Tally(what)
         self.is_list = isinstance(given, list)
-        self.gives_tasks = isinstance(spot.action, FanOut)
-        self.gives_items = as_whole and isinstance(spot.action, MapItems)
+        self.gives_tasks = bool(spot.action.tasks)
+        self.gives_items = as_whole and spot.action.has_items
         self.step = spot.step.name
         self.problems: list[str] = []
-        if given == []:
+        results = given if isinstance(given, list) else [given]
+        if not results:
             self.problems.append(
                 "an empty list is no result; one a call is taken from a list, so give "
                 "returning([]) for a step that returns one"
             )
-        results = given if isinstance(given, list) else [given]
         self.results = tuple(self._read(spot, result) for result in results)
         self.__qualname__ = "its mock"  # in messages about what it stands for
 
@@ -114,24 +126,17 @@ class StandIn:
         if self.is_list and number > len(self.results):
             raise self.complaint(number)
         result = self.results[number - 1 if self.is_list else 0]
-        if isinstance(result, _Raised):
-            if isinstance(result.error, BaseException):
-                # Each time it is raised its traceback would become longer.
-                raise BaseException.with_traceback(result.error, None)
-            raise result.error
-        if isinstance(result, _Called):
-            return self._as_output(result(value, context))
-        return self._as_output(result.value)
+        return self._as_output(result(value, context))
 
-    def _read(self, spot: Spot, result: Any) -> Any:
-        """Say what a result is to do: be given, be raised, or be called."""
+    def _read(self, spot: Spot, result: Any) -> _Given | _Raised | _Called:
+        """Give what gives a result, raises it, or calls it."""
         if isinstance(result, returning):
-            return result
+            return _Given(result.value)
         if isinstance(result, BaseException) or (
             isinstance(result, type) and issubclass(result, BaseException)
         ):
             return _Raised(result)
-        if isinstance(result, StepFunction):
+        if isinstance(result, Workflow):
             self.problems.append(
                 f"workflow {result.name!r} is no result; give what it gives, or mock "
                 f"steps of a nested workflow, as in {spot.text + '/…'!r}"
@@ -141,7 +146,7 @@ class StandIn:
             if not isinstance(called, list):
                 return called
             self.problems += called
-        return returning(result)
+        return _Given(result)
 
     def _as_output(self, output: Any) -> Any:
         """Give an output as the engine would."""
@@ -169,8 +174,9 @@ class StandIn:
 
 def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
     """Decide how a mock is called: as what it stands for, as far as it takes that."""
-    action = (spot.action.callee or spot.action)
-    params: Mapping[str, Any] = action.params if isinstance(action, Call) else {}
+    callee: Any = spot.action.callee
+    is_function = callee is not None and callee.is_one_call
+    params: Mapping[str, Any] = callee.params if is_function else {}
     inputs = tuple(name for name, _ in spot.step.inputs or () if not spot.undoes)
     taken = _keywords(function, (*params, *inputs))
     call = bind(function, {name: params.get(name) for name in taken})

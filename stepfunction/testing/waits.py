@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from stepfunction.core.probes import probed, skipping
 from stepfunction.core.wording import counted
-from stepfunction.core.workers.pauses import skipping
 
 
 class SkippedWait(NamedTuple):
@@ -65,15 +65,10 @@ def skip_waits() -> Iterator[SkippedWaits]:
     >>> skipped.waits, skipped.total
     ([SkippedWait(what="step 'Wait'", seconds=3600)], 3600)
     """
-    outer, skipped = skipping.get(), SkippedWaits()
+    skipped = SkippedWaits()
 
     def skip(what: str, seconds: float) -> None:
         skipped.waits.append(SkippedWait(what, seconds))
-        if outer is not None:
-            outer(what, seconds)
 
-    token = skipping.set(skip)
-    try:
+    with probed(skipping, skip):
         yield skipped
-    finally:
-        skipping.reset(token)

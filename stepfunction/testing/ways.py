@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.definition.actions import Fail, FanOut
-from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.actions import Action
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import did_you_mean
@@ -38,7 +37,7 @@ class Spot(NamedTuple):
     way: Way
     text: str
     step: Step
-    action: Any
+    action: Action
 
     @property
     def what(self) -> str:
@@ -57,34 +56,24 @@ class Spot(NamedTuple):
 def spots(workflow: StepFunction) -> Iterator[Spot]:
     """Give every step and task of a workflow, and of those nested in it."""
     for step in workflow.steps.values():
-        yield Spot((step.name,), step.name, step, step.action)
-        yield from _compensations(step)
-        action = step.action
-        if isinstance(action, FanOut):
-            for task, call in action.tasks.items():
-                spot = Spot((step.name, task), f"{step.name}.{task}", step, call)
+        whole = Spot((step.name,), step.name, step, step.action)
+        yield whole
+        for task, undo in step.compensations():
+            way, text = _place(step.name, task)
+            yield Spot((*way, COMPENSATE), text + COMPENSATE, step, undo)
+        for task, callee in step.action.callees():
+            spot = whole
+            if task is not None:
+                spot = Spot(*_place(step.name, task), step, callee)
                 yield spot
-                yield from _nested(spot, call)
-        else:
-            inner: Any = (action.callee or action)
-            yield from _nested(Spot((step.name,), step.name, step, inner), inner)
+            if callee.nested is not None:
+                for way, text, inner, action in spots(callee.nested):
+                    yield Spot((*spot.way, *way), f"{spot.text}/{text}", inner, action)
 
 
-def _compensations(step: Step) -> Iterator[Spot]:
-    """Give what undoes a step, or its tasks."""
-    undo = step.compensate
-    if isinstance(undo, Call):
-        text = step.name + COMPENSATE
-        yield Spot((step.name, COMPENSATE), text, step, undo)
-    for task, call in () if undo is None or isinstance(undo, Call) else undo:
-        text = f"{step.name}.{task}{COMPENSATE}"
-        yield Spot((step.name, task, COMPENSATE), text, step, call)
-
-
-def _nested(outer: Spot, action: Any) -> Iterator[Spot]:
-    if isinstance(action, StepFunction):
-        for way, text, step, call in spots(action):
-            yield Spot((*outer.way, *way), f"{outer.text}/{text}", step, call)
+def _place(step: str, task: str | None) -> tuple[Way, str]:
+    """Give the way to a step or task, and how it is written as one text."""
+    return ((step,), step) if task is None else ((step, task), f"{step}.{task}")
 
 
 def find_spots(
@@ -131,18 +120,15 @@ def _unknown(
         return f"{key!r} is no step{hint}"
     if rest[0] in (COMPENSATE, COMPENSATE[1:]):
         return f"{spot.what} has no compensate=, so nothing undoes it{hint}"
-    tasks = spot.action.tasks if isinstance(spot.action, FanOut) else None
-    call = (spot.action.callee or spot.action)
-    steps = call.steps if isinstance(call, StepFunction) else {}
-    known: Iterable[str] = steps if tasks is None else tasks
+    tasks, nested = spot.action.tasks, spot.action.nested
+    known: Iterable[str] = tasks if nested is None else nested.steps
     if rest[0] in known:  # it is there, and is written with another sign
         return f"{key!r} is no step{hint}"
-    if tasks is not None:
-        return f"{spot.what} has no task {rest[0]!r}{did_you_mean(rest[0], tasks)}"
-    if isinstance(call, StepFunction):
-        return f"{spot.what} runs {call.name!r}, which has no step {rest[0]!r}" + (
-            did_you_mean(rest[0], steps)
-        )
+    hint = did_you_mean(rest[0], known)
+    if tasks:
+        return f"{spot.what} has no task {rest[0]!r}{hint}"
+    if nested is not None:
+        return f"{spot.what} runs {nested.name!r}, which has no step {rest[0]!r}{hint}"
     return (
         f"{key!r}: {spot.what} is not parallel and runs no workflow, so there is "
         f"nothing in it; give {spot.text!r} itself"
@@ -160,8 +146,3 @@ def _overlaps(found: Mapping[Any, Spot]) -> Iterator[str]:
             outer = by_way.get(spot.way[:length])
             if outer is not None and not spot.undoes:
                 yield f"{key!r} is a part of {outer!r}; give one or the other"
-
-
-def calls_nothing(spot: Spot) -> bool:
-    """Tell a fail step, which nothing can stand in for."""
-    return isinstance(spot.action, Fail)

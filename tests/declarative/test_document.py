@@ -217,7 +217,7 @@ def test_a_workflow_that_is_used_twice_is_one_again():
     builder = StepFunction("W").add_sub_step_function("A", nested, "B")
     builder.add_step("B", {"t": nested}, parallel=True)
     read = again(builder)
-    assert read.steps["A"].action is read.steps["B"].action.tasks["t"]
+    assert read.steps["A"].action.nested is read.steps["B"].action.tasks["t"].nested
 
 
 def test_workflows_of_one_name_stay_apart():
@@ -229,7 +229,7 @@ def test_workflows_of_one_name_stay_apart():
     assert list(document["workflows"]) == ["Same", "Same 2", "Same 3"]
     read = again(builder)
     assert [read.steps[name].action.name for name in "ABC"] == ["Same"] * 3
-    assert ["".join(read.steps[name].action.steps) for name in "ABC"] == [*"ABC"]
+    assert ["".join(read.steps[name].action.nested.steps) for name in "ABC"] == [*"ABC"]
 
 
 def test_workflows_may_be_nested_however_deep():
@@ -263,4 +263,4 @@ def test_a_subclass_reads_workflows_of_its_own():
     nested = StepFunction("Nested").add_step("X", charge)
     builder = StepFunction("W").add_sub_step_function("A", nested)
     read = Mine.from_json(builder.to_json(REGISTRY), REGISTRY)
-    assert type(read) is type(read.steps["A"].action) is Mine
+    assert type(read) is type(read.steps["A"].action.nested) is Mine

@@ -17,8 +17,8 @@ from stepfunction.core.definition.callables import answer, misfit, name_of
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.probes import to_pass
 from stepfunction.core.wording import error_text
-from stepfunction.core.workers.pauses import to_pass
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -123,21 +123,34 @@ class Callee(Action):
 Change: TypeAlias = Callable[[str | None, Callee], Callee]
 
 
-class Workflow(Callee):
-    """What can be nested: a ``StepFunction`` and, in a frozen workflow, a ``Graph``."""
+class Workflow:
+    """What can be nested while it is open to further steps: a ``StepFunction``."""
+
+    __slots__ = ()
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages, records and pictures."""
+        raise NotImplementedError
+
+
+class Nested(Frozen, Callee):
+    """The action of a step that runs a workflow, until both are frozen.
+
+    Attributes:
+        nested: The workflow. In a frozen workflow its ``Graph`` is the action.
+    """
 
     __slots__ = ()
     kind = "workflow"
 
-    @property
-    def nested(self) -> Any:
-        """It itself."""
-        return self
+    nested: Any
 
     @property
-    def wants_context(self) -> bool:
-        """Whether it must be given the context: it is cancelled through it."""
-        return True
+    def name(self) -> str:
+        """The workflow's name."""
+        name: str = self.nested.name
+        return name
 
 
 class FanOut(Defined, Action):

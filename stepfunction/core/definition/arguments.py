@@ -78,15 +78,16 @@ class Calls(NamedTuple):
 
     def check(self, problems: list[Problem]) -> None:
         """Say what is wrong, but for what depends on the calls themselves."""
-        if self.executor is not None and not is_executor(self.executor):
-            problems.append(executor_problem(self.executor))
-        if self.retry is not None and not is_retry(self.retry):
-            text = f"retry is a RetryPolicy or a tenacity.Retrying, not {self.retry!r}"
+        params, inputs, executor, retry, _, _, _ = self
+        if executor is not None and not is_executor(executor):
+            problems.append(executor_problem(executor))
+        if retry is not None and not is_retry(retry):
+            text = f"retry is a RetryPolicy or a tenacity.Retrying, not {retry!r}"
             problems.append(Problem("retry", text))
-        if not self.has_params:
-            text = "params is a mapping of parameter name to value"
-            problems.append(Problem("params", f"{text}, not {self.params!r}"))
-        if self.inputs is not None:
+        if params is not None and not self.has_params:
+            text = f"params is a mapping of parameter name to value, not {params!r}"
+            problems.append(Problem("params", text))
+        if inputs is not None:
             problems += about("inputs", self._input_problems())
 
     def _input_problems(self) -> list[str]:
@@ -179,7 +180,7 @@ class Many(NamedTuple):
             problems.append(Problem("max_workers", text))
 
     def refuse(self, problems: list[Problem]) -> None:
-        """Say what goes with several tasks alone."""
+        """Say that each of them goes with several tasks alone."""
         for name, given in zip(self._fields, self):
             if given is not None and given is not False:
                 problems.append(Problem(name, f"{name} goes with parallel=True"))

@@ -14,6 +14,7 @@ from stepfunction.core.definition.actions import (
     Callee,
     FanOut,
     MapItems,
+    Nested,
     Workflow,
     share,
 )
@@ -22,7 +23,7 @@ from stepfunction.core.definition.branch import frozen_branch
 from stepfunction.core.definition.callables import takes_input_alone, takes_names_alone
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import frozen_on_failure
-from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.wording import did_you_mean, plain_text
 from stepfunction.core.workers.retry import judges_results
@@ -79,9 +80,8 @@ class Draft:
         if calls is not _NO_CALLS:
             calls.check(self.problems)
 
-    def call(self, func: Any, many: Many) -> Callee | None:
+    def call(self, func: Any) -> Callee | None:
         """Give what a step does that calls one function, or workflow."""
-        many.refuse(self.problems)
         if type(func) is not FunctionType and isinstance(func, Mapping):
             hint = "; add parallel=True to run them all"
             self._refuse("func", "func is a mapping of tasks", hint)
@@ -90,7 +90,7 @@ class Draft:
 
     def workflow(self, workflow: Any) -> Callee | None:
         """Give what a step does that runs a workflow."""
-        if not _is_builder(workflow):
+        if not isinstance(workflow, Workflow):
             text = f"sub_step_function is a StepFunction, not {workflow!r}"
             self._refuse("sub_step_function", text)
             return None
@@ -214,10 +214,9 @@ class Draft:
         params, inputs = calls.params, calls.inputs
         if inputs is None and not params and takes_input_alone(func):
             return Call.with_input(func)
-        if _is_builder(func):
+        if isinstance(func, Workflow):
             self._check_workflow(func)
-            workflow: Callee = func
-            return workflow
+            return Nested(func)
         if not calls.has_params or not (inputs is None or calls.has_inputs):
             if callable(func):
                 return None  # what is said of the params, or inputs, says it all
@@ -314,11 +313,6 @@ class Draft:
                 hint = "; bind it with functools.partial, or give a default"
             self._refuse("compensate", f"{what}: {problem.text}", hint)
         return None
-
-
-def _is_builder(func: Any) -> bool:
-    """Tell a workflow that is still open from one that is frozen."""
-    return isinstance(func, Workflow) and not isinstance(func, Graph)
 
 
 def _frozen_inputs(inputs: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
-from stepfunction.core.definition.actions import Action, Change, Workflow
+from stepfunction.core.definition.actions import Action, Callee, Change
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import OnFailure, target_of
@@ -208,7 +208,7 @@ Course: TypeAlias = """tuple[
 ]"""
 
 
-class Graph(Defined, Workflow):
+class Graph(Defined, Callee):
     """A workflow, checked and frozen.
 
     Attributes:
@@ -225,6 +225,7 @@ class Graph(Defined, Workflow):
     """
 
     derived = ("course",)
+    kind = "workflow"
 
     name: str
     start: str
@@ -235,6 +236,16 @@ class Graph(Defined, Workflow):
     uses_processes: bool = False
     keep_history: int | None = None
     has_compensations: bool = False
+
+    @property
+    def nested(self) -> Graph:
+        """The graph itself, where it is what a step does."""
+        return self
+
+    @property
+    def wants_context(self) -> bool:
+        """Whether a run of it must be given the context: it is cancelled through it."""
+        return True
 
     @property
     def steps(self) -> Mapping[str, Step]:
@@ -257,3 +268,8 @@ def longest_journal(most: int, keep_history: int | None) -> int:
     With as many again as are to be kept, each step has to be moved but once.
     """
     return 3 * (most if keep_history is None else min(most, 2 * keep_history))
+
+
+def empty_graph(name: str) -> Graph:
+    """Give what stands for a nested workflow that is not sound, as has been said."""
+    return Graph(name, "", {}, ("", {}, 0, frozenset(), None, False), frozenset())

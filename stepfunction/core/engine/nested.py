@@ -18,9 +18,9 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.outcomes import Status
+from stepfunction.core.probes import probed, skipping
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
-from stepfunction.core.workers.pauses import skipping
 from stepfunction.core.workers.workshop import Workshop
 
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
@@ -138,11 +138,8 @@ class NestedElsewhere:
             if not self.skips or skipping.get() is not None:
                 return call(value, context)
             skipped: list[tuple[str, float]] = []
-            token = skipping.set(lambda *pause: skipped.append(pause))
-            try:
+            with probed(skipping, lambda *pause: skipped.append(pause)):
                 journal = call(value, context)
-            finally:
-                skipping.reset(token)
             journal.skipped = skipped
             return journal
         finally:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
+from collections.abc import Sequence
 from time import perf_counter
 from typing import Any
 
@@ -21,6 +20,7 @@ from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.probes import looking_on
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
@@ -34,12 +34,6 @@ from stepfunction.core.workers.tasks import (
 
 _STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 _CANCELLED = Outcome.CANCELLED
-
-# Told of each parallel step before its tasks run, which then do so one at a time: the
-# workflow's name, the step's name, its ``Task`` objects, whose calls it may replace,
-# and their input. None where nobody looks on. Tests set it.
-looking_on: ContextVar[Callable[[str, str, Sequence[Task], Any], None] | None]
-looking_on = ContextVar("stepfunction_looking_on", default=None)
 
 
 def perform(
@@ -174,7 +168,9 @@ def _gather(
     visits = tuple(task.visit() for task in tasks)
     in_time = set(failed)  # who failed after being told to stop is not in it
     failed += (task for task in tasks if task.error and task not in in_time)
-    errors = {str(task.key): task.error for task in failed if task.error is not None}
+    errors: dict[Any, BaseException] = {
+        task.key: task.error for task in failed if task.error is not None
+    }
     failure = None
     if errors:
         who = f"{len(errors)} of {len(visits)} tasks"

@@ -9,13 +9,14 @@ from stepfunction.core.context import Context
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.nested import NestedCall, output_of_child
 from stepfunction.core.engine.run import Run
+from stepfunction.core.history.chronicle import failure_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.probes import to_pass
 from stepfunction.core.watching.telling import News
 from stepfunction.core.wording import subject
-from stepfunction.core.workers.pauses import to_pass
 from stepfunction.core.workers.tasks import LiveAttempt, Task, Work
 
 
@@ -68,7 +69,7 @@ class Terms(NamedTuple):
             self.step.name,
             attempt.task.key,
             attempt.number,
-            journal.record_of(None if failing is None else failing[1]),
+            failure_record(journal, None if failing is None else failing[1]),
             attempt.cancellation,
             journal.results_so_far(),
             attempt,
@@ -104,7 +105,7 @@ class StepTask(Task):
     __slots__ = ("child", "_step", "_graph")
 
     def __init__(
-        self, terms: Terms, action: Any, key: str | None = None, name: str = ""
+        self, terms: Terms, action: Any, key: str | int | None = None, name: str = ""
     ) -> None:
         step, _, _, _, news, timeout, heartbeat = terms
         name = name or subject(step.name, key)
@@ -118,7 +119,7 @@ class StepTask(Task):
         )
 
     def _nested(
-        self, terms: Terms, graph: Graph, key: str | None, name: str
+        self, terms: Terms, graph: Graph, key: str | int | None, name: str
     ) -> NestedCall:
         step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None
@@ -149,7 +150,7 @@ class StepTask(Task):
         return output_of_child(self._step, self.name, child)
 
     @property
-    def _own_name(self) -> str:
+    def _own_name(self) -> str | int:
         return self._step.name if self.key is None else self.key
 
     def now(self) -> Visit:

@@ -19,7 +19,7 @@ from typing import Any
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.workers.pauses import to_pass
+from stepfunction.core.probes import to_pass
 from stepfunction.core.workers.places import Place
 from stepfunction.core.workers.tasks import (
     RUNNING,

@@ -279,6 +279,21 @@ def test_the_problems_of_a_task_that_is_a_workflow_are_named():
     )
 
 
+@pytest.mark.parametrize("options", [{"keep_history": 2}, {}])
+@pytest.mark.parametrize("executor", [None, "thread", "process"])
+def test_a_nested_workflow_that_is_not_sound_has_its_own_problems_alone(
+    options, executor
+):
+    inner = StepFunction("Inner").add_step("In", work, compensate=work)
+    workflow = StepFunction("Orders", **options)
+    workflow.add_step("A", inner, executor=executor).set_start_step("A")
+
+    assert problems_of(workflow) == (
+        "step 'A': nested workflow 'Inner': no start step; name the first step with "
+        "set_start_step()",
+    )
+
+
 def test_problems_two_workflows_down_are_named_with_their_way():
     innermost = StepFunction("Innermost").add_step("X", work)
     inner = StepFunction("Inner").add_step("In", innermost).set_start_step("In")

@@ -152,7 +152,7 @@ def test_a_copy_shares_nested_workflows():
     nested = StepFunction("Nested").add_step("A", echo).set_start_step("A")
     builder = StepFunction("W").add_sub_step_function("A", nested).set_start_step("A")
     made = builder.copy()
-    assert made.steps["A"].action is nested
+    assert made.steps["A"].action.nested is nested
 
 
 def test_a_deep_copy_has_nested_workflows_of_its_own():
@@ -160,7 +160,7 @@ def test_a_deep_copy_has_nested_workflows_of_its_own():
     builder = StepFunction("W").add_sub_step_function("A", nested).set_start_step("A")
     made = copy.deepcopy(builder)
     nested.add_step("B", echo)
-    assert list(made.steps["A"].action.steps) == ["A"]
+    assert list(made.steps["A"].action.nested.steps) == ["A"]
     assert made.execute(3).output == 3
 
 
