@@ -228,8 +228,9 @@ def test_the_attempt_after_an_abandoned_one_may_sleep():
 
 @pytest.mark.parametrize("executor", [None, "thread"])
 def test_a_step_gives_up_when_the_time_of_its_execution_is_over(long, executor):
+    timeout = 0.1 if executor is None else 0.5  # by then the thread has begun
     with pytest.raises(ExecutionTimeoutError) as caught:
-        one(long, executor=executor).execute(timeout=0.1)
+        one(long, executor=executor).execute(timeout=timeout)
     assert caught.value.execution.status is Status.TIMED_OUT
     if executor is not None:  # it was left behind, and may still be at it
         long.thread.join(SECONDS)
