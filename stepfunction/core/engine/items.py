@@ -259,7 +259,7 @@ def perform_map(
         alone = [task for task in tuple(under_way) if isinstance(task, StepTask)]
         return terms.present(alone, tally.visits())
 
-    terms.journal.here = present
+    terms.show(present)
     try:
         run_tasks(
             tasks,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from stepfunction.core.context import Context
@@ -29,6 +29,7 @@ class Terms(NamedTuple):
         run: What that shares with what it is nested in.
         failing: What has failed on the way to it.
         news: Who tells of its tasks; None where nobody listens.
+        given: The input of a step that names its inputs; None for the output before.
         timeout: How many seconds an attempt may take, where it can be stopped.
         heartbeat: How many may pass without a sign of life, where that is heard.
     """
@@ -38,6 +39,7 @@ class Terms(NamedTuple):
     run: Run
     failing: Failing | None
     news: News | None
+    given: tuple[Any] | None
     timeout: float | None = None
     heartbeat: float | None = None
 
@@ -50,6 +52,13 @@ class Terms(NamedTuple):
         """Give what a place must know of them: their input, and what they call."""
         named = tuple((task.name, task.call) for task in calls)
         return Work(self.step.name, named, value, self.make_context)
+
+    def show(self, now: Callable[[], Visit]) -> None:
+        """Let the history have the visit of the step, as it is when it is asked for."""
+        if self.given is None:
+            self.journal.here = now
+        else:
+            self.journal.here = lambda: now()._replace(given=self.given)
 
     def present(self, tasks: Iterable[StepTask], ended: Iterable[Visit] = ()) -> Visit:
         """Give what can be said now of a step by its tasks. Any thread may.
@@ -77,10 +86,15 @@ class Terms(NamedTuple):
 
 
 def terms_of(
-    step: Step, journal: Journal, run: Run, failing: Failing | None, news: News | None
+    step: Step,
+    journal: Journal,
+    run: Run,
+    failing: Failing | None,
+    news: News | None,
+    given: tuple[Any] | None,
 ) -> Terms:
     """Give the terms of a visit, with a warning of limits that cannot be kept."""
-    facts = (step, journal, run, failing, news)
+    facts = (step, journal, run, failing, news, given)
     if step.executor in (None, "inline"):
         # There a nested workflow looks after its own time, and a call has no limits.
         return Terms(*facts)
@@ -107,7 +121,7 @@ class StepTask(Task):
     def __init__(
         self, terms: Terms, action: Any, key: str | int | None = None, name: str = ""
     ) -> None:
-        step, _, _, _, news, timeout, heartbeat = terms
+        step, _, _, _, news, _, timeout, heartbeat = terms
         name = name or subject(step.name, key)
         self.child: Journal | None = None
         self._step = step

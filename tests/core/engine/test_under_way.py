@@ -141,3 +141,19 @@ def test_a_step_on_an_executor_is_seen_with_its_beginning(gates):
     assert (record.step, record.outcome) == ("Away", None)
     assert record.started >= execution.started
     run_out(execution, gates)
+
+
+def test_a_step_that_runs_has_the_inputs_that_it_names(gates):
+    workflow = StepFunction("W").add_step("One", lambda: 1, next_step="Two")
+    workflow.add_step("Two", lambda: 2, next_step="Sum")
+    workflow.add_step(
+        "Sum",
+        {"held": lambda first, second: gates.wait(first + second)},
+        parallel=True,
+        inputs={"first": "One", "second": "Two"},
+    )
+    execution = workflow.set_start_step("One").start()
+    gates.await_begun(1)
+    *_, step, task = execution.history
+    assert step.input == task.input == {"first": 1, "second": 2}
+    run_out(execution, gates)
