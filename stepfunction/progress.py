@@ -15,6 +15,7 @@ from time import time
 from typing import IO, TypeAlias, cast
 from weakref import finalize
 
+from stepfunction.core.keys import ChildKey
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.watching.events import Event, path_text
 from stepfunction.core.wording import counted, duration_text, error_text
@@ -34,7 +35,7 @@ except ModuleNotFoundError as missing:
         name=missing.name,
     ) from missing
 
-_Key: TypeAlias = str | tuple[str, str]
+_Key: TypeAlias = ChildKey
 _Rows: TypeAlias = "dict[_Key, _Row | None]"  # None while no step of it runs
 _Cells: TypeAlias = tuple[RenderableType, ...]
 _FRAMES_PER_SECOND, _BAR_WIDTH = 10, 24
@@ -195,12 +196,12 @@ class _Run:
         row = rows.get(key)
         if event.step is None:  # a nested execution: none of its steps runs
             rows[key] = None
-        elif event.what == "started" and event.task is None:
+        elif event.what == "started" and event.part is None:
             rows[key] = _Row(event.step, event.time, len(event.tasks))
         elif row is None:
             return
-        elif event.task is not None:
-            row.take_task(event, (event.step, event.task))
+        elif event.part is not None:
+            row.take_task(event, (event.step, event.part))
         elif event.what == "progressed":
             row.done, row.total = event.done, event.total
         elif event.what == "retried":
@@ -282,7 +283,7 @@ def _cells_of(
 
 def _line(workflow: str, event: Event) -> str:
     """Tell an event in a line that says where it happened."""
-    where = path_text(event.path, event.step, event.task)
+    where = path_text(event.path, event.step, event.part)
     text = f"{workflow} / {where}" if where else workflow
     if event.subject == "compensation":
         text += " compensation"

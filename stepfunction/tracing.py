@@ -28,7 +28,7 @@ except ModuleNotFoundError as missing:
     ) from missing
 
 _Facts: TypeAlias = dict[str, str | int]
-_Spans: TypeAlias = "dict[str | None, _Open]"  # by the last part of their places
+_Spans: TypeAlias = "dict[str | int | None, _Open]"  # by the last part of their places
 
 
 class Tracing:
@@ -79,7 +79,7 @@ class Tracing:
             if span is None or span.is_ended:
                 self._begin(event, event.time)
             return
-        if span is None and event.task is not None and event.attempts:
+        if span is None and event.part is not None and event.attempts:
             # An item; or it was interrupted before its beginning could be told.
             span = self._begin(event, event.attempts[0].started)
         if span is None or span.is_ended:
@@ -94,7 +94,7 @@ class Tracing:
         else:
             self._end(span, event)
 
-    def _find(self, event: Event, place: tuple[str | None, ...]) -> _Open | None:
+    def _find(self, event: Event, place: tuple[str | int | None, ...]) -> _Open | None:
         found = self._running.get(event.root_id)
         for key in place:
             found = found and found.below.get(key)
@@ -235,8 +235,8 @@ class _Open:
 
 def _name(event: Event) -> str:
     if event.subject == "compensation":
-        return f"compensation {path_text((), event.step, event.task)}"
-    names = (event.task, event.step, event.workflow)
+        return f"compensation {path_text((), event.step, event.part)}"
+    names = (event.part, event.step, event.workflow)
     return f"{event.subject} {next(it for it in names if it is not None)}"
 
 
@@ -253,6 +253,8 @@ def _facts(event: Event) -> _Facts:
         facts["stepfunction.step"] = event.step
     if event.task is not None:
         facts["stepfunction.task"] = event.task
+    if event.item is not None:
+        facts["stepfunction.item"] = event.item
     return facts
 
 

@@ -71,7 +71,7 @@ def check_ends(
 ) -> None:
     ends, records = expected["ends"], execution.history[1:]
     for record in records:
-        value, failures = items[int(record.task)]
+        value, failures = items[record.item]
         assert record.input == (value, failures)
         if record.outcome == "SUCCEEDED":
             assert (record.output, len(record.attempts)) == (value, failures + 1)
@@ -80,12 +80,12 @@ def check_ends(
             assert 1 <= len(record.attempts) <= min(failures, step["attempts"])
         else:
             assert races or not record.attempts
-    failed = {int(record.task) for record in records if record.error is not None}
+    failed = {record.item for record in records if record.error is not None}
     if races:
         assert len(failed) > expected["tolerated"]
         return
     assert failed == {at for at, end in enumerate(ends) if end["outcome"] == "FAILED"}
-    noted = {int(it.task): (str(it.outcome), len(it.attempts)) for it in records}
+    noted = {it.item: (str(it.outcome), len(it.attempts)) for it in records}
     is_alone = step["batch_size"] == 1
     for at, end in enumerate(ends):
         has_trouble = end["attempts"] > 1 or end["outcome"] == "FAILED"

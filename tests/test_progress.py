@@ -433,7 +433,7 @@ def test_a_file_gets_no_line_of_the_progress_of_a_map_step(file):
 
 
 def test_items_that_fail_are_lines_and_are_counted(terminal):
-    failed = {"subject": "task", "what": "failed", "task": "17"}
+    failed = {"subject": "task", "what": "failed", "part": 17}
     failed["error"] = ValueError("no room left")
     told = progressed(5, 10), failed
     listener = Telling(terminal.progress, "step_started", *told)

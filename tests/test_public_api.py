@@ -274,6 +274,42 @@ def test_add_sub_step_function_takes_what_the_specification_says():
     ]
 
 
+@pytest.mark.parametrize(
+    "method, names",
+    [
+        ("add_parallel_step", ["self", "name", "tasks"]),
+        ("add_map_step", ["self", "name", "func", "items"]),
+        ("add_wait_step", ["self", "name"]),
+        ("add_pass_step", ["self", "name", "result"]),
+        ("add_fail_step", ["self", "name", "error", "cause"]),
+        ("to_json", ["self", "registry"]),
+    ],
+)
+def test_what_is_ours_takes_by_position_what_a_step_is_and_does(method, names):
+    assert [name for name, _ in parameters(method)] == names
+
+
+def test_indent_goes_by_name_everywhere():
+    for cls in (StepFunction, stepfunction.Execution):
+        indent = inspect.signature(cls.to_json).parameters["indent"]
+        assert (indent.kind, indent.default) == (indent.KEYWORD_ONLY, None)
+
+
+CALLING = {"params", "inputs", "executor", "retry", "timeout", "compensate"}
+CALLING |= {"heartbeat"}
+
+
+@pytest.mark.parametrize("method", ["add_step", "add_parallel_step", "add_map_step"])
+def test_every_step_that_calls_has_what_makes_sense_for_calls(method):
+    assert CALLING <= keywords(method).keys()
+
+
+def test_a_nested_workflow_has_what_makes_sense_for_it():
+    # It is given its input alone, and calls no context.heartbeat().
+    found = keywords("add_sub_step_function").keys() & CALLING
+    assert found == CALLING - {"params", "heartbeat"}
+
+
 @pytest.mark.parametrize("method", ["execute", "aexecute"])
 def test_execute_takes_an_input_and_its_options_by_name(method):
     assert parameters(method) == [("self", REQUIRED), ("initial_input", None)]

@@ -543,7 +543,7 @@ def test_an_item_that_failed_has_a_span_though_its_start_was_not_told(traced):
             error = ValueError("no room left")
             attempt = Attempt(1, Outcome.FAILED, event.time, 0.001, error)
             facts = {"outcome": Outcome.FAILED, "attempts": (attempt,), "error": error}
-            facts |= {"subject": "task", "what": "failed", "task": "17"}
+            facts |= {"subject": "task", "what": "failed", "part": 17}
             traced.tracing(event.replace(**facts))
 
     alone(double).execute(1, listeners=[tell])
@@ -553,7 +553,7 @@ def test_an_item_that_failed_has_a_span_though_its_start_was_not_told(traced):
 
 
 def test_an_item_that_never_began_has_no_span(traced):
-    cancelled = {"subject": "task", "what": "cancelled", "task": "9"}
+    cancelled = {"subject": "task", "what": "cancelled", "part": 9}
     cancelled["outcome"] = Outcome.CANCELLED
     listener = Telling(traced.tracing, "step_started", cancelled)
     alone(double).execute(1, listeners=[listener])
@@ -563,7 +563,7 @@ def test_an_item_that_never_began_has_no_span(traced):
 def test_a_compensation_is_a_span_of_its_own(traced):
     error = OSError("closed")
     facts = {"subject": "compensation", "what": "failed", "error": error}
-    facts |= {"duration": 0.5, "outcome": Outcome.FAILED, "step": "Pay", "task": "card"}
+    facts |= {"duration": 0.5, "outcome": Outcome.FAILED, "step": "Pay", "part": "card"}
     listener = Telling(traced.tracing, "step_succeeded", facts)
     alone(double).execute(1, listeners=[listener])
     span = traced.one("compensation Pay.card")

@@ -194,7 +194,7 @@ def listening(workflow: StepFunction) -> None:
     assert_type(workflow.start(3, listeners=[heard]), Execution)
     assert_type(seen[0].kind, str)
     assert_type(seen[0].time, float)
-    assert_type(seen[0].path, tuple[str | tuple[str, str], ...])
+    assert_type(seen[0].path, tuple[str | tuple[str, str | int], ...])
     assert_type(seen[0].step, str | None)
     assert_type(seen[0].tasks, tuple[str, ...])
     assert_type(seen[0].outcome, Outcome | None)

@@ -217,7 +217,7 @@ def _execute(
 
 
 def _tell_the_end(execution: Execution) -> None:
-    steps = sum(record.task is None for record in execution.history)
+    steps = sum(record.part is None for record in execution.history)
     is_done = execution.status is Status.COMPLETED
     status = colored(str(execution.status), GREEN if is_done else RED, sys.stderr)
     took = duration_text(execution.duration)

@@ -53,7 +53,7 @@ def list_failures(failures: Iterable[StepRecord]) -> None:
 
 def _failure_text(record: StepRecord) -> str:
     assert record.error is not None
-    what = subject(record.step, record.task)
+    what = subject(record.step, record.part)
     return f"{what} failed: {_harmless(error_text(record.error))}"
 
 

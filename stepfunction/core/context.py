@@ -10,6 +10,7 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import ExecutionCancelledError, TransferError
 from stepfunction.core.history.records import StepRecord
+from stepfunction.core.keys import item_of, task_of
 from stepfunction.core.wording import did_you_mean, subject
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Context(Mapping[str, Any]):
     Attributes:
         execution_id: The ``id`` of the execution.
         step: The name of the step.
-        task: The name of the task, or the index of the item; None outside parallel
+        part: The name of the task, or the index of the item; None outside parallel
             steps and map steps.
         attempt: Which call of the function this is, counted from 1.
         failure: The record of the failed step that led here by ``on_failure``, with
@@ -51,7 +52,7 @@ class Context(Mapping[str, Any]):
     __slots__ = (
         "execution_id",
         "step",
-        "task",
+        "part",
         "attempt",
         "failure",
         "cancellation",
@@ -63,7 +64,7 @@ class Context(Mapping[str, Any]):
         self,
         execution_id: str,
         step: str,
-        task: str | None = None,
+        part: str | int | None = None,
         attempt: int = 1,
         failure: StepRecord | None = None,
         cancellation: Cancellation | None = None,
@@ -72,12 +73,22 @@ class Context(Mapping[str, Any]):
     ) -> None:
         self.execution_id = execution_id
         self.step = step
-        self.task = task
+        self.part = part
         self.attempt = attempt
         self.failure = failure
         self.cancellation = cancellation
         self._results = results
         self.line = line
+
+    @property
+    def task(self) -> str | None:
+        """The name of the task of a parallel step; None for all else."""
+        return task_of(self.part)
+
+    @property
+    def item(self) -> int | None:
+        """The index of the item of a map step; None for all else."""
+        return item_of(self.part)
 
     @property
     def cancelled(self) -> bool:
@@ -95,7 +106,7 @@ class Context(Mapping[str, Any]):
                 CANCELLED, and not FAILED.
         """
         if self.cancelled:
-            what = subject(self.step, self.task)
+            what = subject(self.step, self.part)
             raise ExecutionCancelledError(f"{what} was told to stop")
 
     def sleep(self, seconds: float) -> None:
@@ -141,7 +152,7 @@ class Context(Mapping[str, Any]):
         return len(self._here("…"))
 
     def __repr__(self) -> str:
-        where = repr(self.step) if self.task is None else f"{self.step!r}.{self.task!r}"
+        where = repr(self.step) if self.part is None else f"{self.step!r}.{self.part!r}"
         return f"<Context of {where}, attempt {self.attempt}>"
 
     def _here(self, step: str) -> Mapping[str, Any]:
@@ -158,18 +169,18 @@ class Context(Mapping[str, Any]):
         return Context, (
             self.execution_id,
             self.step,
-            self.task,
+            self.part,
             self.attempt,
             failure and _portable_record(failure),
         )
 
 
-def context_of_task(context: Context, task: str) -> Context:
-    """Give the context of one of several tasks that an attempt makes."""
+def context_of_item(context: Context, index: int) -> Context:
+    """Give the context of one of several items that an attempt is for."""
     return Context(
         context.execution_id,
         context.step,
-        task,
+        index,
         context.attempt,
         context.failure,
         context.cancellation,

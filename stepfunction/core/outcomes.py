@@ -17,6 +17,9 @@ class Status(StrEnum):
     TIMED_OUT = "TIMED_OUT"
 
 
+UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
+
+
 class Outcome(StrEnum):
     """How a step, a task or an attempt ended; always exactly one."""
 

@@ -36,7 +36,7 @@ class ItemCounts(NamedTuple):
 
 def part_of(record: StepRecord) -> str | int | None:
     """Give the name of a record's task, or the index of its item; None for a step."""
-    return record.task
+    return record.part
 
 
 def is_map(step: Step | None) -> bool:

@@ -39,7 +39,7 @@ def assert_path(execution: Execution, path: Iterable[str]) -> None:
     expected = [path] if isinstance(path, str) else list(path)
     if isinstance(path, str) or not all(isinstance(it, str) for it in expected):
         raise TypeError(f"path is a list of names of steps, not {path!r}")
-    records = [record for record in execution.history if record.task is None]
+    records = [record for record in execution.history if record.part is None]
     taken = [record.step for record in records]
     if taken == expected:
         return

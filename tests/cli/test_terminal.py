@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from shared.commands import COMMAND, DATA, environment
+from shared.processes import Session
 
 import stepfunction
 from stepfunction.cli import main
@@ -127,30 +128,15 @@ def test_nobody_reading_the_messages_does_not_fail_the_workflow():
 # --- interrupts ---------------------------------------------------------------------
 
 
-class Command:
-    """The command in a session of its own, so that all its processes can be found."""
-
+class Command(Session):
     def __init__(self, path, *arguments):
         self.started = path / "started"
-        self.process = subprocess.Popen(
+        super().__init__(
             [*COMMAND, *arguments],
             cwd=DATA,
             env=environment(ORDERS_STARTED=str(self.started)),
             stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
         )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process_id in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(process_id, signal.SIGKILL)
-        self.process.communicate()
 
     def wait_until_it_runs(self):
         end = time.monotonic() + SECONDS
@@ -163,22 +149,6 @@ class Command:
         out, err = self.process.communicate(timeout=SECONDS)
         return self.process.returncode, out, err
 
-    def processes(self):
-        """Give the processes of its session that are alive."""
-        for path in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(FileNotFoundError, ProcessLookupError):
-                stat = path.read_text().rpartition(")")[2].split()
-                if stat[0] != "Z" and stat[3] == str(self.process.pid):
-                    yield int(path.parent.name)
-
-    def leaves_nobody(self):
-        end = time.monotonic() + SECONDS
-        while any(self.processes()):
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.01)
-        return True
-
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks into /proc")
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["process", "terminal"])
@@ -188,7 +158,7 @@ def test_an_interrupt_ends_it_with_one_line_and_leaves_nobody(tmp_path, name, se
         running.wait_until_it_runs()
         ended = running.interrupt(send)
         assert ended == (130, "", "stepfunction: interrupted\n")
-        assert running.leaves_nobody()
+        assert running.leaves_nobody(SECONDS)
 
 
 def test_an_interrupt_lets_the_program_end_in_order(tmp_path):

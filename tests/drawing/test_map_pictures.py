@@ -163,9 +163,9 @@ def test_a_run_of_a_map_step_that_was_read_is_written_the_same():
 def test_the_items_come_back_with_their_inputs():
     execution = each(items="rows").execute({"rows": ["a", "b"]})
     copy = read_back(execution)
-    assert [(it.task, it.input, it.output) for it in copy.history[1:]] == [
-        ("0", "a", "a"),
-        ("1", "b", "b"),
+    assert [(it.item, it.input, it.output) for it in copy.history[1:]] == [
+        (0, "a", "a"),
+        (1, "b", "b"),
     ]
 
 

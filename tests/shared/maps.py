@@ -34,7 +34,7 @@ def fail_at_threes(value):
 
 
 def tasks_of(execution):
-    return [record for record in execution.history if record.task is not None]
+    return [record for record in execution.history if record.item is not None]
 
 
 class Live:
@@ -57,7 +57,7 @@ def threads_of(step):
 
 
 def who(value, context):
-    return context.step, context.task, context.attempt
+    return context.step, context.item, context.attempt
 
 
 def nested(func=double):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -45,3 +47,51 @@ def is_gone(process_id, seconds=2.0):
             return False
         time.sleep(0.01)
     return True
+
+
+def stats():
+    """Give pid, name, state, ppid, group and session of each process alive."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            text = path.read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        head, _, tail = text.rpartition(")")
+        stat = [*head.split(" (", 1), *tail.split()]
+        if stat[2] != "Z":
+            yield stat
+
+
+class Session:
+    """A program in a session of its own, so that all its processes can be found."""
+
+    def __init__(self, arguments, **options):
+        self.process = subprocess.Popen(
+            arguments,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            **options,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process_id in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGKILL)
+        self.process.communicate()
+
+    def processes(self):
+        """Give the processes of its session that are alive."""
+        return [int(stat[0]) for stat in stats() if stat[5] == str(self.process.pid)]
+
+    def leaves_nobody(self, seconds=2.0):
+        end = time.monotonic() + seconds
+        while self.processes():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        return True

@@ -11,7 +11,7 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.context import Context, context_of_task
+from stepfunction.core.context import Context, context_of_item
 from stepfunction.core.definition.callables import stray_coroutine
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.envelope.answers import unreadable_result, unsent_result
@@ -146,7 +146,7 @@ class BatchCall:
         def call_with_context(item: Any) -> Any:
             assert context is not None
             index = load.first + len(load.results)
-            return call(item, context_of_task(context, str(index)))
+            return call(item, context_of_item(context, index))
 
         return call_with_context
 

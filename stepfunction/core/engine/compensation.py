@@ -7,13 +7,12 @@ Each compensation is called once, in the thread that runs the workflow.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from time import perf_counter
 from typing import Any, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context
-from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.run import Run
@@ -25,17 +24,17 @@ from stepfunction.core.errors import (
     add_note,
     users_traceback,
 )
+from stepfunction.core.history.chronicle import undone_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
-from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.keys import PartKey
+from stepfunction.core.outcomes import UNDER_WAY, Outcome
 from stepfunction.core.watching.telling import tell_record
 from stepfunction.core.wording import subject
 
-_UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
-
 # What undoes a step or task: the call, the output, the step, the task.
-_Duty: TypeAlias = "tuple[Call, Any, str, str | None]"
+_Duty: TypeAlias = "tuple[Call, Any, str, PartKey | None]"
 
 
 def undo(journal: Journal, run: Run, failure: StepRecord) -> None:
@@ -89,64 +88,63 @@ class _WayBack:
                 yield from self._duties_of(step, as_visit(entry, result))
 
     def _duties_of(self, step: Step, visit: Visit) -> Iterator[_Duty | _WayBack]:
-        action, given = step.action, _output_of(visit)
-        if isinstance(action, MapItems):
-            yield from self._item_duties(step, action, visit)
-        elif isinstance(step.compensate, Call) and given is not None:
-            yield step.compensate, given[0], step.name, None
-        elif isinstance(action, FanOut):
-            yield from self._task_duties(step, action, visit.tasks)
+        action: Any = step.action
+        calls = dict(step.compensations())
+        call, given = calls.get(None), _output_of(visit)
+        if action.has_items:
+            yield from self._item_duties(step.name, call, action, visit)
+        elif call is not None and given is not None:
+            yield call, given[0], step.name, None
+        elif action.has_tasks:
+            yield from self._task_duties(step.name, calls, action, visit.tasks)
         else:
-            yield from self._nested(action, visit.child, step.name)
+            yield from self._nested(action.nested, visit.child, step.name)
 
     def _task_duties(
-        self, step: Step, action: FanOut, tasks: tuple[Visit, ...]
+        self, step: str, calls: Mapping[Any, Call], action: Any, tasks: Iterable[Visit]
     ) -> Iterator[_Duty | _WayBack]:
-        calls: dict[str, Call] = {}
-        if step.compensate is not None and not isinstance(step.compensate, Call):
-            calls.update(step.compensate)
         for task in sorted(tasks, key=_ended, reverse=True):
-            if task.name in calls and task.outcome is Outcome.SUCCEEDED:
-                yield calls[task.name], task.output, step.name, task.name
+            name = task.name
+            if name in calls and task.outcome is Outcome.SUCCEEDED:
+                yield calls[name], task.output, step, name
             else:
-                nested = action.tasks[task.name]
-                yield from self._nested(nested, task.child, step.name, task.name)
+                graph = action.tasks[name].nested
+                yield from self._nested(graph, task.child, step, name)
 
     def _item_duties(
-        self, step: Step, action: MapItems, visit: Visit
+        self, step: str, call: Call | None, action: Any, visit: Visit
     ) -> Iterator[_Duty | _WayBack]:
         results = _results_of(visit)
-        children = {int(it.name): it.child for it in visit.tasks}
+        children = {it.name: it.child for it in visit.tasks}
         for index in sorted({*results, *children}, reverse=True):
-            item = str(index)
-            if isinstance(step.compensate, Call) and index in results:
-                yield step.compensate, results[index], step.name, item
+            if call is not None and index in results:
+                yield call, results[index], step, index
             else:
                 child = children.get(index)
-                yield from self._nested(action.call, child, step.name, item)
+                yield from self._nested(action.nested, child, step, index)
 
     def _nested(
-        self, graph: Any, child: Journal | None, step: str, task: str | None = None
+        self, graph: Any, child: Journal | None, step: str, part: PartKey | None = None
     ) -> Iterator[_WayBack]:
         """Give the way back of a nested execution that has not taken it, and may."""
         if child is None or child.undone is not Journal.undone:
             return
-        if child.status in _UNDER_WAY or not graph.has_compensations:
+        if child.status in UNDER_WAY or not graph.has_compensations:
             return
         if self._run.audience is not None:
-            key = step if task is None else (step, task)
+            key = step if part is None else (step, part)
             child.path = (*self.journal.path, key)
         yield _WayBack(child, graph, self._failure, self._run)
 
     def call(
-        self, call: Call, output: Any, step: str, task: str | None = None
+        self, call: Call, output: Any, step: str, part: PartKey | None = None
     ) -> None:
         """Call what undoes a step or task, and note what came of it."""
         journal = self.journal
         context = Context(
             journal.id,
             step,
-            task,
+            part,
             failure=self._failure,
             cancellation=Cancellation(),  # what is half undone serves nobody
             results=journal.results_so_far(),
@@ -158,7 +156,7 @@ class _WayBack:
         try:
             if isinstance(output, Omitted) and call.takes_input:
                 raise TransferError(
-                    f"{subject(step, task)} cannot be undone, for its output, "
+                    f"{subject(step, part)} cannot be undone, for its output, "
                     f"{output.text}, could not be sent back from its process; "
                     "let it return what can be pickled"
                 )
@@ -167,17 +165,17 @@ class _WayBack:
             is_failure = isinstance(raised, Exception)
             outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
             error = raised.with_traceback(users_traceback(raised))
-            add_note(error, f"raised while {subject(step, task)} was undone")
+            add_note(error, f"raised while {subject(step, part)} was undone")
         attempts = ((outcome, began, perf_counter() + shift, error),)
         visit = Visit(step, outcome, attempts, returned, error, given=(output,))
-        if task is not None:
-            visit = Visit(step, outcome, tasks=(visit._replace(name=task),))
+        if part is not None:
+            visit = Visit(step, outcome, tasks=(visit._replace(name=part),))
         self._undone.append(visit)
         if outcome is Outcome.CANCELLED:  # it interrupts this very thread
             assert error is not None
             raise error
         if self._run.audience is not None:
-            record = journal.undone_record(visit)
+            record = undone_record(journal, visit)
             tell_record(self._run.audience, journal, "compensation", record)
 
 
@@ -194,7 +192,7 @@ def _output_of(visit: Visit) -> tuple[Any] | None:
 def _results_of(visit: Visit) -> Mapping[int, Any]:
     """Give the results of a map step's items that succeeded, by their index."""
     if isinstance(visit.error, ParallelStepExecutionError):
-        return {int(index): it for index, it in visit.error.results.items()}
+        return visit.error.results
     (found,) = _output_of(visit) or (visit.output,)
     if isinstance(found, MapResults):
         return {at: it for at, it in enumerate(found) if at not in found.failed}
@@ -202,7 +200,7 @@ def _results_of(visit: Visit) -> Mapping[int, Any]:
         return dict(found)
     # Nor did it here, in a process that not all of them could be sent back from.
     succeeded = (it for it in visit.tasks if it.outcome is Outcome.SUCCEEDED)
-    return {int(it.name): it.output for it in succeeded}
+    return {it.name: it.output for it in succeeded}
 
 
 def _ended(task: Visit) -> float:

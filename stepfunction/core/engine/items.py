@@ -96,7 +96,7 @@ class Plan(NamedTuple):
             ending: How its first attempt ended, if it has been made.
         """
         terms, call = self.terms, self.call
-        task = Item(terms, call, str(index), subject(terms.step.name, index))
+        task = Item(terms, call, index, subject(terms.step.name, index))
         # Of the others nothing is told before they have trouble.
         task.is_told = task.is_nested
         task.given = (item,)
@@ -259,7 +259,7 @@ def perform_map(
         alone = [task for task in tuple(under_way) if isinstance(task, StepTask)]
         return terms.present(alone, tally.visits())
 
-    terms.journal.here = present
+    terms.show(present)
     try:
         run_tasks(
             tasks,

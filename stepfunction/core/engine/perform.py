@@ -55,14 +55,15 @@ def perform(
         error: What the first attempt failed with, if it has been made.
     """
     if step.inputs is None:
-        return _perform_with(step, value, journal, run, failing, error)
+        return _perform_with(step, value, journal, run, failing, None, error)
     results = journal.results_so_far()
-    given = {parameter: results[source] for parameter, source in step.inputs}
+    value = {parameter: results[source] for parameter, source in step.inputs}
+    given = (value,)
     try:
-        visit = _perform_with(step, given, journal, run, failing, None)
+        visit = _perform_with(step, value, journal, run, failing, given, None)
     except BaseException as raised:
         visit = failed_visit(step.name, raised.with_traceback(users_traceback(raised)))
-    return visit._replace(given=(given,))
+    return visit._replace(given=given)
 
 
 def _perform_with(
@@ -71,6 +72,7 @@ def _perform_with(
     journal: Journal,
     run: Run,
     failing: Failing | None,
+    given: tuple[Any] | None,
     error: Exception | None,
 ) -> Visit:
     action: Any = step.action
@@ -79,7 +81,7 @@ def _perform_with(
         news = News(run.audience, journal, step.name)
     try:
         with cancellation.dependent() as dependent:
-            terms = terms_of(step, journal, run, failing, news)
+            terms = terms_of(step, journal, run, failing, news, given)
             if step.executor is None:
                 visit = _perform_here(terms, value, dependent, error)
             elif action.has_items:
@@ -93,13 +95,14 @@ def _perform_with(
     finally:
         if news is not None:
             news.close()
-    outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
-    if cancellation.requested and outcomes != {Outcome.SUCCEEDED}:
-        stopped = ExecutionCancelledError("the execution was stopped")
-        outcome = visit.outcome
-        if outcome not in (Outcome.KILLED, Outcome.ABANDONED):
-            outcome = Outcome.CANCELLED
-        return visit._replace(outcome=outcome, error=stopped)
+    if cancellation.requested:
+        outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
+        if outcomes != {Outcome.SUCCEEDED}:
+            stopped = ExecutionCancelledError("the execution was stopped")
+            outcome = visit.outcome
+            if outcome not in (Outcome.KILLED, Outcome.ABANDONED):
+                outcome = Outcome.CANCELLED
+            return visit._replace(outcome=outcome, error=stopped)
     return visit
 
 
@@ -109,7 +112,7 @@ def _perform_here(
     """Make the first attempt in this thread; only its failure costs more."""
     retry, task = terms.step.retry, StepTask(terms, terms.step.action)
     work, first = terms.work(value), LiveAttempt(task, cancellation)
-    terms.journal.here = task.now
+    terms.show(task.now)
     if error is None:
         report = make_attempt(first, work, catch=Exception)
     else:
@@ -125,7 +128,7 @@ def _perform_elsewhere(terms: Terms, value: Any, cancellation: Cancellation) -> 
     """Perform a step that has an executor of its own: a fan-out of one."""
     step, task = terms.step, StepTask(terms, terms.step.action)
     work = terms.work(value, [task])
-    terms.journal.here = task.now
+    terms.show(task.now)
     place = terms.run.workshop.place(step.executor, work, 1)
     run_tasks((task,), place, cancellation)
     return task.visit()
@@ -150,7 +153,7 @@ def _fan_out(
         most, ahead = 1, False  # one at a time, so that it is known which it was
     work = terms.work(value, tasks)
     place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)
-    terms.journal.here = lambda: terms.present(tasks)
+    terms.show(lambda: terms.present(tasks))
     try:
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:
@@ -168,7 +171,9 @@ def _gather(
     visits = tuple(task.visit() for task in tasks)
     in_time = set(failed)  # who failed after being told to stop is not in it
     failed += (task for task in tasks if task.error and task not in in_time)
-    errors = {str(task.key): task.error for task in failed if task.error is not None}
+    errors: dict[Any, BaseException] = {
+        task.key: task.error for task in failed if task.error is not None
+    }
     failure = None
     if errors:
         who = f"{len(errors)} of {len(visits)} tasks"

@@ -88,7 +88,8 @@ class Tally:
 
     def end(self, task: StepTask) -> None:
         """Take note of the end of an item."""
-        index, outcome = int(str(task.key)), task.outcome or Outcome.CANCELLED
+        index: Any = task.key
+        outcome = task.outcome or Outcome.CANCELLED
         keeps = self._action.keep_results
         if outcome is _SUCCEEDED:
             self._keep(index, [task.output])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from stepfunction.core.context import Context
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.nested import NestedCall, output_of_child
 from stepfunction.core.engine.run import Run
+from stepfunction.core.history.chronicle import failure_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
@@ -28,6 +29,7 @@ class Terms(NamedTuple):
         run: What that shares with what it is nested in.
         failing: What has failed on the way to it.
         news: Who tells of its tasks; None where nobody listens.
+        given: The input of a step that names its inputs; None for the output before.
         timeout: How many seconds an attempt may take, where it can be stopped.
         heartbeat: How many may pass without a sign of life, where that is heard.
     """
@@ -37,6 +39,7 @@ class Terms(NamedTuple):
     run: Run
     failing: Failing | None
     news: News | None
+    given: tuple[Any] | None
     timeout: float | None = None
     heartbeat: float | None = None
 
@@ -49,6 +52,13 @@ class Terms(NamedTuple):
         """Give what a place must know of them: their input, and what they call."""
         named = tuple((task.name, task.call) for task in calls)
         return Work(self.step.name, named, value, self.make_context)
+
+    def show(self, now: Callable[[], Visit]) -> None:
+        """Let the history have the visit of the step, as it is when it is asked for."""
+        if self.given is None:
+            self.journal.here = now
+        else:
+            self.journal.here = lambda: now()._replace(given=self.given)
 
     def present(self, tasks: Iterable[StepTask], ended: Iterable[Visit] = ()) -> Visit:
         """Give what can be said now of a step by its tasks. Any thread may.
@@ -68,7 +78,7 @@ class Terms(NamedTuple):
             self.step.name,
             attempt.task.key,
             attempt.number,
-            journal.record_of(None if failing is None else failing[1]),
+            failure_record(journal, None if failing is None else failing[1]),
             attempt.cancellation,
             journal.results_so_far(),
             attempt,
@@ -76,10 +86,15 @@ class Terms(NamedTuple):
 
 
 def terms_of(
-    step: Step, journal: Journal, run: Run, failing: Failing | None, news: News | None
+    step: Step,
+    journal: Journal,
+    run: Run,
+    failing: Failing | None,
+    news: News | None,
+    given: tuple[Any] | None,
 ) -> Terms:
     """Give the terms of a visit, with a warning of limits that cannot be kept."""
-    facts = (step, journal, run, failing, news)
+    facts = (step, journal, run, failing, news, given)
     if step.executor in (None, "inline"):
         # There a nested workflow looks after its own time, and a call has no limits.
         return Terms(*facts)
@@ -104,9 +119,9 @@ class StepTask(Task):
     __slots__ = ("child", "_step", "_graph")
 
     def __init__(
-        self, terms: Terms, action: Any, key: str | None = None, name: str = ""
+        self, terms: Terms, action: Any, key: str | int | None = None, name: str = ""
     ) -> None:
-        step, _, _, _, news, timeout, heartbeat = terms
+        step, _, _, _, news, _, timeout, heartbeat = terms
         name = name or subject(step.name, key)
         self.child: Journal | None = None
         self._step = step
@@ -118,7 +133,7 @@ class StepTask(Task):
         )
 
     def _nested(
-        self, terms: Terms, graph: Graph, key: str | None, name: str
+        self, terms: Terms, graph: Graph, key: str | int | None, name: str
     ) -> NestedCall:
         step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None
@@ -149,7 +164,7 @@ class StepTask(Task):
         return output_of_child(self._step, self.name, child)
 
     @property
-    def _own_name(self) -> str:
+    def _own_name(self) -> str | int:
         return self._step.name if self.key is None else self.key
 
     def now(self) -> Visit:

@@ -27,6 +27,7 @@ from stepfunction.core.errors import (
     causes,
     users_traceback,
 )
+from stepfunction.core.history.chronicle import end_record, last_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame, Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
@@ -252,7 +253,7 @@ def _note(
     journal.note(entry, result)
     journal.position, journal.has_begun = position, False
     if run.audience is not None:
-        tell_record(run.audience, journal, "step", journal.last_record())
+        tell_record(run.audience, journal, "step", last_record(journal))
 
 
 def _after(
@@ -329,7 +330,7 @@ def _after_failure(
     if interrupt is not None:
         journal.position = (step.name, failed[1], failing)
         if run.audience is not None:
-            tell_record(run.audience, journal, "step", journal.last_record())
+            tell_record(run.audience, journal, "step", last_record(journal))
         raise interrupt
     if failing is None:
         failing = (failed, failed)
@@ -345,7 +346,7 @@ def _after_failure(
         target = None  # the program is at fault, and not the step
     journal.position = position = (target, error, failing)
     if run.audience is not None:
-        tell_record(run.audience, journal, "step", journal.last_record(), target)
+        tell_record(run.audience, journal, "step", last_record(journal), target)
     return position
 
 
@@ -397,7 +398,7 @@ def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
     """End a run that has failed, once all that had succeeded is undone."""
     assert journal.graph is not None
     if journal.graph.has_compensations:
-        undo(journal, run, journal.record_of_end(error, blame))
+        undo(journal, run, end_record(journal, error, blame))
     journal.blame = blame
     journal.fail(Status.FAILED, error)
 

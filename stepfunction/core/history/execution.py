@@ -19,11 +19,13 @@ from stepfunction.core.errors import (
     StepExecutionError,
     StepFunctionError,
 )
+from stepfunction.core.history.chronicle import records_of, undone_record
 from stepfunction.core.history.doors import Shown
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.keys import ChildKey
+from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 from stepfunction.core.wording import (
     counted,
     duration_text,
@@ -35,7 +37,6 @@ from stepfunction.core.wording import (
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
 
-_UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
 _MOST_NAMED = 5
 
 
@@ -110,7 +111,7 @@ class Execution(Shown):
     def duration(self) -> float:
         """Seconds from its start to its end, or to now while it runs."""
         journal = self._journal
-        is_running = journal.is_live and journal.status in _UNDER_WAY
+        is_running = journal.is_live and journal.status in UNDER_WAY
         return (perf_counter() if is_running else journal.ended) - journal.began
 
     @property
@@ -130,7 +131,7 @@ class Execution(Shown):
         What is under way has no ``outcome`` yet. With ``keep_history`` it has the
         latest steps alone.
         """
-        return tuple(self._journal.records())
+        return tuple(records_of(self._journal))
 
     @property
     def forgotten(self) -> int:
@@ -145,22 +146,23 @@ class Execution(Shown):
         """The records of every step and task that failed, handled or not."""
         return tuple(
             record
-            for record in self._journal.records()
+            for record in records_of(self._journal)
             if record.error is not None and record.outcome is not Outcome.CANCELLED
         )
 
     @property
-    def children(self) -> Mapping[str | tuple[str, str], Execution]:
+    def children(self) -> Mapping[ChildKey, Execution]:
         """The executions of nested workflows, the latest visit of each.
 
-        The key is the step's name; for a task of a parallel step, or an item of a map
-        step, it is ``(step, task)``. One that is under way is there too.
+        The key is the step's name; for a task of a parallel step it is
+        ``(step, task)``, for an item of a map step ``(step, index)``. One that is under
+        way is there too.
         """
-        found: dict[str | tuple[str, str], Execution] = {}
-        for record in self._journal.records():
+        found: dict[ChildKey, Execution] = {}
+        for record in records_of(self._journal):
             if record.child is not None:
-                step, task = record.step, record.task
-                found[step if task is None else (step, task)] = record.child
+                step, part = record.step, record.part
+                found[step if part is None else (step, part)] = record.child
         return MappingProxyType(found)
 
     @property
@@ -171,7 +173,7 @@ class Execution(Shown):
         that it was given, as ``output`` what it returned and as ``error`` what it
         raised. Those of nested workflows are in their own executions.
         """
-        return tuple(map(self._journal.undone_record, self._journal.undone))
+        return tuple(undone_record(self._journal, it) for it in self._journal.undone)
 
     def cancel(self) -> None:
         """Ask the execution to stop; any thread may.
@@ -181,7 +183,7 @@ class Execution(Shown):
         retries end. ``execute()`` then raises ``ExecutionCancelledError``. What has
         ended stays as it is.
         """
-        if self.status in _UNDER_WAY:
+        if self.status in UNDER_WAY:
             self._journal.run.cancellation.request()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -242,7 +244,7 @@ class Execution(Shown):
             ExecutionTimeoutError: If it TIMED_OUT.
             ExecutionCancelledError: If it was CANCELLED.
         """
-        if self.status in _UNDER_WAY:
+        if self.status in UNDER_WAY:
             raise StepFunctionError(
                 f"execution of {self.workflow!r} is still running; wait() for it first"
             )
@@ -280,9 +282,9 @@ class Execution(Shown):
         while waiting:
             journal = waiting.pop()
             for visit in journal.undone:
-                record = journal.undone_record(visit)
+                record = undone_record(journal, visit)
                 if isinstance(record.error, Exception):
-                    what = subject(record.step, record.task)
+                    what = subject(record.step, record.part)
                     if journal is not self._journal:
                         what += f" of {journal.workflow!r}"
                     yield record.started or 0.0, what, record.error
@@ -360,3 +362,6 @@ class Execution(Shown):
 
     def __reduce__(self) -> Any:
         return Execution, (self._journal,)
+
+
+Journal.face = Execution

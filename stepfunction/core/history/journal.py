@@ -11,34 +11,28 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 from weakref import ref
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.envelope.omitted import portable
-from stepfunction.core.errors import StepExecutionError, StepLimitError
+from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.ending import Ending
 from stepfunction.core.history.position import Blame, Failed, Position
 from stepfunction.core.history.records import (
-    StepRecord,
     Visit,
     as_visit,
     portable_visit,
-    task_record,
-    visit_record,
 )
-from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.keys import Path
+from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
     from stepfunction.core.history.execution import Execution
 
-# The keys of ``children`` that lead to a nested execution from the outermost.
-Path: TypeAlias = "tuple[str | tuple[str, str], ...]"
-
 # To look a member of an enum up takes its time.
 _SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
-_UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
 _AT_ITS_END = (Status.COMPLETED, Status.FAILED)
 
 
@@ -115,6 +109,7 @@ class Journal:
     skipped: Sequence[tuple[str, float]] = ()
     _ending: Ending | None = None  # made by the first who waits for it
     _results_end = 0
+    face: ClassVar[type[Execution]]  # set by the module of that
     _face: Callable[[], Execution | None] | None = None
 
     def __init__(self, graph: Graph, initial_input: Any, run: Shared) -> None:
@@ -195,9 +190,7 @@ class Journal:
         # Held by who looks at it alone, for it holds the journal.
         found = None if self._face is None else self._face()
         if found is None:
-            from stepfunction.core.history.execution import Execution
-
-            found = Execution(self)
+            found = type(self).face(self)
             self._face = ref(found)
         return found
 
@@ -224,7 +217,7 @@ class Journal:
     @property
     def last_step(self) -> str:
         """The name of the step that ended last."""
-        return _name(self.entries[-3])
+        return name_of(self.entries[-3])
 
     @property
     def ended_at(self) -> str | None:
@@ -270,7 +263,7 @@ class Journal:
     @property
     def is_over(self) -> bool:
         """Whether it has ended, with all that had to be seen to."""
-        if self.status in _UNDER_WAY:
+        if self.status in UNDER_WAY:
             return False
         return self._ending is None or self._ending.event.is_set()
 
@@ -286,12 +279,6 @@ class Journal:
             self._ending.come()
 
     # --- what is read ----------------------------------------------------------------
-
-    def visits(self) -> tuple[list[tuple[Visit, float]], Visit | None]:
-        """Give each step as its visit and when it ended, and that under way."""
-        entries, present = self._now()
-        noted = map(as_visit, entries[::3], entries[2::3])
-        return list(zip(noted, entries[1::3])), present
 
     def backwards(self) -> Iterator[tuple[str, Any, Any]]:
         """Give the steps, the latest first, as name, entry and result."""
@@ -318,7 +305,7 @@ class Journal:
         results: dict[str, Any] = self.__dict__.setdefault("results", {})
         begin = self._results_end
         noted = entries[begin::3]
-        results.update(zip(map(_name, noted), entries[begin + 2 :: 3]))
+        results.update(zip(map(name_of, noted), entries[begin + 2 :: 3]))
         self._results_end = begin + 3 * len(noted)
         return results
 
@@ -332,7 +319,7 @@ class Journal:
             entries = self.entries[:]
             if [*map(id, first)] == [*map(id, entries[:1])]:
                 break  # else steps were forgotten just now, and are in the results
-        results.update(zip(map(_name, entries[::3]), entries[2::3]))
+        results.update(zip(map(name_of, entries[::3]), entries[2::3]))
         return results
 
     @property
@@ -347,115 +334,7 @@ class Journal:
         too_many = 0 if self.keeps is None else max(0, noted - self.keeps)
         return self.forgotten + too_many
 
-    def records(self) -> Iterator[StepRecord]:
-        """Give the record of each step, after it those of its tasks."""
-        entries, present = self._now()
-        epoch = self.run.epoch
-        noted = entries[::3]
-        names = map(_name, noted[1:])
-        last = None if present is None else present.name
-        value, began = self.input, self.began
-        for entry, ended, output, follower in zip(
-            noted, entries[1::3], entries[2::3], [*names, last]
-        ):
-            if type(entry) is str:
-                start, seconds = epoch + began, ended - began
-                facts = (value, output, None, start, seconds, (), follower, None)
-                yield StepRecord.of((entry, None, _SUCCEEDED, *facts))
-            else:
-                visit = as_visit(entry, output)
-                record = visit_record(epoch, visit, value, began, ended, follower)
-                yield record
-                for task in visit.tasks:
-                    yield task_record(epoch, visit.name, task, record.input)
-            value, began = output, ended
-        if present is not None:
-            now = perf_counter() if self.is_live else self.ended
-            record = visit_record(epoch, present, value, began, now, None)
-            yield record
-            for task in present.tasks:
-                yield task_record(epoch, present.name, task, record.input, now)
-
-    def _now(self) -> tuple[list[Any], Visit | None]:
-        """Give what is noted, and what can be said of the step under way, if one is."""
-        while True:
-            position, has_begun = self.position, self.has_begun
-            is_running = self.status is Status.RUNNING
-            entries = self._kept()
-            if self.position is position and self.has_begun is has_begun:
-                break  # else a step has ended just now
-        name: str | None = None
-        if not self.is_live:
-            return entries, self.present
-        if not is_running or self.graph is None:
-            pass
-        elif position is None:
-            name = self._next_of(entries[-3:])
-        elif has_begun:
-            name = position[0]
-        if name is None:
-            return entries, None
-        here = self.here
-        if isinstance(here, Journal):
-            child = here if here.status in _UNDER_WAY else None
-            return entries, Visit(name, None, child=child)
-        present = Visit(name, None) if here is None else here()
-        # Another step may just have begun.
-        return entries, present if present.name == name else Visit(name, None)
-
-    def _next_of(self, entries: list[Any]) -> str | None:
-        """Give the step that follows the last one, while the engine has not said it."""
-        assert self.graph is not None
-        if not entries:
-            return self.graph.start
-        entry, _, result = entries
-        visit = as_visit(entry, result)
-        step = self.graph.table[visit.name]
-        if visit.error is not None:
-            return step.after_failure(visit.error)
-        if step.branch is None:
-            return step.next_step
-        if type(result) is str and result in step.branch.table:
-            return step.branch.table[result][1]
-        return self.decided
-
-    def last_record(self) -> StepRecord:
-        """Give the record of the step that ended last, without its tasks."""
-        return self._record_at(len(self.entries) - 3)
-
-    def record_of(self, failed: Failed | None) -> StepRecord | None:
-        """Give the record of a failure that is remembered."""
-        if failed is None:
-            return None
-        entry, value, began, ended, error = failed
-        visit = as_visit(entry, error)
-        return visit_record(self.run.epoch, visit, value, began, ended, None)
-
-    def record_of_end(self, error: BaseException, blame: Blame) -> StepRecord:
-        """Give the record of what it fails with, for those who undo."""
-        entries = self.entries
-        for at in range(0, len(entries), 3):
-            if entries[at + 2] is error:
-                return self._record_at(at)
-        if isinstance(error, StepLimitError):  # it would have been the next
-            facts = (Outcome.CANCELLED, entries[-1], None, error, None, 0.0, ())
-            return StepRecord.of((blame.step, None, *facts, None, None))
-        return self.last_record().replace(error=error)
-
-    def undone_record(self, visit: Visit) -> StepRecord:
-        """Give the record of what a compensation did."""
-        if visit.tasks:
-            return task_record(self.run.epoch, visit.name, visit.tasks[0], None)
-        return visit_record(self.run.epoch, visit, None, 0.0, 0.0, None)
-
-    def _record_at(self, at: int) -> StepRecord:
-        entry, ended, result = self.entries[at : at + 3]
-        value = self.entries[at - 1] if at else self.input
-        began = self.entries[at - 2] if at else self.began
-        visit = as_visit(entry, result)
-        return visit_record(self.run.epoch, visit, value, began, ended, None)
-
-    def _kept(self) -> list[Any]:
+    def kept(self) -> list[Any]:
         """Give a copy of what is noted, as far back as the history goes.
 
         Its first step, if another came before, is noted with its input and its start.
@@ -470,7 +349,7 @@ class Journal:
     def __reduce__(self) -> Any:
         from stepfunction.core.envelope.envelope import pack
 
-        epoch, entries = self.run.epoch, self._kept()
+        epoch, entries = self.run.epoch, self.kept()
         facts = {name: it for name, it in vars(self).items() if name not in _STAYS}
         facts |= {"_id": self.id, "_workflow": self.workflow, "entries": entries}
         if self.forgotten_so_far:  # then what is noted does not tell it all
@@ -520,7 +399,8 @@ def _restore(packed: bytes, epoch: float) -> Journal:
     return journal
 
 
-def _name(entry: Any) -> str:
+def name_of(entry: Any) -> str:
+    """Give the name of the step that an entry is of."""
     name: str = entry if type(entry) is str else entry[0]
     return name
 

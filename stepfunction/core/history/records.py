@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.keys import item_of, task_of
 from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.wording import duration_text
 
@@ -48,7 +49,7 @@ class StepRecord(Frozen):
 
     Attributes:
         step: The name of the step.
-        task: The name of the task, or the index of the item; None for the step itself.
+        part: The name of the task, or the index of the item; None for the step itself.
         outcome: How it ended; None while it is under way.
         input: What it was given.
         output: What it returned; None if it failed.
@@ -63,7 +64,7 @@ class StepRecord(Frozen):
 
     __slots__ = ()
     step: str
-    task: str | None
+    part: str | int | None
     outcome: Outcome | None
     input: Any
     output: Any
@@ -74,10 +75,20 @@ class StepRecord(Frozen):
     next_step: str | None
     child: Execution | None
 
+    @property
+    def task(self) -> str | None:
+        """The name of the task of a parallel step; None for all else."""
+        return task_of(self.part)
+
+    @property
+    def item(self) -> int | None:
+        """The index of the item of a map step; None for all else."""
+        return item_of(self.part)
+
     def __repr__(self) -> str:
         name = repr(self.step)
-        if self.task is not None:
-            name += f".{self.task!r}"
+        if self.part is not None:
+            name += f".{self.part!r}"
         took = duration_text(self.duration)
         how = "under way for" if self.outcome is None else f"{self.outcome} in"
         parts = [f"<StepRecord {name} {how} {took}"]
@@ -131,7 +142,7 @@ class Visit(NamedTuple):
     name and the journal of that.
     """
 
-    name: str
+    name: Any  # of a step or task; of an item its index
     outcome: Outcome | None  # None while it is under way
     attempts: tuple[Ended, ...] = ()
     output: Any = None
@@ -215,7 +226,7 @@ def task_record(
     """
     if task.attempts or task.began is not None:
         record = visit_record(epoch, task, value, task.began or 0.0, now, None)
-        return record.replace(step=step, task=task.name)
+        return record.replace(step=step, part=task.name)
     if task.given is not None:
         value = task.given[0]
     child = None if task.child is None else task.child.execution

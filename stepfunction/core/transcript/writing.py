@@ -15,6 +15,7 @@ from typing import Any
 from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import StepExecutionError
+from stepfunction.core.history.chronicle import visits_of
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord, Visit
 from stepfunction.core.outcomes import Outcome
@@ -59,7 +60,7 @@ class _Writer:
             graph: What ran, where the execution has come without it.
         """
         graph = graph if it.graph is None else it.graph
-        visits, present = it.journal.visits()
+        visits, present = visits_of(it.journal)
         zero, timeout = it.journal.began, it.journal.timeout
         first = visits[0][0].name if visits else ""
         last = visits[-1][0].name if visits else ""
@@ -111,11 +112,11 @@ class _Writer:
 
     def _undone(self, record: StepRecord, it: Execution) -> dict[str, Any]:
         """Write what a compensation did; the output that it was given is its input."""
-        name = record.step if record.task is None else f"{record.step}.{record.task}"
+        name = record.step if record.part is None else f"{record.step}.{record.part}"
         began = (record.started or it.started) - it.started
         return {
             "step": record.step,
-            "task": record.task,
+            "task": record.part,
             "outcome": _outcome(record.outcome),
             "input": self._value(record.input, (name, "output")),
             "output": self._value(record.output, (name, "compensation")),

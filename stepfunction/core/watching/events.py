@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.journal import Path
 from stepfunction.core.history.records import Attempt
+from stepfunction.core.keys import Path, item_of, task_of
 from stepfunction.core.outcomes import Outcome, Status
 
 
@@ -28,7 +28,7 @@ class Event(Frozen):
         path: The keys of ``children`` that lead to that execution from the outermost,
             whose own path is empty.
         step: The name of the step; None for an event of the execution.
-        task: The name of the task, or the index of the item; None for an event of
+        part: The name of the task, or the index of the item; None for an event of
             the step.
         tasks: The names of all tasks, where a parallel step starts.
         outcome: How the step or task ended, or the attempt that is not the last.
@@ -51,7 +51,7 @@ class Event(Frozen):
     workflow: str
     path: Path = ()
     step: str | None = None
-    task: str | None = None
+    part: str | int | None = None
     tasks: tuple[str, ...] = ()
     outcome: Outcome | None = None
     status: Status | None = None
@@ -70,21 +70,31 @@ class Event(Frozen):
         return f"{self.subject}_{self.what}"
 
     @property
-    def place(self) -> tuple[str | None, ...]:
+    def task(self) -> str | None:
+        """The name of the task of a parallel step; None for all else."""
+        return task_of(self.part)
+
+    @property
+    def item(self) -> int | None:
+        """The index of the item of a map step; None for all else."""
+        return item_of(self.part)
+
+    @property
+    def place(self) -> tuple[str | int | None, ...]:
         """Where in the outermost execution that is, whose own place is empty.
 
         It has the names of a step, of a task of it, None for the execution that is
         nested in either, and so on: without the last it is the place of what is around.
         The end of something has the place that its beginning had.
         """
-        found: list[str | None] = []
+        found: list[str | int | None] = []
         for key in self.path:
             found += (key, None) if isinstance(key, str) else (*key, None)
-        found += (name for name in (self.step, self.task) if name is not None)
+        found += (name for name in (self.step, self.part) if name is not None)
         return tuple(found)
 
     def __repr__(self) -> str:
-        subject = [name for name in (self.task, self.step) if name is not None]
+        subject = [name for name in (self.part, self.step) if name is not None]
         names = " of ".join(map(repr, [*subject, self.workflow]))
         where = f" at {path_text(self.path)}" if self.path else ""
         return f"<Event {self.kind}: {names}{where}>"
@@ -93,15 +103,17 @@ class Event(Frozen):
         return Event, (*self._values[:-1], None)
 
 
-def path_text(path: Path, step: str | None = None, task: str | None = None) -> str:
-    """Give keys of ``children`` as text, with a step or task at their end if any.
+def path_text(
+    path: Path, step: str | None = None, part: str | int | None = None
+) -> str:
+    """Give keys of ``children`` as text, with a step or part of one at their end.
 
     It is as ``"Nest / Both.task"``.
     """
-    names = [key if isinstance(key, str) else f"{key[0]}.{key[1]}" for key in path]
+    keys = [key if isinstance(key, str) else f"{key[0]}.{key[1]}" for key in path]
     if step is not None:
-        names.append(step if task is None else f"{step}.{task}")
-    return " / ".join(names)
+        keys.append(step if part is None else f"{step}.{part}")
+    return " / ".join(keys)
 
 
 Listener: TypeAlias = Callable[[Event], object]

@@ -45,13 +45,14 @@ def log(event: Event) -> None:
             "workflow": event.workflow,
             "step": event.step,
             "task": event.task,
+            "item": event.item,
         },
     )
 
 
 def _text(event: Event) -> str:
     what = event.what
-    name = "execution" if event.step is None else subject(event.step, event.task)
+    name = "execution" if event.step is None else subject(event.step, event.part)
     where = f"{name} of {event.workflow!r}"
     if event.subject == "compensation":
         where = f"compensation of {where}"

@@ -12,8 +12,9 @@ from threading import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from stepfunction.core.history.journal import Journal, Path
+from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Attempt, StepRecord, attempts_of
+from stepfunction.core.keys import Path
 from stepfunction.core.logger import hears, logger
 from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.events import Event, Listener
@@ -94,7 +95,7 @@ def _tell(
     what: str,
     time: float,
     step: str | None = None,
-    task: str | None = None,
+    part: str | int | None = None,
     tasks: tuple[str, ...] = (),
     outcome: Outcome | None = None,
     status: Status | None = None,
@@ -115,7 +116,7 @@ def _tell(
         journal.workflow,
         journal.path,
         step,
-        task,
+        part,
         tasks,
         outcome,
         status,
@@ -165,7 +166,7 @@ def tell_record(
         record: What it did.
         next_step: The step that takes its failure.
     """
-    step, task, outcome, _, _, error, started, duration, *_ = record._values
+    step, part, outcome, _, _, error, started, duration, *_ = record._values
     if not audience.hears_all and error is None:
         return
     _tell(
@@ -175,7 +176,7 @@ def tell_record(
         _ENDED[outcome],
         started + duration,
         step,
-        task,
+        part,
         outcome=outcome,
         attempts=record.attempts,
         duration=duration,

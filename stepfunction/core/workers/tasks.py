@@ -103,7 +103,7 @@ class Task:
 
     def __init__(
         self,
-        key: str | None,
+        key: str | int | None,
         name: str,
         call: Callable[[Any, Any], Any],
         wants_context: bool,

@@ -149,7 +149,7 @@ def test_params_go_to_every_call(batch_size):
 def test_the_task_of_the_context_is_the_index(executor, batch_size):
     workflow = mapped(who, executor=executor, batch_size=batch_size)
     output = workflow.execute(list("abcd")).output
-    assert output == [("Map", str(index), 1) for index in range(4)]
+    assert output == [("Map", index, 1) for index in range(4)]
 
 
 @pytest.mark.parametrize("batch_size", SIZES)
@@ -168,14 +168,14 @@ def test_an_item_may_look_up_an_earlier_step(batch_size):
 def test_coroutine_functions_run_to_their_end(executor, batch_size):
     async def work(item, context):
         await asyncio.sleep(0)
-        return item, context.task
+        return item, context.item
 
     workflow = mapped(work, executor=executor, batch_size=batch_size)
     assert workflow.execute([5, 6, 7, 8]).output == [
-        (5, "0"),
-        (6, "1"),
-        (7, "2"),
-        (8, "3"),
+        (5, 0),
+        (6, 1),
+        (7, 2),
+        (8, 3),
     ]
 
 
@@ -238,9 +238,9 @@ def test_stop_iteration_of_an_inline_item_is_its_failure(batch_size):
 def test_each_item_may_be_the_input_of_a_workflow(executor):
     execution = mapped(nested(), executor=executor).execute([1, 2, 3])
     assert execution.output == [4, 8, 12]
-    assert [*execution.children] == [("Map", "0"), ("Map", "1"), ("Map", "2")]
-    assert execution.children["Map", "1"].context["Check"] == 4
-    assert execution.children["Map", "1"].workflow == "Inner"
+    assert [*execution.children] == [("Map", 0), ("Map", 1), ("Map", 2)]
+    assert execution.children["Map", 1].context["Check"] == 4
+    assert execution.children["Map", 1].workflow == "Inner"
 
 
 def test_an_item_fails_whose_workflow_fails():
@@ -250,7 +250,7 @@ def test_an_item_fails_whose_workflow_fails():
         execution.output[3]
     )
     assert str(execution.output[3].__cause__) == "cannot take 3"
-    assert execution.children["Map", "3"].status is Status.FAILED
+    assert execution.children["Map", 3].status is Status.FAILED
 
 
 @pytest.mark.parametrize("executor", HERE)
@@ -259,7 +259,7 @@ def test_what_happens_in_nested_workflows_is_told(executor):
     mapped(nested(), executor=executor).execute([1, 2], listeners=[live])
     steps = [event for event in live.of_kind("step_succeeded") if event.path]
     assert sorted((event.path[0], event.step) for event in steps) == [
-        (("Map", index), step) for index in "01" for step in ("Check", "Done")
+        (("Map", index), step) for index in (0, 1) for step in ("Check", "Done")
     ]
 
 

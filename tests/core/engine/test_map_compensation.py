@@ -54,7 +54,7 @@ def executed(workflow, value):
 
 
 def undone(execution):
-    return [(it.step, it.task, it.input, it.output) for it in execution.compensations]
+    return [(it.step, it.item, it.input, it.output) for it in execution.compensations]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -62,9 +62,9 @@ def undone(execution):
 def test_each_item_is_undone_given_its_result_the_last_first(place, batch_size):
     workflow = rooms(executor=place, batch_size=batch_size, compensate=cancel)
     assert undone(executed(workflow, [1, 2, 3])) == [
-        ("Book", "2", "room 3", "no room 3"),
-        ("Book", "1", "room 2", "no room 2"),
-        ("Book", "0", "room 1", "no room 1"),
+        ("Book", 2, "room 3", "no room 3"),
+        ("Book", 1, "room 2", "no room 2"),
+        ("Book", 0, "room 1", "no room 1"),
     ]
 
 
@@ -72,7 +72,7 @@ def test_each_item_is_undone_given_its_result_the_last_first(place, batch_size):
 def test_an_item_whose_failure_was_tolerated_is_not_undone(batch_size):
     workflow = rooms(batch_size=batch_size, compensate=cancel)
     execution = executed(workflow, [1, -2, 3])
-    assert [it.task for it in execution.compensations] == ["2", "0"]
+    assert [it.item for it in execution.compensations] == [2, 0]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
@@ -81,8 +81,8 @@ def test_the_items_that_succeeded_are_undone_though_the_map_step_failed(batch_si
     execution = executed(rooms(compensate=cancel, **options), [1, -2, 3])
     assert execution.error.step == "Book"
     assert undone(execution) == [
-        ("Book", "2", "room 3", "no room 3"),
-        ("Book", "0", "room 1", "no room 1"),
+        ("Book", 2, "room 3", "no room 3"),
+        ("Book", 0, "room 1", "no room 1"),
     ]
 
 
@@ -94,7 +94,7 @@ def test_items_are_undone_when_there_was_an_end_to_taking_them(batch_size):
 
     options = {"executor": "inline", "batch_size": batch_size}
     execution = executed(rooms(items=items, compensate=cancel, **options), None)
-    assert [it.task for it in execution.compensations] == ["1", "0"]
+    assert [it.item for it in execution.compensations] == [1, 0]
 
 
 def test_all_items_are_undone_when_there_was_an_end_to_taking_many():
@@ -154,7 +154,7 @@ def test_an_item_that_cannot_be_undone_does_not_stop_the_others():
         return refuse(booking) if booking == "room 2" else cancel(booking)
 
     execution = executed(rooms(compensate=undo), [1, 2, 3])
-    with pytest.raises(CompensationError, match="task '1' of step 'Book'"):
+    with pytest.raises(CompensationError, match="item 1 of step 'Book'"):
         execution.raise_if_failed()
     assert [it.output for it in execution.compensations] == [
         "no room 3",
@@ -168,14 +168,14 @@ def test_the_nested_workflow_of_each_item_is_undone_by_its_steps(place):
     execution = executed(rooms(booking(), executor=place), [1, 2])
     assert execution.compensations == ()
     for index, result in enumerate(["no room 1", "no room 2"]):
-        child = execution.children["Book", str(index)]
+        child = execution.children["Book", index]
         assert [it.output for it in child.compensations] == [result]
 
 
 def test_the_nested_workflow_of_each_item_is_undone_by_what_its_step_says():
     execution = executed(rooms(booking(refuse), compensate=cancel), [1, 2])
     assert [it.output for it in execution.compensations] == ["no room 2", "no room 1"]
-    assert execution.children["Book", "0"].compensations == ()
+    assert execution.children["Book", 0].compensations == ()
 
 
 def test_every_nested_workflow_is_undone_however_many_there_are():

@@ -42,7 +42,7 @@ def test_a_failed_item_leaves_its_exception_in_its_place(executor, batch_size):
 def test_failures_have_records_of_their_own():
     execution = mapped(fail_at_threes, batch_size=4).execute(range(8))
     records = tasks_of(execution)
-    assert [record.task for record in records] == ["0", "3", "6"]
+    assert [record.item for record in records] == [0, 3, 6]
     assert [record.input for record in records] == [0, 3, 6]
     assert [str(record.error) for record in records][1] == "cannot take 3"
     assert all(len(record.attempts) == 1 for record in records)
@@ -239,7 +239,7 @@ def test_an_item_is_tried_again_by_itself(executor, batch_size):
     calls = []
 
     def work(item, context):
-        calls.append((item, context.attempt, context.task))
+        calls.append((item, context.attempt, context.item))
         if item % 3 == 0 and context.attempt < 3:
             raise ConnectionError
         return item
@@ -249,16 +249,16 @@ def test_an_item_is_tried_again_by_itself(executor, batch_size):
     execution = workflow.execute(range(7))
     assert execution.output == list(range(7))
     attempts = {i: (1,) if i % 3 else (1, 2, 3) for i in range(7)}
-    assert sorted(calls) == [(i, n, str(i)) for i in attempts for n in attempts[i]]
-    records = {record.task: record for record in tasks_of(execution)}
-    assert [str(it.outcome) for it in records["3"].attempts] == [
+    assert sorted(calls) == [(i, n, i) for i in attempts for n in attempts[i]]
+    records = {record.item: record for record in tasks_of(execution)}
+    assert [str(it.outcome) for it in records[3].attempts] == [
         "FAILED",
         "FAILED",
         "SUCCEEDED",
     ]
-    assert [it.number for it in records["3"].attempts] == [1, 2, 3]
-    assert records["3"].outcome is Outcome.SUCCEEDED
-    assert records["3"].output == 3
+    assert [it.number for it in records[3].attempts] == [1, 2, 3]
+    assert records[3].outcome is Outcome.SUCCEEDED
+    assert records[3].output == 3
 
 
 @pytest.mark.parametrize("batch_size", SIZES)

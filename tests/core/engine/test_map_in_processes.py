@@ -52,7 +52,9 @@ def mapped(func, executor="process", **options):
 
 def outcomes_of(execution):
     return {
-        record.task: str(record.outcome) for record in execution.history if record.task
+        record.item: str(record.outcome)
+        for record in execution.history
+        if record.item is not None
     }
 
 
@@ -68,13 +70,13 @@ def fail_at_threes(value):
 
 async def wait_and_say_who(value, context):
     await asyncio.sleep(0)
-    return context.task
+    return context.item
 
 
 def fail_at_first(value, context):
     if value == 2 and context.attempt == 1:
-        raise ConnectionError(context.task)
-    return context.task, context.attempt
+        raise ConnectionError(context.item)
+    return context.item, context.attempt
 
 
 def note(folder, item):
@@ -203,7 +205,7 @@ def test_without_results_only_counts_come_back(lanes, batch_size):
     )
     execution = workflow.execute(range(10))
     assert execution.output == {Outcome.SUCCEEDED: 6, Outcome.FAILED: 4}
-    assert sorted(record.task for record in execution.failures) == ["0", "3", "6", "9"]
+    assert sorted(record.item for record in execution.failures) == [0, 3, 6, 9]
 
 
 @pytest.mark.parametrize("batch_size", SIZES)
@@ -211,13 +213,13 @@ def test_without_results_only_counts_come_back(lanes, batch_size):
 def test_the_task_of_the_context_is_the_index(lanes, batch_size, timeout):
     workflow = mapped(who, lanes, batch_size=batch_size, timeout=timeout)
     output = workflow.execute(list("abcdef")).output
-    assert output == [("Map", str(index), 1) for index in range(6)]
+    assert output == [("Map", index, 1) for index in range(6)]
 
 
 @pytest.mark.parametrize("batch_size", SIZES)
 def test_coroutine_functions_run_to_their_end(lanes, batch_size):
     workflow = mapped(wait_and_say_who, lanes, batch_size=batch_size)
-    assert workflow.execute(range(6)).output == list("012345")
+    assert workflow.execute(range(6)).output == list(range(6))
 
 
 def test_each_item_may_be_the_input_of_a_workflow(lanes):
@@ -226,10 +228,10 @@ def test_each_item_may_be_the_input_of_a_workflow(lanes):
     execution = workflow.execute(range(4), listeners=[events.append])
     assert execution.output[1:3] == [2, 4]
     assert sorted(execution.output.failed) == [0, 3]
-    assert [*execution.children] == [("Map", str(index)) for index in range(4)]
-    assert execution.children["Map", "2"].context["Check"] == 2
+    assert [*execution.children] == [("Map", index) for index in range(4)]
+    assert execution.children["Map", 2].context["Check"] == 2
     told = {(e.path, e.step) for e in events if e.kind == "step_succeeded" and e.path}
-    assert told == {((("Map", at),), it) for at in "12" for it in ("Check", "Done")}
+    assert told == {((("Map", at),), it) for at in (1, 2) for it in ("Check", "Done")}
 
 
 def test_items_are_not_kept_until_the_step_has_ended(lanes):
@@ -263,8 +265,8 @@ def test_whatever_an_item_raises_is_its_own_failure(lanes, batch_size, timeout):
 def test_an_item_that_failed_in_a_batch_is_tried_again_by_itself(lanes, batch_size):
     workflow = mapped(fail_at_first, lanes, batch_size=batch_size, retry=ONCE_MORE)
     execution = workflow.execute(range(4))
-    assert execution.output == [("0", 1), ("1", 1), ("2", 2), ("3", 1)]
-    (record,) = [it for it in execution.history if it.task == "2"]
+    assert execution.output == [(0, 1), (1, 1), (2, 2), (3, 1)]
+    (record,) = [it for it in execution.history if it.item == 2]
     assert [str(it.outcome) for it in record.attempts] == ["FAILED", "SUCCEEDED"]
 
 
@@ -343,7 +345,7 @@ def test_a_crash_in_a_batch_blames_its_item_and_runs_no_other_twice(lanes, tmp_p
     assert isinstance(execution.output[5], WorkerCrashedError)
     assert "the worker process of item 5 of step 'Map'" in str(execution.output[5])
     assert execution.output[5].exitcode == 3
-    assert outcomes_of(execution)["5"] == "CRASHED"
+    assert outcomes_of(execution)[5] == "CRASHED"
     assert others(execution.output, 5) == others(range(20), 5)
     calls = noted(tmp_path)
     assert calls.pop(5) <= 2  # once in the batch, and once alone
@@ -391,7 +393,7 @@ def test_a_crashed_item_is_tried_again(lanes, timeout):
     )
     execution = workflow.execute(range(10))
     assert execution.output == [1, 1, 1, 1, 1, 2, 1, 1, 1, 1]
-    (record,) = [it for it in execution.history if it.task == "5"]
+    (record,) = [it for it in execution.history if it.item == 5]
     assert [str(it.outcome) for it in record.attempts] == ["CRASHED", "SUCCEEDED"]
 
 
@@ -428,8 +430,8 @@ def test_an_item_of_a_batch_that_takes_too_long_is_killed(lanes, tmp_path):
     assert str(execution.output[2]) == (
         "item 2 of step 'Map': attempt 1 took longer than 0.5 s"
     )
-    (record,) = [it for it in execution.history if it.task is not None]
-    assert (record.task, record.outcome) == ("2", Outcome.TIMED_OUT)
+    (record,) = [it for it in execution.history if it.item is not None]
+    assert (record.item, record.outcome) == (2, Outcome.TIMED_OUT)
     assert 0.4 < record.duration < 1  # without what was done before it
     assert others(execution.output, 2) == others(range(9), 2)
     assert noted(tmp_path) == Counter(range(9))
@@ -441,7 +443,7 @@ def test_an_item_that_took_too_long_is_tried_again(lanes):
     )
     execution = workflow.execute(range(6))
     assert execution.output == list(range(6))
-    (record,) = [it for it in execution.history if it.task == "2"]
+    (record,) = [it for it in execution.history if it.item == 2]
     assert [str(it.outcome) for it in record.attempts] == ["TIMED_OUT", "SUCCEEDED"]
 
 

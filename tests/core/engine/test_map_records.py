@@ -24,7 +24,7 @@ from stepfunction import ExecutionCancelledError, RetryPolicy, Status
 
 def fail_at_first(value, context):
     if context.attempt == 1:
-        raise ConnectionError(context.task)
+        raise ConnectionError(context.item)
     return context.attempt
 
 
@@ -36,7 +36,7 @@ def test_of_many_items_the_first_and_the_notable_have_records():
 
     policy = RetryPolicy(max_attempts=2, interval=0, retry_on=ConnectionError)
     execution = mapped(work, executor="inline", retry=policy).execute(range(2000))
-    tasks = [int(record.task) for record in tasks_of(execution)]
+    tasks = [record.item for record in tasks_of(execution)]
     assert tasks == [*range(1000), 1200, 1500, 1800]
 
 
@@ -50,7 +50,7 @@ def test_items_that_never_began_have_no_times():
     with pytest.raises(ExecutionCancelledError) as caught:
         mapped(work, executor="inline").execute([0, 1], listeners=[live])
     (first,) = tasks_of(caught.value.execution)
-    assert first.task == "0"
+    assert first.item == 0
     assert len(first.attempts) == 1
 
 
@@ -89,14 +89,14 @@ def test_of_items_only_their_troubles_are_told(executor, batch_size):
 
     workflow = mapped(work, executor=executor, batch_size=batch_size, retry=ONCE_MORE)
     workflow.execute(range(5), listeners=[live])
-    told = [event for event in live.events if event.task is not None]
-    assert sorted((event.kind, event.task) for event in told) == [
-        ("task_failed", "1"),
-        ("task_retried", "1"),
-        ("task_retried", "2"),
-        ("task_started", "1"),
-        ("task_started", "2"),
-        ("task_succeeded", "2"),
+    told = [event for event in live.events if event.item is not None]
+    assert sorted((event.kind, event.item) for event in told) == [
+        ("task_failed", 1),
+        ("task_retried", 1),
+        ("task_retried", 2),
+        ("task_started", 1),
+        ("task_started", 2),
+        ("task_succeeded", 2),
     ]
     (failed,) = live.of_kind("task_failed")
     assert str(failed.error) == "cannot take 1"
@@ -119,7 +119,7 @@ def test_an_execution_with_a_map_survives_pickling():
     assert again.status is Status.COMPLETED
     assert again.output[4] == 4
     assert sorted(again.output.failed) == [0, 3]
-    assert [record.task for record in again.history] == [None, "0", "3"]
+    assert [record.item for record in again.history] == [None, 0, 3]
     assert [record.input for record in again.history][1:] == [0, 3]
 
 

@@ -17,7 +17,7 @@ from stepfunction import (
 
 
 def outcomes_of(execution):
-    return {record.task: str(record.outcome) for record in tasks_of(execution)}
+    return {record.item: str(record.outcome) for record in tasks_of(execution)}
 
 
 # --- timeout ------------------------------------------------------------------------
@@ -40,7 +40,7 @@ def test_an_item_that_takes_too_long_in_a_thread_is_abandoned(batch_size):
     assert [*execution.output.failed] == [2]
     assert isinstance(execution.output[2], StepTimeoutError)
     assert "item 2 of step 'Map': attempt 1 took longer" in str(execution.output[2])
-    assert outcomes_of(execution)["2"] == "ABANDONED"
+    assert outcomes_of(execution)[2] == "ABANDONED"
     assert [*execution.output[:2], *execution.output[3:]] == [0, 1, 3, 4]
 
 

@@ -41,7 +41,7 @@ def fail(value):
 
 
 def records_of(execution):
-    return {it.task: it for it in execution.history if it.task is not None}
+    return {it.part: it for it in execution.history if it.part is not None}
 
 
 def run_out(execution, gates):
@@ -124,7 +124,7 @@ def test_items_that_run_are_seen_beside_those_that_have_ended(gates):
     deadline = monotonic() + LONG
     expected = {0: Outcome.SUCCEEDED, 1: Outcome.SUCCEEDED, 2: None, 3: None}
     while True:  # the ends of the first are heard of a moment later
-        found = {int(at): it.outcome for at, it in records_of(execution).items()}
+        found = {at: it.outcome for at, it in records_of(execution).items()}
         if found == expected or monotonic() > deadline:
             break
         sleep(0.01)
@@ -140,4 +140,20 @@ def test_a_step_on_an_executor_is_seen_with_its_beginning(gates):
     (record,) = execution.history
     assert (record.step, record.outcome) == ("Away", None)
     assert record.started >= execution.started
+    run_out(execution, gates)
+
+
+def test_a_step_that_runs_has_the_inputs_that_it_names(gates):
+    workflow = StepFunction("W").add_step("One", lambda: 1, next_step="Two")
+    workflow.add_step("Two", lambda: 2, next_step="Sum")
+    workflow.add_step(
+        "Sum",
+        {"held": lambda first, second: gates.wait(first + second)},
+        parallel=True,
+        inputs={"first": "One", "second": "Two"},
+    )
+    execution = workflow.set_start_step("One").start()
+    gates.await_begun(1)
+    *_, step, task = execution.history
+    assert step.input == task.input == {"first": 1, "second": 2}
     run_out(execution, gates)

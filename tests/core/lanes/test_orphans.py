@@ -6,11 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from shared.calls import double
+from shared.processes import Session
 
 from stepfunction import ProcessLanes, StepFunction
 
@@ -82,29 +82,12 @@ def nested(func, executor="process"):
 """
 
 
-class Program:
-    """A program in a session of its own, so that all its processes can be found."""
-
+class Program(Session):
     def __init__(self, folder, source):
         path = Path(folder, "program.py")
         path.write_text(COMMON + source)
-        self.process = subprocess.Popen(
-            # From 3.12 on a fork beside threads warns.
-            [sys.executable, "-W", "ignore::DeprecationWarning", path],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process_id in self.processes():
-            with suppress(ProcessLookupError):
-                os.kill(process_id, signal.SIGKILL)
-        self.process.communicate()
+        # From 3.12 on a fork beside threads warns.
+        super().__init__([sys.executable, "-W", "ignore::DeprecationWarning", path])
 
     def lines(self, count):
         return [self.process.stdout.readline().strip() for _ in range(count)]
@@ -113,31 +96,6 @@ class Program:
         """Wait for its end, and give what it had to say."""
         out, err = self.process.communicate(timeout=seconds)
         return self.process.returncode, out, err
-
-    def processes(self):
-        """Give the processes of its session that are alive."""
-        return [int(stat[0]) for stat in stats() if stat[5] == str(self.process.pid)]
-
-    def leaves_nobody(self, seconds=2.0):
-        end = time.monotonic() + seconds
-        while self.processes():
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.01)
-        return True
-
-
-def stats():
-    """Give pid, name, state, ppid, group and session of each process alive."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = path.read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        head, _, tail = text.rpartition(")")
-        stat = [*head.split(" (", 1), *tail.split()]
-        if stat[2] != "Z":
-            yield stat
 
 
 # --- the parent dies ----------------------------------------------------------------

@@ -412,7 +412,7 @@ def test_how_far_a_map_step_has_come_is_logged_at_debug(caplog, done, total, sai
 
 
 def test_a_compensation_that_succeeded_is_logged_at_info(caplog):
-    facts = {"subject": "compensation", "what": "succeeded", "task": "t"}
+    facts = {"subject": "compensation", "what": "succeeded", "part": "t"}
     found = told(caplog, **facts, duration=2.0)
     what = "compensation of task 't' of step 'A' of 'W'"
     assert found == ("INFO", f"{what} succeeded in 2 s", None)

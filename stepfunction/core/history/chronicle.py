@@ -1,0 +1,149 @@
+"""Chronicle: what people read of a journal, made when it is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from time import perf_counter
+from typing import Any
+
+from stepfunction.core.errors import StepLimitError
+from stepfunction.core.history.journal import Journal, name_of
+from stepfunction.core.history.position import Blame, Failed
+from stepfunction.core.history.records import (
+    StepRecord,
+    Visit,
+    as_visit,
+    task_record,
+    visit_record,
+)
+from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
+
+# To look a member of an enum up takes its time.
+_SUCCEEDED = Outcome.SUCCEEDED
+
+
+def visits_of(journal: Journal) -> tuple[list[tuple[Visit, float]], Visit | None]:
+    """Give each step as its visit and when it ended, and that under way."""
+    entries, present = _now(journal)
+    noted = map(as_visit, entries[::3], entries[2::3])
+    return list(zip(noted, entries[1::3])), present
+
+
+def records_of(journal: Journal) -> Iterator[StepRecord]:
+    """Give the record of each step, after it those of its tasks."""
+    entries, present = _now(journal)
+    epoch = journal.run.epoch
+    noted = entries[::3]
+    names = map(name_of, noted[1:])
+    last = None if present is None else present.name
+    value, began = journal.input, journal.began
+    for entry, ended, output, follower in zip(
+        noted, entries[1::3], entries[2::3], [*names, last]
+    ):
+        if type(entry) is str:
+            start, seconds = epoch + began, ended - began
+            facts = (value, output, None, start, seconds, (), follower, None)
+            yield StepRecord.of((entry, None, _SUCCEEDED, *facts))
+        else:
+            visit = as_visit(entry, output)
+            record = visit_record(epoch, visit, value, began, ended, follower)
+            yield record
+            for task in visit.tasks:
+                yield task_record(epoch, visit.name, task, record.input)
+        value, began = output, ended
+    if present is not None:
+        now = perf_counter() if journal.is_live else journal.ended
+        record = visit_record(epoch, present, value, began, now, None)
+        yield record
+        for task in present.tasks:
+            yield task_record(epoch, present.name, task, record.input, now)
+
+
+def _now(journal: Journal) -> tuple[list[Any], Visit | None]:
+    """Give what is noted, and what can be said of the step under way, if one is."""
+    while True:
+        position, has_begun = journal.position, journal.has_begun
+        is_running = journal.status is Status.RUNNING
+        entries = journal.kept()
+        if journal.position is position and journal.has_begun is has_begun:
+            break  # else a step has ended just now
+    name: str | None = None
+    if not journal.is_live:
+        return entries, journal.present
+    if not is_running or journal.graph is None:
+        pass
+    elif position is None:
+        name = _next_of(journal, entries[-3:])
+    elif has_begun:
+        name = position[0]
+    if name is None:
+        return entries, None
+    here = journal.here
+    if isinstance(here, Journal):
+        child = here if here.status in UNDER_WAY else None
+        return entries, Visit(name, None, child=child)
+    present = Visit(name, None) if here is None else here()
+    # Another step may just have begun.
+    return entries, present if present.name == name else Visit(name, None)
+
+
+def _next_of(journal: Journal, entries: list[Any]) -> str | None:
+    """Give the step that follows the last one, while the engine has not said it."""
+    assert journal.graph is not None
+    if not entries:
+        return journal.graph.start
+    entry, _, result = entries
+    visit = as_visit(entry, result)
+    step = journal.graph.table[visit.name]
+    if visit.error is not None:
+        return step.after_failure(visit.error)
+    if step.branch is None:
+        return step.next_step
+    if type(result) is str and result in step.branch.table:
+        return step.branch.table[result][1]
+    return journal.decided
+
+
+def last_record(journal: Journal) -> StepRecord:
+    """Give the record of the step that ended last, without its tasks."""
+    return _record_at(journal, len(journal.entries) - 3)
+
+
+def failure_record(
+    journal: Journal, failed: Failed | None
+) -> StepRecord | None:
+    """Give the record of a failure that is remembered."""
+    if failed is None:
+        return None
+    entry, value, began, ended, error = failed
+    visit = as_visit(entry, error)
+    return visit_record(journal.run.epoch, visit, value, began, ended, None)
+
+
+def end_record(
+    journal: Journal, error: BaseException, blame: Blame
+) -> StepRecord:
+    """Give the record of what it fails with, for those who undo."""
+    entries = journal.entries
+    for at in range(0, len(entries), 3):
+        if entries[at + 2] is error:
+            return _record_at(journal, at)
+    if isinstance(error, StepLimitError):  # it would have been the next
+        facts = (Outcome.CANCELLED, entries[-1], None, error, None, 0.0, ())
+        return StepRecord.of((blame.step, None, *facts, None, None))
+    return last_record(journal).replace(error=error)
+
+
+def undone_record(journal: Journal, visit: Visit) -> StepRecord:
+    """Give the record of what a compensation did."""
+    if visit.tasks:
+        return task_record(journal.run.epoch, visit.name, visit.tasks[0], None)
+    return visit_record(journal.run.epoch, visit, None, 0.0, 0.0, None)
+
+
+def _record_at(journal: Journal, at: int) -> StepRecord:
+    entry, ended, result = journal.entries[at : at + 3]
+    value = journal.entries[at - 1] if at else journal.input
+    began = journal.entries[at - 2] if at else journal.began
+    visit = as_visit(entry, result)
+    return visit_record(journal.run.epoch, visit, value, began, ended, None)
