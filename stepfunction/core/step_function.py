@@ -7,12 +7,7 @@ from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
-from stepfunction.core.definition.actions import (
-    Fail,
-    Pass,
-    Wait,
-    is_count,
-)
+from stepfunction.core.definition.actions import Fail, Pass, Wait, is_count
 from stepfunction.core.definition.arguments import Calls, Leads, Many
 from stepfunction.core.definition.catches import failure_arrows
 from stepfunction.core.definition.doors import Described

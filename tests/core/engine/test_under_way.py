@@ -41,7 +41,7 @@ def fail(value):
 
 
 def records_of(execution):
-    return {it.task: it for it in execution.history if it.task is not None}
+    return {it.part: it for it in execution.history if it.part is not None}
 
 
 def run_out(execution, gates):
@@ -124,7 +124,7 @@ def test_items_that_run_are_seen_beside_those_that_have_ended(gates):
     deadline = monotonic() + LONG
     expected = {0: Outcome.SUCCEEDED, 1: Outcome.SUCCEEDED, 2: None, 3: None}
     while True:  # the ends of the first are heard of a moment later
-        found = {int(at): it.outcome for at, it in records_of(execution).items()}
+        found = {at: it.outcome for at, it in records_of(execution).items()}
         if found == expected or monotonic() > deadline:
             break
         sleep(0.01)
