@@ -150,7 +150,8 @@ def one_step(func, executor, **arguments):
 
 
 def outcomes(execution):
-    return {r.task: r.outcome for r in execution.history if r.task is not None}
+    keyed = ((work.key_of(record), record) for record in execution.history)
+    return {key: record.outcome for key, record in keyed if key is not None}
 
 
 def lines(folder):
@@ -265,7 +266,7 @@ def test_a_map_gives_results_in_the_order_of_its_items(executor, batch_size):
 @at(EVERYWHERE)
 def test_an_item_knows_its_execution_step_index_and_attempt(executor, batch_size):
     execution = mapped(work.who, executor, batch_size=batch_size).execute([0] * 6)
-    assert execution.output == [(execution.id, "Map", str(i), 1) for i in range(6)]
+    assert execution.output == [(execution.id, "Map", i, 1) for i in range(6)]
 
 
 @SIZES
@@ -336,7 +337,7 @@ def test_an_item_may_be_the_input_of_a_workflow(executor):
     inner.add_step("Negate", work.negate).set_start_step("Double")
     execution = mapped(inner, executor).execute([1, 2, 3])
     assert execution.output == [-2, -4, -6]
-    assert execution.children["Map", "1"].context["Double"] == 4
+    assert execution.children["Map", 1].context["Double"] == 4
 
 
 # --- failures -------------------------------------------------------------------

@@ -52,8 +52,13 @@ def pid(value):
     return os.getpid()
 
 
+def key_of(it):
+    """Give the name of a task, or the index of an item, of a context or record."""
+    return it.task if it.item is None else it.item
+
+
 def who(value, context):
-    return context.execution_id, context.step, context.task, context.attempt
+    return context.execution_id, context.step, key_of(context), context.attempt
 
 
 def fail(value):
@@ -70,7 +75,7 @@ def fail_with_two_arguments(value):
 
 def fail_at_first(value, context):
     if context.attempt == 1:
-        raise ConnectionError(context.task)
+        raise ConnectionError(key_of(context))
     return context.attempt
 
 
@@ -97,7 +102,7 @@ def give_what_stays_there(value):
 
 
 def touch(folder, context):
-    Path(folder, context.task).touch()
+    Path(folder, str(key_of(context))).touch()
 
 
 def wait_for(*parts, seconds=30.0):

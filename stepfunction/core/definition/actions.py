@@ -254,12 +254,6 @@ def is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def share(percentage: str, count: int) -> int:
-    """Give how many of so many a share such as ``"10%"`` is, rounded down."""
-    # 10% of 30 is 3, whatever binary fractions say.
-    return int(float(percentage[:-1]) * count / 100 + 1e-9)
-
-
 class Wait(Frozen, Action):
     """The action of a wait step: time passes, and its input goes on.
 

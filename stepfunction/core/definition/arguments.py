@@ -191,6 +191,12 @@ def is_duration(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
+def share(percentage: str, count: int) -> int:
+    """Give how many of so many a share such as ``"10%"`` is, rounded down."""
+    # 10% of 30 is 3, whatever binary fractions say.
+    return int(float(percentage[:-1]) * count / 100 + 1e-9)
+
+
 def _is_share(value: Any) -> bool:
     is_one = isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]+)?%", value)
     return bool(is_one) and float(value[:-1]) <= 100

@@ -16,9 +16,8 @@ from stepfunction.core.definition.actions import (
     MapItems,
     Nested,
     Workflow,
-    share,
 )
-from stepfunction.core.definition.arguments import Calls, Leads, Many
+from stepfunction.core.definition.arguments import Calls, Leads, Many, share
 from stepfunction.core.definition.branch import frozen_branch
 from stepfunction.core.definition.callables import takes_input_alone, takes_names_alone
 from stepfunction.core.definition.calls import Call

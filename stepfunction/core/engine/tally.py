@@ -8,7 +8,8 @@ from math import inf
 from time import perf_counter
 from typing import Any
 
-from stepfunction.core.definition.actions import MapItems, share
+from stepfunction.core.definition.actions import MapItems
+from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import StepTask
 from stepfunction.core.history.records import Visit
 from stepfunction.core.history.results import (
