@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 
 class Cancellation:
@@ -53,24 +54,22 @@ class Cancellation:
             with self._lock:
                 del self._watchers[key]
 
-    @contextmanager
-    def dependent(self, seconds: float | None = None) -> Iterator[Cancellation]:
-        """Give a cancellation that is also requested when this one is.
+    def dependent(self, seconds: float | None = None) -> Dependent:
+        """Give a cancellation, for a ``with`` block, that is requested with this one.
 
         Args:
             seconds: When to request it anyway, as overdue; None for never.
         """
-        child = Cancellation()
-        with self.calling(lambda: child.request(self.is_overdue)):
-            with child.expiring(seconds):
-                yield child
+        return Dependent(self, seconds)
 
-    @contextmanager
-    def expiring(self, seconds: float | None) -> Iterator[None]:
+    def expiring(self, seconds: float | None) -> AbstractContextManager[None]:
         """Request it as overdue after some seconds; None for never."""
         if seconds is None or seconds > threading.TIMEOUT_MAX:
-            yield
-            return
+            return _NEVER
+        return self._expiring(seconds)
+
+    @contextmanager
+    def _expiring(self, seconds: float) -> Iterator[None]:
         timer = threading.Timer(seconds, self.request, (True,))
         timer.daemon = True
         timer.start()
@@ -96,3 +95,46 @@ class Cancellation:
                     return True
                 seconds -= threading.TIMEOUT_MAX
             return woken.wait(seconds)
+
+
+_NEVER = nullcontext()
+
+
+class Dependent:
+    """The time for which one cancellation is requested with another.
+
+    A class, and no generator, for every step that is more than a call has one.
+    """
+
+    __slots__ = ("_outer", "_inner", "_limit")
+
+    def __init__(self, outer: Cancellation, seconds: float | None) -> None:
+        self._outer = outer
+        self._inner = inner = Cancellation()
+        self._limit = inner.expiring(seconds)
+
+    def __enter__(self) -> Cancellation:
+        outer = self._outer
+        with outer._lock:
+            outer._watchers[self] = self._hand_down
+        if outer.requested:
+            self._hand_down()
+        try:
+            self._limit.__enter__()
+        except BaseException:  # no thread for it could be started
+            self._let_go()
+            raise
+        return self._inner
+
+    def __exit__(self, *raised: Any) -> None:
+        try:
+            self._limit.__exit__(*raised)
+        finally:
+            self._let_go()
+
+    def _hand_down(self) -> None:
+        self._inner.request(self._outer.is_overdue)
+
+    def _let_go(self) -> None:
+        with self._outer._lock:
+            del self._outer._watchers[self]

@@ -119,7 +119,7 @@ def _perform_here(
         began, now = terms.journal.last_stamp, perf_counter()
         report = Report(first, Outcome.FAILED, error, began, now)
     task.settle(report, cancellation.requested)
-    if retry is not None and (task.error or judges_results(retry)):
+    if retry is not None and (task.error is not None or judges_results(retry)):
         run_tasks((task,), Inline(work, isolate=False), cancellation)
     return task.visit()
 
@@ -170,7 +170,7 @@ def _gather(
     """Make one visit of the ends of all tasks."""
     visits = tuple(task.visit() for task in tasks)
     in_time = set(failed)  # who failed after being told to stop is not in it
-    failed += (task for task in tasks if task.error and task not in in_time)
+    failed += (it for it in tasks if it.error is not None and it not in in_time)
     errors: dict[Any, BaseException] = {
         task.key: task.error for task in failed if task.error is not None
     }

@@ -80,11 +80,12 @@ def begin(
         DefinitionError: If it was to run on an executor where it cannot.
         WorkerStartError: If it needs processes, and none can be started here.
     """
-    if graph.uses_processes or runs_in_processes(executor):
+    is_elsewhere = executor is not None and runs_in_processes(executor)
+    if graph.uses_processes or is_elsewhere:
         from stepfunction.core.lanes.lanes import refuse_where_processes_cannot_start
 
         refuse_where_processes_cannot_start()
-    if runs_in_processes(executor):
+    if is_elsewhere:
         problems = list(sending_problems(graph.table, executor))
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
@@ -106,7 +107,7 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
         BaseException: What interrupts this thread.
     """
     journal = execution.journal
-    run = cast(Run, journal.run)
+    run: Any = journal.run
     run.thread = get_ident()
     if timeout is not None:
         journal.timeout = timeout
