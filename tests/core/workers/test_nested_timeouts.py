@@ -21,7 +21,6 @@ from shared.hanging import (
 )
 from shared.processes import is_gone, tell, wait_for
 
-from stepfunction import (
     ExecutionTimeoutError,
     Outcome,
     Outcome,
