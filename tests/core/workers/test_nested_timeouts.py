@@ -21,8 +21,8 @@ from shared.hanging import (
 )
 from shared.processes import is_gone, tell, wait_for
 
+from stepfunction import (
     ExecutionTimeoutError,
-    Outcome,
     Outcome,
     RetryPolicy,
     Status,
