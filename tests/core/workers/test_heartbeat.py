@@ -30,6 +30,10 @@ NO_CONTEXT = (
     "heartbeat expects calls of context.heartbeat(), so every function of the step "
     "must take a parameter annotated Context, or named context"
 )
+NO_WORKFLOW = (
+    "heartbeat expects calls of context.heartbeat(), which a workflow does not make; "
+    "give it to steps of the workflow"
+)
 OUTCOMES = {"thread": Outcome.ABANDONED, "process": Outcome.TIMED_OUT}
 
 
@@ -301,18 +305,18 @@ NESTED = StepFunction("Nested").add_step("A", without_context).set_start_step("A
 
 
 @pytest.mark.parametrize(
-    "func, is_parallel",
+    "func, is_parallel, problem",
     [
-        (without_context, False),
-        (NESTED, False),
-        ({"good": hang, "bad": without_context}, True),
-        ({"good": hang, "bad": NESTED}, True),
+        (without_context, False, NO_CONTEXT),
+        (NESTED, False, NO_WORKFLOW),
+        ({"good": hang, "bad": without_context}, True, NO_CONTEXT),
+        ({"good": hang, "bad": NESTED}, True, NO_WORKFLOW),
     ],
 )
-def test_a_function_that_could_give_no_heartbeat_is_refused(func, is_parallel):
+def test_what_could_give_no_heartbeat_is_refused(func, is_parallel, problem):
     with pytest.raises(DefinitionError) as caught:
         one(func, executor="thread", parallel=is_parallel)
-    assert str(caught.value) == f"step 'Watch': {NO_CONTEXT}"
+    assert str(caught.value) == f"step 'Watch': {problem}"
 
 
 @pytest.mark.parametrize("by_annotation", [False, True])
