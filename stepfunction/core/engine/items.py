@@ -95,8 +95,7 @@ class Plan(NamedTuple):
             item: The item.
             ending: How its first attempt ended, if it has been made.
         """
-        terms, call = self.terms, self.call
-        task = Item(terms, call, index, subject(terms.step.name, index))
+        task = Item(self.terms, self.call, index)
         # Of the others nothing is told before they have trouble.
         task.is_told = task.is_nested
         task.given = (item,)

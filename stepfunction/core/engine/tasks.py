@@ -13,6 +13,7 @@ from stepfunction.core.history.chronicle import failure_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
+from stepfunction.core.keys import PartKey
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
 from stepfunction.core.watching.telling import News
@@ -47,6 +48,18 @@ class Terms(NamedTuple):
     def is_timed(self) -> bool:
         """Whether an attempt has limits."""
         return self.timeout is not None or self.heartbeat is not None
+
+    def limited(self) -> Terms:
+        """Give them with the limits that can be kept, and warn of the others."""
+        step = self.step
+        if step.executor == "inline":
+            # There a nested workflow looks after its own time, and a call has no
+            # limits.
+            return self
+        timeout, heartbeat = self.run.workshop.limits_at(
+            step.executor, step.name, step.timeout, step.heartbeat
+        )
+        return self._replace(timeout=timeout, heartbeat=heartbeat)
 
     def work(self, value: Any, calls: Iterable[Task] = ()) -> Work:
         """Give what a place must know of them: their input, and what they call."""
@@ -85,25 +98,6 @@ class Terms(NamedTuple):
         )
 
 
-def terms_of(
-    step: Step,
-    journal: Journal,
-    run: Run,
-    failing: Failing | None,
-    news: News | None,
-    given: tuple[Any] | None,
-) -> Terms:
-    """Give the terms of a visit, with a warning of limits that cannot be kept."""
-    facts = (step, journal, run, failing, news, given)
-    if step.executor in (None, "inline"):
-        # There a nested workflow looks after its own time, and a call has no limits.
-        return Terms(*facts)
-    limits = run.workshop.limits_at(
-        step.executor, step.name, step.timeout, step.heartbeat
-    )
-    return Terms(*facts, *limits)
-
-
 class StepTask(Task):
     """The action of a step, or what one of its tasks or items does.
 
@@ -119,21 +113,21 @@ class StepTask(Task):
     __slots__ = ("child", "_step", "_graph")
 
     def __init__(
-        self, terms: Terms, action: Any, key: str | int | None = None, name: str = ""
+        self, terms: Terms, action: Any, key: PartKey | None = None
     ) -> None:
         step, _, _, _, news, _, timeout, heartbeat = terms
-        name = name or subject(step.name, key)
+        name = subject(step.name, key)
         self.child: Journal | None = None
         self._step = step
         self._graph = graph = action.nested
         call = action if graph is None else self._nested(terms, graph, key, name)
-        wants_context = action.wants_context
+        limits = (timeout, heartbeat)
         super().__init__(
-            key, name, call, wants_context, step.retry, timeout, heartbeat, news
+            key, name, call, action.wants_context, step.retry, *limits, news
         )
 
     def _nested(
-        self, terms: Terms, graph: Graph, key: str | int | None, name: str
+        self, terms: Terms, graph: Graph, key: PartKey | None, name: str
     ) -> NestedCall:
         step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None
@@ -163,22 +157,18 @@ class StepTask(Task):
         child.skipped = ()
         return output_of_child(self._step, self.name, child)
 
-    @property
-    def _own_name(self) -> str | int:
-        return self._step.name if self.key is None else self.key
-
     def now(self) -> Visit:
         """Give what can be said of it now. Any thread may."""
         if self.has_ended:
             return self.visit()
-        attempts = tuple(self.attempts)
-        facts = (attempts, None, None, (), self.child, self.given, self.began)
-        return Visit(self._own_name, None, *facts)
+        return self.visit()._replace(
+            outcome=None, output=None, error=None, began=self.began
+        )
 
     def visit(self) -> Visit:
         """Give what the journal is to say of it when it has ended."""
         return Visit(
-            self._own_name,
+            self._step.name if self.key is None else self.key,
             self.outcome or Outcome.CANCELLED,
             tuple(self.attempts),
             self.output,
