@@ -13,7 +13,7 @@ from stepfunction.core.definition.catches import failure_arrows
 from stepfunction.core.definition.doors import Described
 from stepfunction.core.definition.drafts import Draft
 from stepfunction.core.definition.freezing import freeze
-from stepfunction.core.definition.graph import Definition, Graph, Step, empty_graph
+from stepfunction.core.definition.graph import Definition, Graph, Step
 from stepfunction.core.engine.start import (
     begin,
     checked_arguments,
@@ -739,7 +739,7 @@ class StepFunction(Described):
                         f"step {name!r}: nested workflow {workflow.name!r}: {text}"
                         for text in error.problems
                     )
-                    graphs[workflow] = empty_graph(workflow.name)
+                    graphs[workflow] = Graph(workflow.name, "", {})  # for the checks
                     continue
                 graphs[workflow] = compiled.graph
                 for builder, version in zip(compiled.builders, compiled.versions):

@@ -164,6 +164,7 @@ class FanOut(Defined, Action):
         share: What of the tasks ``tolerated`` is, as ``"10%"``, where it was so given.
     """
 
+    __slots__ = ()
     kind = "parallel"
     ordered = ("tasks",)  # which is the order of the output
     has_tasks = True

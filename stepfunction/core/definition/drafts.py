@@ -25,7 +25,6 @@ from stepfunction.core.definition.catches import frozen_on_failure
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.wording import did_you_mean, plain_text
-from stepfunction.core.workers.retry import judges_results
 
 _NO_CALLS = Calls()
 
@@ -184,14 +183,9 @@ class Draft:
             raise DefinitionError(f"step {self._name!r}", self.problems)
         if executor is None and self._output is not None:
             executor = "thread"
-        # Whether it is a call with its input, and no more until that has failed.
-        is_plain = (executor is None and inputs is None) and (
-            retry is None or (branch is None and not judges_results(retry))
-        )
-        return Step(
+        given = (
             plain_text(self._name),
             action,
-            action.plain if is_plain else None,
             None if next_step is None else plain_text(next_step),
             None if on_failure is None else frozen_on_failure(on_failure),
             None if branch is None else frozen_branch(branch, branch_targets),
@@ -203,6 +197,7 @@ class Draft:
             None if inputs is None else _frozen_inputs(inputs),
             undo,
         )
+        return Step.of(given)
 
     def _refuse(self, argument: str, text: str, hint: str = "") -> None:
         self.problems.append(Problem(argument, text, hint))

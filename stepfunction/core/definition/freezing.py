@@ -8,13 +8,7 @@ from typing import Any, NamedTuple, cast
 from stepfunction.core.definition.actions import Callee, Pass
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.catches import steps_with_catches, target_problems
-from stepfunction.core.definition.graph import (
-    Definition,
-    Graph,
-    Move,
-    Step,
-    longest_journal,
-)
+from stepfunction.core.definition.graph import Definition, Graph, Step
 from stepfunction.core.definition.paths import cycles, reachable
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.logger import logger
@@ -170,34 +164,17 @@ _CHECKS = (
 def _graph(whole: _Whole) -> Graph:
     """Give the graph of a workflow that is sound."""
     name, start, max_steps, keep_history, _, steps = whole.definition._values
-    main_path = reachable(start, whole.arrows, ("next", "branch"))
-    moves = {step_name: _move(step) for step_name, step in steps.items()}
-    longest = longest_journal(max_steps or len(moves), keep_history)
-    failure_steps = frozenset(steps.keys() - main_path)
-    says_end = any(step.ends is not None for step in steps.values())
     return Graph(
         name,
         start,
         dict(steps),
-        (start, moves, longest, failure_steps, keep_history, says_end),
-        failure_steps,
+        frozenset(steps.keys() - reachable(start, whole.arrows, ("next", "branch"))),
         max_steps,
         any(map(_uses_processes, whole.apart.values())),
         keep_history,
         any(step.compensate is not None for step in steps.values())
         or any(step.may_be_undone for step in whole.apart.values()),
     )
-
-
-def _move(step: Step) -> Move:
-    choices = None
-    if step.branch is not None:
-        results = step.branch.table.items()
-        choices = {key: to for key, (_, to) in results if isinstance(key, str)}
-    target = step.on_failure
-    if step.retry is not None or not isinstance(target, str):
-        target = None
-    return step.plain, step.simply_nested, step.next_step, choices, target, step
 
 
 def _uses_processes(step: Step) -> bool:

@@ -189,7 +189,6 @@ class _GraphReader:
             it.get("name", str),
             start,
             table,
-            (start, {}, 0, frozenset(), None, False),  # nothing here can be run
             frozenset(map(str, it.get("failure_steps", list))),
             it.get("max_steps", int | None),
             keep_history=keeps.value,
