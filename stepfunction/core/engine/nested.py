@@ -8,7 +8,7 @@ from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context, Line
-from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.definition.graph import Graph
 from stepfunction.core.engine.run import Go, Run
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
@@ -125,7 +125,7 @@ def _run_elsewhere(
         workshop.close()
 
 
-def output_of_child(step: Step, title: str, child: Journal) -> Any:
+def output_of_child(step: str, title: str, child: Journal) -> Any:
     """Give what a nested workflow gave, or fail as it failed."""
     error = _error_of_child(step, title, child)
     if error is not None:
@@ -133,7 +133,7 @@ def output_of_child(step: Step, title: str, child: Journal) -> Any:
     return child.output
 
 
-def _error_of_child(step: Step, title: str, child: Journal) -> Exception | None:
+def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
     """Give what a step fails with whose nested workflow did not complete."""
     if isinstance(child.error, StepTimeoutError) and child.blame is None:
         return child.error
@@ -144,7 +144,7 @@ def _error_of_child(step: Step, title: str, child: Journal) -> Exception | None:
         failure = StepExecutionError(
             f"{title}: nested workflow {child.workflow!r} failed at its step "
             f"{inner!r}: {error_text(error)}",
-            step.name,
+            step,
         )
         failure.execution = child.execution
         failure.__cause__ = child.error

@@ -43,18 +43,18 @@ def perform(
         failing: What has failed on the way to it.
         error: What the first attempt failed with, if it has been made.
     """
-    given, news = None, None
-    if step.inputs is not None:
+    given, news, name, inputs = None, None, step.name, step.inputs
+    if inputs is not None:
         results = journal.results_so_far()
-        value = {parameter: results[source] for parameter, source in step.inputs}
+        value = {parameter: results[source] for parameter, source in inputs}
         given = (value,)
     if run.audience is not None:
-        news = News(run.audience, journal, step.name)
-    terms = Terms(step, journal, run, failing, news, given)
+        news = News(run.audience, journal, name)
+    terms = Terms(step, name, journal, run, failing, news, given)
     try:
         visit = _perform(terms, value, error)
     except BaseException as raised:
-        visit = failed_visit(step.name, raised.with_traceback(users_traceback(raised)))
+        visit = failed_visit(name, raised.with_traceback(users_traceback(raised)))
     finally:
         if news is not None:
             news.close()
@@ -129,7 +129,7 @@ def _fan_out(
     most, ahead = action.max_workers, not action.stop_on_failure
     onlooker = looking_on.get()
     if onlooker is not None:
-        onlooker(terms.journal.workflow, step.name, tasks, value)
+        onlooker(terms.journal.workflow, terms.name, tasks, value)
         most, ahead = 1, False  # one at a time, so that it is known which it was
     work = terms.work(value, tasks)
     place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)
@@ -140,12 +140,12 @@ def _fan_out(
         visits = tuple(task.visit() for task in tasks)
         is_failure = isinstance(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
-        return Visit(step.name, outcome, error=interrupt, tasks=visits)
-    return _gather(step, action, tasks, failed)
+        return Visit(terms.name, outcome, error=interrupt, tasks=visits)
+    return _gather(terms.name, action, tasks, failed)
 
 
 def _gather(
-    step: Step, action: FanOut, tasks: Sequence[StepTask], failed: list[Task]
+    step: str, action: FanOut, tasks: Sequence[StepTask], failed: list[Task]
 ) -> Visit:
     """Make one visit of the ends of all tasks."""
     visits = tuple(task.visit() for task in tasks)
@@ -160,12 +160,12 @@ def _gather(
         outcomes: Any = {visit.name: visit.outcome for visit in visits}
         succeeded = (visit for visit in visits if visit.outcome is Outcome.SUCCEEDED)
         outputs = {visit.name: visit.output for visit in succeeded}
-        failure = parallel_failure(step.name, who, outcomes, outputs, errors)
+        failure = parallel_failure(step, who, outcomes, outputs, errors)
     if failure is not None and len(errors) > action.tolerated:
-        return Visit(step.name, Outcome.FAILED, error=failure, tasks=visits)
+        return Visit(step, Outcome.FAILED, error=failure, tasks=visits)
     results = {visit.name: errors.get(visit.name, visit.output) for visit in visits}
     output = TaskResults(results, failure)
-    return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
+    return Visit(step, Outcome.SUCCEEDED, output=output, tasks=visits)
 
 
 def failed_visit(entry: Any, error: BaseException) -> Visit:

@@ -26,6 +26,7 @@ class Terms(NamedTuple):
 
     Attributes:
         step: The step.
+        name: Its name.
         journal: That of its execution.
         run: What that shares with what it is nested in.
         failing: What has failed on the way to it.
@@ -36,6 +37,7 @@ class Terms(NamedTuple):
     """
 
     step: Step
+    name: str
     journal: Journal
     run: Run
     failing: Failing | None
@@ -57,14 +59,14 @@ class Terms(NamedTuple):
             # limits.
             return self
         timeout, heartbeat = self.run.workshop.limits_at(
-            step.executor, step.name, step.timeout, step.heartbeat
+            step.executor, self.name, step.timeout, step.heartbeat
         )
         return self._replace(timeout=timeout, heartbeat=heartbeat)
 
     def work(self, value: Any, calls: Iterable[Task] = ()) -> Work:
         """Give what a place must know of them: their input, and what they call."""
         named = tuple((task.name, task.call) for task in calls)
-        return Work(self.step.name, named, value, self.make_context)
+        return Work(self.name, named, value, self.make_context)
 
     def show(self, now: Callable[[], Visit]) -> None:
         """Let the history have the visit of the step, as it is when it is asked for."""
@@ -81,14 +83,14 @@ class Terms(NamedTuple):
             ended: The visits of others, that have ended.
         """
         begun = (task.now() for task in tasks if task.began or task.attempts)
-        return Visit(self.step.name, None, tasks=(*ended, *begun))
+        return Visit(self.name, None, tasks=(*ended, *begun))
 
     def make_context(self, attempt: LiveAttempt) -> Context:
         """Give the context of an attempt."""
         journal, failing = self.journal, self.failing
         return Context(
             journal.id,
-            self.step.name,
+            self.name,
             attempt.task.key,
             attempt.number,
             failure_record(journal, None if failing is None else failing[1]),
@@ -115,10 +117,10 @@ class StepTask(Task):
     def __init__(
         self, terms: Terms, action: Any, key: PartKey | None = None
     ) -> None:
-        step, _, _, _, news, _, timeout, heartbeat = terms
-        name = subject(step.name, key)
+        step, step_name, _, _, _, news, _, timeout, heartbeat = terms
+        name = subject(step_name, key)
         self.child: Journal | None = None
-        self._step = step
+        self._step = step_name
         self._graph = graph = action.nested
         call = action if graph is None else self._nested(terms, graph, key, name)
         limits = (timeout, heartbeat)
@@ -132,7 +134,7 @@ class StepTask(Task):
         step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None
         if run.audience is not None:
-            way = step.name if key is None else (step.name, key)
+            way = terms.name if key is None else (terms.name, key)
             reach = run.audience.reach((*terms.journal.path, way))
         return NestedCall(graph, run, name, own_timeout, self.begun, reach)
 
@@ -168,7 +170,7 @@ class StepTask(Task):
     def visit(self) -> Visit:
         """Give what the journal is to say of it when it has ended."""
         return Visit(
-            self._step.name if self.key is None else self.key,
+            self._step if self.key is None else self.key,
             self.outcome or Outcome.CANCELLED,
             tuple(self.attempts),
             self.output,

@@ -13,7 +13,7 @@ from typing import Any
 from stepfunction.core.definition.actions import Fail
 from stepfunction.core.definition.callables import name_of, stray_coroutine
 from stepfunction.core.definition.calls import Call
-from stepfunction.core.definition.graph import Course, Graph, Step
+from stepfunction.core.definition.graph import Course, Graph, Move, Step
 from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import failed_visit, perform
@@ -115,31 +115,30 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         StepLimitError: If it would take more steps than it may.
         BaseException: What interrupts this thread.
     """
-    name, value, failing = position
-    longest = 0
-    while name is not None:
-        if run.cancellation.requested or len(journal.entries) >= longest:
+    _, moves, longest, *_ = graph.course
+    is_watched = run.audience is not None and run.audience.hears_all
+    while (name := position[0]) is not None:
+        noted = len(journal.entries)
+        if run.cancellation.requested or journal.forgotten or noted >= longest:
             longest = _go_on(journal, run, position)
-        step = graph.table[name]
+        *_, step = move = moves[name]
         journal.position, journal.has_begun = position, True
         if run.audience is not None:
             tell_step_start(run.audience, journal, step)
-        visit = _visit(journal, run, step, value, failing)
-        position = _after(journal, run, step, visit, failing)
+        visit = _visit(journal, run, move, position)
+        position = _after(journal, run, step, visit, position[2])
         journal.here = None
-        if run.audience is None or not run.audience.hears_all:
-            position, longest = sprint(journal, run, graph.course, position), 0
-        name, value, failing = position
+        if position[0] is not None and not is_watched:
+            position = sprint(journal, run, graph.course, position)
     return position
 
 
-def _visit(
-    journal: Journal, run: Run, step: Step, value: Any, failing: Failing | None
-) -> Visit:
+def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
     """Perform a step, and give what came of it, whatever that was."""
-    assert journal.graph is not None
-    call, nested, *_ = journal.graph.course[1][step.name]
-    entry: Any = step.name
+    call, nested, *_, step = move
+    name: Any
+    name, value, failing = position
+    entry = name
     try:
         if call is not None:
             output = call(value)
@@ -147,12 +146,12 @@ def _visit(
                 raise stray_coroutine(output, name_of(call))
         elif nested is not None:
             journal.here = child = Journal(nested, value, run)
-            entry = (step.name, child)
-            child.path = (*journal.path, step.name)
+            entry = (name, child)
+            child.path = (*journal.path, name)
             run_to_end(child, run)
             output = child.output
             if child.status is not _COMPLETED:
-                output_of_child(step, subject(step.name, None), child)
+                output_of_child(name, subject(name), child)
         else:
             return perform(journal, run, step, value, failing)
         return as_visit(entry, output)
@@ -178,8 +177,7 @@ def sprint(  # noqa: C901
     _, moves, longest, failure_steps, _, _ = course
     name, value, failing = position
     if journal.forgotten:
-        graph: Graph = journal.graph  # type: ignore[assignment]
-        longest = graph.longest_journal(journal.forgotten)
+        longest = 0  # until that has been asked
     note = entries.extend
     journal.position = None
     while name is not None:
@@ -201,7 +199,7 @@ def sprint(  # noqa: C901
                 run_to_end(child, run)
                 output = child.output
                 if child.status is not _COMPLETED:
-                    output_of_child(step, subject(name, None), child)
+                    output_of_child(name, subject(name), child)
             else:
                 break
             if choices is not None:
