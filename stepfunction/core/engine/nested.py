@@ -161,7 +161,7 @@ def _error_of_child(step: Step, title: str, child: Journal) -> Exception | None:
     if child.status in _STOPPED:
         return ExecutionCancelledError(f"{title} was cancelled")
     if child.blame is not None:
-        inner, error, _ = child.blame
+        inner, error = child.blame.step, child.blame.error
         failure = StepExecutionError(
             f"{title}: nested workflow {child.workflow!r} failed at its step "
             f"{inner!r}: {error_text(error)}",

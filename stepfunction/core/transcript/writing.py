@@ -100,7 +100,8 @@ class _Writer:
         if undone:
             written["compensations"] = [self._undone(one, it) for one in undone]
         if it.blame is not None:
-            step, error, names_step = it.blame
+            step, error = it.blame.step, it.blame.error
+            names_step = it.blame.names_step
             written["blame"] = {
                 "step": step,
                 "error": self._error(error, step),
