@@ -53,10 +53,8 @@ class Frozen:
             TypeError: If it has no such field.
         """
         self._refuse_unknown(fields)
-        values = list(self._values)
-        for name, value in fields.items():
-            values[self._fields.index(name)] = value
-        return type(self)(*values)
+        values = dict(zip(self._fields, self._values)) | fields
+        return type(self)(*values.values())
 
     def _completed(
         self, values: tuple[Any, ...], named: dict[str, Any]
@@ -71,19 +69,14 @@ class Frozen:
                 f"{name}() takes {len(fields)} arguments, but {len(values)} were given"
             )
         self._refuse_unknown(named)
-        optional = len(fields) - len(self._defaults)
-        found = list(values)
-        for at, field in enumerate(fields):
-            if at < len(values):
-                if field in named:
-                    raise TypeError(f"{name}() was given {field!r} twice")
-            elif field in named:
-                found.append(named[field])
-            elif at >= optional:
-                found.append(self._defaults[at - optional])
-            else:
+        given = dict(zip(fields, values))
+        found = dict(zip(reversed(fields), reversed(self._defaults))) | given | named
+        for field in fields:
+            if field in given and field in named:
+                raise TypeError(f"{name}() was given {field!r} twice")
+            if field not in found:
                 raise TypeError(f"{name}() was not given {field!r}")
-        return tuple(found)
+        return tuple(map(found.__getitem__, fields))
 
     @classmethod
     def _refuse_unknown(cls, named: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from stepfunction.core.definition.actions import Fail, Pass, Wait, is_count
 from stepfunction.core.definition.arguments import Calls, Leads, Many
@@ -22,6 +22,7 @@ from stepfunction.core.engine.start import (
     finish_beside,
 )
 from stepfunction.core.errors import DefinitionError, Problem
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.events import Listener, checked_listeners
@@ -774,8 +775,10 @@ class StepFunction(Described):
         return found
 
 
-class _Compiled(NamedTuple):
+class _Compiled(Frozen):
     """What was compiled, of which builders, however deep, and what each was then."""
+
+    __slots__ = ()
 
     graph: Graph
     builders: tuple[StepFunction, ...]
@@ -784,7 +787,9 @@ class _Compiled(NamedTuple):
     @property
     def is_current(self) -> bool:
         """Whether none of the builders has been edited since."""
-        return [it._version for it in self.builders] == self.versions
+        versions: list[int]
+        _, builders, versions = self._values
+        return versions == [it._version for it in builders]
 
 
 _versions = count()  # of all builders, so that none has the same twice

@@ -154,7 +154,7 @@ class Draft:
             func, items, batch_size, stops, tolerated, workers, bool(keep_results)
         ).checked(self.problems)
         # What it takes of its named inputs are the items.
-        self._calls = calls._replace(inputs=None)
+        self._calls = calls.replace(inputs=None)
         call = self._call(func)
         self._calls = calls
         if call is None:
@@ -173,8 +173,8 @@ class Draft:
         Raises:
             DefinitionError: If anything is wrong, with all that is.
         """
-        next_step, on_failure, branch, branch_targets, ends = self._leads
-        _, inputs, executor, retry, timeout, heartbeat, undo = self._calls
+        next_step, on_failure, branch, branch_targets, ends = self._leads._values
+        _, inputs, executor, retry, timeout, heartbeat, undo = self._calls._values
         if timeout is not None or heartbeat is not None:
             self._calls.check_limits(self.problems, action)
         if undo is not None:
@@ -207,7 +207,7 @@ class Draft:
         calls = self._calls
         params, inputs = calls.params, calls.inputs
         if inputs is None and not params and takes_input_alone(func):
-            return Call.with_input(func)
+            return Call(func)
         if isinstance(func, Workflow):
             self._check_workflow(func)
             return Nested(func)
@@ -290,7 +290,7 @@ class Draft:
     def _undoing(self, function: Any, what: str) -> Call | None:
         """Give the call that undoes something, given its output."""
         if takes_input_alone(function):
-            return Call.with_input(function)
+            return Call(function)
         if not callable(function):
             hint = "; give the function itself" if isinstance(function, str) else ""
             text = f"{what} is {function!r}, which cannot be called"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from stepfunction.core.definition.actions import Callee, Pass
 from stepfunction.core.definition.branch import Arrow
@@ -11,19 +11,22 @@ from stepfunction.core.definition.catches import steps_with_catches, target_prob
 from stepfunction.core.definition.graph import Definition, Graph, Step
 from stepfunction.core.definition.paths import cycles, reachable
 from stepfunction.core.errors import DefinitionError
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.logger import logger
 from stepfunction.core.wording import did_you_mean, location
 from stepfunction.core.workers.executors import is_object, runs_in_processes
 
 
-class _Whole(NamedTuple):
+class _Whole(Frozen):
     """What is checked, and what most checks look at.
 
     Attributes:
         definition: The workflow, each step with where its failures lead.
         arrows: Step name to the arrows that leave the step.
-        apart: The steps that are more than a call in this thread, as most are.
+        apart: The steps that are more than a call in this thread, which few are.
     """
+
+    __slots__ = ()
 
     definition: Definition
     arrows: dict[str, list[Arrow]]
