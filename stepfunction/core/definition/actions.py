@@ -123,17 +123,6 @@ class Callee(Action):
 Change: TypeAlias = Callable[[str | None, Callee], Callee]
 
 
-class Workflow:
-    """What can be nested while it is open to further steps: a ``StepFunction``."""
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages, records and pictures."""
-        raise NotImplementedError
-
-
 class Nested(Frozen, Callee):
     """The action of a step that runs a workflow, until both are frozen.
 

@@ -15,13 +15,13 @@ from stepfunction.core.definition.actions import (
     FanOut,
     MapItems,
     Nested,
-    Workflow,
 )
 from stepfunction.core.definition.arguments import Calls, Leads, Many, share
 from stepfunction.core.definition.branch import frozen_branch
 from stepfunction.core.definition.callables import takes_input_alone, takes_names_alone
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import frozen_on_failure
+from stepfunction.core.definition.doors import Workflow
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.wording import did_you_mean, plain_text
@@ -92,7 +92,7 @@ class Draft:
             text = f"sub_step_function is a StepFunction, not {workflow!r}"
             self._refuse("sub_step_function", text)
             return None
-        return self._call(workflow)
+        return self._nested(workflow, "sub_step_function")
 
     def fan_out(self, tasks: Any, many: Many) -> FanOut | None:
         """Give what a parallel step does, of task name to what it calls."""
@@ -149,7 +149,8 @@ class Draft:
                 "; leave out one or the other",
             )
         stops, workers = bool(many.stop_on_failure), many.max_workers
-        tolerated = many.tolerated_failures or 0
+        tolerated = many.tolerated_failures
+        tolerated = 0 if tolerated is None else tolerated
         action = MapItems(
             func, items, batch_size, stops, tolerated, workers, bool(keep_results)
         ).checked(self.problems)
@@ -187,7 +188,7 @@ class Draft:
             plain_text(self._name),
             action,
             None if next_step is None else plain_text(next_step),
-            None if on_failure is None else frozen_on_failure(on_failure),
+            frozen_on_failure(on_failure),
             None if branch is None else frozen_branch(branch, branch_targets),
             retry,
             executor,
@@ -209,8 +210,7 @@ class Draft:
         if inputs is None and not params and takes_input_alone(func):
             return Call(func)
         if isinstance(func, Workflow):
-            self._check_workflow(func)
-            return Nested(func)
+            return self._nested(func, "func")
         if not calls.has_params or not (inputs is None or calls.has_inputs):
             if callable(func):
                 return None  # what is said of the params, or inputs, says it all
@@ -226,16 +226,18 @@ class Draft:
         self.problems += call
         return None
 
-    def _check_workflow(self, workflow: Any) -> None:
+    def _nested(self, workflow: Any, argument: str) -> Nested:
+        """Give the run of a workflow."""
         if self._builder in workflow.with_all_nested():
             text = f"workflow {self._builder.name!r} would run inside itself"
-            self._refuse("func", text)
+            self._refuse(argument, text)
         if self._calls.params:
             self._refuse(
                 "params",
                 "params binds arguments of a function, but func is a workflow, "
                 "which is given its input alone",
             )
+        return Nested(workflow)
 
     def _refuse_untaken(self, tasks: Mapping[Any, Any]) -> None:
         """Refuse named inputs that no task takes; a workflow is given them all."""

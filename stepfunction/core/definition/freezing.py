@@ -88,7 +88,7 @@ def _role(arrow: Arrow) -> str:
 def _lost_problems(whole: _Whole) -> Iterator[str]:
     start, arrows = whole.definition.start, whole.arrows
     if start is not None and start in arrows:
-        reached = reachable(start, arrows, ("next", "branch", "failure"))
+        reached = reachable(start, arrows)
         hints = {
             target: f"step {giver!r} gives its name; say next_step={target!r} there"
             for giver, target in _dead_ends(whole.definition.steps)
@@ -171,7 +171,7 @@ def _graph(whole: _Whole) -> Graph:
         name,
         start,
         dict(steps),
-        frozenset(steps.keys() - reachable(start, whole.arrows, ("next", "branch"))),
+        frozenset(steps.keys() - reachable(start, whole.arrows, failures=False)),
         max_steps,
         any(map(_uses_processes, whole.apart.values())),
         keep_history,
