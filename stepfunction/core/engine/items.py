@@ -257,7 +257,9 @@ def perform_map(
 
     def present() -> Visit:
         alone = [task for task in tuple(under_way) if isinstance(task, StepTask)]
-        return terms.present(alone, tally.visits())
+        ended = {visit.name: visit for visit in tally.visits()}
+        # One may have ended just now.
+        return terms.present((it for it in alone if it.key not in ended), ended.values())
 
     terms.show(present)
     try:

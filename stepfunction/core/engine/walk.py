@@ -121,7 +121,7 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         if run.cancellation.requested or len(journal.entries) >= longest:
             longest = _go_on(journal, run, position)
         step = graph.table[name]
-        journal.position, journal.has_begun = position, True
+        journal.position, journal.begun = position, journal.last_stamp
         if run.audience is not None:
             tell_step_start(run.audience, journal, step)
         visit = _visit(journal, run, step, value, failing)
@@ -200,6 +200,8 @@ def sprint(  # noqa: C901
         graph: Graph = journal.graph  # type: ignore[assignment]
         longest = graph.longest_journal(journal.forgotten)
     note = entries.extend
+    if entries:  # what led here may have been asked for
+        journal.decided = entries[-2], name, None
     journal.position = None
     while name is not None:
         if cancellation.requested or len(entries) >= longest:
@@ -226,7 +228,9 @@ def sprint(  # noqa: C901
             if choices is not None:
                 follower = choices.get(output) if type(output) is str else None
                 if follower is None:
-                    journal.decided = follower = step.after(output)
+                    follower = step.after(output)
+                    before = journal.decided[1]
+                    journal.decided = perf_counter(), follower, before
         except BaseException as raised:
             error = raised
         if error is None:
@@ -239,7 +243,8 @@ def sprint(  # noqa: C901
             name, value, failing = _after_error(
                 journal, run, step, entry, value, error, failing, target
             )
-            journal.position = journal.here = None  # which this is past soon
+            journal.decided = entries[-2], name, None
+            journal.here = journal.position = None  # which this is past soon
     position = (name, value, failing)
     if name is not None:
         journal.position, journal.here = position, None
@@ -251,7 +256,7 @@ def _note(
 ) -> None:
     """Note a step that has ended together with what follows; then tell of it."""
     journal.note(entry, result)
-    journal.position, journal.has_begun = position, False
+    journal.position = position
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal))
 
@@ -292,7 +297,7 @@ def _after_error(
     elif step.retry is None or step.plain is None:
         entry = (entry, None)
     else:
-        journal.position, journal.has_begun = (entry, value, failing), True
+        journal.position, journal.begun = (entry, value, failing), journal.last_stamp
         visit = _visit_again(journal, run, step, value, failing, error)
         if visit.error is None:  # it succeeded when it was tried again
             graph: Graph = journal.graph  # type: ignore[assignment]
@@ -319,8 +324,6 @@ def _after_failure(
             it then stands where it stood.
     """
     failed = journal.failed(entry, error)
-    if journal.has_begun:
-        journal.has_begun = False
     interrupt: BaseException | None = None
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         interrupt = error

@@ -82,8 +82,9 @@ class Journal:
         path: The keys of ``children`` that lead here; known where somebody is told.
         position: Where it stood when a step was noted last; None where the engine goes
             on so fast that it does not say it.
-        has_begun: Whether the step that follows there is under way.
-        decided: Where a result led that the graph cannot tell without a call.
+        begun: When the step before ended, if the one that follows there is under way.
+        decided: Where the graph cannot tell without a call: when it was asked, which is
+            before the step is noted; the step that follows; and that of the time before.
         here: What is under way in the present step: the journal of a nested execution,
             or what gives the visit of it as it is now; None for neither.
         undone: What compensations did; a list if any was due.
@@ -98,9 +99,9 @@ class Journal:
     blame: Blame | None = None
     broke_off = False
     present: Visit | None = None
-    has_begun = False
+    begun: float | None = None
     path: Path = ()
-    decided: str | None = None
+    decided: tuple[float, str | None, str | None] = (0.0, None, None)
     undone: Sequence[Visit] = ()
     forgotten = 0
     timeout = inf
@@ -310,9 +311,16 @@ class Journal:
         return results
 
     def results_now(self) -> dict[str, Any]:
-        """Give the same to any thread, while the one that runs may forget steps."""
+        """Give the same to any thread, while the one that runs keeps it up."""
         if self.keeps is None:
-            return dict(self.results_so_far())
+            begin, is_over = self._results_end, self.status not in UNDER_WAY
+            results = dict(self.__dict__.get("results", ()))
+            noted = self.entries[begin:]
+            results.update(zip(map(name_of, noted[::3]), noted[2::3]))
+            if is_over and noted:  # nothing is added: the next need not look again
+                self.__dict__["results"] = dict(results)
+                self._results_end = begin + len(noted)
+            return results
         while True:
             first = self.entries[:1]
             results = dict(self.__dict__.get("results", ()))
@@ -376,6 +384,7 @@ _STAYS = (
     "graph",
     "run",
     "position",
+    "begun",
     "here",
     "decided",
     "results",
