@@ -77,7 +77,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
         else:
             _, value, failing = position
             if failing is None and not says_end:
-                journal.status, journal.output = _COMPLETED, value
+                journal.output, journal.status = value, _COMPLETED
             else:
                 _conclude(journal, run, graph, value, failing)
     except ExecutionCancelledError:
@@ -85,10 +85,10 @@ def run_to_end(journal: Journal, run: Run) -> None:
         journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
     except Exception as error:  # the engine could not go on, as at too deep a nesting
         journal.broke_off = True
-        journal.fail(Status.FAILED, error)
+        journal.error, journal.status = error, Status.FAILED
         raise
     except BaseException as interrupt:
-        journal.fail(Status.CANCELLED, interrupt)
+        journal.error, journal.status = interrupt, Status.CANCELLED
         raise
     finally:
         journal.ended = perf_counter()
@@ -367,7 +367,7 @@ def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
     if journal.graph.has_compensations:
         undo(journal, run, end_record(journal, error, blame))
     journal.blame = blame
-    journal.fail(Status.FAILED, error)
+    journal.error, journal.status = error, Status.FAILED
 
 
 def _blame_at(failed: Failed, graph: Graph) -> Blame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import is_
 from time import perf_counter
 from typing import Any
 
@@ -62,11 +63,11 @@ def records_of(journal: Journal) -> Iterator[StepRecord]:
 def _now(journal: Journal) -> tuple[list[Any], Visit | None]:
     """Give what is noted, and what can be said of the step under way, if one is."""
     while True:
-        position, has_begun = journal.position, journal.has_begun
+        position, has_begun, here = facts = _facts(journal)
         is_running = journal.status is Status.RUNNING
-        entries = journal.kept()
-        if journal.position is position and journal.has_begun is has_begun:
-            break  # else a step has ended just now
+        noted, entries = len(journal.entries), journal.kept()
+        if len(journal.entries) == noted and all(map(is_, _facts(journal), facts)):
+            break  # else a step has begun or ended just now
     name: str | None = None
     if not journal.is_live:
         return entries, journal.present
@@ -78,13 +79,16 @@ def _now(journal: Journal) -> tuple[list[Any], Visit | None]:
         name = position[0]
     if name is None:
         return entries, None
-    here = journal.here
     if isinstance(here, Journal):
         child = here if here.status in UNDER_WAY else None
         return entries, Visit(name, None, child=child)
     present = Visit(name, None) if here is None else here()
     # Another step may just have begun.
     return entries, present if present.name == name else Visit(name, None)
+
+
+def _facts(journal: Journal) -> tuple[Any, ...]:
+    return journal.position, journal.has_begun, journal.here
 
 
 def _next_of(journal: Journal, entries: list[Any]) -> str | None:
