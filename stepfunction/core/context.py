@@ -10,7 +10,7 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import ExecutionCancelledError, TransferError
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.keys import item_of, task_of
+from stepfunction.core.keys import OfPart, PartKey
 from stepfunction.core.wording import did_you_mean, subject
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Line(Protocol):
         """Report a part of what comes of it before the rest."""
 
 
-class Context(Mapping[str, Any]):
+class Context(OfPart, Mapping[str, Any]):
     """A read-only mapping of step name to output, or exception, so far.
 
     A step's function is given one for a parameter that is annotated ``Context``,
@@ -64,7 +64,7 @@ class Context(Mapping[str, Any]):
         self,
         execution_id: str,
         step: str,
-        part: str | int | None = None,
+        part: PartKey | None = None,
         attempt: int = 1,
         failure: StepRecord | None = None,
         cancellation: Cancellation | None = None,
@@ -79,16 +79,6 @@ class Context(Mapping[str, Any]):
         self.cancellation = cancellation
         self._results = results
         self.line = line
-
-    @property
-    def task(self) -> str | None:
-        """The name of the task of a parallel step; None for all else."""
-        return task_of(self.part)
-
-    @property
-    def item(self) -> int | None:
-        """The index of the item of a map step; None for all else."""
-        return item_of(self.part)
 
     @property
     def cancelled(self) -> bool:

@@ -7,7 +7,7 @@ nothing has to be generated when a class is defined, which the import would pay 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NoReturn, Self, dataclass_transform
+from typing import Any, ClassVar, Self, dataclass_transform
 
 
 @dataclass_transform(frozen_default=True)
@@ -27,12 +27,12 @@ class Frozen:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        names = _names(vars(cls))
-        given = tuple(cls.__dict__[name] for name in names if name in vars(cls))
-        cls._defaults += given
-        cls._fields += tuple(names)
-        for at, name in enumerate(names, len(cls._fields) - len(names)):
+        kinds: Mapping[str, Any] = cls.__dict__.get("__annotations__", {})
+        names = [it for it, kind in kinds.items() if not kind.startswith("ClassVar")]
+        cls._defaults += tuple(vars(cls)[name] for name in names if name in vars(cls))
+        for at, name in enumerate(names, len(cls._fields)):
             setattr(cls, name, property(_getter(at), doc="See the class."))
+        cls._fields += tuple(names)
 
     def __init__(self, *values: Any, **named: Any) -> None:
         if named or len(values) != len(self._fields):
@@ -53,10 +53,8 @@ class Frozen:
             TypeError: If it has no such field.
         """
         self._refuse_unknown(fields)
-        values = list(self._values)
-        for name, value in fields.items():
-            values[self._fields.index(name)] = value
-        return type(self)(*values)
+        values = dict(zip(self._fields, self._values)) | fields
+        return type(self)(*values.values())
 
     def _completed(
         self, values: tuple[Any, ...], named: dict[str, Any]
@@ -71,19 +69,14 @@ class Frozen:
                 f"{name}() takes {len(fields)} arguments, but {len(values)} were given"
             )
         self._refuse_unknown(named)
-        optional = len(fields) - len(self._defaults)
-        found = list(values)
-        for at, field in enumerate(fields):
-            if at < len(values):
-                if field in named:
-                    raise TypeError(f"{name}() was given {field!r} twice")
-            elif field in named:
-                found.append(named[field])
-            elif at >= optional:
-                found.append(self._defaults[at - optional])
-            else:
+        given = dict(zip(fields, values))
+        found = dict(zip(reversed(fields), reversed(self._defaults))) | given | named
+        for field in fields:
+            if field in given and field in named:
+                raise TypeError(f"{name}() was given {field!r} twice")
+            if field not in found:
                 raise TypeError(f"{name}() was not given {field!r}")
-        return tuple(found)
+        return tuple(map(found.__getitem__, fields))
 
     @classmethod
     def _refuse_unknown(cls, named: dict[str, Any]) -> None:
@@ -113,83 +106,6 @@ class Frozen:
 
     def __copy__(self) -> Self:
         return self
-
-
-def _names(space: Mapping[str, Any]) -> list[str]:
-    """Give the names of the fields that the body of a class has annotated."""
-    kinds: Mapping[str, Any] = space.get("__annotations__", {})
-    return [it for it, kind in kinds.items() if not str(kind).startswith("ClassVar")]
-
-
-class _Slotted(type):
-    """Makes classes that keep each field in a slot.
-
-    A field is read in a tenth of the time. To be written at a value's making alone,
-    it is in a class that is open until then, of which the class itself is the base.
-    """
-
-    def __new__(
-        mcs, name: str, bases: tuple[type, ...], space: dict[str, Any]
-    ) -> type:
-        names = _names(space)
-        if not names:
-            return super().__new__(mcs, name, bases, space)
-        given = {it: space.pop(it) for it in names if it in space}
-        slots = dict.fromkeys(names, "See the class.")
-        opened = super().__new__(mcs, f"_Open{name}", bases, {"__slots__": slots})
-        space |= {
-            "__slots__": (),
-            "_fields": tuple(names),
-            "_defaults": tuple(given.values()),
-            "__setattr__": _refuse,
-            "__delattr__": _refuse,
-        }
-        made = super().__new__(mcs, name, (opened,), space)
-        puts = [vars(opened)[it].__set__ for it in names]
-        known: dict[str, Any] = {"_class": made, "_opened": opened, "_given": given}
-        known |= {"_new": object.__new__, "_puts": puts}
-        arguments = ", ".join(
-            f"{it}=_given[{it!r}]" if it in given else it for it in names
-        )
-        source = (
-            f"def __new__(cls, {arguments}):\n"
-            "    if cls is not _class:\n"
-            "        value = _new(cls)\n"
-            f"        for put, it in zip(_puts, ({', '.join(names)},)):\n"
-            "            put(value, it)\n"
-            "        return value\n"
-            "    value = _new(_opened)\n"
-            + "".join(f"    value.{it} = {it}\n" for it in names)
-            + "    value.__class__ = cls\n    return value\n"
-        )
-        exec(source, known)
-        setattr(made, "__new__", staticmethod(known["__new__"]))
-        return made
-
-
-def _refuse(self: Any, name: str, *value: Any) -> NoReturn:
-    raise AttributeError(f"{type(self).__name__} is frozen; use replace()")
-
-
-class Slotted(Frozen, metaclass=_Slotted):
-    """A frozen value that is read more often than made, by loops that count on it."""
-
-    __slots__ = ()
-    __init__ = object.__init__
-
-    def __init_subclass__(cls) -> None:
-        pass
-
-    @classmethod
-    def of(cls, values: tuple[Any, ...]) -> Self:
-        """Give the value of all its fields, in their order."""
-        make: Any = cls
-        made: Self = make(*values)
-        return made
-
-    @property
-    def _values(self) -> tuple[Any, ...]:  # type: ignore[override]
-        return tuple([getattr(self, name) for name in self._fields])
 
 
 def _getter(at: int) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 # The name of a task of a parallel step, or the index of an item of a map step.
 PartKey: TypeAlias = str | int
@@ -12,11 +12,20 @@ ChildKey: TypeAlias = "str | tuple[str, PartKey]"
 Path: TypeAlias = tuple[ChildKey, ...]
 
 
-def task_of(part: PartKey | None) -> str | None:
-    """Give the name of a task; None for anything else."""
-    return part if isinstance(part, str) else None
+class OfPart:
+    """What may be of a part of a step, its ``part``; None where it is of the step."""
 
+    __slots__ = ()
 
-def item_of(part: PartKey | None) -> int | None:
-    """Give the index of an item; None for anything else."""
-    return None if isinstance(part, str) else part
+    if TYPE_CHECKING:
+        part: PartKey | None
+
+    @property
+    def task(self) -> str | None:
+        """The name of the task of a parallel step; None for all else."""
+        return self.part if isinstance(self.part, str) else None
+
+    @property
+    def item(self) -> int | None:
+        """The index of the item of a map step; None for all else."""
+        return None if isinstance(self.part, str) else self.part

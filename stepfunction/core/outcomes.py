@@ -18,6 +18,7 @@ class Status(StrEnum):
 
 
 UNDER_WAY = (Status.INITIALIZED, Status.RUNNING)
+STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 
 
 class Outcome(StrEnum):

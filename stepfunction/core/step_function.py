@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from stepfunction.core.definition.actions import Fail, Pass, Wait, is_count
 from stepfunction.core.definition.arguments import Calls, Leads, Many
-from stepfunction.core.definition.catches import failure_arrows
-from stepfunction.core.definition.doors import Described
+from stepfunction.core.definition.catches import failure_problems, frozen_on_failure
+from stepfunction.core.definition.doors import Workflow
 from stepfunction.core.definition.drafts import Draft
 from stepfunction.core.definition.freezing import freeze
-from stepfunction.core.definition.graph import Definition, Graph, Step, empty_graph
+from stepfunction.core.definition.graph import Definition, Graph, Step
 from stepfunction.core.engine.start import (
     begin,
     checked_arguments,
@@ -21,7 +21,8 @@ from stepfunction.core.engine.start import (
     finish_apart,
     finish_beside,
 )
-from stepfunction.core.errors import DefinitionError, Problem
+from stepfunction.core.errors import DefinitionError, Problem, about
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.events import Listener, checked_listeners
@@ -53,7 +54,7 @@ class _Input:
 _INPUT: Any = _Input()
 
 
-class StepFunction(Described):
+class StepFunction(Workflow):
     """A workflow: a graph of named steps, each a call given the last one's result.
 
     Add steps, name the first, and execute as often as you like, from as many threads
@@ -99,14 +100,14 @@ class StepFunction(Described):
             if limit is not None and not is_count(limit, 1):
                 text = f"{what} is a whole number from 1, not {limit!r}"
                 problems.append(Problem(what, text))
-        self._on_failure = None
         if on_failure is not None:
-            self._on_failure = failure_arrows(on_failure, problems)
+            problems += about("on_failure", failure_problems(on_failure))
         if problems:
             raise DefinitionError("StepFunction", problems)
         self._name = plain_text(name)
         self._max_steps = max_steps
         self._keep_history = keep_history
+        self._on_failure = frozen_on_failure(on_failure)
         self._steps: dict[str, Step] = {}
         self._start: str | None = None
         self._compiled: _Compiled | None = None
@@ -739,7 +740,7 @@ class StepFunction(Described):
                         f"step {name!r}: nested workflow {workflow.name!r}: {text}"
                         for text in error.problems
                     )
-                    graphs[workflow] = empty_graph(workflow.name)
+                    graphs[workflow] = Graph(workflow.name, "", {})  # for the checks
                     continue
                 graphs[workflow] = compiled.graph
                 for builder, version in zip(compiled.builders, compiled.versions):
@@ -774,8 +775,10 @@ class StepFunction(Described):
         return found
 
 
-class _Compiled(NamedTuple):
+class _Compiled(Frozen):
     """What was compiled, of which builders, however deep, and what each was then."""
+
+    __slots__ = ()
 
     graph: Graph
     builders: tuple[StepFunction, ...]
@@ -784,7 +787,9 @@ class _Compiled(NamedTuple):
     @property
     def is_current(self) -> bool:
         """Whether none of the builders has been edited since."""
-        return [it._version for it in self.builders] == self.versions
+        versions: list[int]
+        _, builders, versions = self._values
+        return versions == [it._version for it in builders]
 
 
 _versions = count()  # of all builders, so that none has the same twice

@@ -63,18 +63,6 @@ def conditions(step: Step) -> Iterator[str]:
         yield f"at most {step.timeout:g} s"
 
 
-def _map_text(action: Any) -> list[str]:
-    return ["for each item"]
-
-
-def _pass_text(action: Any) -> list[str]:
-    return ["a constant"] if action.is_constant else []
-
-
-def _fail_text(action: Any) -> list[str]:
-    return [f"fails: {shortened(action.error)}"]
-
-
 def _wait_text(action: Any) -> list[str]:
     if action.until is None:
         if not callable(action.seconds):
@@ -90,10 +78,10 @@ def _wait_text(action: Any) -> list[str]:
 
 # What is to be said of a kind of action, where there is anything.
 _SAYINGS: dict[str, Callable[[Any], list[str]]] = {
-    "map": _map_text,
+    "map": lambda action: ["for each item"],
     "wait": _wait_text,
-    "pass": _pass_text,
-    "fail": _fail_text,
+    "pass": lambda action: ["a constant"] if action.is_constant else [],
+    "fail": lambda action: [f"fails: {shortened(action.error)}"],
 }
 
 

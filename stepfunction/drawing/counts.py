@@ -34,11 +34,6 @@ class ItemCounts(NamedTuple):
         return f"{self.succeeded:,} of {self.total:,} items"
 
 
-def part_of(record: StepRecord) -> str | int | None:
-    """Give the name of a record's task, or the index of its item; None for a step."""
-    return record.part
-
-
 def is_map(step: Step | None) -> bool:
     """Tell a map step; one that is not known is none."""
     return step is not None and step.action.has_items
@@ -61,7 +56,7 @@ def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     Returns:
         How many there were; None where nothing tells, and of any other step.
     """
-    if not is_map(step) or part_of(record) is not None:
+    if not is_map(step) or record.part is not None:
         return None
     output, error = record.output, record.error
     if isinstance(output, MapResults):

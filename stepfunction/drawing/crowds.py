@@ -53,7 +53,7 @@ def general_arrows(
     }
     found = {}
     for target in crowded:
-        after = reachable(target, leaving, ("next", "branch", "failure"))
+        after = reachable(target, leaving)
         for arrow in dict.fromkeys(chain.from_iterable(failing.values())):
             without = [name for name in failing if arrow not in failing[name]]
             has_own = [name for name in without if failing[name]]

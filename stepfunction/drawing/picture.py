@@ -123,9 +123,8 @@ class Box:
     @property
     def lines(self) -> list[str]:
         """All that stands in it."""
-        if self.note is None:
-            return [self.label, *self.captions, *self.general, *self.leads]
-        return [self.title, *self.said, *self.note.lines]
+        noted = [] if self.note is None else self.note.lines
+        return [self.title, *self.said, *noted]
 
 
 class Picture:

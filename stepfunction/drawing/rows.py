@@ -13,7 +13,6 @@ from stepfunction.drawing.counts import (
     is_map,
     item_counts,
     part_name,
-    part_of,
 )
 
 
@@ -46,13 +45,13 @@ class Row(NamedTuple):
     @property
     def is_task(self) -> bool:
         """Whether it tells of a task of a parallel step."""
-        is_part = not self.is_undoing and part_of(self.record) is not None
+        is_part = not self.is_undoing and self.record.part is not None
         return is_part and not is_map(self.step)
 
     @property
     def is_step(self) -> bool:
         """Whether it tells of a step."""
-        return not self.is_undoing and part_of(self.record) is None
+        return not self.is_undoing and self.record.part is None
 
     @property
     def is_running(self) -> bool:
@@ -85,7 +84,7 @@ def _add_rows(
     latest: int | None = None  # the row of the step before
     own_path = step_path = path
     for record in it.history:
-        number, part, step = len(rows), part_of(record), table.get(record.step)
+        number, part, step = len(rows), record.part, table.get(record.step)
         own_depth = depth
         if part is None:
             if latest is not None:
@@ -98,7 +97,7 @@ def _add_rows(
         if record.child is not None:
             _add_rows(rows, record.child, own_path, own_depth + 1)
     for record in it.compensations:
-        part, step = part_of(record), table.get(record.step)
+        part, step = record.part, table.get(record.step)
         name = f"undo {record.step}"
         if part is not None:
             name += f" / {part_name(part, step)}"

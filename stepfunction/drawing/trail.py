@@ -17,7 +17,6 @@ from stepfunction.drawing.counts import (
     ItemCounts,
     item_counts,
     part_name,
-    part_of,
 )
 from stepfunction.drawing.signs import (
     DULL,
@@ -62,7 +61,7 @@ class Trail:
         mark = STATUS_MARKS.get(status, "…")
         self.lines = (f"{mark} {status} · {duration_text(execution.duration)}",)
         for record in execution.history:
-            name, part = record.step, part_of(record)
+            name, part = record.step, record.part
             if record.outcome is None and record.started is None:
                 continue  # it has not begun
             if part is not None:
@@ -98,7 +97,7 @@ class Trail:
         items.sort(key=lambda record: record.outcome is _SUCCEEDED)
         if not items:
             return Trail(graph, None), ""
-        return Trail(graph, items[0].child), f"below: item {part_of(items[0])}"
+        return Trail(graph, items[0].child), f"below: item {items[0].part}"
 
     def note(self, name: str, task: str | None = None) -> Note:
         """Say what became of a step, or of a task of a parallel step."""
@@ -132,14 +131,14 @@ class Trail:
             text += f" · attempt {attempts + 1}"
         elif attempts > 1:
             text += f" · {attempts} attempts"
-        visits = self._visits[record.step] if part_of(record) is None else 1
+        visits = self._visits[record.step] if record.part is None else 1
         return f"{text} · {visits} visits" if visits > 1 else text
 
     def _undoing(self, step: str, task: str | None) -> Iterator[str]:
         """Say what compensations did of a step, with all its tasks, or of a task."""
         records = self._undone.get(step, [])
         if task is not None:
-            records = [record for record in records if part_of(record) == task]
+            records = [record for record in records if record.part == task]
         errors = [record.error for record in records if record.error is not None]
         done = len(records) - len(errors)
         if done:

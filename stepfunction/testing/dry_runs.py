@@ -136,7 +136,6 @@ class _Walk:
             )
         return step.replace(
             action=self.action(given, what, step.action),
-            plain=None,
             branch=branch,
             retry=None,
             executor="inline" if is_parallel else None,

@@ -234,7 +234,7 @@ def _doing(stand_ins: Mapping[Way, StandIn], step: Step) -> Step:
     """Give a step where mocks do what it does, or a part of that."""
     whole = stand_ins.get(())
     if whole is not None and not step.action.has_items:
-        return step.replace(action=whole.action, plain=None)
+        return step.replace(action=whole.action)
     by_task = by_first(stand_ins) if step.action.tasks else {}
 
     def change(task: str | None, callee: Any) -> Any:

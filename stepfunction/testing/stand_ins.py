@@ -8,8 +8,8 @@ from inspect import Parameter
 from typing import Any, NamedTuple, NoReturn
 
 from stepfunction.core.context import Context
-from stepfunction.core.definition.actions import Workflow
 from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.doors import Workflow
 from stepfunction.core.definition.signatures import bind
 from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionError
 from stepfunction.core.history.results import MapResults, TaskResults, parallel_failure

@@ -246,7 +246,7 @@ def test_a_workflow_inside_itself_is_refused_with_its_place():
         "Y": {"steps": {"A": {"type": "workflow", "workflow": "X"}}},
     }
     assert problems(document) == (
-        "workflows.Y.steps.A: workflow 'Y' would run inside itself",
+        "workflows.Y.steps.A.workflow: workflow 'Y' would run inside itself",
     )
 
 

@@ -42,7 +42,7 @@ def test_the_schema_knows_the_keys_of_every_type_of_step(name):
 
 
 def test_every_field_of_a_step_is_written():
-    assert {*_FIELDS} == {*Step._fields} - {"name", "action", "plain"}
+    assert {*_FIELDS} == {*Step._fields} - {"name", "action"}
 
 
 def test_every_argument_of_a_workflow_is_written_but_its_listeners():

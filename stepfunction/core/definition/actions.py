@@ -87,6 +87,7 @@ class Action:
         """Give what it calls, by task name; None where it is the step, or each item."""
         if self.callee is not None:
             yield None, self.callee
+        yield from self.tasks.items()
 
     def with_callees(self, change: Change) -> Action:
         """Give the action with something else in the place of each of its callees.
@@ -123,17 +124,6 @@ class Callee(Action):
 Change: TypeAlias = Callable[[str | None, Callee], Callee]
 
 
-class Workflow:
-    """What can be nested while it is open to further steps: a ``StepFunction``."""
-
-    __slots__ = ()
-
-    @property
-    def name(self) -> str:
-        """What it is called in messages, records and pictures."""
-        raise NotImplementedError
-
-
 class Nested(Frozen, Callee):
     """The action of a step that runs a workflow, until both are frozen.
 
@@ -164,6 +154,7 @@ class FanOut(Defined, Action):
         share: What of the tasks ``tolerated`` is, as ``"10%"``, where it was so given.
     """
 
+    __slots__ = ()
     kind = "parallel"
     ordered = ("tasks",)  # which is the order of the output
     has_tasks = True
@@ -177,10 +168,6 @@ class FanOut(Defined, Action):
     def __reduce__(self) -> Any:
         tasks, *others = self._values
         return FanOut, (dict(tasks), *others)
-
-    def callees(self) -> Iterator[tuple[str | None, Callee]]:
-        """Give the tasks, by name."""
-        yield from self.tasks.items()
 
     def with_callees(self, change: Change) -> FanOut:
         """Give the action with other tasks of the same names."""

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from stepfunction.core.definition.actions import Action, is_count
 from stepfunction.core.definition.branch import branch_problems
 from stepfunction.core.definition.catches import failure_problems
 from stepfunction.core.errors import Problem, about
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.workers.executors import executor_problem, is_executor, is_lanes
 from stepfunction.core.workers.retry import is_retry
 
 
-class Leads(NamedTuple):
+class Leads(Frozen):
     """Where a step leads, as it was given."""
+
+    __slots__ = ()
 
     next_step: Any = None
     on_failure: Any = None
@@ -31,16 +34,18 @@ class Leads(NamedTuple):
             output: What the step gives that can be no key of a branch: ``"mapping"``
                 or ``"list"``; or None.
         """
-        next_step, on_failure, branch, branch_targets, ends = self
+        next_step, on_failure, branch, branch_targets, ends = self._values
         if next_step is not None and not isinstance(next_step, str):
             text = f"next_step is the name of a step, not {next_step!r}"
             problems.append(Problem("next_step", text))
         if on_failure is not None:
             problems += about("on_failure", failure_problems(on_failure))
-        if ends is not None and ends not in ("completed", "failed"):
+        if ends is not None and (
+            not isinstance(ends, str) or ends not in ("completed", "failed")
+        ):
             text = f"ends is 'completed' or 'failed', not {ends!r}"
             problems.append(Problem("ends", text))
-        if ends and (next_step is not None or branch is not None):
+        if ends is not None and (next_step is not None or branch is not None):
             text = (
                 "ends says how an execution that ends here has ended, but next_step "
                 "or branch leads on from here"
@@ -51,8 +56,10 @@ class Leads(NamedTuple):
             problems += about("branch", found)
 
 
-class Calls(NamedTuple):
+class Calls(Frozen):
     """How a step calls what it calls, as it was given."""
+
+    __slots__ = ()
 
     params: Any = None
     inputs: Any = None
@@ -78,7 +85,7 @@ class Calls(NamedTuple):
 
     def check(self, problems: list[Problem]) -> None:
         """Say what is wrong, but for what depends on the calls themselves."""
-        params, inputs, executor, retry, _, _, _ = self
+        params, inputs, executor, retry, *_ = self._values
         if executor is not None and not is_executor(executor):
             problems.append(executor_problem(executor))
         if retry is not None and not is_retry(retry):
@@ -159,8 +166,10 @@ def _heartbeat_problems(executor: Any, action: Action) -> list[str]:
     return found
 
 
-class Many(NamedTuple):
+class Many(Frozen):
     """How a step runs several tasks, as it was given."""
+
+    __slots__ = ()
 
     stop_on_failure: Any = False
     max_workers: Any = None
@@ -181,7 +190,7 @@ class Many(NamedTuple):
 
     def refuse(self, problems: list[Problem]) -> None:
         """Say that each of them goes with several tasks alone."""
-        for name, given in zip(self._fields, self):
+        for name, given in zip(self._fields, self._values):
             if given is not None and given is not False:
                 problems.append(Problem(name, f"{name} goes with parallel=True"))
 

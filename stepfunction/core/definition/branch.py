@@ -42,6 +42,8 @@ class Branch(Defined):
             which the first that holds counts.
     """
 
+    __slots__ = ()
+
     table: Mapping[Any, tuple[Any, str]] = MappingProxyType({})
     chooser: Callable[[Any], str | None] | None = None
     targets: tuple[str, ...] = ()

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from stepfunction.core.context import Context
 
 
-_WITH_INPUT: tuple[Any, ...] = (True, None, None, MappingProxyType({}), False, ())
-
-
 class Call(Frozen, Callee):
     """A function and what it is to be given.
 
@@ -43,11 +40,6 @@ class Call(Frozen, Callee):
     params: Mapping[str, Any] = MappingProxyType({})
     is_async: bool = False
     named_inputs: tuple[str, ...] = ()
-
-    @classmethod
-    def with_input(cls, function: Callable[[Any], Any]) -> Call:
-        """Give the call with the input alone, which most calls are."""
-        return cls.of((function, *_WITH_INPUT))
 
     def __reduce__(self) -> Any:
         function, takes_input, name, context, params, *others = self._values

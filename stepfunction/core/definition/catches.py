@@ -39,15 +39,10 @@ def targets_of(on_failure: OnFailure | None) -> list[str]:
     return [target for _, target in on_failure or ()]
 
 
-def failure_arrows(on_failure: Any, problems: list[str]) -> OnFailure | None:
-    """Give the arrows of an ``on_failure``, and say what is wrong with it."""
-    found = list(failure_problems(on_failure))
-    problems += found
-    return None if found else frozen_on_failure(on_failure)
-
-
-def frozen_on_failure(on_failure: Any) -> OnFailure:
+def frozen_on_failure(on_failure: Any) -> OnFailure | None:
     """Give an ``on_failure`` that has no problems as it is kept."""
+    if on_failure is None:
+        return None
     if isinstance(on_failure, Mapping):
         items = on_failure.items()
         return tuple((cause, plain_text(step)) for cause, step in items)
@@ -118,9 +113,9 @@ def steps_with_catches(definition: Definition) -> Mapping[str, Step]:
     targets = set(targets_of(known))
     after = set(targets)
     for target in targets:
-        after |= reachable(target, arrows, ("next", "branch", "failure"))
+        after |= reachable(target, arrows)
     if definition.max_steps is not None and start is not None and start in steps:
-        after -= reachable(start, arrows, ("next", "branch")) - targets
+        after -= reachable(start, arrows, failures=False) - targets
     return {
         name: (
             step

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from stepfunction.core.definition.actions import Workflow
 from stepfunction.core.errors import DefinitionError
 
 if TYPE_CHECKING:
@@ -25,8 +24,13 @@ def _open(wing: str) -> Any:
     return import_module(f"stepfunction.{wing}")
 
 
-class Described(Workflow):
-    """What can be written, read and drawn: the base of ``StepFunction``."""
+class Workflow:
+    """What can be nested, written, read and drawn: the base of ``StepFunction``."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is called in messages, records and pictures."""
 
     @abstractmethod
     def compile(self) -> Graph:

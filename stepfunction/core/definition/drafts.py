@@ -15,17 +15,16 @@ from stepfunction.core.definition.actions import (
     FanOut,
     MapItems,
     Nested,
-    Workflow,
 )
 from stepfunction.core.definition.arguments import Calls, Leads, Many, share
 from stepfunction.core.definition.branch import frozen_branch
 from stepfunction.core.definition.callables import takes_input_alone, takes_names_alone
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import frozen_on_failure
+from stepfunction.core.definition.doors import Workflow
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.wording import did_you_mean, plain_text
-from stepfunction.core.workers.retry import judges_results
 
 _NO_CALLS = Calls()
 
@@ -93,7 +92,7 @@ class Draft:
             text = f"sub_step_function is a StepFunction, not {workflow!r}"
             self._refuse("sub_step_function", text)
             return None
-        return self._call(workflow)
+        return self._nested(workflow, "sub_step_function")
 
     def fan_out(self, tasks: Any, many: Many) -> FanOut | None:
         """Give what a parallel step does, of task name to what it calls."""
@@ -150,12 +149,13 @@ class Draft:
                 "; leave out one or the other",
             )
         stops, workers = bool(many.stop_on_failure), many.max_workers
-        tolerated = many.tolerated_failures or 0
+        tolerated = many.tolerated_failures
+        tolerated = 0 if tolerated is None else tolerated
         action = MapItems(
             func, items, batch_size, stops, tolerated, workers, bool(keep_results)
         ).checked(self.problems)
         # What it takes of its named inputs are the items.
-        self._calls = calls._replace(inputs=None)
+        self._calls = calls.replace(inputs=None)
         call = self._call(func)
         self._calls = calls
         if call is None:
@@ -174,8 +174,8 @@ class Draft:
         Raises:
             DefinitionError: If anything is wrong, with all that is.
         """
-        next_step, on_failure, branch, branch_targets, ends = self._leads
-        _, inputs, executor, retry, timeout, heartbeat, undo = self._calls
+        next_step, on_failure, branch, branch_targets, ends = self._leads._values
+        _, inputs, executor, retry, timeout, heartbeat, undo = self._calls._values
         if timeout is not None or heartbeat is not None:
             self._calls.check_limits(self.problems, action)
         if undo is not None:
@@ -184,16 +184,11 @@ class Draft:
             raise DefinitionError(f"step {self._name!r}", self.problems)
         if executor is None and self._output is not None:
             executor = "thread"
-        # Whether it is a call with its input, and no more until that has failed.
-        is_plain = (executor is None and inputs is None) and (
-            retry is None or (branch is None and not judges_results(retry))
-        )
-        return Step(
+        given = (
             plain_text(self._name),
             action,
-            action.plain if is_plain else None,
             None if next_step is None else plain_text(next_step),
-            None if on_failure is None else frozen_on_failure(on_failure),
+            frozen_on_failure(on_failure),
             None if branch is None else frozen_branch(branch, branch_targets),
             retry,
             executor,
@@ -203,6 +198,7 @@ class Draft:
             None if inputs is None else _frozen_inputs(inputs),
             undo,
         )
+        return Step.of(given)
 
     def _refuse(self, argument: str, text: str, hint: str = "") -> None:
         self.problems.append(Problem(argument, text, hint))
@@ -212,10 +208,9 @@ class Draft:
         calls = self._calls
         params, inputs = calls.params, calls.inputs
         if inputs is None and not params and takes_input_alone(func):
-            return Call.with_input(func)
+            return Call(func)
         if isinstance(func, Workflow):
-            self._check_workflow(func)
-            return Nested(func)
+            return self._nested(func, "func")
         if not calls.has_params or not (inputs is None or calls.has_inputs):
             if callable(func):
                 return None  # what is said of the params, or inputs, says it all
@@ -231,16 +226,18 @@ class Draft:
         self.problems += call
         return None
 
-    def _check_workflow(self, workflow: Any) -> None:
+    def _nested(self, workflow: Any, argument: str) -> Nested:
+        """Give the run of a workflow."""
         if self._builder in workflow.with_all_nested():
             text = f"workflow {self._builder.name!r} would run inside itself"
-            self._refuse("func", text)
+            self._refuse(argument, text)
         if self._calls.params:
             self._refuse(
                 "params",
                 "params binds arguments of a function, but func is a workflow, "
                 "which is given its input alone",
             )
+        return Nested(workflow)
 
     def _refuse_untaken(self, tasks: Mapping[Any, Any]) -> None:
         """Refuse named inputs that no task takes; a workflow is given them all."""
@@ -295,7 +292,7 @@ class Draft:
     def _undoing(self, function: Any, what: str) -> Call | None:
         """Give the call that undoes something, given its output."""
         if takes_input_alone(function):
-            return Call.with_input(function)
+            return Call(function)
         if not callable(function):
             hint = "; give the function itself" if isinstance(function, str) else ""
             text = f"{what} is {function!r}, which cannot be called"

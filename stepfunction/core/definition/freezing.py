@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from stepfunction.core.definition.actions import Callee, Pass
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.catches import steps_with_catches, target_problems
-from stepfunction.core.definition.graph import (
-    Definition,
-    Graph,
-    Move,
-    Step,
-    longest_journal,
-)
+from stepfunction.core.definition.graph import Definition, Graph, Step
 from stepfunction.core.definition.paths import cycles, reachable
 from stepfunction.core.errors import DefinitionError
+from stepfunction.core.frozen import Frozen
 from stepfunction.core.logger import logger
 from stepfunction.core.wording import did_you_mean, location
 from stepfunction.core.workers.executors import is_object, runs_in_processes
 
 
-class _Whole(NamedTuple):
+class _Whole(Frozen):
     """What is checked, and what most checks look at.
 
     Attributes:
         definition: The workflow, each step with where its failures lead.
         arrows: Step name to the arrows that leave the step.
-        apart: The steps that are more than a call in this thread, as most are.
+        apart: The steps that are more than a call in this thread, which few are.
     """
+
+    __slots__ = ()
 
     definition: Definition
     arrows: dict[str, list[Arrow]]
@@ -91,7 +88,7 @@ def _role(arrow: Arrow) -> str:
 def _lost_problems(whole: _Whole) -> Iterator[str]:
     start, arrows = whole.definition.start, whole.arrows
     if start is not None and start in arrows:
-        reached = reachable(start, arrows, ("next", "branch", "failure"))
+        reached = reachable(start, arrows)
         hints = {
             target: f"step {giver!r} gives its name; say next_step={target!r} there"
             for giver, target in _dead_ends(whole.definition.steps)
@@ -170,34 +167,17 @@ _CHECKS = (
 def _graph(whole: _Whole) -> Graph:
     """Give the graph of a workflow that is sound."""
     name, start, max_steps, keep_history, _, steps = whole.definition._values
-    main_path = reachable(start, whole.arrows, ("next", "branch"))
-    moves = {step_name: _move(step) for step_name, step in steps.items()}
-    longest = longest_journal(max_steps or len(moves), keep_history)
-    failure_steps = frozenset(steps.keys() - main_path)
-    says_end = any(step.ends is not None for step in steps.values())
     return Graph(
         name,
         start,
         dict(steps),
-        (start, moves, longest, failure_steps, keep_history, says_end),
-        failure_steps,
+        frozenset(steps.keys() - reachable(start, whole.arrows, failures=False)),
         max_steps,
         any(map(_uses_processes, whole.apart.values())),
         keep_history,
         any(step.compensate is not None for step in steps.values())
         or any(step.may_be_undone for step in whole.apart.values()),
     )
-
-
-def _move(step: Step) -> Move:
-    choices = None
-    if step.branch is not None:
-        results = step.branch.table.items()
-        choices = {key: to for key, (_, to) in results if isinstance(key, str)}
-    target = step.on_failure
-    if step.retry is not None or not isinstance(target, str):
-        target = None
-    return step.plain, step.simply_nested, step.next_step, choices, target, step
 
 
 def _uses_processes(step: Step) -> bool:

@@ -17,7 +17,7 @@ from stepfunction.core.definition.catches import OnFailure, target_of
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.workers.executors import ExecutorChoice
-from stepfunction.core.workers.retry import RetryPolicy
+from stepfunction.core.workers.retry import RetryPolicy, judges_results
 
 if TYPE_CHECKING:
     import tenacity
@@ -29,8 +29,6 @@ class Step(Defined):
     Attributes:
         name: Its name, unique in its workflow.
         action: What it does. In a frozen graph a nested workflow is a ``Graph``.
-        plain: What to call with the input, where that is all there is to performing
-            the step until the call fails; else None.
         next_step: The step that follows; None ends the workflow.
         on_failure: The step that follows a failure: a name, or pairs of exception
             class and name, of which the first match counts; None for none.
@@ -46,11 +44,10 @@ class Step(Defined):
             task and what undoes that. None for nothing.
     """
 
-    derived = ("plain",)
+    __slots__ = ()
 
     name: str
     action: Action
-    plain: Callable[[Any], Any] | None = None
     next_step: str | None = None
     on_failure: OnFailure | None = None
     branch: Branch | None = None
@@ -64,8 +61,19 @@ class Step(Defined):
 
     def __repr__(self) -> str:
         facts = zip(self._fields, self._values)
-        told = {key: it for key, it in facts if it is not None and key != "plain"}
-        return f"Step({', '.join(f'{key}={it!r}' for key, it in told.items())})"
+        told = (f"{key}={it!r}" for key, it in facts if it is not None)
+        return f"Step({', '.join(told)})"
+
+    @property
+    def plain(self) -> Callable[[Any], Any] | None:
+        """What to call with the input, where that is all until the call has failed."""
+        _, action, _, _, branch, retry, executor, _, _, _, inputs, _ = self._values
+        if executor is not None or inputs is not None:
+            return None
+        if retry is not None and (branch is not None or judges_results(retry)):
+            return None
+        found: Callable[[Any], Any] | None = action.plain
+        return found
 
     @property
     def is_call_here(self) -> bool:
@@ -129,16 +137,17 @@ class Step(Defined):
 
     def arrows(self) -> list[Arrow]:
         """Give every arrow that leaves the step, in the order of the definition."""
-        found = [] if self.branch is None else list(self.branch.arrows())
-        if self.next_step is not None:
-            label = "" if self.branch is None else "otherwise"
-            found.append(Arrow("next", label, self.next_step))
-        if isinstance(self.on_failure, str):
-            found.append(Arrow("failure", "", self.on_failure))
-        elif self.on_failure is not None:
+        _, _, next_step, on_failure, branch, *_ = self._values
+        found = [] if branch is None else list(branch.arrows())
+        if next_step is not None:
+            label = "" if branch is None else "otherwise"
+            found.append(Arrow("next", label, next_step))
+        if isinstance(on_failure, str):
+            found.append(Arrow("failure", "", on_failure))
+        elif on_failure is not None:
             found += (
                 Arrow("failure", error_class.__name__, target)
-                for error_class, target in self.on_failure
+                for error_class, target in on_failure
             )
         return found
 
@@ -150,9 +159,7 @@ class Step(Defined):
                 step itself, or each item) and what is called now.
         """
         action = self.action.with_callees(change)
-        if action is self.action:
-            return self
-        return self.replace(action=action, plain=None)
+        return self if action is self.action else self.replace(action=action)
 
     def compensations(self) -> Iterator[tuple[str | None, Call]]:
         """Give what undoes it, by task name; None of the step, or of each item."""
@@ -215,7 +222,6 @@ class Graph(Defined, Callee):
         name: The workflow's name.
         start: The name of its first step.
         table: Step name to step; ``steps`` is the read-only view.
-        course: The same for the engine's loop.
         failure_steps: The steps that only an ``on_failure`` arrow leads to.
         max_steps: How many steps one run may take; None where there are no loops.
         uses_processes: Whether any step, here or nested, runs in processes.
@@ -224,18 +230,29 @@ class Graph(Defined, Callee):
         has_compensations: Whether any step, here or nested, has a compensation.
     """
 
-    derived = ("course",)
+    __slots__ = ("course",)  # which follows from the fields
     kind = "workflow"
 
     name: str
     start: str
     table: dict[str, Step]
-    course: Course
-    failure_steps: frozenset[str]
+    failure_steps: frozenset[str] = frozenset()
     max_steps: int | None = None
     uses_processes: bool = False
     keep_history: int | None = None
     has_compensations: bool = False
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        super().__init__(*values, **named)
+        _, start, table, failure_steps, _, _, keep_history, _ = self._values
+        self.course: Course = (
+            start,
+            {name: _move(step) for name, step in table.items()},
+            self.longest_journal(0),
+            failure_steps,
+            keep_history,
+            any(step.ends is not None for step in table.values()),
+        )
 
     @property
     def nested(self) -> Graph:
@@ -259,17 +276,18 @@ class Graph(Defined, Callee):
             forgotten: How many steps it has forgotten.
         """
         most = (self.max_steps or len(self.table)) - forgotten
-        return longest_journal(most, self.keep_history)
+        if self.keep_history is not None:
+            # With as many again as are to be kept, each step has to be moved but once.
+            most = min(most, 2 * self.keep_history)
+        return 3 * most
 
 
-def longest_journal(most: int, keep_history: int | None) -> int:
-    """Give how long a journal of so many steps at most may become.
-
-    With as many again as are to be kept, each step has to be moved but once.
-    """
-    return 3 * (most if keep_history is None else min(most, 2 * keep_history))
-
-
-def empty_graph(name: str) -> Graph:
-    """Give what stands for a nested workflow that is not sound, as has been said."""
-    return Graph(name, "", {}, ("", {}, 0, frozenset(), None, False), frozenset())
+def _move(step: Step) -> Move:
+    _, action, next_step, on_failure, branch, retry, *_ = step._values
+    choices = None
+    if branch is not None:
+        results = branch.table.items()
+        choices = {key: to for key, (_, to) in results if isinstance(key, str)}
+    target = on_failure if retry is None and isinstance(on_failure, str) else None
+    nested = None if action.is_one_call else step.simply_nested
+    return step.plain, nested, next_step, choices, target, step

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
-from stepfunction.core.frozen import Frozen, Slotted
+from stepfunction.core.frozen import Frozen
 
 Known: TypeAlias = dict[tuple[int, int], bool]
 
@@ -14,16 +14,14 @@ Known: TypeAlias = dict[tuple[int, int], bool]
 _MAPPINGS = {dict, MappingProxyType}
 
 
-class Defined(Slotted):
+class Defined(Frozen):
     """A part of a definition: another that is defined alike is equal to it.
 
     Attributes:
-        derived: The fields that follow from the others, and are not compared.
         ordered: The fields that are mappings whose order counts.
     """
 
     __slots__ = ()
-    derived: ClassVar[tuple[str, ...]] = ()
     ordered: ClassVar[tuple[str, ...]] = ()
 
     def __eq__(self, other: object) -> bool:
@@ -60,12 +58,11 @@ def _alike(one: Any, other: Any, known: Known) -> bool:
 
 
 def _fields_alike(one: Frozen, other: Frozen, known: Known) -> bool:
-    derived: Any = getattr(one, "derived", ())
     ordered: Any = getattr(one, "ordered", ())
     for name, mine, its in zip(one._fields, one._values, other._values):
         if name in ordered and list(mine) != list(its):
             return False
-        if name not in derived and not _alike(mine, its, known):
+        if not _alike(mine, its, known):
             return False
     return True
 

@@ -9,9 +9,9 @@ from stepfunction.core.wording import closest
 
 
 def reachable(
-    start: str, arrows: Mapping[str, Iterable[Arrow]], kinds: Iterable[str]
+    start: str, arrows: Mapping[str, Iterable[Arrow]], failures: bool = True
 ) -> set[str]:
-    """Give the names of the steps that arrows of some kinds lead to from a step.
+    """Give the names of the steps that arrows, or all but failures, lead to from one.
 
     A mistyped target counts as the step that it resembles, so that one typing
     mistake is reported once.
@@ -20,7 +20,7 @@ def reachable(
     waiting = [start]
     while waiting:
         for kind, _, target in arrows[waiting.pop()]:
-            if kind not in kinds or target in found:
+            if target in found or (kind == "failure" and not failures):
                 continue
             if target not in arrows:
                 target = closest(target, arrows) or start

@@ -95,8 +95,7 @@ class Plan(NamedTuple):
             item: The item.
             ending: How its first attempt ended, if it has been made.
         """
-        terms, call = self.terms, self.call
-        task = Item(terms, call, index, subject(terms.step.name, index))
+        task = Item(self.terms, self.call, index)
         # Of the others nothing is told before they have trouble.
         task.is_told = task.is_nested
         task.given = (item,)
@@ -209,7 +208,7 @@ class Batch(Task):
         """Give the error with the name of the item where it has that of the batch."""
         if not isinstance(error, StepTimeoutError | WorkerCrashedError):
             return error
-        name = subject(self._plan.terms.step.name, index)
+        name = subject(self._plan.terms.name, index)
         message, *facts = error.args
         facts = [name if fact == self.name else fact for fact in facts]
         return type(error)(message.replace(self.name, name), *facts)
@@ -231,10 +230,10 @@ def perform_map(
         items = items_of(value, action.items)
     except Exception as error:
         failure = error.with_traceback(users_traceback(error))
-        return Visit(step.name, Outcome.FAILED, error=failure)
+        return Visit(terms.name, Outcome.FAILED, error=failure)
     total = len(items) if isinstance(items, Sized) else None
-    tally = Tally(action, step.name, total, terms.news)
-    batch_name = f"items of {subject(step.name)}"
+    tally = Tally(action, terms.name, total, terms.news)
+    batch_name = f"items of {subject(terms.name)}"
     batch_call = _batch_call(action, terms)
     plan = Plan(terms, action.call, batch_call, action.batch_size, batch_name)
 
@@ -258,8 +257,8 @@ def perform_map(
     def present() -> Visit:
         alone = [task for task in tuple(under_way) if isinstance(task, StepTask)]
         ended = {visit.name: visit for visit in tally.visits()}
-        # One may have ended just now.
-        return terms.present((it for it in alone if it.key not in ended), ended.values())
+        alone = [task for task in alone if task.key not in ended]  # just now, it may be
+        return terms.present(alone, ended.values())
 
     terms.show(present)
     try:

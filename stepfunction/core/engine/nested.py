@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context, Line
-from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.definition.graph import Graph
 from stepfunction.core.engine.run import Go, Run
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
@@ -17,13 +18,11 @@ from stepfunction.core.errors import (
     TransferError,
 )
 from stepfunction.core.history.journal import Journal
-from stepfunction.core.outcomes import Status
+from stepfunction.core.outcomes import STOPPED, Status
 from stepfunction.core.probes import probed, skipping
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.workshop import Workshop
-
-_STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
 
 
 class NestedCall:
@@ -90,63 +89,43 @@ class NestedCall:
 
     def __reduce__(self) -> Any:
         override = self.run.workshop.override
+        facts = (self.graph, self.run.go, self.title, self.timeout, self.reach)
         if not isinstance(override, str):
             override = None
-        facts = (self.graph, self.run.go, self.title, self.timeout, override)
-        return NestedElsewhere, (*facts, self.reach, self._skips)
+        return partial, (_run_elsewhere, *facts, override, self._skips)
 
 
-class NestedElsewhere:
-    """The same in another process, with workers of its own.
+def _run_elsewhere(
+    graph: Graph,
+    go: Go,
+    title: str,
+    timeout: float | None,
+    reach: Reach | None,
+    override: str | None,
+    skips: bool,
+    value: Any,
+    context: Context | None,
+) -> Journal:
+    """Do the same in another process, with workers of its own.
 
     It cannot be cancelled but by killing the process.
-
-    Args:
-        graph: The workflow.
-        go: What runs a journal to its end.
-        title: What messages call the step or task.
-        timeout: How many seconds an attempt may take.
-        override: The executor of every step that has one.
-        reach: By which it is told of; None where nobody listens.
-        skips: Whether its pauses are skipped.
     """
-
-    def __init__(
-        self,
-        graph: Graph,
-        go: Go,
-        title: str,
-        timeout: float | None,
-        override: str | None,
-        reach: Reach | None,
-        skips: bool,
-    ) -> None:
-        self.graph = graph
-        self.go = go
-        self.title = title
-        self.timeout = timeout
-        self.override = override
-        self.reach = reach
-        self.skips = skips
-
-    def __call__(self, value: Any, context: Context | None) -> Journal:
-        workshop = Workshop(self.override)
-        run = Run(self.go, workshop, Cancellation())
-        facts = (self.title, self.timeout)
-        call = NestedCall(self.graph, run, *facts, reach=self.reach)
-        try:
-            if not self.skips or skipping.get() is not None:
-                return call(value, context)
-            skipped: list[tuple[str, float]] = []
-            with probed(skipping, lambda *pause: skipped.append(pause)):
-                journal = call(value, context)
-            journal.skipped = skipped
-            return journal
-        finally:
-            workshop.close()
+    workshop = Workshop(override)
+    run = Run(go, workshop, Cancellation())
+    call = NestedCall(graph, run, title, timeout, reach=reach)
+    try:
+        if not skips or skipping.get() is not None:
+            return call(value, context)
+        skipped: list[tuple[str, float]] = []
+        with probed(skipping, lambda *pause: skipped.append(pause)):
+            journal = call(value, context)
+        journal.skipped = skipped
+        return journal
+    finally:
+        workshop.close()
 
 
-def output_of_child(step: Step, title: str, child: Journal) -> Any:
+def output_of_child(step: str, title: str, child: Journal) -> Any:
     """Give what a nested workflow gave, or fail as it failed."""
     error = _error_of_child(step, title, child)
     if error is not None:
@@ -154,18 +133,18 @@ def output_of_child(step: Step, title: str, child: Journal) -> Any:
     return child.output
 
 
-def _error_of_child(step: Step, title: str, child: Journal) -> Exception | None:
+def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
     """Give what a step fails with whose nested workflow did not complete."""
     if isinstance(child.error, StepTimeoutError) and child.blame is None:
         return child.error
-    if child.status in _STOPPED:
+    if child.status in STOPPED:
         return ExecutionCancelledError(f"{title} was cancelled")
     if child.blame is not None:
-        inner, error, _ = child.blame
+        inner, error = child.blame.step, child.blame.error
         failure = StepExecutionError(
             f"{title}: nested workflow {child.workflow!r} failed at its step "
             f"{inner!r}: {error_text(error)}",
-            step.name,
+            step,
         )
         failure.execution = child.execution
         failure.__cause__ = child.error

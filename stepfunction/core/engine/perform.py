@@ -10,92 +10,72 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.actions import FanOut
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.run import Run
-from stepfunction.core.engine.tasks import StepTask, Terms, terms_of
-from stepfunction.core.errors import (
-    ExecutionCancelledError,
-    users_traceback,
-)
+from stepfunction.core.engine.tasks import StepTask, Terms
+from stepfunction.core.errors import ExecutionCancelledError, users_traceback
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
-from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.outcomes import STOPPED, Outcome
 from stepfunction.core.probes import looking_on
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
 from stepfunction.core.workers.retry import judges_results
-from stepfunction.core.workers.tasks import (
-    LiveAttempt,
-    Report,
-    Task,
-    make_attempt,
-)
-
-_STOPPED = (Status.CANCELLED, Status.TIMED_OUT)
-_CANCELLED = Outcome.CANCELLED
+from stepfunction.core.workers.tasks import LiveAttempt, Report, Task, make_attempt
 
 
 def perform(
-    step: Step,
-    value: Any,
     journal: Journal,
     run: Run,
+    step: Step,
+    value: Any,
     failing: Failing | None,
     error: Exception | None = None,
 ) -> Visit:
-    """Perform a step that is more than a plain call.
+    """Perform a step, and give what came of it, whatever that was.
 
     Args:
-        step: What to perform.
-        value: Its input, unless it names its inputs.
         journal: That of its execution.
         run: What that shares with what it is nested in.
+        step: What to perform, which is more than a plain call.
+        value: Its input, unless it names its inputs.
         failing: What has failed on the way to it.
         error: What the first attempt failed with, if it has been made.
     """
-    if step.inputs is None:
-        return _perform_with(step, value, journal, run, failing, None, error)
-    results = journal.results_so_far()
-    value = {parameter: results[source] for parameter, source in step.inputs}
-    given = (value,)
-    try:
-        visit = _perform_with(step, value, journal, run, failing, given, None)
-    except BaseException as raised:
-        visit = failed_visit(step.name, raised.with_traceback(users_traceback(raised)))
-    return visit._replace(given=given)
-
-
-def _perform_with(
-    step: Step,
-    value: Any,
-    journal: Journal,
-    run: Run,
-    failing: Failing | None,
-    given: tuple[Any] | None,
-    error: Exception | None,
-) -> Visit:
-    action: Any = step.action
-    cancellation, news = run.cancellation, None
+    given, news, name, inputs = None, None, step.name, step.inputs
+    if inputs is not None:
+        results = journal.results_so_far()
+        value = {parameter: results[source] for parameter, source in inputs}
+        given = (value,)
     if run.audience is not None:
-        news = News(run.audience, journal, step.name)
+        news = News(run.audience, journal, name)
+    terms = Terms(step, name, journal, run, failing, news, given)
     try:
-        with cancellation.dependent() as dependent:
-            terms = terms_of(step, journal, run, failing, news, given)
-            if step.executor is None:
-                visit = _perform_here(terms, value, dependent, error)
-            elif action.has_items:
-                from stepfunction.core.engine.items import perform_map
-
-                visit = perform_map(action, terms, value, dependent)
-            elif action.has_tasks:
-                visit = _fan_out(action, terms, value, dependent)
-            else:
-                visit = _perform_elsewhere(terms, value, dependent)
+        visit = _perform(terms, value, error)
+    except BaseException as raised:
+        visit = failed_visit(name, raised.with_traceback(users_traceback(raised)))
     finally:
         if news is not None:
             news.close()
-    if cancellation.requested:
+    return visit if given is None else visit._replace(given=given)
+
+
+def _perform(terms: Terms, value: Any, error: Exception | None) -> Visit:
+    step, outer = terms.step, terms.run.cancellation
+    action: Any = step.action
+    with outer.dependent() as cancellation:
+        if step.executor is None:
+            visit = _perform_here(terms, value, cancellation, error)
+        elif action.has_items:
+            from stepfunction.core.engine.items import perform_map
+
+            visit = perform_map(action, terms.limited(), value, cancellation)
+        elif action.has_tasks:
+            visit = _fan_out(action, terms.limited(), value, cancellation)
+        else:
+            visit = _perform_elsewhere(terms.limited(), value, cancellation)
+    if outer.requested:
         outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
         if outcomes != {Outcome.SUCCEEDED}:
             stopped = ExecutionCancelledError("the execution was stopped")
@@ -149,7 +129,7 @@ def _fan_out(
     most, ahead = action.max_workers, not action.stop_on_failure
     onlooker = looking_on.get()
     if onlooker is not None:
-        onlooker(terms.journal.workflow, step.name, tasks, value)
+        onlooker(terms.journal.workflow, terms.name, tasks, value)
         most, ahead = 1, False  # one at a time, so that it is known which it was
     work = terms.work(value, tasks)
     place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)
@@ -160,12 +140,12 @@ def _fan_out(
         visits = tuple(task.visit() for task in tasks)
         is_failure = isinstance(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
-        return Visit(step.name, outcome, error=interrupt, tasks=visits)
-    return _gather(step, action, tasks, failed)
+        return Visit(terms.name, outcome, error=interrupt, tasks=visits)
+    return _gather(terms.name, action, tasks, failed)
 
 
 def _gather(
-    step: Step, action: FanOut, tasks: Sequence[StepTask], failed: list[Task]
+    step: str, action: FanOut, tasks: Sequence[StepTask], failed: list[Task]
 ) -> Visit:
     """Make one visit of the ends of all tasks."""
     visits = tuple(task.visit() for task in tasks)
@@ -177,15 +157,15 @@ def _gather(
     failure = None
     if errors:
         who = f"{len(errors)} of {len(visits)} tasks"
-        outcomes = {visit.name: visit.outcome or _CANCELLED for visit in visits}
+        outcomes: Any = {visit.name: visit.outcome for visit in visits}
         succeeded = (visit for visit in visits if visit.outcome is Outcome.SUCCEEDED)
         outputs = {visit.name: visit.output for visit in succeeded}
-        failure = parallel_failure(step.name, who, outcomes, outputs, errors)
+        failure = parallel_failure(step, who, outcomes, outputs, errors)
     if failure is not None and len(errors) > action.tolerated:
-        return Visit(step.name, Outcome.FAILED, error=failure, tasks=visits)
+        return Visit(step, Outcome.FAILED, error=failure, tasks=visits)
     results = {visit.name: errors.get(visit.name, visit.output) for visit in visits}
     output = TaskResults(results, failure)
-    return Visit(step.name, Outcome.SUCCEEDED, output=output, tasks=visits)
+    return Visit(step, Outcome.SUCCEEDED, output=output, tasks=visits)
 
 
 def failed_visit(entry: Any, error: BaseException) -> Visit:
@@ -196,7 +176,7 @@ def failed_visit(entry: Any, error: BaseException) -> Visit:
     # It interrupts this very thread, or the nested workflow was stopped; else the
     # call succeeded, but its result leads nowhere.
     is_failure = isinstance(error, Exception) and (
-        visit.child is None or visit.child.status not in _STOPPED
+        visit.child is None or visit.child.status not in STOPPED
     )
     outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
     return visit._replace(outcome=outcome, output=None, error=error)

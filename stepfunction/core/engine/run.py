@@ -8,26 +8,23 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.history.journal import Journal, Shared
 from stepfunction.core.workers.workshop import Workshop
 
 if TYPE_CHECKING:
-    from stepfunction.core.history.journal import Journal
     from stepfunction.core.watching.telling import Audience
 
 
-class Run:
+class Run(Shared):
     """What one thread needs to run an execution, and those nested in it.
 
     Attributes:
         go: What runs a journal's workflow to its end.
         workshop: What chooses where tasks run.
-        cancellation: The request to stop.
         audience: Who is told; None where nobody listens.
-        epoch: What to add to readings of ``perf_counter`` to have the time of day.
-        thread: The thread that runs it; None before and after.
     """
 
-    __slots__ = ("go", "workshop", "cancellation", "audience", "epoch", "thread")
+    __slots__ = ("go", "workshop", "audience")
 
     def __init__(
         self,
@@ -36,12 +33,12 @@ class Run:
         cancellation: Cancellation,
         epoch: float | None = None,
     ) -> None:
+        super().__init__(
+            time() - perf_counter() if epoch is None else epoch, cancellation
+        )
         self.go = go
         self.workshop = workshop
-        self.cancellation = cancellation
         self.audience: Audience | None = None
-        self.epoch = time() - perf_counter() if epoch is None else epoch
-        self.thread: int | None = None
 
     def apart(self, cancellation: Cancellation) -> Run:
         """Give what a workflow needs that is nested in a task.
@@ -54,4 +51,4 @@ class Run:
         return run
 
 
-Go: TypeAlias = "Callable[[Journal, Run], None]"
+Go: TypeAlias = Callable[[Journal, Run], None]

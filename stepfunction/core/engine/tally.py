@@ -165,7 +165,7 @@ class Tally:
             return self.broken_visit(Outcome.CANCELLED)
         output: Any = dict(self._counts)
         if self._action.keep_results:
-            output = self._results._tolerate(failure)
+            output = self._results.tolerate(failure)
         return Visit(self._step, _SUCCEEDED, output=output, tasks=self.visits())
 
     def broken_visit(

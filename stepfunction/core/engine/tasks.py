@@ -13,6 +13,7 @@ from stepfunction.core.history.chronicle import failure_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
+from stepfunction.core.keys import PartKey
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
 from stepfunction.core.watching.telling import News
@@ -25,6 +26,7 @@ class Terms(NamedTuple):
 
     Attributes:
         step: The step.
+        name: Its name.
         journal: That of its execution.
         run: What that shares with what it is nested in.
         failing: What has failed on the way to it.
@@ -35,6 +37,7 @@ class Terms(NamedTuple):
     """
 
     step: Step
+    name: str
     journal: Journal
     run: Run
     failing: Failing | None
@@ -48,10 +51,22 @@ class Terms(NamedTuple):
         """Whether an attempt has limits."""
         return self.timeout is not None or self.heartbeat is not None
 
+    def limited(self) -> Terms:
+        """Give them with the limits that can be kept, and warn of the others."""
+        step = self.step
+        if step.executor == "inline":
+            # There a nested workflow looks after its own time, and a call has no
+            # limits.
+            return self
+        timeout, heartbeat = self.run.workshop.limits_at(
+            step.executor, self.name, step.timeout, step.heartbeat
+        )
+        return self._replace(timeout=timeout, heartbeat=heartbeat)
+
     def work(self, value: Any, calls: Iterable[Task] = ()) -> Work:
         """Give what a place must know of them: their input, and what they call."""
         named = tuple((task.name, task.call) for task in calls)
-        return Work(self.step.name, named, value, self.make_context)
+        return Work(self.name, named, value, self.make_context)
 
     def show(self, now: Callable[[], Visit]) -> None:
         """Let the history have the visit of the step, as it is when it is asked for."""
@@ -68,14 +83,14 @@ class Terms(NamedTuple):
             ended: The visits of others, that have ended.
         """
         begun = (task.now() for task in tasks if task.began or task.attempts)
-        return Visit(self.step.name, None, tasks=(*ended, *begun))
+        return Visit(self.name, None, tasks=(*ended, *begun))
 
     def make_context(self, attempt: LiveAttempt) -> Context:
         """Give the context of an attempt."""
         journal, failing = self.journal, self.failing
         return Context(
             journal.id,
-            self.step.name,
+            self.name,
             attempt.task.key,
             attempt.number,
             failure_record(journal, None if failing is None else failing[1]),
@@ -83,25 +98,6 @@ class Terms(NamedTuple):
             journal.results_so_far(),
             attempt,
         )
-
-
-def terms_of(
-    step: Step,
-    journal: Journal,
-    run: Run,
-    failing: Failing | None,
-    news: News | None,
-    given: tuple[Any] | None,
-) -> Terms:
-    """Give the terms of a visit, with a warning of limits that cannot be kept."""
-    facts = (step, journal, run, failing, news, given)
-    if step.executor in (None, "inline"):
-        # There a nested workflow looks after its own time, and a call has no limits.
-        return Terms(*facts)
-    limits = run.workshop.limits_at(
-        step.executor, step.name, step.timeout, step.heartbeat
-    )
-    return Terms(*facts, *limits)
 
 
 class StepTask(Task):
@@ -119,26 +115,26 @@ class StepTask(Task):
     __slots__ = ("child", "_step", "_graph")
 
     def __init__(
-        self, terms: Terms, action: Any, key: str | int | None = None, name: str = ""
+        self, terms: Terms, action: Any, key: PartKey | None = None
     ) -> None:
-        step, _, _, _, news, _, timeout, heartbeat = terms
-        name = name or subject(step.name, key)
+        step, step_name, _, _, _, news, _, timeout, heartbeat = terms
+        name = subject(step_name, key)
         self.child: Journal | None = None
-        self._step = step
+        self._step = step_name
         self._graph = graph = action.nested
         call = action if graph is None else self._nested(terms, graph, key, name)
-        wants_context = action.wants_context
+        limits = (timeout, heartbeat)
         super().__init__(
-            key, name, call, wants_context, step.retry, timeout, heartbeat, news
+            key, name, call, action.wants_context, step.retry, *limits, news
         )
 
     def _nested(
-        self, terms: Terms, graph: Graph, key: str | int | None, name: str
+        self, terms: Terms, graph: Graph, key: PartKey | None, name: str
     ) -> NestedCall:
         step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None
         if run.audience is not None:
-            way = step.name if key is None else (step.name, key)
+            way = terms.name if key is None else (terms.name, key)
             reach = run.audience.reach((*terms.journal.path, way))
         return NestedCall(graph, run, name, own_timeout, self.begun, reach)
 
@@ -163,22 +159,18 @@ class StepTask(Task):
         child.skipped = ()
         return output_of_child(self._step, self.name, child)
 
-    @property
-    def _own_name(self) -> str | int:
-        return self._step.name if self.key is None else self.key
-
     def now(self) -> Visit:
         """Give what can be said of it now. Any thread may."""
         if self.has_ended:
             return self.visit()
-        attempts = tuple(self.attempts)
-        facts = (attempts, None, None, (), self.child, self.given, self.began)
-        return Visit(self._own_name, None, *facts)
+        return self.visit()._replace(
+            outcome=None, output=None, error=None, began=self.began
+        )
 
     def visit(self) -> Visit:
         """Give what the journal is to say of it when it has ended."""
         return Visit(
-            self._own_name,
+            self._step if self.key is None else self.key,
             self.outcome or Outcome.CANCELLED,
             tuple(self.attempts),
             self.output,

@@ -13,7 +13,7 @@ from typing import Any
 from stepfunction.core.definition.actions import Fail
 from stepfunction.core.definition.callables import name_of, stray_coroutine
 from stepfunction.core.definition.calls import Call
-from stepfunction.core.definition.graph import Course, Graph, Step
+from stepfunction.core.definition.graph import Course, Graph, Move, Step
 from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import failed_visit, perform
@@ -70,14 +70,14 @@ def run_to_end(journal: Journal, run: Run) -> None:
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
             if run.cancellation.requested:
-                raise _stop(journal, run, "")
+                raise ExecutionCancelledError("the execution was stopped")
         except StepLimitError as error:
             journal.broke_off = True
             _fail(journal, run, error, Blame(error.step, error, True))
         else:
             _, value, failing = position
             if failing is None and not says_end:
-                journal.status, journal.output = _COMPLETED, value
+                journal.output, journal.status = value, _COMPLETED
             else:
                 _conclude(journal, run, graph, value, failing)
     except ExecutionCancelledError:
@@ -85,10 +85,10 @@ def run_to_end(journal: Journal, run: Run) -> None:
         journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
     except Exception as error:  # the engine could not go on, as at too deep a nesting
         journal.broke_off = True
-        journal.fail(Status.FAILED, error)
+        journal.error, journal.status = error, Status.FAILED
         raise
     except BaseException as interrupt:
-        journal.fail(Status.CANCELLED, interrupt)
+        journal.error, journal.status = interrupt, Status.CANCELLED
         raise
     finally:
         journal.ended = perf_counter()
@@ -115,35 +115,30 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         StepLimitError: If it would take more steps than it may.
         BaseException: What interrupts this thread.
     """
-    name, value, failing = position
-    longest = 0
-    while name is not None:
-        if run.cancellation.requested or len(journal.entries) >= longest:
+    _, moves, longest, *_ = graph.course
+    is_watched = run.audience is not None and run.audience.hears_all
+    while (name := position[0]) is not None:
+        noted = len(journal.entries)
+        if run.cancellation.requested or journal.forgotten or noted >= longest:
             longest = _go_on(journal, run, position)
-        step = graph.table[name]
+        *_, step = move = moves[name]
         journal.position, journal.begun = position, journal.last_stamp
         if run.audience is not None:
             tell_step_start(run.audience, journal, step)
-        visit = _visit(journal, run, step, value, failing)
-        visit, position = _after(graph, step, visit, failing)
-        if visit.error is not None:
-            position = _after_failure(journal, run, step, visit, visit.error, failing)
-        else:
-            _note(journal, run, visit, visit.output, position)
+        visit = _visit(journal, run, move, position)
+        position = _after(journal, run, step, visit, position[2])
         journal.here = None
-        if run.audience is None or not run.audience.hears_all:
-            position, longest = sprint(journal, run, graph.course, position), 0
-        name, value, failing = position
+        if position[0] is not None and not is_watched:
+            position = sprint(journal, run, graph.course, position)
     return position
 
 
-def _visit(
-    journal: Journal, run: Run, step: Step, value: Any, failing: Failing | None
-) -> Visit:
+def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
     """Perform a step, and give what came of it, whatever that was."""
-    assert journal.graph is not None
-    call, nested, *_ = journal.graph.course[1][step.name]
-    entry: Any = step.name
+    call, nested, *_, step = move
+    name: Any
+    name, value, failing = position
+    entry = name
     try:
         if call is not None:
             output = call(value)
@@ -151,35 +146,20 @@ def _visit(
                 raise stray_coroutine(output, name_of(call))
         elif nested is not None:
             journal.here = child = Journal(nested, value, run)
-            entry = (step.name, child)
-            child.path = (*journal.path, step.name)
+            entry = (name, child)
+            child.path = (*journal.path, name)
             run_to_end(child, run)
             output = child.output
             if child.status is not _COMPLETED:
-                output_of_child(step, subject(step.name, None), child)
+                output_of_child(name, subject(name), child)
         else:
-            return perform(step, value, journal, run, failing)
+            return perform(journal, run, step, value, failing)
         return as_visit(entry, output)
     except BaseException as raised:
         error = raised.with_traceback(users_traceback(raised))
     if call is None or step.retry is None or not isinstance(error, Exception):
         return failed_visit(entry, error)
-    return _visit_again(journal, run, step, value, failing, error)
-
-
-def _visit_again(
-    journal: Journal,
-    run: Run,
-    step: Step,
-    value: Any,
-    failing: Failing | None,
-    error: Exception,
-) -> Visit:
-    """Have a plain call tried again that has failed."""
-    try:
-        return perform(step, value, journal, run, failing, error)
-    except BaseException as final:
-        return failed_visit(step.name, final.with_traceback(users_traceback(final)))
+    return perform(journal, run, step, value, failing, error)
 
 
 def sprint(  # noqa: C901
@@ -197,8 +177,7 @@ def sprint(  # noqa: C901
     _, moves, longest, failure_steps, _, _ = course
     name, value, failing = position
     if journal.forgotten:
-        graph: Graph = journal.graph  # type: ignore[assignment]
-        longest = graph.longest_journal(journal.forgotten)
+        longest = 0  # until that has been asked
     note = entries.extend
     if entries:  # what led here may have been asked for
         journal.decided = entries[-2], name, None
@@ -222,7 +201,7 @@ def sprint(  # noqa: C901
                 run_to_end(child, run)
                 output = child.output
                 if child.status is not _COMPLETED:
-                    output_of_child(step, subject(name, None), child)
+                    output_of_child(name, subject(name), child)
             else:
                 break
             if choices is not None:
@@ -251,31 +230,26 @@ def sprint(  # noqa: C901
     return position
 
 
-def _note(
-    journal: Journal, run: Run, entry: Any, result: Any, position: Position
-) -> None:
-    """Note a step that has ended together with what follows; then tell of it."""
-    journal.note(entry, result)
-    journal.position = position
+def _after(
+    journal: Journal, run: Run, step: Step, visit: Visit, failing: Failing | None
+) -> Position:
+    """Note a step that was performed together with where it leads; then tell of it."""
+    if visit.error is None:
+        try:
+            follower = step.after(visit.output)
+        except BaseException as raised:
+            error = raised.with_traceback(users_traceback(raised))
+            visit = failed_visit(visit, error)
+    if visit.error is not None:
+        return _after_failure(journal, run, step, visit, visit.error, failing)
+    assert journal.graph is not None
+    if follower is not None and follower not in journal.graph.failure_steps:
+        failing = None  # the main path was reached again
+    journal.note(visit, visit.output)
+    journal.position = (follower, visit.output, failing)
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal))
-
-
-def _after(
-    graph: Graph, step: Step, visit: Visit, failing: Failing | None
-) -> tuple[Visit, Position]:
-    """Say where a step leads that has not failed, unless asking for that fails."""
-    here = (step.name, None, failing)
-    if visit.error is not None:
-        return visit, here
-    try:
-        follower = step.after(visit.output)
-    except BaseException as raised:
-        error = raised.with_traceback(users_traceback(raised))
-        return failed_visit(visit, error), here
-    if follower is not None and follower not in graph.failure_steps:
-        failing = None  # the main path was reached again
-    return visit, (follower, visit.output, failing)
+    return journal.position
 
 
 def _after_error(
@@ -292,19 +266,12 @@ def _after_error(
     error.with_traceback(users_traceback(error))
     if type(entry) is not str or not isinstance(error, Exception):
         entry = failed_visit(entry, error)
-    elif target is not None:
-        entry = (entry, None)
-    elif step.retry is None or step.plain is None:
+    elif target is not None or step.retry is None or step.plain is None:
         entry = (entry, None)
     else:
         journal.position, journal.begun = (entry, value, failing), journal.last_stamp
-        visit = _visit_again(journal, run, step, value, failing, error)
-        if visit.error is None:  # it succeeded when it was tried again
-            graph: Graph = journal.graph  # type: ignore[assignment]
-            visit, position = _after(graph, step, visit, failing)
-            _note(journal, run, visit, visit.output, position)
-            return position
-        entry, error = visit, visit.error
+        visit = perform(journal, run, step, value, failing, error)
+        return _after(journal, run, step, visit, failing)
     return _after_failure(journal, run, step, entry, error, failing, target)
 
 
@@ -403,7 +370,7 @@ def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
     if journal.graph.has_compensations:
         undo(journal, run, end_record(journal, error, blame))
     journal.blame = blame
-    journal.fail(Status.FAILED, error)
+    journal.error, journal.status = error, Status.FAILED
 
 
 def _blame_at(failed: Failed, graph: Graph) -> Blame:
@@ -420,30 +387,20 @@ def _go_on(journal: Journal, run: Run, position: Position) -> int:
     Raises:
         Exception: Where the run does not go on from this position.
     """
-    follower, *_ = position
     graph: Graph = journal.graph  # type: ignore[assignment]
-    noted = len(journal.entries)
-    longest = graph.longest_journal(journal.forgotten)
-    if not run.cancellation.requested:
-        if noted < longest:
-            return longest
-        if graph.keep_history is not None:
-            journal.forget(graph.keep_history)
-            longest = graph.longest_journal(journal.forgotten)
-            if len(journal.entries) < longest:
-                return longest
-    journal.position = position
-    raise _stop(journal, run, follower or "")
-
-
-def _stop(journal: Journal, run: Run, follower: str) -> Exception:
-    """Give the error that says why the run does not go on."""
     if run.cancellation.requested:
-        return ExecutionCancelledError("the execution was stopped")
-    assert journal.graph is not None
-    most = journal.graph.max_steps
-    return StepLimitError(
-        f"{journal.workflow!r} has run {most} steps and would go on with "
+        journal.position = position
+        raise ExecutionCancelledError("the execution was stopped")
+    longest = graph.longest_journal(journal.forgotten)
+    if len(journal.entries) >= longest and graph.keep_history is not None:
+        journal.forget(graph.keep_history)
+        longest = graph.longest_journal(journal.forgotten)
+    if len(journal.entries) < longest:
+        return longest
+    journal.position = position
+    follower = position[0] or ""
+    raise StepLimitError(
+        f"{journal.workflow!r} has run {graph.max_steps} steps and would go on with "
         f"{follower!r}; if that is no endless loop, raise max_steps",
         follower,
     )

@@ -321,8 +321,8 @@ class Execution(Shown):
     def failure(self) -> StepExecutionError:
         """Give the error that says which step this execution failed at."""
         assert self.blame is not None
-        step, error, names_step = self.blame
-        if names_step:
+        step, error = self.blame.step, self.blame.error
+        if self.blame.names_step:
             failure: StepExecutionError = error.with_traceback(None)
         else:
             failure = StepExecutionError(

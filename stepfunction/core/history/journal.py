@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
 
 from stepfunction.core.cancellation import Cancellation
@@ -36,31 +36,21 @@ _SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
 _AT_ITS_END = (Status.COMPLETED, Status.FAILED)
 
 
-class Shared(Protocol):
-    """What a journal asks of the run that it is written in.
+class Shared:
+    """What a journal asks of the run that it is written in, or was.
 
     Attributes:
         epoch: What to add to readings of ``perf_counter`` to have the time of day.
         cancellation: The request to stop it.
-        thread: The thread that runs it; None where it has ended.
+        thread: The thread that runs it; None before and after.
     """
 
-    @property
-    def thread(self) -> int | None: ...
+    __slots__ = ("epoch", "cancellation", "thread")
 
-    @property
-    def epoch(self) -> float: ...
-
-    @property
-    def cancellation(self) -> Cancellation: ...
-
-
-class Past(NamedTuple):
-    """Stands for the run of a journal that comes out of a pickle or a file."""
-
-    epoch: float
-    cancellation: Cancellation
-    thread: int | None = None
+    def __init__(self, epoch: float, cancellation: Cancellation) -> None:
+        self.epoch = epoch
+        self.cancellation = cancellation
+        self.thread: int | None = None
 
 
 class Journal:
@@ -84,7 +74,7 @@ class Journal:
             on so fast that it does not say it.
         begun: When the step before ended, if the one that follows there is under way.
         decided: Where the graph cannot tell without a call: when it was asked, which is
-            before the step is noted; the step that follows; and that of the time before.
+            before the step is noted; what follows; and what followed the time before.
         here: What is under way in the present step: the journal of a nested execution,
             or what gives the visit of it as it is now; None for neither.
         undone: What compensations did; a list if any was due.
@@ -157,7 +147,7 @@ class Journal:
         vars(journal).update(
             _id=id,
             _workflow=workflow,
-            run=Past(started, Cancellation()),
+            run=Shared(started, Cancellation()),
             began=0.0,
             ended=duration,
             entries=[
@@ -200,10 +190,6 @@ class Journal:
     def note(self, entry: Any, result: Any) -> None:
         """Note a step that has just ended, and what came of it."""
         self.entries.extend((entry, perf_counter(), result))
-
-    def fail(self, status: Status, error: BaseException) -> None:
-        """Note what the execution ends with."""
-        self.status, self.error = status, error
 
     @property
     def last_stamp(self) -> float:
@@ -311,21 +297,12 @@ class Journal:
         return results
 
     def results_now(self) -> dict[str, Any]:
-        """Give the same to any thread, while the one that runs keeps it up."""
-        if self.keeps is None:
-            begin, is_over = self._results_end, self.status not in UNDER_WAY
-            results = dict(self.__dict__.get("results", ()))
-            noted = self.entries[begin:]
-            results.update(zip(map(name_of, noted[::3]), noted[2::3]))
-            if is_over and noted:  # nothing is added: the next need not look again
-                self.__dict__["results"] = dict(results)
-                self._results_end = begin + len(noted)
-            return results
+        """Give the same to any thread, while the one that runs goes on."""
         while True:
-            first = self.entries[:1]
+            seen = (self.forgotten, self._results_end)
             results = dict(self.__dict__.get("results", ()))
-            entries = self.entries[:]
-            if [*map(id, first)] == [*map(id, entries[:1])]:
+            entries = self.entries[seen[1] :]
+            if (self.forgotten, self._results_end) == seen:
                 break  # else steps were forgotten just now, and are in the results
         results.update(zip(map(name_of, entries[::3]), entries[2::3]))
         return results
@@ -401,7 +378,7 @@ def _restore(packed: bytes, epoch: float) -> Journal:
     vars(journal).update(
         unpack(packed),
         graph=None,
-        run=Past(epoch, Cancellation()),
+        run=Shared(epoch, Cancellation()),
         position=None,
         here=None,
     )

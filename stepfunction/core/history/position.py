@@ -6,7 +6,9 @@ workflow, and a named one takes three to eight times as long.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
+
+from stepfunction.core.frozen import Frozen
 
 # A step that failed, as it is remembered while that is handled: how the journal notes
 # it, its input, when it began and ended, its error.
@@ -22,7 +24,7 @@ Failing: TypeAlias = tuple[Failed, Failed]
 Position: TypeAlias = tuple[str | None, Any, Failing | None]
 
 
-class Blame(NamedTuple):
+class Blame(Frozen):
     """The step at which an execution failed.
 
     Attributes:
@@ -32,6 +34,7 @@ class Blame(NamedTuple):
             which says so itself.
     """
 
+    __slots__ = ()
     step: str
     error: Any
     names_step: bool

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.frozen import Frozen
-from stepfunction.core.keys import item_of, task_of
+from stepfunction.core.keys import OfPart, PartKey
 from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.wording import duration_text
 
@@ -44,7 +44,7 @@ class Attempt(Frozen):
         return f"<Attempt {self.number} {self.outcome} in {took}{what}>"
 
 
-class StepRecord(Frozen):
+class StepRecord(OfPart, Frozen):
     """What one visit of a step did, or one task or item of it.
 
     Attributes:
@@ -64,7 +64,7 @@ class StepRecord(Frozen):
 
     __slots__ = ()
     step: str
-    part: str | int | None
+    part: PartKey | None
     outcome: Outcome | None
     input: Any
     output: Any
@@ -74,16 +74,6 @@ class StepRecord(Frozen):
     attempts: tuple[Attempt, ...]
     next_step: str | None
     child: Execution | None
-
-    @property
-    def task(self) -> str | None:
-        """The name of the task of a parallel step; None for all else."""
-        return task_of(self.part)
-
-    @property
-    def item(self) -> int | None:
-        """The index of the item of a map step; None for all else."""
-        return item_of(self.part)
 
     def __repr__(self) -> str:
         name = repr(self.step)

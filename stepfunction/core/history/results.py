@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Self
 
 from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.outcomes import Outcome
@@ -13,7 +13,38 @@ from stepfunction.core.wording import error_text, listed
 _MOST_NAMED = 5
 
 
-class TaskResults(dict[str, Any]):
+class _Tolerant:
+    """What results have that may hold failures in the place of some of them.
+
+    Attributes:
+        failed: Task name, or index of the item, to exception, for those that failed,
+            as they failed.
+    """
+
+    failed: Mapping[Any, BaseException] = MappingProxyType({})
+    _failure: ParallelStepExecutionError | None = None
+
+    def tolerate(self, failure: ParallelStepExecutionError | None) -> Self:
+        """Take the failure that the step tolerates, for the engine; None for none."""
+        if failure is not None:
+            self._failure, self.failed = failure, failure.errors
+        return self
+
+    def raise_if_failed(self) -> Self:
+        """Raise if any task, or item, failed.
+
+        Returns:
+            The results themselves, if none did.
+
+        Raises:
+            ParallelStepExecutionError: If any did, caused by the first in time.
+        """
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        return self
+
+
+class TaskResults(_Tolerant, dict[str, Any]):
     """The output of a parallel step: task name to result, in declaration order.
 
     Where the step tolerates failures, a failed task's place holds its exception.
@@ -22,33 +53,21 @@ class TaskResults(dict[str, Any]):
         failed: Task name to exception, for the tasks that failed, as they failed.
     """
 
+    failed: Mapping[str, BaseException]
+
     def __init__(
         self,
         results: Mapping[str, Any] = MappingProxyType({}),
         failure: ParallelStepExecutionError | None = None,
     ) -> None:
         super().__init__(results)
-        self._failure = failure
-        self.failed: Mapping[str, BaseException] = failure.errors if failure else {}
-
-    def raise_if_failed(self) -> TaskResults:
-        """Raise if any task failed.
-
-        Returns:
-            The results themselves, if none did.
-
-        Raises:
-            ParallelStepExecutionError: If any did, caused by the first in time.
-        """
-        if self._failure is not None:
-            raise self._failure.with_traceback(None)
-        return self
+        self.tolerate(failure)
 
     def __reduce__(self) -> Any:
         return TaskResults, (dict(self), self._failure)
 
 
-class MapResults(list[Any]):
+class MapResults(_Tolerant, list[Any]):
     """The output of a map step: the results, in the order of the items.
 
     Where the step tolerates failures, a failed item's place holds its exception.
@@ -57,21 +76,15 @@ class MapResults(list[Any]):
         failed: Index to exception, for the items that failed, as they failed.
     """
 
+    failed: Mapping[int, BaseException]
+
     def __init__(
         self,
         results: Iterable[Any] = (),
         failure: ParallelStepExecutionError | None = None,
     ) -> None:
         super().__init__(results)
-        self.failed: Mapping[int, BaseException] = {}
-        self._failure: ParallelStepExecutionError | None = None
-        self._tolerate(failure)
-
-    def _tolerate(self, failure: ParallelStepExecutionError | None) -> MapResults:
-        """Take the failure that the step tolerates, for the engine; None for none."""
-        self._failure = failure
-        self.failed = {} if failure is None else failure.errors
-        return self
+        self.tolerate(failure)
 
     @property
     def outcomes(self) -> Mapping[int, Outcome]:
@@ -79,19 +92,6 @@ class MapResults(list[Any]):
         if self._failure is None:
             return ItemOutcomes(len(self), {})
         return self._failure.outcomes
-
-    def raise_if_failed(self) -> MapResults:
-        """Raise if any item failed.
-
-        Returns:
-            The results themselves, if none did.
-
-        Raises:
-            ParallelStepExecutionError: If any did, caused by the first in time.
-        """
-        if self._failure is not None:
-            raise self._failure.with_traceback(None)
-        return self
 
     def __reduce__(self) -> Any:
         return MapResults, (list(self), self._failure)

@@ -12,14 +12,7 @@ from math import inf
 from numbers import Real
 from typing import Any, NoReturn, cast
 
-from stepfunction.core.definition.actions import (
-    Action,
-    Fail,
-    FanOut,
-    MapItems,
-    Pass,
-    Wait,
-)
+from stepfunction.core.definition.actions import Action, Callee
 from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.callables import name_of
 from stepfunction.core.definition.calls import Call
@@ -29,7 +22,10 @@ from stepfunction.core.errors import StepFunctionError
 from stepfunction.core.transcript.parts import NUMBER, Part
 from stepfunction.core.transcript.values import ValueWriter
 
-_KINDS: Mapping[str, Any] = {it.kind: it for it in (FanOut, MapItems, Wait, Pass, Fail)}
+# Those that are written field by field.
+_KINDS: Mapping[str, Any] = {
+    it.kind: it for it in Action.__subclasses__() if it is not Callee
+}
 _UNTOLD = "result"  # a constant is seen in its output
 _ARROWS = ("next", "branch", "failure")
 
@@ -189,7 +185,6 @@ class _GraphReader:
             it.get("name", str),
             start,
             table,
-            (start, {}, 0, frozenset(), None, False),  # nothing here can be run
             frozenset(map(str, it.get("failure_steps", list))),
             it.get("max_steps", int | None),
             keep_history=keeps.value,

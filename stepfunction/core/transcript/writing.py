@@ -12,7 +12,6 @@ from __future__ import annotations
 from math import isfinite
 from typing import Any
 
-from stepfunction.core.definition.actions import FanOut, MapItems
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.chronicle import visits_of
@@ -101,7 +100,8 @@ class _Writer:
         if undone:
             written["compensations"] = [self._undone(one, it) for one in undone]
         if it.blame is not None:
-            step, error, names_step = it.blame
+            step, error = it.blame.step, it.blame.error
+            names_step = it.blame.names_step
             written["blame"] = {
                 "step": step,
                 "error": self._error(error, step),
@@ -169,10 +169,8 @@ def _seconds(seconds: float) -> float:
 
 def _nested(graph: Graph | None, step: str, task: str | None) -> Graph | None:
     """Give the graph that a step, or a task of it, runs."""
-    found = None if graph is None else graph.table.get(step)
-    action: Any = None if found is None else found.action
-    if isinstance(action, MapItems):
-        action = action.call
-    if task is not None and isinstance(action, FanOut):
-        action = action.tasks.get(task)
-    return action if isinstance(action, Graph) else None
+    if graph is None or step not in graph.table:
+        return None
+    action: Any = graph.table[step].action
+    found: Graph | None = action.tasks.get(task, action).nested
+    return found

@@ -8,11 +8,11 @@ from typing import Any, TypeAlias
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import Attempt
-from stepfunction.core.keys import Path, item_of, task_of
+from stepfunction.core.keys import OfPart, PartKey, Path
 from stepfunction.core.outcomes import Outcome, Status
 
 
-class Event(Frozen):
+class Event(OfPart, Frozen):
     """Something that has just happened in an execution.
 
     Attributes:
@@ -51,7 +51,7 @@ class Event(Frozen):
     workflow: str
     path: Path = ()
     step: str | None = None
-    part: str | int | None = None
+    part: PartKey | None = None
     tasks: tuple[str, ...] = ()
     outcome: Outcome | None = None
     status: Status | None = None
@@ -68,16 +68,6 @@ class Event(Frozen):
     def kind(self) -> str:
         """The subject and what happened to it, as ``"step_succeeded"``."""
         return f"{self.subject}_{self.what}"
-
-    @property
-    def task(self) -> str | None:
-        """The name of the task of a parallel step; None for all else."""
-        return task_of(self.part)
-
-    @property
-    def item(self) -> int | None:
-        """The index of the item of a map step; None for all else."""
-        return item_of(self.part)
 
     @property
     def place(self) -> tuple[str | int | None, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from math import isfinite
+from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, Literal
 
 from stepfunction.core.errors import (
@@ -24,6 +25,7 @@ from stepfunction.core.frozen import Frozen
 if TYPE_CHECKING:
     import tenacity
 
+_LONGEST_PAUSE = 365 * 24 * 3600.0
 _NEVER_RETRIED = (
     DefinitionError,
     ExecutionCancelledError,
@@ -36,14 +38,15 @@ class RetryPolicy(Frozen):
     """How a failed call is tried again, as AWS Step Functions' Retry field.
 
     The pause before attempt ``n + 1`` is ``interval * backoff_rate ** (n - 1)``
-    seconds, at most ``max_delay``. With full jitter it is a random share of that.
+    seconds, at most ``max_delay``, and a year. With full jitter it is a random share
+    of that.
 
     Attributes:
         max_attempts: How many calls are made at most, the first included (AWS's
             MaxAttempts counts only the calls after the first).
         interval: Seconds before the second attempt.
         backoff_rate: What each further pause is multiplied with, 1 or more.
-        max_delay: The longest pause in seconds; None for no limit.
+        max_delay: The longest pause in seconds; None for a year.
         jitter: ``"full"`` draws each pause from zero to its full length, so that
             many callers do not come back at once; None takes the full length.
         retry_on: The exception class, or a tuple of classes, worth another attempt.
@@ -100,7 +103,7 @@ jitter='full', retry_on=<class 'Exception'>)
             yield self._problem("retry_on", hint)
 
     def _problem(self, argument: str, hint: str) -> Problem:
-        text = f"{argument} is {getattr(self, argument)!r}"
+        text = f"{argument} is {short_repr(getattr(self, argument))}"
         return Problem(argument, text, hint)
 
     def _retrying(self) -> tenacity.Retrying:
@@ -111,12 +114,15 @@ jitter='full', retry_on=<class 'Exception'>)
             if self.jitter == "full"
             else tenacity.wait_exponential
         )
-        longest = sys.maxsize if self.max_delay is None else self.max_delay
+        longest = _LONGEST_PAUSE if self.max_delay is None else self.max_delay
+        wait: Any = tenacity.wait_none()
+        if self.interval > 0:  # else the power would become more than a float holds
+            wait = wait_class(
+                multiplier=self.interval, exp_base=self.backoff_rate, max=longest
+            )
         return tenacity.Retrying(
             stop=tenacity.stop_after_attempt(self.max_attempts),
-            wait=wait_class(
-                multiplier=self.interval, exp_base=self.backoff_rate, max=longest
-            ),
+            wait=wait,
             retry=tenacity.retry_if_exception(self._is_worth_another),
             reraise=True,
         )
@@ -129,7 +135,12 @@ jitter='full', retry_on=<class 'Exception'>)
 
 
 def _is_number(value: object, kinds: Any = (int, float)) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool) and isfinite(value)
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        return False
+    try:
+        return isfinite(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return kinds is int
 
 
 def _is_exception_class(value: object) -> bool:

@@ -17,6 +17,14 @@ def takes(value, rate):
     return value
 
 
+class NeitherTrueNorFalse:
+    def __eq__(self, other):
+        return self
+
+    def __bool__(self):
+        raise ValueError("the truth value is ambiguous")
+
+
 def problems(method, *args, **options):
     with pytest.raises(DefinitionError) as caught:
         getattr(StepFunction("W"), method)("A", *args, **options)
@@ -30,6 +38,7 @@ MISTAKES = [
     ("add_step", [same], {"branch_targets": ["B"]}, ("branch_targets",)),
     ("add_step", [same], {"branch": same, "branch_targets": "B"}, ("branch_targets",)),
     ("add_step", [same], {"ends": "well"}, ("ends",)),
+    ("add_step", [same], {"ends": NeitherTrueNorFalse()}, ("ends",)),
     ("add_step", [same], {"executor": "gpu"}, ("executor",)),
     ("add_step", [same], {"retry": 3}, ("retry",)),
     ("add_step", [same], {"timeout": -1, "executor": "thread"}, ("timeout",)),
@@ -47,6 +56,12 @@ MISTAKES = [
     ("add_map_step", [same, 1.5], {}, ("items",)),
     ("add_map_step", [same], {"batch_size": 0}, ("batch_size",)),
     ("add_map_step", [same], {"tolerated_failures": "x"}, ("tolerated_failures",)),
+    (
+        "add_map_step",
+        [same],
+        {"tolerated_failures": NeitherTrueNorFalse()},
+        ("tolerated_failures",),
+    ),
     ("add_sub_step_function", [same], {}, ("sub_step_function",)),
     ("add_wait_step", [], {"seconds": -1}, ("seconds",)),
     ("add_wait_step", [], {"until": 3}, ("until",)),
@@ -65,12 +80,21 @@ def test_a_problem_knows_what_it_is_about(method, args, options, path):
     assert problem == problem.text + problem.hint
 
 
+def test_that_a_workflow_would_run_inside_itself_is_about_the_workflow():
+    workflow = StepFunction("W")
+    with pytest.raises(DefinitionError) as caught:
+        workflow.add_sub_step_function("A", workflow)
+    (problem,) = caught.value.problems
+    assert problem.argument == "sub_step_function"
+
+
 @pytest.mark.parametrize(
     ("options", "argument"),
     [
         ({"name": 3}, "name"),
         ({"name": "W", "max_steps": 0}, "max_steps"),
         ({"name": "W", "keep_history": 0}, "keep_history"),
+        ({"name": "W", "on_failure": {}}, "on_failure"),
     ],
 )
 def test_a_problem_of_a_workflow_knows_what_it_is_about(options, argument):

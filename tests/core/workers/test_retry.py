@@ -15,7 +15,9 @@ from stepfunction import (
     Outcome,
     RetryPolicy,
     Status,
+    StepFunction,
 )
+from stepfunction.core.workers.retry import Retries
 
 # --- the policy ---------------------------------------------------------------------
 
@@ -484,3 +486,41 @@ def test_an_interrupt_inside_a_task_is_its_failure_under_a_policy_too(error):
     assert type(execution.output["T"]) is error
     assert execution.output["U"] == "done"
     assert function.calls == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"interval": 0},
+        {"interval": 0, "jitter": None},
+        {"interval": 1e-9, "max_delay": 1e-9},
+        {"interval": 1e-9, "max_delay": 0, "jitter": None},
+    ],
+)
+def test_a_policy_of_very_many_attempts_does_not_wait_for_ever(options):
+    calls = []
+
+    def flaky(value):
+        calls.append(value)
+        if len(calls) < 1_100:
+            raise ConnectionError("not yet")
+        return len(calls)
+
+    workflow = StepFunction("Poll")
+    workflow.add_step("Ask", flaky, retry=RetryPolicy(2_000, **options))
+    execution = workflow.set_start_step("Ask").execute(1, timeout=30)
+    assert execution.output == len(execution.history[0].attempts) == 1_100
+
+
+def test_a_pause_is_a_year_at_most():
+    retries = Retries(RetryPolicy(9_999, interval=1, jitter=None), "call", 0.0)
+    pauses = [retries.after(None, ValueError())[0] for _ in range(1_200)]
+    assert pauses[0] == 1 and pauses[-1] == 365 * 24 * 3600
+
+
+@pytest.mark.parametrize("argument", ["interval", "backoff_rate", "max_delay"])
+def test_a_number_beyond_all_floats_is_refused_in_few_words(argument):
+    with pytest.raises(DefinitionError) as caught:
+        RetryPolicy(3, **{argument: 10**400})
+    assert str(caught.value).startswith(f"RetryPolicy: {argument} is 1000")
+    assert len(str(caught.value)) < 120
