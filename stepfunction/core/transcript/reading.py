@@ -68,7 +68,8 @@ def from_document(document: Any) -> Execution:
         raise TranscriptError(
             "this is no transcript but a text; from_json() takes what to_json() wrote"
         )
-    if not isinstance(document, dict) or document.get("format") != FORMAT:
+    kind = document.get("format") if isinstance(document, dict) else None
+    if not isinstance(kind, str) or kind != FORMAT:
         raise TranscriptError(
             "this is no transcript of an execution, which Execution.to_json() writes: "
             f"its 'format' is not {FORMAT!r}"
