@@ -179,8 +179,9 @@ def _answer(execution: Execution, is_whole: bool) -> str:
     if execution.output is None and execution.status is not Status.COMPLETED:
         return ""
     # An escape is right in every encoding, and hard to read.
+    has_utf8 = codecs.lookup(_output().encoding).name == "utf-8"
     output = _AnswerWriter().write(execution.output)
-    return json.dumps(output, ensure_ascii=not _has_utf8()) + "\n"
+    return json.dumps(output, ensure_ascii=not has_utf8) + "\n"
 
 
 def _execute(
@@ -289,10 +290,6 @@ class _AnswerWriter(ValueWriter):
             return super().container(list(value), at)
         names = (str(key) if type(key) is Outcome else key for key in value)
         return super().container(dict(zip(names, value.values())), at)
-
-
-def _has_utf8() -> bool:
-    return codecs.lookup(_output().encoding).name == "utf-8"
 
 
 def _output() -> TextIO:

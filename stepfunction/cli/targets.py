@@ -242,6 +242,7 @@ def _builds(value: Any, module: ModuleType) -> bool:
     if not inspect.isfunction(value) or value.__module__ != module.__name__:
         return False
     returned = value.__annotations__.get("return")
+    is_meant = returned is StepFunction
     if isinstance(returned, str):
-        returned = returned.rpartition(".")[2].strip("'\"")
-    return returned in (StepFunction, StepFunction.__name__) and not _required(value)
+        is_meant = returned.rpartition(".")[2].strip("'\"") == StepFunction.__name__
+    return is_meant and not _required(value)

@@ -40,17 +40,13 @@ def _drawn(lines: list[_Line], indent: str) -> Iterator[str]:
 
 
 def _steps(picture: Picture) -> list[_Line]:
-    names = sorted(_in_order(picture), key=lambda it: _is_failure_step(picture, it))
-    lines = []
+    boxes, lines = picture.boxes, []
+    names = sorted(_in_order(picture), key=lambda it: boxes[it].shape == "failure")
     for name, follower in zip(names, [*names[1:], None]):
-        box = picture.boxes[name]
+        box = boxes[name]
         below = [*_inputs(box), *_inside(box), *_arrows(box, follower)]
         lines.append(_Line(_described(shown(name), _facts(box)), below))
     return lines
-
-
-def _is_failure_step(picture: Picture, name: str) -> bool:
-    return picture.boxes[name].shape == "failure"
 
 
 def _in_order(picture: Picture) -> list[str]:

@@ -87,6 +87,7 @@ class Action:
         """Give what it calls, by task name; None where it is the step, or each item."""
         if self.callee is not None:
             yield None, self.callee
+        yield from self.tasks.items()
 
     def with_callees(self, change: Change) -> Action:
         """Give the action with something else in the place of each of its callees.
@@ -167,10 +168,6 @@ class FanOut(Defined, Action):
     def __reduce__(self) -> Any:
         tasks, *others = self._values
         return FanOut, (dict(tasks), *others)
-
-    def callees(self) -> Iterator[tuple[str | None, Callee]]:
-        """Give the tasks, by name."""
-        yield from self.tasks.items()
 
     def with_callees(self, change: Change) -> FanOut:
         """Give the action with other tasks of the same names."""

@@ -176,10 +176,10 @@ def _parameters(function: Any) -> list[Parameter] | None:
 def _means_context(annotation: Any) -> bool:
     if isinstance(annotation, str):
         return _CONTEXT_TEXT.fullmatch(annotation) is not None
-    origin = get_origin(annotation)
-    return annotation is Context or (
-        origin in (Union, UnionType, Annotated) and Context in get_args(annotation)
-    )
+    parts = (annotation,)
+    if get_origin(annotation) in (Union, UnionType, Annotated):
+        parts = get_args(annotation)
+    return any(part is Context for part in parts)
 
 
 def _is_required(parameter: Parameter) -> bool:

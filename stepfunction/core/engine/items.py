@@ -256,7 +256,9 @@ def perform_map(
 
     def present() -> Visit:
         alone = [task for task in tuple(under_way) if isinstance(task, StepTask)]
-        return terms.present(alone, tally.visits())
+        ended = {visit.name: visit for visit in tally.visits()}
+        alone = [task for task in alone if task.key not in ended]  # just now, it may be
+        return terms.present(alone, ended.values())
 
     terms.show(present)
     try:

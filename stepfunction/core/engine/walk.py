@@ -123,7 +123,7 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         if run.cancellation.requested or journal.forgotten or noted >= longest:
             longest = _go_on(journal, run, position)
         *_, step = move = moves[name]
-        journal.position, journal.has_begun = position, True
+        journal.position, journal.begun = position, journal.last_stamp
         if run.audience is not None:
             tell_step_start(run.audience, journal, step)
         visit = _visit(journal, run, move, position)
@@ -180,6 +180,8 @@ def sprint(  # noqa: C901
     if journal.forgotten:
         longest = 0  # until that has been asked
     note = entries.extend
+    if entries:  # what led here may have been asked for
+        journal.decided = entries[-2], name, None
     journal.position = None
     while name is not None:
         if cancellation.requested or len(entries) >= longest:
@@ -206,7 +208,9 @@ def sprint(  # noqa: C901
             if choices is not None:
                 follower = choices.get(output) if type(output) is str else None
                 if follower is None:
-                    journal.decided = follower = step.after(output)
+                    follower = step.after(output)
+                    before = journal.decided[1]
+                    journal.decided = perf_counter(), follower, before
         except BaseException as raised:
             error = raised
         if error is None:
@@ -219,7 +223,8 @@ def sprint(  # noqa: C901
             name, value, failing = _after_error(
                 journal, run, step, entry, value, error, failing, target
             )
-            journal.position = journal.here = None  # which this is past soon
+            journal.decided = entries[-2], name, None
+            journal.here = journal.position = None  # which this is past soon
     position = (name, value, failing)
     if name is not None:
         journal.position, journal.here = position, None
@@ -242,7 +247,7 @@ def _after(
     if follower is not None and follower not in journal.graph.failure_steps:
         failing = None  # the main path was reached again
     journal.note(visit, visit.output)
-    journal.position, journal.has_begun = (follower, visit.output, failing), False
+    journal.position = (follower, visit.output, failing)
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal))
     return journal.position
@@ -265,7 +270,7 @@ def _after_error(
     elif target is not None or step.retry is None or step.plain is None:
         entry = (entry, None)
     else:
-        journal.position, journal.has_begun = (entry, value, failing), True
+        journal.position, journal.begun = (entry, value, failing), journal.last_stamp
         visit = perform(journal, run, step, value, failing, error)
         return _after(journal, run, step, visit, failing)
     return _after_failure(journal, run, step, entry, error, failing, target)
@@ -287,8 +292,6 @@ def _after_failure(
             it then stands where it stood.
     """
     failed = journal.failed(entry, error)
-    if journal.has_begun:
-        journal.has_begun = False
     interrupt: BaseException | None = None
     if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
         interrupt = error

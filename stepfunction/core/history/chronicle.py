@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from operator import is_
 from time import perf_counter
 from typing import Any
 
@@ -63,19 +62,24 @@ def records_of(journal: Journal) -> Iterator[StepRecord]:
 def _now(journal: Journal) -> tuple[list[Any], Visit | None]:
     """Give what is noted, and what can be said of the step under way, if one is."""
     while True:
-        position, has_begun, here = facts = _facts(journal)
-        is_running = journal.status is Status.RUNNING
-        noted, entries = len(journal.entries), journal.kept()
-        if len(journal.entries) == noted and all(map(is_, _facts(journal), facts)):
-            break  # else a step has begun or ended just now
+        position, here = journal.position, journal.here
+        is_running, begun = journal.status is Status.RUNNING, journal.begun
+        entries = journal.kept()
+        last, decided = _last_stamp(entries), journal.decided
+        if (
+            journal.here is here
+            and journal.position is position
+            and _last_stamp(journal.entries) is last
+        ):
+            break  # else a step has ended just now
     name: str | None = None
     if not journal.is_live:
         return entries, journal.present
     if not is_running or journal.graph is None:
         pass
     elif position is None:
-        name = _next_of(journal, entries[-3:])
-    elif has_begun:
+        name = _next_of(journal, entries[-3:], decided)
+    elif begun is (journal.began if last is None else last):
         name = position[0]
     if name is None:
         return entries, None
@@ -87,16 +91,20 @@ def _now(journal: Journal) -> tuple[list[Any], Visit | None]:
     return entries, present if present.name == name else Visit(name, None)
 
 
-def _facts(journal: Journal) -> tuple[Any, ...]:
-    return journal.position, journal.has_begun, journal.here
+def _last_stamp(entries: list[Any]) -> float | None:
+    return entries[-2] if entries else None
 
 
-def _next_of(journal: Journal, entries: list[Any]) -> str | None:
+def _next_of(
+    journal: Journal,
+    entries: list[Any],
+    decided: tuple[float, str | None, str | None],
+) -> str | None:
     """Give the step that follows the last one, while the engine has not said it."""
     assert journal.graph is not None
     if not entries:
         return journal.graph.start
-    entry, _, result = entries
+    entry, ended, result = entries
     visit = as_visit(entry, result)
     step = journal.graph.table[visit.name]
     if visit.error is not None:
@@ -105,7 +113,8 @@ def _next_of(journal: Journal, entries: list[Any]) -> str | None:
         return step.next_step
     if type(result) is str and result in step.branch.table:
         return step.branch.table[result][1]
-    return journal.decided
+    asked, follower, before = decided
+    return follower if asked <= ended else before
 
 
 def last_record(journal: Journal) -> StepRecord:

@@ -74,8 +74,9 @@ class Journal:
         path: The keys of ``children`` that lead here; known where somebody is told.
         position: Where it stood when a step was noted last; None where the engine goes
             on so fast that it does not say it.
-        has_begun: Whether the step that follows there is under way.
-        decided: Where a result led that the graph cannot tell without a call.
+        begun: When the step before ended, if the one that follows there is under way.
+        decided: Where the graph cannot tell without a call: when it was asked, which is
+            before the step is noted; what follows; and what followed the time before.
         here: What is under way in the present step: the journal of a nested execution,
             or what gives the visit of it as it is now; None for neither.
         undone: What compensations did; a list if any was due.
@@ -91,9 +92,9 @@ class Journal:
     blame: Blame | None = None
     broke_off = False
     present: Visit | None = None
-    has_begun = False
+    begun: float | None = None
     path: Path = ()
-    decided: str | None = None
+    decided: tuple[float, str | None, str | None] = (0.0, None, None)
     undone: Sequence[Visit] = ()
     forgotten = 0
     timeout = inf
@@ -370,6 +371,7 @@ _STAYS = (
     "graph",
     "run",
     "position",
+    "begun",
     "here",
     "decided",
     "results",

@@ -235,3 +235,14 @@ def test_what_takes_any_keywords_as_context_is_given_none():
     workflow = workflow_of(lambda value, **context: (value, context))
 
     assert workflow.execute(GIVEN).output == (GIVEN, {})
+
+
+def test_what_an_annotation_holds_is_not_asked_for_equality():
+    class Ambiguous:
+        def __eq__(self, other):
+            raise ValueError("the truth value is ambiguous")
+
+    def function(value: typing.Annotated[int, Ambiguous()], other=1):
+        return value
+
+    assert output_of(function) is GIVEN
