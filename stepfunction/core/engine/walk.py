@@ -296,7 +296,7 @@ def _after_failure(
         interrupt = ExecutionCancelledError("the execution was stopped")
         interrupt.__cause__ = error
     if interrupt is not None:
-        journal.position = (step.name, failed[1], failing)
+        journal.position, journal.here = (step.name, failed[1], failing), None
         if run.audience is not None:
             tell_record(run.audience, journal, "step", last_record(journal))
         raise interrupt
