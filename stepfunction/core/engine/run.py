@@ -33,9 +33,10 @@ class Run(Shared):
         cancellation: Cancellation,
         epoch: float | None = None,
     ) -> None:
-        super().__init__(
-            time() - perf_counter() if epoch is None else epoch, cancellation
-        )
+        # Not by way of the base, which every execution would pay for.
+        self.epoch = time() - perf_counter() if epoch is None else epoch
+        self.cancellation = cancellation
+        self.thread = None
         self.go = go
         self.workshop = workshop
         self.audience: Audience | None = None
