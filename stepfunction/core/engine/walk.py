@@ -54,13 +54,13 @@ def run_to_end(journal: Journal, run: Run) -> None:
     Raises:
         BaseException: What interrupts this thread.
     """
-    journal.status = _RUNNING
     graph: Graph = journal.graph  # type: ignore[assignment]
     course = graph.course
     start, _, _, _, keep_history, says_end = course
     position: Position = (start, journal.input, None)
     face = None  # of all that is told, so that nobody has to make another
     try:
+        journal.status = _RUNNING
         if run.audience is not None:
             journal.position = position
             face = tell_beginning(run.audience, journal)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
+from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 # To look a member of an enum up takes its time.
 _SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
 _AT_ITS_END = (Status.COMPLETED, Status.FAILED)
+_making_a_face = RLock()  # for a signal handler may look too
 
 
 class Shared:
@@ -181,8 +183,11 @@ class Journal:
         # Held by who looks at it alone, for it holds the journal.
         found = None if self._face is None else self._face()
         if found is None:
-            found = type(self).face(self)
-            self._face = ref(found)
+            with _making_a_face:  # lest two who look at once have two
+                found = None if self._face is None else self._face()
+                if found is None:
+                    found = type(self).face(self)
+                    self._face = ref(found)
         return found
 
     # --- what is noted ---------------------------------------------------------------
