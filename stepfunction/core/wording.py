@@ -68,6 +68,17 @@ def error_text(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
+def traceback_text(error: BaseException, chain: bool = True) -> str:
+    """Give an error as Python shows it, with those that it comes from or alone."""
+    import traceback  # dear
+
+    try:
+        return "".join(traceback.format_exception(error, chain=chain))
+    except Exception:  # as of one that has no truth value, for which it is asked
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        return f"Traceback (most recent call last):\n{frames}{error_text(error)}\n"
+
+
 def closest(name: object, known: Iterable[str]) -> str | None:
     """Give the known name that a mistyped one resembles most, if any does."""
     from difflib import get_close_matches

@@ -107,7 +107,7 @@ class _Loader(PartReader):
             self.note((), f"a workflow is an object, not {shown(document)}")
         elif "format" not in document:
             self.note(("format",), f"it is missing; give {FORMAT!r}")
-        elif document["format"] != FORMAT:
+        elif not isinstance(document["format"], str) or document["format"] != FORMAT:
             given = shown(document["format"])
             text = f"{given} is not what this stepfunction reads, {FORMAT!r}"
             self.note(("format",), text)

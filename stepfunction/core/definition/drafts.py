@@ -15,6 +15,7 @@ from stepfunction.core.definition.actions import (
     FanOut,
     MapItems,
     Nested,
+    is_count,
 )
 from stepfunction.core.definition.arguments import Calls, Leads, Many, share
 from stepfunction.core.definition.branch import frozen_branch
@@ -160,7 +161,7 @@ class Draft:
         self._calls = calls
         if call is None:
             return None
-        if call.nested is not None and batch_size != 1:
+        if call.nested is not None and is_count(batch_size, 2):
             hint = "; each run of a workflow is a batch of its own"
             self._refuse("batch_size", "batch_size goes with a function", hint)
         return action.replace(call=call)
@@ -207,7 +208,7 @@ class Draft:
         """Give the call of a function, or a workflow; None where neither can be."""
         calls = self._calls
         params, inputs = calls.params, calls.inputs
-        if inputs is None and not params and takes_input_alone(func):
+        if inputs is None and params is None and takes_input_alone(func):
             return Call(func)
         if isinstance(func, Workflow):
             return self._nested(func, "func")
@@ -231,7 +232,7 @@ class Draft:
         if self._builder in workflow.with_all_nested():
             text = f"workflow {self._builder.name!r} would run inside itself"
             self._refuse(argument, text)
-        if self._calls.params:
+        if self._calls.has_params and self._calls.params:
             self._refuse(
                 "params",
                 "params binds arguments of a function, but func is a workflow, "

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import io
 import pickle
-import traceback
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from typing import Any, TypeVar
 from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.parcel import Contents, Parcel, Sink
 from stepfunction.core.errors import RemoteError, RemoteTraceback, StepExecutionError
-from stepfunction.core.wording import error_text
+from stepfunction.core.wording import error_text, traceback_text
 
 _Sink = TypeVar("_Sink", io.BytesIO, Sink)
 
@@ -109,7 +108,7 @@ class _Packing:
             return (_as_record(error), None, None) if known is None else known
         self._met[id(error)] = error, None
         cause = error.__cause__ if isinstance(error, StepExecutionError) else None
-        text = "".join(traceback.format_exception(error)) if cause is None else None
+        text = traceback_text(error) if cause is None else None
         hidden = None if cause is None else self._error(cause)
         done: PackedError = (self._alone(error), text, hidden)
         self._met[id(error)] = error, done

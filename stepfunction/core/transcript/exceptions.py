@@ -6,7 +6,6 @@ or how one ended it, come back as what they were.
 
 from __future__ import annotations
 
-import traceback
 from typing import Any
 
 from stepfunction.core.errors import (
@@ -20,7 +19,7 @@ from stepfunction.core.errors import (
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.transcript.parts import Part
 from stepfunction.core.transcript.values import Redact, ValueReader, ValueWriter
-from stepfunction.core.wording import error_text
+from stepfunction.core.wording import error_text, traceback_text
 
 _OURS: dict[str, Any] = {
     f"{it.__module__}.{it.__qualname__}": it
@@ -195,7 +194,7 @@ def traceback_of(error: BaseException) -> str | None:
     recorded: str | None = getattr(error, "_recorded_traceback", None)
     if recorded is not None or error.__traceback__ is None:
         return recorded
-    return "".join(traceback.format_exception(error, chain=False))
+    return traceback_text(error, chain=False)
 
 
 def cause_of(error: BaseException) -> BaseException | None:

@@ -56,6 +56,13 @@ MISTAKES = [
     ("add_map_step", [same, 1.5], {}, ("items",)),
     ("add_map_step", [same], {"batch_size": 0}, ("batch_size",)),
     ("add_map_step", [same], {"tolerated_failures": "x"}, ("tolerated_failures",)),
+    ("add_step", [same], {"params": NeitherTrueNorFalse()}, ("params",)),
+    (
+        "add_map_step",
+        [StepFunction("Nested")],
+        {"batch_size": NeitherTrueNorFalse()},
+        ("batch_size",),
+    ),
     (
         "add_map_step",
         [same],

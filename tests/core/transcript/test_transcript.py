@@ -54,6 +54,15 @@ def refuse_after_another(_):
         raise ValueError(UNKNOWN) from error
 
 
+class NeitherTrueNorFalse(Exception):
+    def __bool__(self):
+        raise RuntimeError("the truth value is ambiguous")
+
+
+def refuse_ambiguously(_):
+    raise NeitherTrueNorFalse("the shelf is empty")
+
+
 def ended(workflow, value=None, **options):
     try:
         return workflow.execute(value, **options)
@@ -113,6 +122,13 @@ def test_a_transcript_is_read_from_data_as_from_text(execution, copy):
 def test_data_that_is_no_transcript_is_refused(document):
     with pytest.raises(TranscriptError, match="no transcript"):
         Execution.from_dict(document)
+
+
+def test_a_text_for_data_and_the_reverse_are_told_what_takes_them(execution):
+    with pytest.raises(TranscriptError, match=r"from_json\(\) takes"):
+        Execution.from_dict(execution.to_json())
+    with pytest.raises(TranscriptError, match=r"from_dict\(\) takes"):
+        Execution.from_json(execution.to_dict())
 
 
 @pytest.mark.parametrize("value", [{1, 2}, {1: 2}, object(), (1,)])
@@ -197,6 +213,15 @@ def test_an_exception_comes_back_with_its_traceback_and_its_cause(copy):
     traceback = error.__cause__
     assert "in refuse_after_another" in str(traceback)
     assert traceback.__cause__.text == "the shelf is empty"
+
+
+@pytest.mark.parametrize("executor", ["inline", "process"])
+def test_an_exception_that_has_no_truth_value_has_its_traceback(executor):
+    workflow = StepFunction("W").add_step("A", refuse_ambiguously, executor=executor)
+    execution = ended(workflow.set_start_step("A"))
+    error = Execution.from_json(execution.to_json()).context["A"]
+    assert error.text == "the shelf is empty"
+    assert "in refuse_ambiguously" in str(error.__cause__)
 
 
 @pytest.mark.parametrize(
