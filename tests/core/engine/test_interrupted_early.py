@@ -145,7 +145,8 @@ def test_a_nested_execution_goes_with_what_it_was_nested_in(
     try:
         execution = builder.execute(value)
         assert execution.children
-        del builder, execution, value
+        builder._latest = None
+        del execution, value
         assert is_held() is None
     finally:
         gc.enable()
