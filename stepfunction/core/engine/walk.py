@@ -58,14 +58,15 @@ def run_to_end(journal: Journal, run: Run) -> None:
     course = graph.course
     start, _, _, _, keep_history, says_end = course
     position: Position = (start, journal.input, None)
+    audience = run.audience
     face = None  # of all that is told, so that nobody has to make another
     try:
         journal.status = _RUNNING
-        if run.audience is not None:
+        if audience is not None:
             journal.position = position
-            face = tell_beginning(run.audience, journal)
+            face = tell_beginning(audience, journal)
         try:
-            if run.audience is None or not run.audience.hears_all:
+            if face is None:
                 position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
@@ -94,8 +95,8 @@ def run_to_end(journal: Journal, run: Run) -> None:
         journal.ended = perf_counter()
         if keep_history is not None:
             journal.forget(keep_history)
-        if run.audience is not None and face is not None:
-            tell_end(run.audience, journal)
+        if audience is not None and face is not None:
+            tell_end(audience, journal)
 
 
 def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Position:

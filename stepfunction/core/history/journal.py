@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 # To look a member of an enum up takes its time.
 _SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
 _AT_ITS_END = (Status.COMPLETED, Status.FAILED)
-_making_a_face = RLock()  # for a signal handler may look too
+_first = RLock()  # for a signal handler may ask too
 
 
 class Shared:
@@ -83,6 +83,7 @@ class Journal:
         forgotten: How many steps have been lost to ``keep_history``.
         timeout: How many seconds it may take.
         skipped: What was not waited for in another process, and how many seconds.
+        results: Step name to output, of the first ``_results_end`` entries.
         present: What was under way when a transcript of it was written.
         is_live: Whether it is no transcript, which stays as it is.
     """
@@ -98,9 +99,11 @@ class Journal:
     forgotten = 0
     timeout = inf
     is_live = True
+    _id: str | None = None
     _workflow = ""
     skipped: Sequence[tuple[str, float]] = ()
     _ending: Ending | None = None  # made by the first who waits for it
+    results: dict[str, Any] | None = None
     _results_end = 0
     face: ClassVar[type[Execution]]  # set by the module of that
     _face: Callable[[], Execution | None] | None = None
@@ -173,9 +176,13 @@ class Journal:
     @property
     def id(self) -> str:
         """32 hexadecimal digits, different for every execution."""
-        # Made when it is asked for, by the first of many threads.
-        found: str | None = self.__dict__.get("_id")
-        return found or self.__dict__.setdefault("_id", os.urandom(16).hex())
+        # Made when it is asked for. Not by way of __dict__, here and below: an object
+        # that was asked for it is slow ever after.
+        if self._id is None:
+            with _first:  # of many threads the first makes it
+                if self._id is None:
+                    self._id = os.urandom(16).hex()
+        return self._id
 
     @property
     def execution(self) -> Execution:
@@ -183,7 +190,7 @@ class Journal:
         # Held by who looks at it alone, for it holds the journal.
         found = None if self._face is None else self._face()
         if found is None:
-            with _making_a_face:  # lest two who look at once have two
+            with _first:  # lest two who look at once have two
                 found = None if self._face is None else self._face()
                 if found is None:
                     found = type(self).face(self)
@@ -294,7 +301,8 @@ class Journal:
     def results_so_far(self) -> Mapping[str, Any]:
         """Step name to output, kept up with the run in constant time a step."""
         entries = self.entries
-        results: dict[str, Any] = self.__dict__.setdefault("results", {})
+        if (results := self.results) is None:
+            self.results = results = {}
         begin = self._results_end
         noted = entries[begin::3]
         results.update(zip(map(name_of, noted), entries[begin + 2 :: 3]))
@@ -305,7 +313,7 @@ class Journal:
         """Give the same to any thread, while the one that runs goes on."""
         while True:
             seen = (self.forgotten, self._results_end)
-            results = dict(self.__dict__.get("results", ()))
+            results = dict(self.results or ())
             entries = self.entries[seen[1] :]
             if (self.forgotten, self._results_end) == seen:
                 break  # else steps were forgotten just now, and are in the results

@@ -324,12 +324,12 @@ class LiveAttempt:
 
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""
-        self.end(Outcome.SKIPPED, None, 0.0, 0.0)
+        self.end(Report(self, Outcome.SKIPPED, None, 0.0, 0.0))
 
-    def end(self, outcome: Outcome, payload: Any, began: float, ended: float) -> None:
+    def end(self, report: Report) -> None:
         """Report how it ended. Any thread may."""
         assert self._inbox is not None
-        self._inbox.put(Report(self, outcome, payload, began, ended))
+        self._inbox.put(report)
 
     def limits(self) -> Iterator[tuple[float, type[StepTimeoutError], str, float]]:
         """Give when each limit passes, and the error that says so: class and facts."""
