@@ -39,20 +39,12 @@ class Cancellation:
         for watcher in watchers:
             watcher()
 
-    @contextmanager
-    def calling(self, watcher: Callable[[], object]) -> Iterator[None]:
-        """Call the watcher when the request comes, or now if it has come already."""
-        key = object()
-        with self._lock:
-            self._watchers[key] = watcher
-            requested = self.requested
-        if requested:
-            watcher()
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._watchers[key]
+    def calling(self, watcher: Callable[[], object]) -> Calling:
+        """Call the watcher when the request comes, or now if it has come already.
+
+        That is, while a ``with`` block lasts.
+        """
+        return Calling(self, watcher)
 
     def dependent(self, seconds: float | None = None) -> Dependent:
         """Give a cancellation, for a ``with`` block, that is requested with this one.
@@ -100,29 +92,50 @@ class Cancellation:
 _NEVER = nullcontext()
 
 
-class Dependent:
-    """The time for which one cancellation is requested with another.
+class Calling:
+    """The time for which somebody is told of a request.
 
     A class, and no generator, for every step that is more than a call has one.
     """
 
-    __slots__ = ("_outer", "_inner", "_limit")
+    __slots__ = ("_cancellation", "_watcher")
+
+    def __init__(
+        self, cancellation: Cancellation, watcher: Callable[[], object]
+    ) -> None:
+        self._cancellation = cancellation
+        self._watcher = watcher
+
+    def __enter__(self) -> Any:
+        cancellation = self._cancellation
+        with cancellation._lock:
+            cancellation._watchers[self] = self._watcher
+            requested = cancellation.requested
+        if requested:
+            self._watcher()
+
+    def __exit__(self, *raised: Any) -> None:
+        with self._cancellation._lock:
+            del self._cancellation._watchers[self]
+
+
+class Dependent(Calling):
+    """The time for which one cancellation is requested with another."""
+
+    __slots__ = ("_inner", "_limit")
 
     def __init__(self, outer: Cancellation, seconds: float | None) -> None:
-        self._outer = outer
-        self._inner = inner = Cancellation()
+        inner = Cancellation()
+        super().__init__(outer, lambda: inner.request(outer.is_overdue))
+        self._inner = inner
         self._limit = inner.expiring(seconds)
 
     def __enter__(self) -> Cancellation:
-        outer = self._outer
-        with outer._lock:
-            outer._watchers[self] = self._hand_down
-        if outer.requested:
-            self._hand_down()
+        super().__enter__()
         try:
             self._limit.__enter__()
         except BaseException:  # no thread for it could be started
-            self._let_go()
+            super().__exit__()
             raise
         return self._inner
 
@@ -130,11 +143,4 @@ class Dependent:
         try:
             self._limit.__exit__(*raised)
         finally:
-            self._let_go()
-
-    def _hand_down(self) -> None:
-        self._inner.request(self._outer.is_overdue)
-
-    def _let_go(self) -> None:
-        with self._outer._lock:
-            del self._outer._watchers[self]
+            super().__exit__()

@@ -79,10 +79,11 @@ class Draft:
         if calls is not _NO_CALLS:
             calls.check(self.problems)
 
-    def call(self, func: Any) -> Callee | None:
+    def call(
+        self, func: Any, hint: str = "; add parallel=True to run them all"
+    ) -> Callee | None:
         """Give what a step does that calls one function, or workflow."""
         if type(func) is not FunctionType and isinstance(func, Mapping):
-            hint = "; add parallel=True to run them all"
             self._refuse("func", "func is a mapping of tasks", hint)
             return None
         return self._call(func)
@@ -157,7 +158,7 @@ class Draft:
         ).checked(self.problems)
         # What it takes of its named inputs are the items.
         self._calls = calls.replace(inputs=None)
-        call = self._call(func)
+        call = self.call(func, "; add_parallel_step() runs them all")
         self._calls = calls
         if call is None:
             return None
@@ -273,8 +274,8 @@ class Draft:
             return self._undoing(undo, "compensate")
         if self._output != "mapping":
             text = (
-                "compensate is a mapping of task to what undoes it, which goes with "
-                "parallel=True"
+                "compensate is a mapping of task to what undoes it, which goes with a "
+                "parallel step"
             )
             self._refuse("compensate", text, "; give one callable")
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from stepfunction.core.definition.actions import Callee, Pass
+from stepfunction.core.definition.actions import Callee, MapItems, Pass
 from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.catches import steps_with_catches, target_problems
 from stepfunction.core.definition.graph import Definition, Graph, Step
@@ -92,7 +92,7 @@ def _lost_problems(whole: _Whole) -> Iterator[str]:
         hints = {
             target: f"step {giver!r} gives its name; say next_step={target!r} there"
             for giver, target in _dead_ends(whole.definition.steps)
-        }
+        } | dict(_mistaken_items(whole.definition.steps))
         hint = "lead to it with next_step, branch or on_failure, or leave it out"
         for name in arrows:
             if name not in reached:
@@ -110,6 +110,18 @@ def _dead_ends(steps: Mapping[str, Step]) -> Iterator[tuple[str, str]]:
             result = cast(Pass, step.action).result
             if type(result) is str and result in steps:
                 yield name, result
+
+
+def _mistaken_items(steps: Mapping[str, Step]) -> Iterator[tuple[str, str]]:
+    """Give what to say of steps whose names stand where a map step's items do."""
+    for name, step in steps.items():
+        if step.action.kind == "map" and step.may_end:
+            items = cast(MapItems, step.action).items
+            if type(items) is str and items in steps:
+                yield items, (
+                    f"step {name!r} takes its items from that key of its input; "
+                    f"say next_step={items!r} there if it is to go on"
+                )
 
 
 def _tell_of_dead_ends(definition: Definition) -> None:

@@ -138,11 +138,6 @@ class StepTask(Task):
             reach = run.audience.reach((*terms.journal.path, way))
         return NestedCall(graph, run, name, own_timeout, self.begun, reach)
 
-    @property
-    def is_nested(self) -> bool:
-        """Whether it runs a nested workflow."""
-        return self._graph is not None
-
     def begun(self, child: Journal) -> None:
         """Take note of the journal of its nested workflow, as it begins."""
         self.child = child

@@ -196,11 +196,13 @@ class Execution(Shown):
             Whether it has ended.
 
         Raises:
-            StepFunctionError: If it is the execution's own thread that would wait.
+            StepFunctionError: If it is the execution's own thread that would wait, or
+                if this is what was read back of one that had not ended.
         """
         journal = self._journal
         if journal.is_over:
             return True
+        self._refuse_if_copy()
         if journal.run.thread == get_ident():
             raise StepFunctionError(
                 f"execution of {self.workflow!r} cannot be waited for by the thread "
@@ -220,8 +222,7 @@ class Execution(Shown):
 
         Raises:
             TimeoutError: If it has not ended in time; it goes on.
-            StepFunctionError: As ``execute(check=True)``; or if it is the execution's
-                own thread that would wait.
+            StepFunctionError: As ``execute(check=True)``; or as ``wait()``.
         """
         if not self.wait(timeout):
             raise TimeoutError(
@@ -245,6 +246,7 @@ class Execution(Shown):
             ExecutionCancelledError: If it was CANCELLED.
         """
         if self.status in UNDER_WAY:
+            self._refuse_if_copy()
             raise StepFunctionError(
                 f"execution of {self.workflow!r} is still running; wait() for it first"
             )
@@ -253,6 +255,14 @@ class Execution(Shown):
         if error is not None:
             raise error
         return self
+
+    def _refuse_if_copy(self) -> None:
+        """Refuse to wait for an end that cannot come to this copy."""
+        if self.graph is None or not self._journal.is_live:
+            raise StepFunctionError(
+                f"execution of {self.workflow!r} was {self.status} when it was "
+                "written, and what is read back does not go on; ask the one that runs"
+            )
 
     def raise_if_not_undone(self) -> None:
         """Raise what compensations failed with, here and nested, if any did.
@@ -342,6 +352,7 @@ class Execution(Shown):
     def __await__(self) -> Generator[Any, None, Execution]:
         """Give the execution itself once it has ended, whatever its status is."""
         if not self._journal.is_over:
+            self._refuse_if_copy()
             import asyncio
 
             loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
+from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
@@ -25,15 +26,15 @@ from stepfunction.core.history.records import (
     portable_visit,
 )
 from stepfunction.core.keys import Path
-from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
+from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Status
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
     from stepfunction.core.history.execution import Execution
 
-# To look a member of an enum up takes its time.
-_SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
+_INITIALIZED = Status.INITIALIZED
 _AT_ITS_END = (Status.COMPLETED, Status.FAILED)
+_naming = RLock()  # for a signal handler may ask too
 
 
 class Shared:
@@ -81,6 +82,7 @@ class Journal:
         forgotten: How many steps have been lost to ``keep_history``.
         timeout: How many seconds it may take.
         skipped: What was not waited for in another process, and how many seconds.
+        results: Step name to output, of the first ``_results_end`` entries.
         present: What was under way when a transcript of it was written.
         is_live: Whether it is no transcript, which stays as it is.
     """
@@ -96,9 +98,11 @@ class Journal:
     forgotten = 0
     timeout = inf
     is_live = True
+    _id: str | None = None
     _workflow = ""
     skipped: Sequence[tuple[str, float]] = ()
     _ending: Ending | None = None  # made by the first who waits for it
+    results: dict[str, Any] | None = None
     _results_end = 0
     face: ClassVar[type[Execution]]  # set by the module of that
     _face: Callable[[], Execution | None] | None = None
@@ -171,9 +175,13 @@ class Journal:
     @property
     def id(self) -> str:
         """32 hexadecimal digits, different for every execution."""
-        # Made when it is asked for, by the first of many threads.
-        found: str | None = self.__dict__.get("_id")
-        return found or self.__dict__.setdefault("_id", os.urandom(16).hex())
+        # Made when it is asked for. Not by way of __dict__, here and below: an object
+        # that was asked for it is slow ever after.
+        if self._id is None:
+            with _naming:  # of many threads the first makes it
+                if self._id is None:
+                    self._id = os.urandom(16).hex()
+        return self._id
 
     @property
     def execution(self) -> Execution:
@@ -289,7 +297,8 @@ class Journal:
     def results_so_far(self) -> Mapping[str, Any]:
         """Step name to output, kept up with the run in constant time a step."""
         entries = self.entries
-        results: dict[str, Any] = self.__dict__.setdefault("results", {})
+        if (results := self.results) is None:
+            self.results = results = {}
         begin = self._results_end
         noted = entries[begin::3]
         results.update(zip(map(name_of, noted), entries[begin + 2 :: 3]))
@@ -300,7 +309,7 @@ class Journal:
         """Give the same to any thread, while the one that runs goes on."""
         while True:
             seen = (self.forgotten, self._results_end)
-            results = dict(self.__dict__.get("results", ()))
+            results = dict(self.results or ())
             entries = self.entries[seen[1] :]
             if (self.forgotten, self._results_end) == seen:
                 break  # else steps were forgotten just now, and are in the results
@@ -397,7 +406,7 @@ def _shorten(entries: list[Any], keeps: int) -> None:
     if cut > 0:
         began, value, entry, ended, result = entries[cut - 2 : cut + 3]
         visit = as_visit(entry, result)
-        outcome = visit.outcome or _SUCCEEDED
+        outcome = visit.outcome or SUCCEEDED
         attempts = visit.attempts or ((outcome, began, ended, visit.error),)
         given = visit.given or (value,)
         # At once, for other threads may be reading.

@@ -38,14 +38,20 @@ def from_text(text: str | bytes) -> Execution:
     """
     if not isinstance(text, str | bytes | bytearray):
         raise TranscriptError(
-            f"a transcript is the text that to_json() wrote, not {text!r}; "
-            "of a file give what is in it"
+            "a transcript is the text that to_json() wrote, not "
+            f"{type(text).__name__}; {_way(text)}"
         )
     try:
         document = data_of(text, "the transcript", parse_constant=_refuse_constant)
     except ValueError as error:
         raise TranscriptError(str(error)) from error.__cause__
     return from_document(document)
+
+
+def _way(text: object) -> str:
+    if isinstance(text, dict):
+        return "from_dict() takes the dict that to_dict() gave"
+    return "of a file give what is in it"
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -58,6 +64,10 @@ def from_document(document: Any) -> Execution:
     Raises:
         TranscriptError: If it is no such data.
     """
+    if isinstance(document, str | bytes | bytearray):
+        raise TranscriptError(
+            "this is no transcript but a text; from_json() takes what to_json() wrote"
+        )
     kind = document.get("format") if isinstance(document, dict) else None
     if not isinstance(kind, str) or kind != FORMAT:
         raise TranscriptError(
@@ -149,6 +159,7 @@ class _Reader:
             tuple(self._visit(one, one.get("task", _KEY)) for one in it.each("tasks")),
             None if child.value is None else self.execution(child).journal,
             (self._value(it, "input"),) if "input" in it.value else None,
+            it.get("began", NUMBER | None, None),
         )
 
     def _ended(self, it: Part) -> Any:

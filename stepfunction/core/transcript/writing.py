@@ -147,6 +147,8 @@ class _Writer:
                 }
                 for outcome, began, ended, error in visit.attempts
             ]
+        elif visit.began is not None and visit.outcome is None:
+            written["began"] = _seconds(visit.began - zero)
         if visit.tasks:
             written["tasks"] = [
                 {"task": task.name, **self._visit(task, visit.name, zero, graph)}

@@ -111,7 +111,7 @@ class _Futures:
 
         def done(future: Future[Any]) -> None:
             self._futures.pop(attempt, None)
-            attempt.end(*self._ending(attempt, future))
+            attempt.end(Report(attempt, *self._ending(attempt, future)))
 
         self._futures[attempt] = future
         future.add_done_callback(done)
@@ -281,8 +281,8 @@ class ThreadPool(Pool):
     def _opened(
         self, attempt: LiveAttempt, answer: Any, began: float, ended: float
     ) -> Ending:
-        report: Report = answer
-        return report[1:]
+        _, *ending = answer  # a Report
+        return tuple(ending)
 
 
 def _failed(error: Exception) -> Future[Any]:

@@ -82,8 +82,7 @@ class Inline:
         if self._isolate:
             attempt.variables = copy_context()
         # What is no Exception interrupts this very thread.
-        report = make_attempt(attempt, self._work, Exception)
-        attempt.end(*report[1:])
+        attempt.end(make_attempt(attempt, self._work, Exception))
 
     def staff(self) -> bool:
         return False
@@ -158,7 +157,7 @@ class Threads:
             report = make_attempt(attempt, self._work)
             self._working.pop(attempt, None)
             self._ended += 1  # another thread's may get lost: it is seen to change
-            attempt.end(*report[1:])
+            attempt.end(report)
             del attempt, report  # an idle thread keeps nothing alive
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:

@@ -35,6 +35,17 @@ def test_a_constant_that_is_a_step_that_cannot_be_reached_is_told_with_it():
     )
 
 
+def test_the_step_that_a_map_step_has_in_the_place_of_its_items_is_told_with_it():
+    workflow = StepFunction("W").set_start_step("A").add_map_step("A", odd, "B")
+    workflow.add_step("B", odd)
+    with pytest.raises(DefinitionError) as caught:
+        workflow.validate()
+    assert caught.value.problems == (
+        "step 'B' cannot be reached from 'A'; step 'A' takes its items from that key "
+        "of its input; say next_step='B' there if it is to go on",
+    )
+
+
 def test_a_constant_that_is_a_step_is_told_in_the_log_once(caplog):
     workflow = skipping()
     assert workflow.execute(1).output == "End"

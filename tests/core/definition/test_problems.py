@@ -138,3 +138,11 @@ def test_a_problem_survives_pickling_and_copying(copied):
         "task 'pay': takes also requires 'rate'",
     )
     assert str(copied(error)) == str(error)
+
+
+def test_tasks_in_the_place_of_a_map_steps_function_are_told_what_runs_them():
+    with pytest.raises(DefinitionError) as caught:
+        StepFunction("W").add_map_step("A", {"task": str})
+    assert caught.value.problems == (
+        "func is a mapping of tasks; add_parallel_step() runs them all",
+    )

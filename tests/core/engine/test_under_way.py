@@ -6,6 +6,7 @@ import threading
 from time import monotonic, sleep
 
 import pytest
+from shared.pictures import read_back
 
 from stepfunction import Outcome, RetryPolicy, StepFunction
 
@@ -156,4 +157,16 @@ def test_a_step_that_runs_has_the_inputs_that_it_names(gates):
     gates.await_begun(1)
     *_, step, task = execution.history
     assert step.input == task.input == {"first": 1, "second": 2}
+    run_out(execution, gates)
+
+
+def test_a_transcript_says_since_when_a_task_has_been_running(gates):
+    tasks = {"first": gates.wait, "second": gates.wait}
+    workflow = StepFunction("W").add_parallel_step("All", tasks).set_start_step("All")
+    execution = workflow.start(1)
+    gates.await_begun(2)
+    copies = records_of(read_back(execution))
+    for name, record in records_of(execution).items():
+        assert copies[name].started == pytest.approx(record.started, abs=1e-3)
+        assert copies[name].duration > 0.0
     run_out(execution, gates)

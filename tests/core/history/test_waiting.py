@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import threading
 from functools import partial
 
 import pytest
 from shared.calls import double
+from shared.pictures import read_back
 
 from stepfunction import (
     Execution,
@@ -31,6 +33,17 @@ class Gate:
         self.reached.set()
         assert self.go_on.wait(LONG)
         return value
+
+
+def by_pickle(execution):
+    return pickle.loads(pickle.dumps(execution))
+
+
+def awaited(execution):
+    async def wait():
+        return await execution
+
+    return asyncio.run(wait())
 
 
 @pytest.fixture
@@ -229,6 +242,18 @@ def test_an_execution_is_read_back_from_a_dict():
     copy = Execution.from_dict(execution.to_dict())
     assert (copy.id, copy.output) == (execution.id, 8)
     assert copy.to_dict() == execution.to_dict()
+
+
+@pytest.mark.parametrize("copied", [read_back, by_pickle])
+@pytest.mark.parametrize(
+    "ask", [Execution.wait, Execution.result, Execution.raise_if_failed, awaited]
+)
+def test_what_is_read_back_of_an_unended_run_is_not_waited_for(gate, ask, copied):
+    execution = one(gate).start(4)
+    assert gate.reached.wait(LONG)
+    said = "execution of 'W' was RUNNING when it was written"
+    with pytest.raises(StepFunctionError, match=said):
+        ask(copied(execution))
 
 
 def test_a_child_is_the_same_object_wherever_it_is_found():

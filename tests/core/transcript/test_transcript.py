@@ -124,6 +124,13 @@ def test_data_that_is_no_transcript_is_refused(document):
         Execution.from_dict(document)
 
 
+def test_a_text_for_data_and_the_reverse_are_told_what_takes_them(execution):
+    with pytest.raises(TranscriptError, match=r"from_json\(\) takes"):
+        Execution.from_dict(execution.to_json())
+    with pytest.raises(TranscriptError, match=r"from_dict\(\) takes"):
+        Execution.from_json(execution.to_dict())
+
+
 @pytest.mark.parametrize("value", [{1, 2}, {1: 2}, object(), (1,)])
 def test_data_that_json_cannot_hold_is_refused_by_place(execution, value):
     document = execution.to_dict()
