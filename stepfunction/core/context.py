@@ -156,12 +156,14 @@ class Context(OfPart, Mapping[str, Any]):
 
     def __reduce__(self) -> Any:
         failure = self.failure
+        if failure is not None:
+            failure = failure.replace(input=portable(failure.input), child=None)
         return Context, (
             self.execution_id,
             self.step,
             self.part,
             self.attempt,
-            failure and _portable_record(failure),
+            failure,
         )
 
 
@@ -177,7 +179,3 @@ def context_of_item(context: Context, index: int) -> Context:
         context._results,
         context.line,
     )
-
-
-def _portable_record(record: StepRecord) -> StepRecord:
-    return record.replace(input=portable(record.input), child=None)

@@ -34,6 +34,9 @@ class Outcome(StrEnum):
     SKIPPED = "SKIPPED"
 
 
+# To look a member of an enum up takes its time: these are wanted all the time.
+RUNNING, COMPLETED, SUCCEEDED = Status.RUNNING, Status.COMPLETED, Outcome.SUCCEEDED
+
 # How an attempt ended, as the engine notes it: outcome, start, end, error. Times are
 # readings of ``perf_counter``.
 Ended: TypeAlias = tuple[Outcome, float, float, BaseException | None]

@@ -97,7 +97,7 @@ class Plan(NamedTuple):
         """
         task = Item(self.terms, self.call, index)
         # Of the others nothing is told before they have trouble.
-        task.is_told = task.is_nested
+        task.is_told = self.call.nested is not None
         task.given = (item,)
         if ending is not None:
             task.attempts.append(ending)

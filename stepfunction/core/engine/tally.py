@@ -18,11 +18,10 @@ from stepfunction.core.history.results import (
     MapResults,
     parallel_failure,
 )
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import SUCCEEDED, Outcome
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.tasks import Task
 
-_SUCCEEDED = Outcome.SUCCEEDED
 # The items of a long map step that have a record of their own, however they ended.
 _MOST_RECORDED = 1000
 # The failures that are remembered where results are not.
@@ -58,7 +57,7 @@ class Tally:
         self._told = perf_counter()
         self._done = self._failures = 0
         self._results = MapResults()
-        self._counts = Counter({_SUCCEEDED: 0})
+        self._counts = Counter({SUCCEEDED: 0})
         self._outcomes: dict[int, Outcome] = {}  # of those that did not succeed
         self._errors: dict[int, BaseException] = {}  # as they failed
         self._visits: dict[int, Visit] = {}
@@ -72,7 +71,7 @@ class Tally:
             failed: How many of them failed, and are heard of again.
         """
         self._keep(first, results)
-        self._count(_SUCCEEDED, len(results) - failed)
+        self._count(SUCCEEDED, len(results) - failed)
 
     def leave_out(self, first: int, count: int) -> None:
         """Take note of items that never began.
@@ -91,7 +90,7 @@ class Tally:
         index: Any = task.key
         outcome = task.outcome or Outcome.CANCELLED
         keeps = self._action.keep_results
-        if outcome is _SUCCEEDED:
+        if outcome is SUCCEEDED:
             self._keep(index, [task.output])
         elif keeps or len(self._outcomes) < _MOST_REMEMBERED:
             self._outcomes[index] = outcome
@@ -99,7 +98,7 @@ class Tally:
                 self._errors[index] = task.error
                 self._keep(index, [task.error])
         self._failures += task.error is not None
-        is_notable = outcome is not _SUCCEEDED or len(task.attempts) > 1
+        is_notable = outcome is not SUCCEEDED or len(task.attempts) > 1
         is_undone = task.child is not None and getattr(
             self._action.call, "has_compensations", False
         )
@@ -160,13 +159,13 @@ class Tally:
             )
             if self._failures > self._tolerated:
                 return self.broken_visit(Outcome.FAILED, failure)
-        has_ended = self._done == self._counts[_SUCCEEDED] + self._failures
+        has_ended = self._done == self._counts[SUCCEEDED] + self._failures
         if not (self.has_all and has_ended):
             return self.broken_visit(Outcome.CANCELLED)
         output: Any = dict(self._counts)
         if self._action.keep_results:
             output = self._results.tolerate(failure)
-        return Visit(self._step, _SUCCEEDED, output=output, tasks=self.visits())
+        return Visit(self._step, SUCCEEDED, output=output, tasks=self.visits())
 
     def broken_visit(
         self, outcome: Outcome, error: BaseException | None = None

@@ -135,11 +135,6 @@ class StepTask(Task):
         return NestedCall(graph, run, name, own_timeout, reach)
 
     @property
-    def is_nested(self) -> bool:
-        """Whether it runs a nested workflow."""
-        return self._graph is not None
-
-    @property
     def child(self) -> Journal | None:
         """The journal of a nested workflow, from when it begins."""
         # Kept by the call, which does not keep the task: no circle holds what is past.

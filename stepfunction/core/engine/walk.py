@@ -31,7 +31,7 @@ from stepfunction.core.history.chronicle import end_record, last_record
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame, Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
-from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.outcomes import COMPLETED, RUNNING, Outcome, Status
 from stepfunction.core.watching.telling import (
     tell_beginning,
     tell_end,
@@ -39,9 +39,6 @@ from stepfunction.core.watching.telling import (
     tell_step_start,
 )
 from stepfunction.core.wording import subject
-
-# To look a member of an enum up takes its time.
-_RUNNING, _COMPLETED = Status.RUNNING, Status.COMPLETED
 
 
 def run_to_end(journal: Journal, run: Run) -> None:
@@ -61,7 +58,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
     audience = run.audience
     face = None  # of all that is told, so that nobody has to make another
     try:
-        journal.status = _RUNNING
+        journal.status = RUNNING
         if audience is not None:
             journal.position = position
             face = tell_beginning(audience, journal)
@@ -78,7 +75,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
         else:
             _, value, failing = position
             if failing is None and not says_end:
-                journal.output, journal.status = value, _COMPLETED
+                journal.output, journal.status = value, COMPLETED
             else:
                 _conclude(journal, run, graph, value, failing)
     except ExecutionCancelledError:
@@ -151,7 +148,7 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
             child.path = (*journal.path, name)
             run_to_end(child, run)
             output = child.output
-            if child.status is not _COMPLETED:
+            if child.status is not COMPLETED:
                 output_of_child(name, subject(name), child)
         else:
             return perform(journal, run, step, value, failing)
@@ -201,7 +198,7 @@ def sprint(  # noqa: C901
                     child.path = (*journal.path, name)
                 run_to_end(child, run)
                 output = child.output
-                if child.status is not _COMPLETED:
+                if child.status is not COMPLETED:
                     output_of_child(name, subject(name), child)
             else:
                 break
@@ -299,7 +296,7 @@ def _after_failure(
         interrupt = ExecutionCancelledError("the execution was stopped")
         interrupt.__cause__ = error
     if interrupt is not None:
-        journal.position = (step.name, failed[1], failing)
+        journal.position, journal.here = (step.name, failed[1], failing), None
         if run.audience is not None:
             tell_record(run.audience, journal, "step", last_record(journal))
         raise interrupt
@@ -343,7 +340,7 @@ def _conclude(
     if failing is None:
         journal.output = value
         if last.ends != "failed":
-            journal.status = _COMPLETED
+            journal.status = COMPLETED
             return
         error = StepExecutionError(
             f"step {last.name!r} of {graph.name!r} ends the workflow as failed",
@@ -360,7 +357,7 @@ def _conclude(
     journal.output = value
     is_failure_step = last.name in graph.failure_steps
     if last.ends == "completed" or (last.ends is None and not is_failure_step):
-        journal.status = _COMPLETED
+        journal.status = COMPLETED
     else:
         _fail(journal, run, first.error, first)
 

@@ -16,10 +16,7 @@ from stepfunction.core.history.records import (
     task_record,
     visit_record,
 )
-from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
-
-# To look a member of an enum up takes its time.
-_SUCCEEDED = Outcome.SUCCEEDED
+from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Outcome, Status
 
 
 def visits_of(journal: Journal) -> tuple[list[tuple[Visit, float]], Visit | None]:
@@ -43,7 +40,7 @@ def records_of(journal: Journal) -> Iterator[StepRecord]:
         if type(entry) is str:
             start, seconds = epoch + began, ended - began
             facts = (value, output, None, start, seconds, (), follower, None)
-            yield StepRecord.of((entry, None, _SUCCEEDED, *facts))
+            yield StepRecord.of((entry, None, SUCCEEDED, *facts))
         else:
             visit = as_visit(entry, output)
             record = visit_record(epoch, visit, value, began, ended, follower)

@@ -26,14 +26,13 @@ from stepfunction.core.history.records import (
     portable_visit,
 )
 from stepfunction.core.keys import Path
-from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
+from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Status
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
     from stepfunction.core.history.execution import Execution
 
-# To look a member of an enum up takes its time.
-_SUCCEEDED, _INITIALIZED = Outcome.SUCCEEDED, Status.INITIALIZED
+_INITIALIZED = Status.INITIALIZED
 _AT_ITS_END = (Status.COMPLETED, Status.FAILED)
 _first = RLock()  # for a signal handler may ask too
 
@@ -410,7 +409,7 @@ def _shorten(entries: list[Any], keeps: int) -> None:
     if cut > 0:
         began, value, entry, ended, result = entries[cut - 2 : cut + 3]
         visit = as_visit(entry, result)
-        outcome = visit.outcome or _SUCCEEDED
+        outcome = visit.outcome or SUCCEEDED
         attempts = visit.attempts or ((outcome, began, ended, visit.error),)
         given = visit.given or (value,)
         # At once, for other threads may be reading.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.keys import OfPart, PartKey
-from stepfunction.core.outcomes import Ended, Outcome
+from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
 from stepfunction.core.wording import duration_text
 
 if TYPE_CHECKING:
@@ -120,9 +120,6 @@ def attempts_of(noted: Iterable[Ended], epoch: float) -> tuple[Attempt, ...]:
 # Made when they are looked at, for few are.
 StepRecord.attempts = property(_attempts)  # type: ignore[assignment]
 
-# To look a member of an enum up takes its time.
-_SUCCEEDED = Outcome.SUCCEEDED
-
 
 class Visit(NamedTuple):
     """A step or task as the engine notes it, where nothing shorter will do.
@@ -153,11 +150,11 @@ def as_visit(entry: Any, result: Any) -> Visit:
     if type(entry) is Visit:
         return entry
     if type(entry) is str:
-        return Visit(entry, _SUCCEEDED, (), result)
+        return Visit(entry, SUCCEEDED, (), result)
     name, child = entry
     if child is None:
         return Visit(name, Outcome.FAILED, error=result)
-    return Visit(name, _SUCCEEDED, output=result, child=child)
+    return Visit(name, SUCCEEDED, output=result, child=child)
 
 
 def visit_record(
@@ -191,7 +188,7 @@ def visit_record(
             None,
             visit.outcome,
             value,
-            visit.output if visit.outcome is _SUCCEEDED else None,
+            visit.output if visit.outcome is SUCCEEDED else None,
             visit.error,
             epoch + began,
             ended - began,

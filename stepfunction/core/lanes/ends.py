@@ -5,20 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from typing import Protocol
+from typing import Any
 from weakref import WeakSet
 
 _SECONDS_TO_START = 5.0  # for a worker, once this process ends
-
-
-class _Lane(Protocol):
-    def kill(self, future: None) -> object: ...
-
-    def forget(self) -> None: ...
-
-
-class _Executor(Protocol):
-    def begin_anew(self) -> None: ...
 
 
 class ThisProcess:
@@ -34,8 +24,8 @@ class ThisProcess:
     """
 
     def __init__(self) -> None:
-        self.lanes: set[_Lane] = set()
-        self.executors: WeakSet[_Executor] = WeakSet()
+        self.lanes: set[Any] = set()
+        self.executors: WeakSet[Any] = WeakSet()
         self.is_ending = False
         self.starting = threading.RLock()
 

@@ -19,15 +19,13 @@ from stepfunction.core.errors import (
     StepTimeoutError,
     users_traceback,
 )
-from stepfunction.core.outcomes import Ended, Outcome
+from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
 from stepfunction.core.workers.executors import is_cancelled_error
 from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
 
 if TYPE_CHECKING:
     import tenacity
 
-# To look a member of an enum up takes its time.
-_SUCCEEDED = Outcome.SUCCEEDED
 # Where an attempt is: with its place, in a worker that prepares for it, or being made.
 WAITING, PREPARING, RUNNING = "waiting", "preparing", "running"
 # How long a worker may prepare, which does not count for the limits of an attempt.
@@ -168,7 +166,7 @@ class Task:
         _, outcome, payload, began, ended = report
         error: BaseException | None = None
         output: Any = None
-        if outcome is _SUCCEEDED:
+        if outcome is SUCCEEDED:
             try:
                 output = self.opened(payload)
             except StepTimeoutError as overdue:
@@ -214,7 +212,7 @@ class Task:
                 self.outcome = Outcome.FAILED
             return None
         if seconds is None:
-            self.outcome, self.error = _SUCCEEDED, None
+            self.outcome, self.error = SUCCEEDED, None
         return seconds
 
     # What a task is asked that stands for several calls.
@@ -360,7 +358,7 @@ class LiveAttempt:
         if self.parts > self.parts_in_time:
             # What took too long has ended after all; what came next is not to blame,
             # and is left to the heirs.
-            return report._replace(outcome=_SUCCEEDED, payload=None)
+            return report._replace(outcome=SUCCEEDED, payload=None)
         return report._replace(
             outcome=Outcome.TIMED_OUT, payload=self.overdue, began=self.began
         )
@@ -434,4 +432,4 @@ def make_attempt(
     except catch as error:
         error.with_traceback(users_traceback(error))
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())
-    return Report(attempt, _SUCCEEDED, output, began, perf_counter())
+    return Report(attempt, SUCCEEDED, output, began, perf_counter())
