@@ -22,7 +22,6 @@ from stepfunction.core.engine.start import (
     finish_beside,
 )
 from stepfunction.core.errors import DefinitionError, Problem, about
-from stepfunction.core.frozen import Frozen
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.outcomes import Status
 from stepfunction.core.watching.events import Listener, checked_listeners
@@ -544,7 +543,7 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If it is not sound; ``problems`` has all there are.
         """
-        return self._compilation().graph
+        return self._compilation()[0]
 
     def definition(self) -> Definition:
         """Give what has been defined so far, which need not be sound."""
@@ -718,8 +717,10 @@ class StepFunction(Workflow):
     def _compilation(self) -> _Compiled:
         """Give the compiled workflow, made anew if any part of it has been edited."""
         # In one frame for each level of nesting, for there may be hundreds.
-        if self._compiled is not None and self._compiled.is_current:
-            return self._compiled
+        if self._compiled is not None:
+            _, builders, versions = self._compiled
+            if versions == [builder._version for builder in builders]:
+                return self._compiled
         seen = {self: self._version}  # each read before what it is about
         problems: list[str] = []
         graphs: dict[StepFunction, Graph] = {}
@@ -734,7 +735,7 @@ class StepFunction(Workflow):
                 continue
             for workflow in _nested(step):
                 try:
-                    compiled = workflow._compilation()
+                    graphs[workflow], builders, versions = workflow._compilation()
                 except DefinitionError as error:
                     problems += (
                         f"step {name!r}: nested workflow {workflow.name!r}: {text}"
@@ -742,14 +743,13 @@ class StepFunction(Workflow):
                     )
                     graphs[workflow] = Graph(workflow.name, "", {})  # for the checks
                     continue
-                graphs[workflow] = compiled.graph
-                for builder, version in zip(compiled.builders, compiled.versions):
+                for builder, version in zip(builders, versions):
                     seen.setdefault(builder, version)
             steps[name] = step.with_callees(
                 lambda _, callee: graphs.get(callee.nested, callee)
             )
         graph = freeze(self._defined(steps), problems)
-        self._compiled = _Compiled(graph, tuple(seen), list(seen.values()))
+        self._compiled = graph, tuple(seen), list(seen.values())
         return self._compiled
 
     def _begin(
@@ -775,23 +775,8 @@ class StepFunction(Workflow):
         return found
 
 
-class _Compiled(Frozen):
-    """What was compiled, of which builders, however deep, and what each was then."""
-
-    __slots__ = ()
-
-    graph: Graph
-    builders: tuple[StepFunction, ...]
-    versions: list[int]
-
-    @property
-    def is_current(self) -> bool:
-        """Whether none of the builders has been edited since."""
-        versions: list[int]
-        _, builders, versions = self._values
-        return versions == [it._version for it in builders]
-
-
+# What was compiled, of which builders, however deep, and the version of each then.
+_Compiled: TypeAlias = tuple[Graph, tuple[StepFunction, ...], list[int]]
 _versions = count()  # of all builders, so that none has the same twice
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,8 +33,10 @@ class NestedCall:
         title: What messages call the step or task.
         timeout: How many seconds an attempt may take, where nobody else looks after
             that.
-        begun: Told of each journal when it begins, in this process.
         reach: By which it is told of; None where nobody listens.
+
+    Attributes:
+        journal: That of its latest run, from when it begins, in this process.
     """
 
     def __init__(
@@ -44,14 +45,13 @@ class NestedCall:
         run: Run,
         title: str,
         timeout: float | None = None,
-        begun: Callable[[Journal], None] = lambda journal: None,
         reach: Reach | None = None,
     ) -> None:
         self.graph = graph
         self.run = run
         self.title = title
         self.timeout = timeout
-        self.begun = begun
+        self.journal: Journal | None = None
         self.reach = reach
         self._skips = skipping.get() is not None
 
@@ -78,7 +78,7 @@ class NestedCall:
         journal = Journal(self.graph, value, run)
         if self.reach is not None:
             run.audience = self.reach.audience(journal, line)
-        self.begun(journal)
+        self.journal = journal
         try:
             run.go(journal, run)
         finally:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from threading import get_ident
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from stepfunction.core.cancellation import Cancellation
@@ -24,7 +25,7 @@ from stepfunction.core.errors import DefinitionError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
-from stepfunction.core.outcomes import Status
+from stepfunction.core.outcomes import UNDER_WAY, Status
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
@@ -114,8 +115,13 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
     try:
         with run.cancellation.expiring(timeout):
             run.go(journal, run)
-    except BaseException:
+    except BaseException as error:
         run.cancellation.request()
+        if journal.status in UNDER_WAY:  # it came before anything had begun
+            is_failure = isinstance(error, Exception)
+            journal.broke_off, journal.ended = True, perf_counter()
+            journal.error = error
+            journal.status = Status.FAILED if is_failure else Status.CANCELLED
         raise
     finally:
         try:

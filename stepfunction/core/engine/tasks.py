@@ -107,19 +107,15 @@ class StepTask(Task):
         terms: What it has in common with the other tasks of its step.
         action: What to do.
         key: The name of the task, or the index of the item; None for the step itself.
-
-    Attributes:
-        child: The journal of a nested workflow, from when it begins.
     """
 
-    __slots__ = ("child", "_step", "_graph")
+    __slots__ = ("_step", "_graph")
 
     def __init__(
         self, terms: Terms, action: Any, key: PartKey | None = None
     ) -> None:
         step, step_name, _, _, _, news, _, timeout, heartbeat = terms
         name = subject(step_name, key)
-        self.child: Journal | None = None
         self._step = step_name
         self._graph = graph = action.nested
         call = action if graph is None else self._nested(terms, graph, key, name)
@@ -136,18 +132,21 @@ class StepTask(Task):
         if run.audience is not None:
             way = terms.name if key is None else (terms.name, key)
             reach = run.audience.reach((*terms.journal.path, way))
-        return NestedCall(graph, run, name, own_timeout, self.begun, reach)
+        return NestedCall(graph, run, name, own_timeout, reach)
 
-    def begun(self, child: Journal) -> None:
-        """Take note of the journal of its nested workflow, as it begins."""
-        self.child = child
+    @property
+    def child(self) -> Journal | None:
+        """The journal of a nested workflow, from when it begins."""
+        # Kept by the call, which does not keep the task: no circle holds what is past.
+        call: Any = self.call
+        return None if self._graph is None else call.journal
 
     def opened(self, payload: Any) -> Any:
         """Give the output, which a nested workflow has not given yet, or fail."""
         if self._graph is None:
             return payload
-        child: Journal = payload
-        self.child = child  # from another process it is heard of only now
+        call: Any = self.call
+        call.journal = child = payload  # if it was another process, heard of only now
         child.graph = self._graph  # which stayed here
         for what, seconds in child.skipped:
             to_pass(what, seconds)  # which told nobody here

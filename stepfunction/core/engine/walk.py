@@ -51,7 +51,6 @@ def run_to_end(journal: Journal, run: Run) -> None:
     Raises:
         BaseException: What interrupts this thread.
     """
-    journal.status = RUNNING
     graph: Graph = journal.graph  # type: ignore[assignment]
     course = graph.course
     start, _, _, _, keep_history, says_end = course
@@ -59,6 +58,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
     audience = run.audience
     face = None  # of all that is told, so that nobody has to make another
     try:
+        journal.status = RUNNING
         if audience is not None:
             journal.position = position
             face = tell_beginning(audience, journal)

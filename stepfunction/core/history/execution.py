@@ -111,8 +111,10 @@ class Execution(Shown):
     def duration(self) -> float:
         """Seconds from its start to its end, or to now while it runs."""
         journal = self._journal
-        is_running = journal.is_live and journal.status in UNDER_WAY
-        return (perf_counter() if is_running else journal.ended) - journal.began
+        began, ended = journal.began, journal.ended
+        # The status is noted first: there is no end yet while that is the beginning.
+        is_open = journal.status in UNDER_WAY or ended is began
+        return (perf_counter() if is_open and journal.is_live else ended) - began
 
     @property
     def last_result(self) -> Any:

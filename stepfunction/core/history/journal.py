@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _INITIALIZED = Status.INITIALIZED
 _AT_ITS_END = (Status.COMPLETED, Status.FAILED)
-_naming = RLock()  # for a signal handler may ask too
+_first = RLock()  # for a signal handler may ask too
 
 
 class Shared:
@@ -178,7 +178,7 @@ class Journal:
         # Made when it is asked for. Not by way of __dict__, here and below: an object
         # that was asked for it is slow ever after.
         if self._id is None:
-            with _naming:  # of many threads the first makes it
+            with _first:  # of many threads the first makes it
                 if self._id is None:
                     self._id = os.urandom(16).hex()
         return self._id
@@ -189,8 +189,11 @@ class Journal:
         # Held by who looks at it alone, for it holds the journal.
         found = None if self._face is None else self._face()
         if found is None:
-            found = type(self).face(self)
-            self._face = ref(found)
+            with _first:  # lest two who look at once have two
+                found = None if self._face is None else self._face()
+                if found is None:
+                    found = type(self).face(self)
+                    self._face = ref(found)
         return found
 
     # --- what is noted ---------------------------------------------------------------

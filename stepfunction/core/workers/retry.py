@@ -124,7 +124,6 @@ jitter='full', retry_on=<class 'Exception'>)
             stop=tenacity.stop_after_attempt(self.max_attempts),
             wait=wait,
             retry=tenacity.retry_if_exception(self._is_worth_another),
-            reraise=True,
         )
 
     def _is_worth_another(self, error: BaseException) -> bool:
@@ -174,7 +173,7 @@ class Retries:
         if isinstance(retry, RetryPolicy):
             self._retrying = retry._retrying()
         else:
-            self._retrying = retry.copy(reraise=True)
+            self._retrying = retry.copy(reraise=False)
         self._retrying.begin()
         self._state = tenacity.RetryCallState(self._retrying, _named(name), (), {})
         self._state.start_time -= seconds
@@ -203,7 +202,16 @@ class Retries:
             state.set_result(value)
         else:
             state.set_exception((type(error), error, error.__traceback__))
-        decision = self._retrying.iter(state)
+        outcome, is_over = state.outcome, False
+        try:
+            decision = self._retrying.iter(state)
+        except Exception as raised:
+            # Not left to raise the error itself, which it asks for its truth.
+            is_over = getattr(raised, "last_attempt", None) is outcome
+            if error is None or not is_over:
+                raise
+        if error is not None and is_over:
+            raise error
         if not isinstance(decision, tenacity.DoSleep):
             return None, decision
         state.prepare_for_next_attempt()

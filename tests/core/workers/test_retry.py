@@ -15,6 +15,7 @@ from stepfunction import (
     Outcome,
     RetryPolicy,
     Status,
+    StepExecutionError,
     StepFunction,
 )
 from stepfunction.core.workers.retry import Retries
@@ -524,3 +525,33 @@ def test_a_number_beyond_all_floats_is_refused_in_few_words(argument):
         RetryPolicy(3, **{argument: 10**400})
     assert str(caught.value).startswith(f"RetryPolicy: {argument} is 1000")
     assert len(str(caught.value)) < 120
+
+
+class Empty(Exception):
+    """An error that holds nothing, as collections say it."""
+
+    def __len__(self):
+        return 0
+
+
+class Untestable(Exception):
+    def __bool__(self):
+        raise AssertionError("nobody is to ask")
+
+
+@pytest.mark.parametrize("error_class", [Empty, Untestable])
+def test_an_error_is_not_asked_for_its_truth(error_class):
+    error = error_class("no")
+
+    def fail(value):
+        raise error
+
+    builder = StepFunction("Awkward")
+    builder.add_step("A", fail, retry=RetryPolicy(3, interval=0))
+    builder.set_start_step("A")
+    with pytest.raises(StepExecutionError) as caught:
+        builder.execute(1)
+    assert caught.value.__cause__ is error
+    assert error.__cause__ is error.__context__ is None
+    (record,) = caught.value.execution.history
+    assert len(record.attempts) == 3
