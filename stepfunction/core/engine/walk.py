@@ -10,9 +10,7 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
-from stepfunction.core.definition.actions import Fail
 from stepfunction.core.definition.callables import name_of, stray_coroutine
-from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Course, Graph, Move, Step
 from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.nested import output_of_child
@@ -350,7 +348,7 @@ def _conclude(
         return
     first, latest = (_blame_at(failed, graph) for failed in failing)
     if journal.has_just_failed:
-        is_end = isinstance(last.action, Fail)
+        is_end = last.action.always_fails
         journal.broke_off = not is_end
         _fail(journal, run, (latest if is_end else first).error, latest)
         return
@@ -376,7 +374,7 @@ def _blame_at(failed: Failed, graph: Graph) -> Blame:
     (name, *_), *_, error = failed
     is_ours = isinstance(error, StepExecutionError)
     action = graph.table[name].action
-    return Blame(name, error, is_ours and not isinstance(action, Call))
+    return Blame(name, error, is_ours and action.kind != "call")
 
 
 def _go_on(journal: Journal, run: Run, position: Position) -> int:
