@@ -13,10 +13,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.history.journal import Journal
-from stepfunction.core.history.records import StepRecord, attempts_of
-from stepfunction.core.keys import Path
+from stepfunction.core.history.records import Attempt, StepRecord, attempts_of
+from stepfunction.core.keys import PartKey, Path
 from stepfunction.core.logger import hears, logger
-from stepfunction.core.outcomes import Outcome
+from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.watching.events import Event, Listener
 from stepfunction.core.watching.log import log
 
@@ -94,15 +94,24 @@ def _tell(
     subject: str,
     what: str,
     time: float,
-    **facts: Any,
+    step: str | None = None,
+    part: PartKey | None = None,
+    tasks: tuple[str, ...] = (),
+    outcome: Outcome | None = None,
+    status: Status | None = None,
+    attempts: tuple[Attempt, ...] = (),
+    duration: float | None = None,
+    error: BaseException | None = None,
+    pause: float | None = None,
+    next_step: str | None = None,
+    done: int | None = None,
+    total: int | None = None,
 ) -> None:
+    facts = (outcome, status, attempts, duration, error, pause, next_step, done, total)
     whose = (audience.root_id, journal.id, journal.workflow, journal.path)
-    rest = map(facts.get, _FACTS, _DEFAULTS)
-    audience.tell(Event.of((subject, what, time, *whose, *rest, journal.execution)))
-
-
-# What is told of some events alone.
-_FACTS, _DEFAULTS = Event._fields[7:-1], Event._defaults[1:-1]
+    where = (step, part, tasks)
+    event = (subject, what, time, *whose, *where, *facts, journal.execution)
+    audience.tell(Event.of(event))
 
 
 def tell_beginning(audience: Audience, journal: Journal) -> Execution | None:
@@ -118,8 +127,8 @@ def tell_step_start(audience: Audience, journal: Journal, step: Step) -> None:
     """Tell that a step begins."""
     if audience.hears_all:
         now = journal.run.epoch + perf_counter()
-        facts = {"step": step.name, "tasks": tuple(step.action.tasks)}
-        _tell(audience, journal, "step", "started", now, **facts)
+        where = (step.name, None, tuple(step.action.tasks))
+        _tell(audience, journal, "step", "started", now, *where)
 
 
 def tell_record(
@@ -147,8 +156,8 @@ def tell_record(
         subject,
         _ENDED[outcome],
         started + duration,
-        step=step,
-        part=part,
+        step,
+        part,
         outcome=outcome,
         attempts=record.attempts,
         duration=duration,
@@ -233,6 +242,5 @@ class News:
     def _tell(self, what: str, task: Task | None, at: float, **facts: Any) -> None:
         key = None if task is None else task.key
         subject = "step" if key is None else "task"
-        facts |= {"step": self._step, "part": key}
-        time = self._journal.run.epoch + at
-        _tell(self._audience, self._journal, subject, what, time, **facts)
+        whose, time = (self._audience, self._journal), self._journal.run.epoch + at
+        _tell(*whose, subject, what, time, self._step, key, **facts)
