@@ -5,6 +5,7 @@ That is our process lanes, or anybody's ``concurrent.futures.Executor``.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextvars import copy_context
@@ -92,7 +93,7 @@ class _Sender:
         self._input = b""
 
 
-class _Futures:
+class _Futures(ABC):
     """What the places have in common whose attempts are futures."""
 
     limit: int | None
@@ -116,11 +117,13 @@ class _Futures:
         self._futures[attempt] = future
         future.add_done_callback(done)
 
+    @abstractmethod
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
-        raise NotImplementedError
+        """Hand an attempt to who makes it."""
 
+    @abstractmethod
     def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:
-        raise NotImplementedError
+        """Give how an attempt ended, of its future."""
 
     def staff(self) -> bool:
         return False
