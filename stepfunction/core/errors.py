@@ -29,12 +29,15 @@ A step's own exception is never replaced: it is in the context, and the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
     from stepfunction.core.outcomes import Outcome
+
+
+Error = TypeVar("Error", bound=BaseException)
 
 
 class StepFunctionError(Exception):
@@ -338,19 +341,23 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def add_note(error: BaseException, note: str) -> None:
     """Add a note, also to an exception that is frozen, which refuses its own way."""
-    notes = [*getattr(error, "__notes__", ()), note]
-    BaseException.__setattr__(error, "__notes__", notes)
+    # A note that cannot be kept must not hide what it is about.
+    with suppress(Exception):
+        notes = [*getattr(error, "__notes__", ()), note]
+        BaseException.__setattr__(error, "__notes__", notes)
 
 
-def users_traceback(error: BaseException) -> TracebackType | None:
-    """Give an error's traceback from the user's function on, without our frames.
+def without_our_frames(error: Error) -> Error:
+    """Give an error with its traceback from the user's function on.
 
     What is raised by this library itself keeps the traceback that it has.
     """
     rest = error.__traceback__
     while rest is not None and rest.tb_frame.f_globals.get("__package__") in _ROOMS:
         rest = rest.tb_next
-    return rest or error.__traceback__
+    # Its own way of taking one may be another.
+    BaseException.with_traceback(error, rest or error.__traceback__)
+    return error
 
 
 _ROOMS = frozenset(

@@ -16,7 +16,7 @@ from stepfunction.core.definition.callables import stray_coroutine
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.envelope.answers import unreadable_result, unsent_result
 from stepfunction.core.envelope.envelope import pack, unpack
-from stepfunction.core.errors import users_traceback
+from stepfunction.core.errors import without_our_frames
 from stepfunction.core.outcomes import Outcome
 
 # A worker process sends what it has done at least so often, in seconds: what it had
@@ -193,7 +193,7 @@ class BatchCall:
     def _has_failed(self, load: Load, error: BaseException) -> bool:
         """Note that the present item failed, and say whether to end with that."""
         load.failed.append(len(load.results))
-        load.results.append(error.with_traceback(users_traceback(error)))
+        load.results.append(without_our_frames(error))
         return self.stops
 
     def _refuse_coroutines(self, load: Load) -> None:

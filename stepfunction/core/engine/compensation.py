@@ -22,7 +22,7 @@ from stepfunction.core.errors import (
     ParallelStepExecutionError,
     TransferError,
     add_note,
-    users_traceback,
+    without_our_frames,
 )
 from stepfunction.core.history.chronicle import undone_record
 from stepfunction.core.history.journal import Journal
@@ -46,9 +46,10 @@ def undo(journal: Journal, run: Run, failure: StepRecord) -> None:
         failure: What it failed with, for those who undo.
 
     Raises:
-        BaseException: What interrupts this thread. What a compensation fails with is
-            in the record instead.
+        BaseException: What interrupted this thread, when all has been tried. What a
+            compensation fails with is in the record instead.
     """
+    interrupt: BaseException | None = None
     # By a list and not by recursion: this may be as deep as the engine could go.
     ways = [_WayBack(journal, journal.graph, failure, run)]
     while ways:
@@ -56,9 +57,13 @@ def undo(journal: Journal, run: Run, failure: StepRecord) -> None:
         if isinstance(duty, _WayBack):
             ways.append(duty)
         elif duty is not None:
-            ways[-1].call(*duty)
+            error = ways[-1].call(*duty)
+            if interrupt is None and not isinstance(error, Exception):
+                interrupt = error
         else:
             ways.pop()
+    if interrupt is not None:
+        raise interrupt
 
 
 class _WayBack:
@@ -138,8 +143,8 @@ class _WayBack:
 
     def call(
         self, call: Call, output: Any, step: str, part: PartKey | None = None
-    ) -> None:
-        """Call what undoes a step or task, and note what came of it."""
+    ) -> BaseException | None:
+        """Call what undoes a step or task, note what came of it, and give its error."""
         journal = self.journal
         context = Context(
             journal.id,
@@ -164,19 +169,17 @@ class _WayBack:
         except BaseException as raised:
             is_failure = isinstance(raised, Exception)
             outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
-            error = raised.with_traceback(users_traceback(raised))
+            error = without_our_frames(raised)
             add_note(error, f"raised while {subject(step, part)} was undone")
         attempts = ((outcome, began, perf_counter() + shift, error),)
         visit = Visit(step, outcome, attempts, returned, error, given=(output,))
         if part is not None:
             visit = Visit(step, outcome, tasks=(visit._replace(name=part),))
         self._undone.append(visit)
-        if outcome is Outcome.CANCELLED:  # it interrupts this very thread
-            assert error is not None
-            raise error
         if self._run.audience is not None:
             record = undone_record(journal, visit)
             tell_record(self._run.audience, journal, "compensation", record)
+        return error
 
 
 def _output_of(visit: Visit) -> tuple[Any] | None:

@@ -22,7 +22,7 @@ from stepfunction.core.engine.tasks import StepTask, Terms
 from stepfunction.core.errors import (
     StepTimeoutError,
     WorkerCrashedError,
-    users_traceback,
+    without_our_frames,
 )
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Ended, Outcome
@@ -229,7 +229,7 @@ def perform_map(
     try:
         items = items_of(value, action.items)
     except Exception as error:
-        failure = error.with_traceback(users_traceback(error))
+        failure = without_our_frames(error)
         return Visit(terms.name, Outcome.FAILED, error=failure)
     total = len(items) if isinstance(items, Sized) else None
     tally = Tally(action, terms.name, total, terms.news)

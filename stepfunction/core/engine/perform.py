@@ -11,7 +11,7 @@ from stepfunction.core.definition.actions import FanOut
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.tasks import StepTask, Terms
-from stepfunction.core.errors import ExecutionCancelledError, users_traceback
+from stepfunction.core.errors import ExecutionCancelledError, without_our_frames
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit, as_visit
@@ -54,7 +54,7 @@ def perform(
     try:
         visit = _perform(terms, value, error)
     except BaseException as raised:
-        visit = failed_visit(name, raised.with_traceback(users_traceback(raised)))
+        visit = failed_visit(name, without_our_frames(raised))
     finally:
         if news is not None:
             news.close()

@@ -23,7 +23,7 @@ from stepfunction.core.errors import (
     StepLimitError,
     WorkerStartError,
     causes,
-    users_traceback,
+    without_our_frames,
 )
 from stepfunction.core.history.chronicle import end_record, last_record
 from stepfunction.core.history.journal import Journal
@@ -152,7 +152,7 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
             return perform(journal, run, step, value, failing)
         return as_visit(entry, output)
     except BaseException as raised:
-        error = raised.with_traceback(users_traceback(raised))
+        error = without_our_frames(raised)
     if call is None or step.retry is None or not isinstance(error, Exception):
         return failed_visit(entry, error)
     return perform(journal, run, step, value, failing, error)
@@ -234,7 +234,7 @@ def _after(
         try:
             follower = step.after(visit.output)
         except BaseException as raised:
-            error = raised.with_traceback(users_traceback(raised))
+            error = without_our_frames(raised)
             visit = failed_visit(visit, error)
     if visit.error is not None:
         return _after_failure(journal, run, step, visit, visit.error, failing)
@@ -259,7 +259,7 @@ def _after_error(
     target: str | None,
 ) -> Position:
     """Note a step that raised, and give where that leads."""
-    error.with_traceback(users_traceback(error))
+    without_our_frames(error)
     if type(entry) is not str or not isinstance(error, Exception):
         entry = failed_visit(entry, error)
     elif target is not None or step.retry is None or step.plain is None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel
 from stepfunction.core.envelope.refusals import reason
-from stepfunction.core.errors import TransferError, users_traceback
+from stepfunction.core.errors import TransferError, without_our_frames
 from stepfunction.core.wording import error_text
 
 _Answer = TypeVar("_Answer", bound=Parcel)
@@ -35,7 +35,7 @@ def perform(
         began = perf_counter()
         output = call()
     except BaseException as error:
-        error.with_traceback(users_traceback(error))
+        without_our_frames(error)
         return pack_answer((False, error, perf_counter() - began))
     seconds = perf_counter() - began
     try:

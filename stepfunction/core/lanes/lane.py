@@ -107,7 +107,7 @@ class Lane(threading.Thread):
             is_result, payload, seconds = open_answer(future.label, answer)
             future.began = ended - seconds
         except BaseException as error:
-            is_result, payload = False, error.with_traceback(None)
+            is_result, payload = False, BaseException.with_traceback(error, None)
         with self._lock:
             self._future = None
             if self._is_killed:  # too late for this call, but not for its process

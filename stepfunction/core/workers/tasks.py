@@ -17,7 +17,7 @@ from stepfunction.core.errors import (
     ExecutionCancelledError,
     HeartbeatTimeoutError,
     StepTimeoutError,
-    users_traceback,
+    without_our_frames,
 )
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
 from stepfunction.core.workers.executors import is_cancelled_error
@@ -204,7 +204,8 @@ class Task:
             seconds, self.output = self._retries.after(self.output, error)
         except BaseException as final:
             if final is error:
-                final.with_traceback(traceback)  # without the way it went here
+                # Without the way it went here.
+                BaseException.with_traceback(final, traceback)
             elif not isinstance(final, Exception):
                 raise
             self.error = final
@@ -430,6 +431,6 @@ def make_attempt(
         else:
             output = attempt.variables.run(task.call, value, context)
     except catch as error:
-        error.with_traceback(users_traceback(error))
+        without_our_frames(error)
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())
     return Report(attempt, SUCCEEDED, output, began, perf_counter())

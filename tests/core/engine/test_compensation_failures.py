@@ -104,8 +104,11 @@ def test_an_exception_that_is_frozen_is_raised_too():
     assert failure.__notes__ == ["raised while step 'A' was undone"]
 
 
-@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
-def test_an_interrupt_goes_on_to_the_caller(interrupt, undone):
+INTERRUPTS = [KeyboardInterrupt, SystemExit, asyncio.CancelledError]
+
+
+@pytest.mark.parametrize("interrupt", INTERRUPTS)
+def test_an_interrupt_goes_on_to_the_caller_when_all_has_been_tried(interrupt, undone):
     def undo(booking):
         raise interrupt
 
@@ -113,8 +116,39 @@ def test_an_interrupt_goes_on_to_the_caller(interrupt, undone):
     with pytest.raises(interrupt):
         workflow.execute("it")
     assert workflow.status is Status.CANCELLED
-    assert undone.names == ["C"]
+    assert undone.names == ["C", "A"]
     assert records(workflow._latest) == [
         ("C", None, "SUCCEEDED"),
         ("B", None, "CANCELLED"),
+        ("A", None, "SUCCEEDED"),
     ]
+
+
+def test_of_several_interrupts_the_first_goes_on():
+    def undo(booking):
+        raise SystemExit(3)
+
+    def stop(booking):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trip(A=undo, B=stop).execute("it")
+
+
+class Silent(Exception):
+    """Refuses whatever one adds to an exception."""
+
+    with_traceback = None
+    __notes__ = 5
+
+    def add_note(self, note):
+        raise TypeError("no notes")
+
+
+def test_an_exception_that_takes_no_notes_keeps_no_other_from_being_undone(undone):
+    def undo(booking):
+        raise Silent("no")
+
+    (failure,) = failure_of(trip(A=undone.by("A"), B=undo)).exceptions
+    assert type(failure) is Silent
+    assert undone.names == ["A"]

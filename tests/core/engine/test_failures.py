@@ -478,3 +478,32 @@ def test_the_traceback_goes_on_into_what_the_users_function_calls():
     cause = failure_of(workflow).__cause__
     functions = [f.name for f in traceback.extract_tb(cause.__traceback__)]
     assert functions == ["pay", "decline"]
+
+
+class Stubborn(Exception):
+    with_traceback = None
+
+
+class Refusing(Exception):
+    def __setattr__(self, name, value):
+        raise AttributeError(name)
+
+    def add_note(self, note):
+        raise TypeError("no notes")
+
+
+@pytest.mark.parametrize("options", [{}, {"executor": "thread"}, {"timeout": 20}])
+@pytest.mark.parametrize("kind", [Stubborn, Refusing])
+def test_an_exception_that_refuses_what_one_does_to_exceptions_is_a_failure(
+    kind, options
+):
+    def fail(value):
+        raise kind("no")
+
+    if "timeout" in options:
+        options = {**options, "executor": "thread"}
+    workflow = StepFunction("W").add_step("A", fail, on_failure="H", **options)
+    workflow.add_step("H", lambda error: type(error)).set_start_step("A")
+    execution = workflow.start(1)
+    assert execution.wait(20)
+    assert execution.output is kind
