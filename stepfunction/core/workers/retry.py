@@ -177,7 +177,6 @@ class Retries:
         self._retrying.begin()
         self._state = tenacity.RetryCallState(self._retrying, _named(name), (), {})
         self._state.start_time -= seconds
-        self._retrying.iter(self._state)
 
     def after(
         self, value: Any, error: BaseException | None

@@ -196,11 +196,11 @@ class Task:
         assert retry is not None
         if error is None and not judges_results(retry):
             return None
-        if self._retries is None:
-            since = perf_counter() - self.attempts[0][1]
-            self._retries = Retries(retry, self.name, since)
         traceback = None if error is None else error.__traceback__
-        try:
+        try:  # for a Retrying has callbacks, of which each may raise
+            if self._retries is None:
+                since = perf_counter() - self.attempts[0][1]
+                self._retries = Retries(retry, self.name, since)
             seconds, self.output = self._retries.after(self.output, error)
         except BaseException as final:
             if final is error:

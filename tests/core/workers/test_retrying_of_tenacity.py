@@ -9,7 +9,7 @@ import tenacity
 from shared.failures import failure_of
 from shared.retried import Flaky, always, pauses_of, workflow_of
 
-from stepfunction import Outcome, Status
+from stepfunction import Outcome, Status, StepFunction
 
 
 def test_a_retrying_of_tenacity_decides_when_to_stop():
@@ -198,3 +198,18 @@ def test_a_policy_on_a_step_that_does_not_fail_imports_no_tenacity():
     )
 
     assert done.stdout == "{'T': 5} False\n"
+
+
+def test_what_a_callback_raises_is_the_failure_of_its_task_alone():
+    def broken(state):
+        raise ZeroDivisionError("callback")
+
+    retry = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none(), before=broken
+    )
+    tasks = {"one": str, "bad": always(ValueError("no")), "two": str}
+    workflow = StepFunction("W").add_step("All", tasks, parallel=True, retry=retry)
+    output = workflow.set_start_step("All").execute(1).output
+
+    assert (output["one"], output["two"]) == ("1", "1")
+    assert type(output["bad"]) is ZeroDivisionError
