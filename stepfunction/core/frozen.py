@@ -7,6 +7,7 @@ nothing has to be generated when a class is defined, which the import would pay 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, ClassVar, Self, dataclass_transform
 
 
@@ -31,7 +32,9 @@ class Frozen:
         names = [it for it, kind in kinds.items() if not kind.startswith("ClassVar")]
         cls._defaults += tuple(vars(cls)[name] for name in names if name in vars(cls))
         for at, name in enumerate(names, len(cls._fields)):
-            setattr(cls, name, property(_getter(at), doc="See the class."))
+            # A class may keep its fields in slots of its own.
+            get: Any = attrgetter(f"_{name}") if f"_{name}" in vars(cls) else None
+            setattr(cls, name, property(get or _getter(at), doc="See the class."))
         cls._fields += tuple(names)
 
     def __init__(self, *values: Any, **named: Any) -> None:

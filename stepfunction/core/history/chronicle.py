@@ -40,7 +40,7 @@ def records_of(journal: Journal) -> Iterator[StepRecord]:
         if type(entry) is str:
             start, seconds = epoch + began, ended - began
             facts = (value, output, None, start, seconds, (), follower, None)
-            yield StepRecord.of((entry, None, SUCCEEDED, *facts))
+            yield StepRecord(entry, None, SUCCEEDED, *facts)
         else:
             visit = as_visit(entry, output)
             record = visit_record(epoch, visit, value, began, ended, follower)

@@ -62,7 +62,21 @@ class StepRecord(OfPart, Frozen):
         child: The execution of a nested workflow; None for anything else.
     """
 
-    __slots__ = ()
+    # One object, and no tuple in it: many are made at once, which the garbage
+    # collector would go through.
+    __slots__ = (
+        "_step",
+        "_part",
+        "_outcome",
+        "_input",
+        "_output",
+        "_error",
+        "_started",
+        "_duration",
+        "_attempts",
+        "_next_step",
+        "_child",
+    )
     step: str
     part: PartKey | None
     outcome: Outcome | None
@@ -74,6 +88,45 @@ class StepRecord(OfPart, Frozen):
     attempts: tuple[Attempt, ...]
     next_step: str | None
     child: Execution | None
+
+    def __init__(
+        self,
+        step: str,
+        part: PartKey | None,
+        outcome: Outcome | None,
+        input: Any,
+        output: Any,
+        error: BaseException | None,
+        started: float | None,
+        duration: float,
+        attempts: tuple[Any, ...],
+        next_step: str | None,
+        child: Execution | None,
+    ) -> None:
+        self._step = step
+        self._part = part
+        self._outcome = outcome
+        self._input = input
+        self._output = output
+        self._error = error
+        self._started = started
+        self._duration = duration
+        self._attempts = attempts
+        self._next_step = next_step
+        self._child = child
+
+    @property
+    def _values(self) -> tuple[Any, ...]:  # type: ignore[override]
+        return tuple([getattr(self, slot) for slot in self.__slots__])
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...]) -> StepRecord:
+        """Give the record of all its fields.
+
+        Args:
+            values: They, in their order.
+        """
+        return cls(*values)
 
     def __repr__(self) -> str:
         name = repr(self.step)
@@ -92,13 +145,14 @@ class StepRecord(OfPart, Frozen):
 def _attempts(record: StepRecord) -> tuple[Attempt, ...]:
     """Each call that was made, in order."""
     # The engine notes none where there was one, which was all.
-    _, _, outcome, _, _, error, started, duration, noted, *_ = record._values
+    started, noted = record.started, record._attempts
     if started is None:
         return ()
     if not noted:
-        if outcome is None:
+        if record.outcome is None:
             return ()
-        return (Attempt.of((1, outcome, started, duration, error)),)
+        facts = (record.outcome, started, record.duration, record.error)
+        return (Attempt.of((1, *facts)),)
     if isinstance(noted[0], Attempt):
         return tuple(noted)
     return attempts_of(noted, started - noted[0][1])

@@ -147,17 +147,19 @@ def tell_record(
         record: What it did.
         next_step: The step that takes its failure.
     """
-    step, part, outcome, _, _, error, started, duration, *_ = record._values
+    outcome, error = record.outcome, record.error
     if not audience.hears_all and error is None:
         return
+    started, duration = record.started, record.duration
+    assert outcome is not None and started is not None
     _tell(
         audience,
         journal,
         subject,
         _ENDED[outcome],
         started + duration,
-        step,
-        part,
+        record.step,
+        record.part,
         outcome=outcome,
         attempts=record.attempts,
         duration=duration,
