@@ -37,6 +37,16 @@ _AT_ITS_END = (Status.COMPLETED, Status.FAILED)
 _first = RLock()  # for a signal handler may ask too
 
 
+def _begin_anew() -> None:
+    """In a forked child, hold nothing that a thread of the parent may have held."""
+    global _first
+    _first = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
 class Shared:
     """What a journal asks of the run that it is written in, or was.
 
