@@ -28,7 +28,7 @@ pictures: $(VENV)/.has-drawing ## make the pictures of the documents; needs Chro
 		--screenshot=examples/car_purchase_report.png build/report.html
 
 test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests
-	$(python) -m pytest
+	.ci/postgres $(python) -m pytest
 
 test-core: $(VENV)/.has-test-core ## run the tests that need no extra
 	$(python) -m pytest --session-timeout=420 \
@@ -59,7 +59,7 @@ bench: $(VENV)/.has-drawing ## measure; BENCH=--save keeps the table
 
 cover: $(VENV)/.has-test ## run all tests and report what they reach
 	$(python) -m coverage erase
-	$(python) -m coverage run -m pytest
+	.ci/postgres $(python) -m coverage run -m pytest
 	$(python) -m coverage combine --quiet
 	$(python) -m coverage report
 

@@ -1,0 +1,84 @@
+"""Fixtures of the Django tests: a project that is set up, with its test databases.
+
+Tests may use Django's own test classes, or functions with the fixture ``tables``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import django
+import pytest
+
+HERE = Path(__file__).parent
+SETTINGS = "shop.settings"
+has_postgres = bool(os.environ.get("SHOP_POSTGRES"))
+needs_postgres = pytest.mark.skipif(
+    not has_postgres, reason="run by .ci/postgres, which starts a server"
+)
+
+
+def set_up_project() -> None:
+    """Set Django up with the project, and leave no trace in the environment."""
+    sys.path.insert(0, str(HERE))
+    os.environ["SHOP_DIR"] = tempfile.mkdtemp(prefix="stepfunction-shop-")
+    before = os.environ.pop("DJANGO_SETTINGS_MODULE", None)
+    os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
+    try:
+        django.setup()
+    finally:
+        del os.environ["DJANGO_SETTINGS_MODULE"]
+        if before is not None:
+            os.environ["DJANGO_SETTINGS_MODULE"] = before
+
+
+set_up_project()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def databases():
+    """Make the test databases once, and drop them in the end."""
+    from django.test.utils import (
+        setup_databases,
+        setup_test_environment,
+        teardown_databases,
+        teardown_test_environment,
+    )
+
+    setup_test_environment()
+    old = setup_databases(verbosity=0, interactive=False)
+    yield
+    teardown_databases(old, verbosity=0)
+    teardown_test_environment()
+    shutil.rmtree(os.environ["SHOP_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def project(monkeypatch, databases):
+    """Let what a test starts find the project, as ``manage.py`` would."""
+    paths = filter(None, (str(HERE), os.environ.get("PYTHONPATH")))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", SETTINGS)
+
+
+def pytest_generate_tests(metafunc):
+    """Run what asks for an ``alias`` on each kind of database."""
+    if "alias" in metafunc.fixturenames:
+        postgres = pytest.param("postgres", marks=needs_postgres)
+        metafunc.parametrize("alias", ["default", postgres])
+
+
+@pytest.fixture
+def tables(project):
+    """Let a test commit to all databases, which are emptied after it."""
+    from django.core.management import call_command
+    from django.db import connections
+
+    yield
+    for alias in connections:
+        call_command("flush", verbosity=0, interactive=False, database=alias)
+        connections[alias].close()

@@ -1,0 +1,3 @@
+"""Views of the project, as they are needed."""
+
+urlpatterns = []
