@@ -15,8 +15,8 @@
     ├── ExecutionTimeoutError (TimeoutError)  the whole execution took too long
     ├── ExecutionCancelledError               somebody cancelled the execution
     ├── WorkerStartError (RuntimeError)       no worker process can start here
-    │   └── WorkerInitError (BrokenProcessPool)     the initializer of lanes failed
-    ├── WorkerCrashedError (BrokenProcessPool)  a worker process died with its task
+    │   └── WorkerInitError (BrokenExecutor)  the initializer of lanes failed
+    ├── WorkerCrashedError (BrokenExecutor)   a worker process died with its task
     │   └── WorkerKilledError                 it was killed because somebody asked
     ├── TransferError (TypeError)             a value cannot cross between processes
     ├── RemoteError                           an exception that could not come over
@@ -40,12 +40,13 @@ except ImportError:
     from pickle import PicklingError
 
 if TYPE_CHECKING:
+    from stepfunction.core import losses
     from stepfunction.core.history.execution import Execution
-    from stepfunction.core.losses import WorkerCrashedError as WorkerCrashedError
-    from stepfunction.core.losses import WorkerInitError as WorkerInitError
-    from stepfunction.core.losses import WorkerKilledError as WorkerKilledError
     from stepfunction.core.outcomes import Outcome
 
+    WorkerCrashedError = losses.WorkerCrashedError
+    WorkerInitError = losses.WorkerInitError
+    WorkerKilledError = losses.WorkerKilledError
 
 Error = TypeVar("Error", bound=BaseException)
 
