@@ -4,3 +4,8 @@
 come in as they are; their tasks find the language, the databases and the rules of the
 transaction that the caller has, and leave no connection behind.
 """
+
+from stepfunction.contrib.django.errors import AtomicBlockError, MemoryDatabaseError
+from stepfunction.contrib.django.transactions import run_on_commit, transactional
+
+__all__ = ["AtomicBlockError", "MemoryDatabaseError", "run_on_commit", "transactional"]

@@ -11,3 +11,10 @@ class StepFunctionConfig(AppConfig):
     name = "stepfunction.contrib.django"
     label = "stepfunction"
     verbose_name = "Workflows"
+
+    def ready(self) -> None:
+        """Have tasks find what their callers have."""
+        from stepfunction.contrib.django.surroundings import surroundings
+        from stepfunction.core.surroundings import register
+
+        register(surroundings)

@@ -61,7 +61,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
             journal.position = position
             face = tell_beginning(audience, journal)
         try:
-            if face is None:
+            if face is None and run.guard is None:
                 position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
@@ -112,7 +112,9 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         BaseException: What interrupts this thread.
     """
     _, moves, longest, *_ = graph.course
-    is_watched = run.audience is not None and run.audience.hears_all
+    is_watched = run.guard is not None or (
+        run.audience is not None and run.audience.hears_all
+    )
     while (name := position[0]) is not None:
         noted = len(journal.entries)
         if run.cancellation.requested or journal.forgotten or noted >= longest:
@@ -137,7 +139,7 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
     entry = name
     try:
         if call is not None:
-            output = call(value)
+            output = call(value) if run.guard is None else run.guard(call, value)
             if type(output) is CoroutineType:
                 raise stray_coroutine(output, name_of(call))
         elif nested is not None:

@@ -25,14 +25,16 @@ from typing import Any
 from weakref import finalize
 
 from stepfunction.core.envelope.parcel import Parcel
-from stepfunction.core.envelope.refusals import pack_call
+from stepfunction.core.envelope.refusals import pack_call, pack_taken
 from stepfunction.core.errors import WorkerStartError
+from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
 from stepfunction.core.lanes.deaths import UNGUARDED, unguarded
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.lane import Lane
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.process import WORKER_NAME
+from stepfunction.core.surroundings import take
 
 
 class ProcessLanes(Executor):
@@ -135,6 +137,7 @@ class ProcessLanes(Executor):
         refuse_where_processes_cannot_start()
         if self._forks:
             _refuse_beside_threads()
+        head = messages.within(pack_taken(take(), label), head)
         future = LaneFuture(label, watcher)
         with self._lock:
             if self._is_shut:

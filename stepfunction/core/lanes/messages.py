@@ -11,6 +11,7 @@ from pickle import PROTO
 
 PACKED = PROTO  # a call or an answer: every pickle begins with it
 LEVELS = b"v"  # and packed levels
+WITHIN = b"w"  # and the length of what surrounds a call, packed; that, and the call
 
 HELLO = b"h"  # the worker is ready
 BEGAN = b"b"  # the call is unpacked, and begins now
@@ -18,3 +19,16 @@ BEAT = b"l"  # a sign of life
 PART = b"p"  # and a packed part of what comes of the call
 EVENT = b"e"  # and a packed event of an execution that is nested in the call
 LOG = b"r"  # and a packed log record
+
+
+def within(taken: bytes, head: bytes) -> bytes:
+    """Put what surrounds a call, if anything does, before it."""
+    return b"%b%d %b%b" % (WITHIN, len(taken), taken, head) if taken else head
+
+
+def apart(head: bytes) -> tuple[bytes, bytes]:
+    """Give what surrounds a call, or nothing, and the call."""
+    if head[:1] != WITHIN:
+        return b"", head
+    length, _, rest = head[1:].partition(b" ")
+    return rest[: int(length)], rest[int(length) :]

@@ -15,7 +15,12 @@ from multiprocessing import connection as pipes
 from multiprocessing import process as processes
 from typing import Any
 
-from stepfunction.core.envelope.answers import perform, prepare_call, unpack_part
+from stepfunction.core.envelope.answers import (
+    perform,
+    perform_within,
+    prepare_call,
+    unpack_part,
+)
 from stepfunction.core.envelope.envelope import pack, pack_parcel, unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes import messages
@@ -66,8 +71,13 @@ def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
         sender.adopt(unpack(head[1:]))
         return True
     speaker.marks.begin_call()
-    answer = perform(partial(_prepare, speaker, head, body), pack_parcel)
-    del head, body  # whoever reads a large answer need not wait for their memory
+    taken, head = messages.apart(head)
+    prepare = partial(_prepare, speaker, head, body)
+    if taken:
+        answer = perform_within(taken, prepare, pack_parcel)
+    else:
+        answer = perform(prepare, pack_parcel)
+    del head, body, prepare  # who reads a large answer need not wait for their memory
     speaker.answer(answer)
     return True
 

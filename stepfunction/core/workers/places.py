@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Protocol
 
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.surroundings import take
 from stepfunction.core.workers.tasks import LiveAttempt, Work, make_attempt
 
 # So many are started at once; others one by one, while attempts end, at such intervals.
@@ -123,6 +124,7 @@ class Threads:
     def begin(self, attempt: LiveAttempt) -> None:
         # A copy for each: a context cannot be entered twice at once.
         attempt.variables = copy_context()
+        attempt.taken = take()
         self._queue.put(attempt)
 
     def staff(self) -> bool:

@@ -20,6 +20,7 @@ from stepfunction.core.errors import (
     without_our_frames,
 )
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
+from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.workers.executors import is_cancelled_error
 from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
 
@@ -127,6 +128,11 @@ class Task:
         self.has_ended = False
         self._retries: Retries | None = None
         self._has_told_start = False
+
+    @property
+    def guards_itself(self) -> bool:
+        """Whether its call is of others, each of which is guarded."""
+        return getattr(self.call, "guards_itself", False)
 
     @property
     def is_timed(self) -> bool:
@@ -238,6 +244,7 @@ class LiveAttempt:
         cancellation: What tells it to stop: its own if it is timed.
         of_step: What tells all attempts of the step to stop.
         variables: The context variables that it runs with; None for its thread's own.
+        taken: What surrounds it in a thread that is not its caller's; None for nothing.
         state: ``WAITING``, ``PREPARING`` or ``RUNNING``.
         began: When that state began, as ``perf_counter``; 0.0 while it waits.
         heard: When it last gave a sign of life.
@@ -254,6 +261,7 @@ class LiveAttempt:
         "cancellation",
         "of_step",
         "variables",
+        "taken",
         "state",
         "began",
         "heard",
@@ -276,6 +284,7 @@ class LiveAttempt:
         self.cancellation = Cancellation() if task.is_timed else cancellation
         self.of_step = cancellation
         self.variables: Variables | None = None
+        self.taken: Taken | None = None
         self.state = WAITING
         self.began = self.heard = 0.0
         self.overdue: StepTimeoutError | None = None
@@ -410,12 +419,14 @@ class Work(NamedTuple):
             other processes, they are packed before anything starts.
         value: The input of tasks that have none of their own.
         make_context: Gives the context of an attempt, which its call may be given.
+        guard: Makes the calls that are made in the caller's thread; None for nobody.
     """
 
     name: str
     calls: Sequence[tuple[str, Callable[[Any, Any], Any]]]
     value: Any
     make_context: Callable[[LiveAttempt], Any]
+    guard: Callable[..., Any] | None = None
 
 
 def make_attempt(
@@ -434,10 +445,15 @@ def make_attempt(
     began = attempt.began
     try:
         context = work.make_context(attempt) if task.wants_context else None
+        given: tuple[Any, ...] = (task.call, value, context)
+        if attempt.taken is not None:
+            given = (within, attempt.taken, *given)
+        elif work.guard is not None and not task.guards_itself:
+            given = (work.guard, *given)
         if attempt.variables is None:
-            output = task.call(value, context)
+            output = given[0](*given[1:])
         else:
-            output = attempt.variables.run(task.call, value, context)
+            output = attempt.variables.run(*given)
     except catch as error:
         without_our_frames(error)
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())
