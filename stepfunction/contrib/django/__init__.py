@@ -4,3 +4,40 @@
 come in as they are; their tasks find the language, the databases and the rules of the
 transaction that the caller has, and leave no connection behind.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepfunction.contrib.django.registry import get_workflow, get_workflows
+    from stepfunction.contrib.django.signals import (
+        execution_ended,
+        execution_started,
+        step_ended,
+    )
+
+# Found when they are asked for: Django imports this before there are settings.
+_HOMES = {
+    "execution_ended": "signals",
+    "execution_started": "signals",
+    "get_workflow": "registry",
+    "get_workflows": "registry",
+    "step_ended": "signals",
+}
+__all__ = [
+    "execution_ended",
+    "execution_started",
+    "get_workflow",
+    "get_workflows",
+    "step_ended",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core import checks
+
+from stepfunction.core.watching.telling import listen_everywhere
 
 
 class StepFunctionConfig(AppConfig):
@@ -11,3 +14,13 @@ class StepFunctionConfig(AppConfig):
     name = "stepfunction.contrib.django"
     label = "stepfunction"
     verbose_name = "Workflows"
+
+    def ready(self) -> None:
+        """Import the workflows of all apps, and have what they do heard of."""
+        from stepfunction.contrib.django.checks import TAG, check_workflows
+        from stepfunction.contrib.django.listening import listener
+        from stepfunction.contrib.django.registry import discover
+
+        checks.register(check_workflows, TAG)
+        listen_everywhere(listener)
+        discover()
