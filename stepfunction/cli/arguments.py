@@ -13,17 +13,24 @@ from stepfunction.core.workers.executors import NAMES
 
 FORMATS = ("text", "svg", "png", "pdf", "dot", "mermaid")
 
-_EXAMPLES = {
+ABOUT = {
+    "run": "run a workflow to its end",
+    "check": "name all that is wrong",
+    "graph": "draw a workflow",
+    "report": "make an HTML report of what run --json gave",
+    "list": "list the workflows of a module",
+}
+EXAMPLES = {
     "": """\
 a TARGET is package.module:workflow or path/file.py:workflow, where workflow is a
 StepFunction, or a function without required parameters that returns one; without
 :workflow it is the only one of its module
 
 examples:
-  stepfunction list orders.py
-  stepfunction check orders.py:checkout shop.flows:refund
-  stepfunction run orders.py:checkout --input '{"id": 17}'
-  stepfunction graph orders.py:checkout -o checkout.svg
+  %(prog)s list orders.py
+  %(prog)s check orders.py:checkout shop.flows:refund
+  %(prog)s run orders.py:checkout --input '{"id": 17}'
+  %(prog)s graph orders.py:checkout -o checkout.svg
 
 exit codes: 0 done, 1 the workflow failed, 2 wrong use, 130 interrupted""",
     "run": """\
@@ -31,24 +38,24 @@ The output goes to standard output as JSON. What the workflow prints itself, and
 it ended, goes to standard error.
 
 examples:
-  stepfunction run orders.py:checkout --input '{"id": 17}'
-  stepfunction run orders.py:checkout --input @order.json --report run.html
-  curl -s https://example.org/order | stepfunction run orders.py:checkout --input -
-  stepfunction run orders.py:checkout --json > run.json""",
+  %(prog)s orders.py:checkout --input '{"id": 17}'
+  %(prog)s orders.py:checkout --input @order.json --report run.html
+  curl -s https://example.org/order | %(prog)s orders.py:checkout --input -
+  %(prog)s orders.py:checkout --json > run.json""",
     "check": """\
 Beside all that execute() checks, functions of process steps are sent to a process, and
 names of steps and keys of branches are compared for typing mistakes. No step is run.
 A module without :workflow stands for all that it has.
 
 example:
-  stepfunction check orders.py shop.flows:refund""",
+  %(prog)s orders.py shop.flows:refund""",
     "graph": """\
 Without --format it is what FILE ends in, else a tree of text.
 
 examples:
-  stepfunction graph orders.py:checkout
-  stepfunction graph orders.py:checkout -o checkout.svg
-  stepfunction graph orders.py:checkout --format mermaid""",
+  %(prog)s orders.py:checkout
+  %(prog)s orders.py:checkout -o checkout.svg
+  %(prog)s orders.py:checkout --format mermaid""",
     "report": """\
 example:
   stepfunction run orders.py:checkout --json > run.json
@@ -58,7 +65,7 @@ These are its StepFunctions, and its functions without required parameters that 
 annotated to return one.
 
 example:
-  stepfunction list orders.py""",
+  %(prog)s orders.py""",
 }
 
 
@@ -75,8 +82,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--version", action="version", version=f"stepfunction {__version__}"
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_run, _add_check, _add_graph, _add_report, _add_list):
-        add(commands)
+    for name in ABOUT:
+        _add_command(commands, name)
     if argv and not argv[0].startswith("-") and argv[0] not in commands.choices:
         known = list(commands.choices)
         parser.error(
@@ -97,24 +104,36 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def _new_parser(make: Any, name: str, **facts: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = make(
         **facts,
-        epilog=_EXAMPLES[name],
+        epilog=EXAMPLES[name],
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     return parser
 
 
-def _new_command(commands: Any, name: str, about: str) -> Any:
+def _add_command(commands: Any, name: str) -> None:
+    about = ABOUT[name]
+
     def make(**facts: Any) -> Any:
         return commands.add_parser(name, help=about, **facts)
 
     parser = _new_parser(make, name, description=f"{about[0].upper()}{about[1:]}.")
-    parser.set_defaults(command=name, parser=parser)
-    return parser
+    add_arguments(parser, name)
+    parser.set_defaults(parser=parser)
 
 
-def _add_run(commands: Any) -> None:
-    parser = _new_command(commands, "run", "run a workflow to its end")
+def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """Let a parser, of whatever program, read the arguments of a command.
+
+    Args:
+        parser: The parser.
+        name: The name of the command, which will be ``command`` of what it reads.
+    """
+    _ADDERS[name](parser)
+    parser.set_defaults(command=name)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="the workflow")
     parser.add_argument(
         "--input",
@@ -144,15 +163,13 @@ def _add_run(commands: Any) -> None:
     )
 
 
-def _add_check(commands: Any) -> None:
-    parser = _new_command(commands, "check", "name all that is wrong")
+def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "targets", nargs="+", metavar="TARGET", help="a workflow, or a module of them"
     )
 
 
-def _add_graph(commands: Any) -> None:
-    parser = _new_command(commands, "graph", "draw a workflow")
+def _add_graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="the workflow")
     parser.add_argument(
         "--format",
@@ -165,9 +182,7 @@ def _add_graph(commands: Any) -> None:
     )
 
 
-def _add_report(commands: Any) -> None:
-    about = "make an HTML report of what run --json gave"
-    parser = _new_command(commands, "report", about)
+def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run", metavar="RUN.json", help="what run --json gave; - for standard input"
     )
@@ -176,11 +191,19 @@ def _add_report(commands: Any) -> None:
     )
 
 
-def _add_list(commands: Any) -> None:
-    parser = _new_command(commands, "list", "list the workflows of a module")
+def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "module", metavar="MODULE", help="package.module or path/file.py"
     )
+
+
+_ADDERS = {
+    "run": _add_run,
+    "check": _add_check,
+    "graph": _add_graph,
+    "report": _add_report,
+    "list": _add_list,
+}
 
 
 def _seconds(text: str) -> float:

@@ -14,7 +14,7 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, TextIO
@@ -29,14 +29,8 @@ from stepfunction.cli.complaints import (
     show_failure,
     show_traceback,
 )
-from stepfunction.cli.targets import (
-    TargetError,
-    build,
-    expand,
-    import_place,
-    load,
-    sources,
-)
+from stepfunction.cli.projects import places_of_project
+from stepfunction.cli.targets import Places, TargetError, build
 from stepfunction.core.errors import (
     CompensationError,
     DefinitionError,
@@ -85,25 +79,55 @@ def main(argv: Sequence[str] | None = None) -> int:
             setattr(sys, name, stream)
     try:
         args = parse(sys.argv[1:] if argv is None else argv)
-        with _stdout_for_the_answer():
-            code, answer = _obey(args)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return carry_out(args, is_program=argv is None)
+
+
+def carry_out(
+    args: Namespace,
+    places: Places | None = None,
+    *,
+    is_program: bool,
+    is_alone: bool = True,
+    out: TextIO | None = None,
+) -> int:
+    """Do what the arguments of a command ask for.
+
+    Args:
+        args: What a parser read that ``add_arguments`` has told of them.
+        places: Where targets are looked for; None for modules and files, and where
+            the environment names settings of Django, in its apps.
+        is_program: Whether this is all that the process does, which then ends.
+        is_alone: Whether standard output is for the answer alone.
+        out: Where the answer goes; None for standard output.
+
+    Returns:
+        The exit code, as of ``main``.
+    """
+    args.out = out
+    try:
+        with _stdout_for_the_answer() if is_alone else nullcontext():
+            code, answer = _obey(args, places)
         try:
-            _write(answer)
+            _write(answer, sys.stdout if out is None else out)
         except OSError as error:  # as of a full disk
             say(f"stepfunction: the answer cannot be written: {error.strerror}")
             code = code or WRONG_USE
         return code
     except KeyboardInterrupt:
         say("stepfunction: interrupted")
-        if argv is None and _is_held_up():
+        if is_program and _is_held_up():
             atexit._run_exitfuncs()  # as on every way out, but for the wait
             os._exit(INTERRUPTED)
         return INTERRUPTED
 
 
-def _obey(args: Namespace) -> tuple[int, str | bytes]:
+def _obey(args: Namespace, places: Places | None) -> tuple[int, str | bytes]:
     """Do what is asked, and give the exit code and what to write."""
     try:
+        if args.command != "report":  # which imports nothing of the user's
+            args.places = places or places_of_project() or Places()
         return _COMMANDS[args.command](args)
     except (Refusal, StepFunctionError) as error:
         say(f"stepfunction: {error}")
@@ -130,15 +154,14 @@ def _stdout_for_the_answer() -> Iterator[None]:
         os.close(kept)
 
 
-def _write(answer: str | bytes) -> None:
+def _write(answer: str | bytes, out: TextIO) -> None:
     try:
         if isinstance(answer, bytes):
-            sys.stdout.buffer.write(answer)
+            out.buffer.write(answer)
         else:
-            encoding = sys.stdout.encoding or "utf-8"
-            text = answer.encode(encoding, "backslashreplace").decode(encoding)
-            sys.stdout.write(text)
-        sys.stdout.flush()
+            encoding = getattr(out, "encoding", None) or "utf-8"
+            out.write(answer.encode(encoding, "backslashreplace").decode(encoding))
+        out.flush()
     except BrokenPipeError:  # whoever reads, as head does, has read enough
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -159,7 +182,7 @@ def _run(args: Namespace) -> tuple[int, str]:
     value = _read_input(args.input)
     if args.report is not None:
         _refuse_unwritable(args.report)
-    workflow = load(args.target)
+    workflow = args.places.load(args.target)
     execution, failure = _execute(workflow, value, args)
     if execution is None:
         return FAILED, ""
@@ -170,16 +193,16 @@ def _run(args: Namespace) -> tuple[int, str]:
     code = DONE if failure is None else FAILED
     if args.report is not None and not _write_report(execution, args.report):
         code = code or WRONG_USE
-    return code, _answer(execution, args.json)
+    return code, _answer(execution, args)
 
 
-def _answer(execution: Execution, is_whole: bool) -> str:
-    if is_whole:
+def _answer(execution: Execution, args: Namespace) -> str:
+    if args.json:
         return execution.to_json() + "\n"
     if execution.output is None and execution.status is not Status.COMPLETED:
         return ""
     # An escape is right in every encoding, and hard to read.
-    has_utf8 = codecs.lookup(_output().encoding).name == "utf-8"
+    has_utf8 = codecs.lookup(_output(args).encoding or "utf-8").name == "utf-8"
     output = _AnswerWriter().write(execution.output)
     return json.dumps(output, ensure_ascii=not has_utf8) + "\n"
 
@@ -292,9 +315,9 @@ class _AnswerWriter(ValueWriter):
         return super().container(dict(zip(names, value.values())), at)
 
 
-def _output() -> TextIO:
-    """Give standard output as it is while it is kept for the answer."""
-    return sys.__stdout__ or sys.stdout
+def _output(args: Namespace) -> TextIO:
+    """Give where the answer goes, also while standard output is kept for it."""
+    return args.out or sys.__stdout__ or sys.stdout
 
 
 # --- check, graph, report, list -----------------------------------------------------
@@ -303,11 +326,11 @@ def _output() -> TextIO:
 def _check(args: Namespace) -> tuple[int, str]:
     found: dict[str, list[str]] = {}
     for given in args.targets:
-        found |= _checked(given)
+        found |= _checked(given, args.places)
     answer = ""
     for target, problems in found.items():
         if not problems:
-            answer += f"{target}: {colored('ok', GREEN, _output())}\n"
+            answer += f"{target}: {colored('ok', GREEN, _output(args))}\n"
             continue
         count = counted(len(problems), "problem")
         say(f"{target}: {colored(count, RED, sys.stderr)}")
@@ -316,13 +339,13 @@ def _check(args: Namespace) -> tuple[int, str]:
     return (WRONG_USE if any(found.values()) else DONE), answer
 
 
-def _checked(given: str) -> dict[str, list[str]]:
+def _checked(given: str, places: Places) -> dict[str, list[str]]:
     """Give the problems of a target, or of each workflow of a module."""
     target = given
     found: dict[str, list[str]] = {}
     try:
-        for target in expand(given):
-            found[target] = _problems(load(target))
+        for target in places.expand(given):
+            found[target] = _problems(places.one(target))
     except TargetError as error:
         found[target] = [str(error)]
         if isinstance(cause := error.__cause__, DefinitionError):
@@ -351,10 +374,13 @@ def _graph(args: Namespace) -> tuple[int, str | bytes]:
                 f"{args.output!r} does not end in the name of a format; "
                 f"give --format as one of {', '.join(FORMATS)}"
             )
-    answer = _drawn(load(args.target), kind or "text")
+    answer = _drawn(args.places.load(args.target), kind or "text")
     if args.output in (None, "-"):
-        if isinstance(answer, bytes) and _output().isatty():
-            raise Refusal(f"a terminal cannot show {kind}; name a file with -o FILE")
+        if isinstance(answer, bytes):
+            out = _output(args)
+            if out.isatty() or not hasattr(out, "buffer"):
+                text = f"a terminal cannot show {kind}; name a file with -o FILE"
+                raise Refusal(text)
         return DONE, answer
     data = answer if isinstance(answer, bytes) else answer.encode(errors="replace")
     Path(args.output).write_bytes(data)
@@ -390,10 +416,8 @@ def _report(args: Namespace) -> tuple[int, str]:
 
 
 def _list(args: Namespace) -> tuple[int, str]:
-    module = import_place(args.module)
     code, rows = DONE, []
-    for name, source in sources(module).items():
-        target = f"{args.module}:{name}"
+    for target, source in args.places.inside(args.module).items():
         try:
             workflow = build(target, source)
         except TargetError as error:  # the others are there all the same
@@ -402,7 +426,7 @@ def _list(args: Namespace) -> tuple[int, str]:
             continue
         rows.append((target, workflow.name, counted(len(workflow.steps), "step")))
     if not rows and code == DONE:
-        say(f"{args.module} has no workflows")
+        say(f"{args.module or 'no app'} has {'no ' * bool(args.module)}workflows")
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
     lines = (f"{target:<{first}}  {name:<{second}}  {n}\n" for target, name, n in rows)
     return code, "".join(lines)

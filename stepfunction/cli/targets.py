@@ -33,37 +33,57 @@ class TargetError(Exception):
     """
 
 
-def load(target: str) -> StepFunction:
-    """Import a target's module and give its workflow.
+class Places:
+    """Where targets are looked for: in modules and files."""
 
-    Args:
-        target: ``"package.module:workflow"`` or ``"path/file.py:workflow"``; without
-            ``":workflow"`` if the module has only one.
+    def load(self, target: str) -> StepFunction:
+        """Import a target's module and give its workflow.
 
-    Raises:
-        TargetError: If there is no such module, no such workflow, or several.
-    """
-    found = expand(target)
-    if len(found) > 1:
-        listed = ", ".join(found)
-        raise TargetError(f"{target} has {len(found)} workflows; name one: {listed}")
-    place, name = _split(found[0])
-    return build(found[0], _attribute(import_place(place), place, name))
+        Args:
+            target: ``"package.module:workflow"`` or ``"path/file.py:workflow"``;
+                without ``":workflow"`` if the module has only one.
 
+        Raises:
+            TargetError: If there is no such module, no such workflow, or several.
+        """
+        found = self.expand(target)
+        if len(found) > 1:
+            listed = ", ".join(found)
+            text = f"{target} has {len(found)} workflows; name one: {listed}"
+            raise TargetError(text)
+        return self.one(found[0])
 
-def expand(target: str) -> list[str]:
-    """Give the target itself if it names a workflow, else those of all in its module.
+    def one(self, target: str) -> StepFunction:
+        """Give the workflow of a target that ``expand`` gave.
 
-    Raises:
-        TargetError: If it is a module that has none, or cannot be imported.
-    """
-    place, name = _split(target)
-    if name:
-        return [target]
-    found = [f"{place}:{name}" for name in sources(import_place(place))]
-    if not found:
-        raise TargetError(f"{place} has no workflow at its top level")
-    return found
+        Raises:
+            TargetError: If there is none.
+        """
+        place, name = _split(target)
+        return build(target, _attribute(import_place(place), place, name))
+
+    def expand(self, target: str) -> list[str]:
+        """Give the target itself if it names a workflow, else all in its module.
+
+        Raises:
+            TargetError: If it is a module that has none, or cannot be imported.
+        """
+        place, name = _split(target)
+        if name:
+            return [target]
+        found = list(self.inside(place))
+        if not found:
+            raise TargetError(f"{place} has no workflow at its top level")
+        return found
+
+    def inside(self, place: str) -> dict[str, Source]:
+        """Give the targets of a module, and what each stands for.
+
+        Raises:
+            TargetError: If it cannot be imported.
+        """
+        found = sources(import_place(place))
+        return {f"{place}:{name}": source for name, source in found.items()}
 
 
 def _split(target: str) -> tuple[str, str]:
@@ -85,7 +105,7 @@ def import_place(place: str) -> ModuleType:
     is_path = place.endswith((".py", ".json")) or place.startswith(".")
     if is_path or "/" in place or os.sep in place:
         return _import_file(place)
-    _look_first_in(os.getcwd())
+    look_first_in(os.getcwd())
     return _import(place, place)
 
 
@@ -107,7 +127,7 @@ def _import_file(place: str) -> ModuleType:
             f"{place!r} cannot be imported: a file of Python code is called name.py, "
             "without another dot"
         )
-    _look_first_in(str(path.parent))
+    look_first_in(str(path.parent))
     module = _import(path.stem, place)
     file = getattr(module, "__file__", None)
     if file is None or not os.path.samefile(file, path):
@@ -118,7 +138,8 @@ def _import_file(place: str) -> ModuleType:
     return module
 
 
-def _look_first_in(folder: str) -> None:
+def look_first_in(folder: str) -> None:
+    """Make a folder the first place to import from."""
     if folder not in sys.path[:1]:
         sys.path.insert(0, folder)
 

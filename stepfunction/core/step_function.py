@@ -758,8 +758,11 @@ class StepFunction(Workflow):
                 try:
                     graphs[workflow], builders, versions = workflow._compilation()
                 except DefinitionError as error:
+                    where = f"step {name!r}: nested workflow {workflow.name!r}"
                     problems += (
-                        f"step {name!r}: nested workflow {workflow.name!r}: {text}"
+                        text.within(where)
+                        if isinstance(text, Problem)
+                        else f"{where}: {text}"
                         for text in error.problems
                     )
                     graphs[workflow] = Graph(workflow.name, "", {})  # for the checks

@@ -7,6 +7,7 @@ are ``s0``, ``s1``, … and a name is only ever an escaped label.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from itertools import count
 from typing import Any, NamedTuple
@@ -52,7 +53,8 @@ def to_dot(graph: Graph, trail: Trail | None = None) -> str:
 def svg_for_notebook(graph: Graph, trail: Trail | None = None) -> str | None:
     """Give the drawing of a graph as an ``svg`` element, to stand in a page.
 
-    None where Graphviz cannot draw: a notebook has a text.
+    It has no ids, for there may be several in one page. None where Graphviz cannot
+    draw: a notebook has a text.
     """
     if not has_layouter():
         return None
@@ -60,7 +62,8 @@ def svg_for_notebook(graph: Graph, trail: Trail | None = None) -> str | None:
         picture = laid_out(to_dot(graph, trail), "svg").decode()
     except DrawingError:  # from Graphviz: a trail has all that it needs
         return None
-    return picture[picture.index("<svg") :]  # what comes before has no place in a page
+    picture = picture[picture.index("<svg") :]  # what comes before has no place there
+    return re.sub('<g id="[^"]*"', "<g", picture)
 
 
 def draw(

@@ -1,4 +1,8 @@
-"""Timeline: the rows of a report as HTML."""
+"""Timeline: the rows of a report as HTML.
+
+All names of classes begin with ``sf-``, and ids with a prefix, for it may stand in a
+page of somebody else.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +35,8 @@ class Timeline:
         culprits: Which of them tell what made the execution fail, outermost first.
     """
 
-    def __init__(self, execution: Execution, most: int) -> None:
+    def __init__(self, execution: Execution, most: int, prefix: str) -> None:
+        self._prefix = prefix
         self.rows = rows_of(execution)
         self.culprits = culprits_of(execution, self.rows)
         self._most = most
@@ -47,39 +52,42 @@ class Timeline:
 
     def link(self, number: int) -> str:
         """Give a link to a row, by its name."""
-        return f'<a href="#r{number}">{name_text(self.rows[number].name)}</a>'
+        return self._link(number, name_text(self.rows[number].name))
+
+    def _link(self, number: int, text: str) -> str:
+        return f'<a href="#{self._prefix}r{number}">{text}</a>'
 
     def text(self) -> str:
-        """Give the section of the page."""
+        """Give all of it."""
         if not self.rows:
-            return "<section><h2>Timeline</h2><p>Nothing ran.</p></section>"
+            return "<p>Nothing ran.</p>"
         ticks = "".join(
-            f'<text x="{100 * tick / _TICKS:g}%" y="1em" class="t{tick}">'
+            f'<text x="{100 * tick / _TICKS:g}%" y="1em" class="sf-t{tick}">'
             f"{duration_text(self._span * tick / _TICKS) if tick else '0'}</text>"
             for tick in range(_TICKS + 1)
         )
         rows = "\n".join(map(self._row, self.rows))
         return (
-            '<section id="timeline"><h2>Timeline</h2>'
-            '<div class="tools" hidden>'
-            '<input type="search" id="search" placeholder="Search by name" '
+            '<div class="sf-tools" hidden>'
+            '<input type="search" class="sf-search" placeholder="Search by name" '
             'aria-label="Search by name" autocomplete="off" spellcheck="false">'
-            '<label><input type="checkbox" id="trouble"> only what did not succeed'
-            '</label><button type="button" id="open">Open all</button>'
-            '<button type="button" id="close">Close all</button>'
-            '<output id="count" for="search trouble"></output>'
-            '<span class="hint"><kbd>/</kbd> search <kbd>↑</kbd> <kbd>↓</kbd> move '
+            '<label><input type="checkbox" class="sf-only-trouble"> only what did not '
+            'succeed</label><button type="button" class="sf-open">Open all</button>'
+            '<button type="button" class="sf-close">Close all</button>'
+            '<output class="sf-count"></output>'
+            '<span class="sf-hint"><kbd>/</kbd> search <kbd>↑</kbd> <kbd>↓</kbd> move '
             "<kbd>Enter</kbd> open</span></div>"
-            f'<div class="axis" aria-hidden="true"><svg class="bar">{ticks}</svg></div>'
-            f'<div id="rows">{rows}</div></section>'
+            '<div class="sf-axis" aria-hidden="true">'
+            f'<svg class="sf-bar">{ticks}</svg></div>'
+            f'<div class="sf-rows">{rows}</div>'
         )
 
     def _row(self, row: Row) -> str:
         record, depth = row.record, min(row.depth, _DEEPEST)
         sign = SIGNS[record.outcome]
         said = word(record.outcome).removeprefix(sign.mark).strip()
-        classes = f"row {sign.name}" + (f" d{depth}" if depth else "")
-        classes += " trouble" if row.is_trouble else ""
+        classes = f"sf-row sf-{sign.name}" + (f" sf-d{depth}" if depth else "")
+        classes += " sf-trouble" if row.is_trouble else ""
         is_open = " open" if row.number in self.culprits[-1:] else ""
         facts = []
         counts = row.items
@@ -91,20 +99,20 @@ class Timeline:
             facts.append(said)
         took = "" if record.started is None else duration_text(record.duration)
         names = escape(" / ".join(row.path).lower())
-        subject = f'id="r{row.number}" data-name="{names}"'
+        subject = f'id="{self._prefix}r{row.number}" data-name="{names}"'
         return (
             f'<details class="{classes}" {subject}{is_open}>'
-            f'<summary><span class="mark" role="img" aria-label="{said}">{sign.mark}'
-            f'</span><span class="name">{name_text(row.name)}</span>'
-            f'<span class="facts">{", ".join(facts)}</span>'
-            f'<span class="took">{took}</span>{self._bar(record)}</summary>'
-            f'<div class="body">{self._body(row)}</div></details>'
+            f'<summary><span class="sf-mark" role="img" aria-label="{said}">{sign.mark}'
+            f'</span><span class="sf-name">{name_text(row.name)}</span>'
+            f'<span class="sf-facts">{", ".join(facts)}</span>'
+            f'<span class="sf-took">{took}</span>{self._bar(record)}</summary>'
+            f'<div class="sf-body">{self._body(row)}</div></details>'
         )
 
     def _bar(self, record: StepRecord) -> str:
         began = record.started
         if began is None:
-            return '<svg class="bar"></svg>'
+            return '<svg class="sf-bar"></svg>'
         bars = []
         for it in record.attempts:
             bars.append(self._part(it.outcome, it.started, it.duration))
@@ -113,12 +121,12 @@ class Timeline:
             bars.append(self._part(None, began, inf))
         if len(bars) > 1:  # and the pauses between them
             place = self._place(record.started or began, record.duration)
-            bars.insert(0, f'<rect class="pause" y="8.5" height="1" {place}/>')
-        return f'<svg class="bar" aria-hidden="true">{"".join(bars)}</svg>'
+            bars.insert(0, f'<rect class="sf-pause" y="8.5" height="1" {place}/>')
+        return f'<svg class="sf-bar" aria-hidden="true">{"".join(bars)}</svg>'
 
     def _part(self, outcome: Outcome | None, started: float, seconds: float) -> str:
         return (
-            f'<rect class="{SIGNS[outcome].name}" y="4" height="10" rx="1" '
+            f'<rect class="sf-{SIGNS[outcome].name}" y="4" height="10" rx="1" '
             f"{self._place(started, seconds)}/>"
         )
 
@@ -137,11 +145,11 @@ class Timeline:
             facts.append(f"{took} {duration_text(record.duration)}")
         if row.follower is not None:
             facts.append(f"followed by {self.link(row.follower)}")
-        parts = [f'<p class="said">{" · ".join(facts)}</p>']
+        parts = [f'<p class="sf-said">{" · ".join(facts)}</p>']
         if len(row.path) > 1:
             home = name_text(" → ".join(row.path[:-1]))
-            parts.append(f'<p class="said">in {home}</p>')
-        parts += (f'<p class="said">{escape(text)}</p>' for text in self._told(row))
+            parts.append(f'<p class="sf-said">in {home}</p>')
+        parts += (f'<p class="sf-said">{escape(text)}</p>' for text in self._told(row))
         if len(record.attempts) > 1:
             parts.append(self._attempts(record))
         title = "Output that is undone" if row.is_undoing else "Input"
@@ -186,7 +194,7 @@ class Timeline:
         return f"<table><thead><tr>{heads}</thead><tbody>{lines}</table>"
 
     def _value(self, title: str, value: Any) -> str:
-        return f"<h3>{title}</h3><pre>{value_text(value, self._most)}</pre>"
+        return f"{_label(title)}<pre>{value_text(value, self._most)}</pre>"
 
     def _error(self, error: BaseException, number: int) -> str:
         parts = []
@@ -196,15 +204,19 @@ class Timeline:
             if cause is None:
                 break
             said = error_text(cause, self._most)
-            parts.append(f'<h3>{title}</h3><pre class="error">{said}</pre>')
+            parts.append(f'{_label(title)}<pre class="sf-error">{said}</pre>')
             home = self._homes.get(id(cause), number)
             if home != number:
                 name = name_text(" → ".join(self.rows[home].path))
-                parts.append(f'<p class="said">See <a href="#r{home}">{name}</a>.</p>')
+                parts.append(f'<p class="sf-said">See {self._link(home, name)}.</p>')
                 break
             trace = traceback_of(cause)
             if trace is not None:
                 shown = cut_text(trace.strip("\n"), self._most, from_end=True)
-                parts.append(f'<h3>Traceback</h3><pre class="trace">{shown}</pre>')
+                parts.append(f"{_label('Traceback')}<pre>{shown}</pre>")
             title, cause = "Caused by", cause_of(cause)
         return "".join(parts)
+
+
+def _label(text: str) -> str:
+    return f'<p class="sf-label">{text}</p>'

@@ -224,8 +224,8 @@ def test_the_report_tells_of_waits_choices_and_ends(tmp_path):
     page = tmp_path / "run.html"
     execution.report(page)
     text = page.read_text()
-    assert '<p class="said">wait 0 ms</p>' in text
-    assert '<p class="said">fails: Refused</p>' in text
+    assert '<p class="sf-said">wait 0 ms</p>' in text
+    assert '<p class="sf-said">fails: Refused</p>' in text
     assert "<b>FailStepError</b>: Refused: it was too much" in text
 
 
@@ -233,10 +233,10 @@ def test_the_report_tells_of_waits_choices_and_ends(tmp_path):
 def test_a_report_that_hides_values_hides_constants_and_causes(
     tmp_path, monkeypatch, is_drawn
 ):
-    from stepfunction.drawing import report
+    from stepfunction.drawing import parts
 
     if not is_drawn:
-        monkeypatch.setattr(report, "svg_for_notebook", lambda *_: None)
+        monkeypatch.setattr(parts, "svg_for_notebook", lambda *_: None)
     secret = "4111-1111"
 
     def refuse(_):
@@ -255,9 +255,9 @@ def test_a_report_that_hides_values_hides_constants_and_causes(
 
 
 def test_a_report_without_a_picture_says_what_each_step_does(tmp_path, monkeypatch):
-    from stepfunction.drawing import report
+    from stepfunction.drawing import parts
 
-    monkeypatch.setattr(report, "svg_for_notebook", lambda *_: None)
+    monkeypatch.setattr(parts, "svg_for_notebook", lambda *_: None)
     page = tmp_path / "run.html"
     choice().execute(11).report(page)
     assert "if is_big → Big" in page.read_text()

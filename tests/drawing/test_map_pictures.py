@@ -220,7 +220,7 @@ def test_the_report_has_a_row_of_each_item_that_has_a_record(page):
 def test_the_report_counts_the_items(page):
     text = page(each(refuse_odd).execute(range(10)))
     assert "<dd>1 step, 10 items</dd>" in text
-    assert '<span class="facts">5 of 10 items</span>' in text
+    assert '<span class="sf-facts">5 of 10 items</span>' in text
     assert "10 items: 5 succeeded, 5 failed" in text
 
 

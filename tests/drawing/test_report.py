@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import pickle
 import re
+import tempfile
 from html.parser import HTMLParser
 
 import pytest
@@ -21,7 +24,7 @@ class Page(HTMLParser):
         super().__init__()
         self.tags, self.words, self.scripts, self.texts = [], [], 0, {}
         self.around = []
-        self.feed(path.read_text(encoding="utf-8"))
+        self.feed(path if isinstance(path, str) else path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
@@ -286,3 +289,135 @@ def test_bars_lie_within_the_timeline(page):
     for bar in bars:
         left, width = (float(bar[name].rstrip("%")) for name in ("x", "width"))
         assert 0 <= left <= left + width <= 100.01
+
+
+# --- into a file that is open -------------------------------------------------------
+
+
+class Both:
+    """Takes bytes and texts, as an answer of Django does."""
+
+    def __init__(self):
+        self.data = b""
+
+    def write(self, data):
+        self.data += data if isinstance(data, bytes) else data.encode()
+
+
+def written(make, tmp_path):
+    execution = giving("ü\ud800").execute()
+    expected = (tmp_path / execution.report(tmp_path / "a.html")).read_bytes()
+    with make() as file:
+        assert execution.report(file) is None
+        file.flush()
+        file.seek(0)
+        found = file.read()
+    return found if isinstance(found, bytes) else found.encode(), expected
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        io.BytesIO,
+        io.StringIO,
+        tempfile.TemporaryFile,
+        lambda: tempfile.NamedTemporaryFile("w+", encoding="utf-8", newline=""),
+        lambda: tempfile.SpooledTemporaryFile(mode="w+", encoding="utf-8", newline=""),
+        lambda: codecs.StreamReaderWriter(io.BytesIO(), *codecs.lookup("utf-8")[2:]),
+    ],
+    ids=["bytes", "text", "binary file", "text file", "spooled", "codecs"],
+)
+def test_a_file_that_is_open_is_given_what_a_path_is(make, tmp_path):
+    found, expected = written(make, tmp_path)
+    assert found == expected
+
+
+def test_what_takes_bytes_and_texts_is_given_the_page():
+    answer = Both()
+    giving(1).execute().report(answer)
+    assert answer.data.startswith(b"<!DOCTYPE html>")
+    assert answer.data.endswith(b"</html>")
+
+
+def test_nothing_is_written_into_an_open_file_where_the_redaction_fails():
+    answer = Both()
+    with pytest.raises(ZeroDivisionError):
+        giving(1).execute().report(answer, redact=lambda where, value: 1 / 0)
+    assert answer.data == b""
+
+
+# --- in parts -----------------------------------------------------------------------
+
+
+def whole(parts):
+    return parts.head + parts.graph + parts.steps
+
+
+def test_the_parts_have_what_the_page_has(page):
+    execution = ended(shop(), '["a"]')
+    parts = Page(whole(execution.report_parts()))
+    assert list(parts.rows) == list(page(execution).rows)
+    assert "ValueError" in "".join(parts.words)
+
+
+def test_the_parts_of_several_executions_share_no_id():
+    found = Page(
+        "".join(whole(ended(shop(), '["a"]').report_parts()) for _ in range(2))
+    )
+    ids = [it["id"] for _, it in found.tags if "id" in it]
+    assert len(ids) == len(set(ids)) == 10
+
+
+def test_every_link_of_the_parts_leads_to_one_of_their_rows():
+    found = Page(whole(ended(shop(), '["a"]').report_parts(prefix='"<x')))
+    ids = {it["id"] for it in found.rows.values()}
+    links = [it["href"] for it in found.all("a") if "href" in it]
+    assert links
+    assert {link[1:] for link in links} <= ids
+
+
+def test_what_is_redacted_is_in_no_part():
+    def redact(where, value):
+        return "•••" if value == "secret" else value
+
+    parts = giving("secret").execute("secret").report_parts(redact=redact)
+    assert "secret" not in whole(parts)
+
+
+@pytest.mark.parametrize("has_layouter", [True, False])
+def test_the_parts_need_no_style_or_script_in_the_page(has_layouter, monkeypatch):
+    monkeypatch.setattr(dot, "has_layouter", lambda: has_layouter)
+    workflow = StepFunction(ATTACK)
+    workflow.add_step(ATTACK, {ATTACK: fail, "b": shop()}, parallel=True)
+    execution = ended(workflow.set_start_step(ATTACK), ATTACK)
+    found = Page(whole(execution.report_parts()))
+    assert found.all("script") == found.all("style") == []
+    for _, attributes in found.tags:
+        assert not any(it == "style" or it.startswith("on") for it in attributes)
+
+
+def test_every_class_of_the_parts_has_the_prefix_of_the_library():
+    found = Page(whole(ended(shop(), '["a"]').report_parts()))
+    graphviz = {"graph", "node", "edge", "cluster"}
+    classes = {it for _, tag in found.tags for it in tag.get("class", "").split()}
+    mine = {it for it in classes if it != "stepfunction"} - graphviz
+    assert mine
+    assert all(it.startswith("sf-") for it in mine)
+
+
+def test_a_part_that_nobody_asks_for_is_not_made(monkeypatch):
+    asked = []
+    execution = giving(1).execute()
+
+    def redact(where, value):
+        asked.append(where)
+        return value
+
+    parts = execution.report_parts(redact=redact)
+    assert "<svg" in parts.graph
+    assert asked == []
+
+
+def test_the_graph_of_what_a_pickle_brought_is_no_part():
+    execution = pickle.loads(pickle.dumps(giving(1).execute()))
+    assert execution.report_parts().graph == ""

@@ -96,7 +96,7 @@ def test_the_page_asks_the_network_for_nothing(browser):
 
 
 def test_a_name_that_is_a_script_is_shown_as_text(browser):
-    assert names(browser, ".name")[0] == ATTACK
+    assert names(browser, ".sf-name")[0] == ATTACK
 
 
 def test_the_style_is_applied(browser):
@@ -105,30 +105,31 @@ def test_the_style_is_applied(browser):
 
 
 def test_the_failing_step_is_open_when_the_page_is_loaded(browser):
-    assert names(browser, ".row[open] .name") == ["Charge"]
-    assert "the card was refused" in "".join(names(browser, ".row[open] pre.error"))
+    assert names(browser, ".sf-row[open] .sf-name") == ["Charge"]
+    errors = names(browser, ".sf-row[open] pre.sf-error")
+    assert "the card was refused" in "".join(errors)
 
 
 def test_the_failing_step_is_found_by_search_and_opened(browser):
     press(browser, "/")
     press(browser, "pay / ch")
-    assert names(browser, ".row .name") == ["Charge"]
-    assert names(browser, "#count") == ["1 of 7"]
-    browser.execute_script("document.querySelector('.row[open]').open = false")
+    assert names(browser, ".sf-row .sf-name") == ["Charge"]
+    assert names(browser, ".sf-count") == ["1 of 7"]
+    browser.execute_script("document.querySelector('.sf-row[open]').open = false")
     press(browser, Keys.ENTER)
-    assert names(browser, ".row[open] .name") == ["Charge"]
+    assert names(browser, ".sf-row[open] .sf-name") == ["Charge"]
     assert focused(browser)[1] == "Charge"
 
 
 def test_escape_ends_the_search(browser):
     press(browser, "/")
     press(browser, "charge", Keys.ESCAPE)
-    assert len(names(browser, ".row .name")) == 7
+    assert len(names(browser, ".sf-row .sf-name")) == 7
 
 
 def test_what_succeeded_can_be_left_out(browser):
-    browser.find_element("id", "trouble").click()
-    assert names(browser, ".row .name") == ["Update", "pay", "Charge"]
+    browser.find_element("css selector", ".sf-only-trouble").click()
+    assert names(browser, ".sf-row .sf-name") == ["Update", "pay", "Charge"]
 
 
 def test_keys_move_between_the_rows_that_are_shown(browser):
@@ -138,7 +139,7 @@ def test_keys_move_between_the_rows_that_are_shown(browser):
     press(browser, Keys.ARROW_DOWN)
     assert focused(browser)[1] == "ship"
     press(browser, Keys.ENTER)
-    assert "ship" in names(browser, ".row[open] .name")
+    assert "ship" in names(browser, ".sf-row[open] .sf-name")
     press(browser, Keys.ARROW_UP)
     assert focused(browser)[1] == "Update"
 
@@ -148,28 +149,29 @@ def test_everything_that_can_be_used_is_reached_with_the_tab_key(browser):
     for _ in range(30):
         press(browser, Keys.TAB)
         element = browser.switch_to.active_element
-        reached.add(element.get_attribute("id") or element.tag_name)
-    assert {"search", "trouble", "open", "close", "summary", "a"} <= reached
+        reached.add(element.get_attribute("class") or element.tag_name)
+    tools = {"sf-search", "sf-only-trouble", "sf-open", "sf-close"}
+    assert {*tools, "summary", "a"} <= reached
 
 
 def test_a_link_opens_the_row_that_it_leads_to(browser):
-    links = browser.find_elements("css selector", ".alert a")
+    links = browser.find_elements("css selector", ".sf-alert a")
     assert [link.text for link in links] == ["Update", "pay", "Charge"]
     links[0].click()
     # The browser follows the link when the click has been dealt with.
     browser.execute_async_script("setTimeout(arguments[0])")
-    assert "Update" in names(browser, ".row[open] .name")
+    assert "Update" in names(browser, ".sf-row[open] .sf-name")
 
 
 def test_all_rows_can_be_opened_and_closed(browser):
-    browser.find_element("id", "open").click()
-    assert len(names(browser, ".row[open] .name")) == 7
-    browser.find_element("id", "close").click()
-    assert names(browser, ".row[open] .name") == []
+    browser.find_element("css selector", ".sf-open").click()
+    assert len(names(browser, ".sf-row[open] .sf-name")) == 7
+    browser.find_element("css selector", ".sf-close").click()
+    assert names(browser, ".sf-row[open] .sf-name") == []
 
 
 def test_every_row_is_open_in_print_and_closed_again_after(browser):
-    opened = "return document.querySelectorAll('.row[open]').length"
+    opened = "return document.querySelectorAll('.sf-row[open]').length"
     browser.execute_script("dispatchEvent(new Event('beforeprint'))")
     assert browser.execute_script(opened) == 7
     browser.execute_script("dispatchEvent(new Event('afterprint'))")
@@ -185,18 +187,25 @@ def luminance(colour):
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
-SHADES = (".name", ".took", ".failed > summary .facts", ".said", ".mark", "a")
+SHADES = (
+    ".sf-name",
+    ".sf-took",
+    ".sf-failed > summary .sf-facts",
+    ".sf-said",
+    ".sf-mark",
+    "a",
+)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_texts_stand_out_from_the_paper_in_both_themes(browser, theme):
     feature = {"name": "prefers-color-scheme", "value": theme}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
-    section = browser.find_element("id", "timeline")
+    section = browser.find_element("css selector", ".sf-steps")
     paper = luminance(section.value_of_css_property("background-color"))
     assert (paper > 0.5) is (theme == "light")
     for selector in SHADES:
-        element = browser.find_element("css selector", f"#timeline {selector}")
+        element = browser.find_element("css selector", f".sf-steps {selector}")
         ink = luminance(element.value_of_css_property("color"))
         contrast = (max(ink, paper) + 0.05) / (min(ink, paper) + 0.05)
         assert contrast >= 4.5, selector

@@ -162,8 +162,8 @@ def test_a_report_has_a_row_of_what_runs(page):
         text = page(execution)
     assert re.findall('data-name="(.*?)"', text) == ["a", "b"]
     row = text.split('data-name="b"')[1]
-    assert '<span class="facts">running</span>' in row
-    assert '<rect class="running"' in row
+    assert '<span class="sf-facts">running</span>' in row
+    assert '<rect class="sf-running"' in row
     assert "has taken" in row
     assert "an order" in row
     assert "<h3>Output</h3>" not in row
@@ -175,13 +175,14 @@ def test_a_report_of_a_first_step_does_not_say_that_nothing_ran(page):
     with running(workflow, gate) as execution:
         text = page(execution)
     assert "Nothing ran." not in text
-    assert 'class="row running"' in text
+    assert 'class="sf-row sf-running"' in text
 
 
 def test_what_runs_is_no_trouble(page):
     gate = Gate()
     with running(chain(gate), gate) as execution:
-        assert "trouble" not in re.findall('class="(row [^"]*)"', page(execution))[1]
+        classes = re.findall('class="(sf-row [^"]*)"', page(execution))
+        assert "sf-trouble" not in classes[1]
 
 
 def test_what_was_running_when_it_was_written_is_drawn_as_running():

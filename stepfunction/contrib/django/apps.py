@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.core import checks
+
+from stepfunction.core.surroundings import register
+from stepfunction.core.watching.telling import listen_everywhere
 
 
 class StepFunctionConfig(AppConfig):
@@ -13,8 +17,13 @@ class StepFunctionConfig(AppConfig):
     verbose_name = "Workflows"
 
     def ready(self) -> None:
-        """Have tasks find what their callers have."""
+        """Import the workflows of all apps, and have them run as Django needs it."""
+        from stepfunction.contrib.django.checks import TAG, check_workflows
+        from stepfunction.contrib.django.listening import listener
+        from stepfunction.contrib.django.registry import discover
         from stepfunction.contrib.django.surroundings import surroundings
-        from stepfunction.core.surroundings import register
 
         register(surroundings)
+        checks.register(check_workflows, TAG)
+        listen_everywhere(listener)
+        discover()

@@ -10,7 +10,7 @@ from stepfunction.core.definition.branch import Arrow
 from stepfunction.core.definition.catches import steps_with_catches, target_problems
 from stepfunction.core.definition.graph import Definition, Graph, Step
 from stepfunction.core.definition.paths import cycles, reachable
-from stepfunction.core.errors import DefinitionError
+from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.logger import logger
 from stepfunction.core.wording import did_you_mean, location
@@ -199,7 +199,9 @@ def _uses_processes(step: Step) -> bool:
     )
 
 
-def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterator[str]:
+def sending_problems(
+    steps: Mapping[str, Step], override: Any = None
+) -> Iterator[Problem]:
     """Say what keeps steps that run in processes from being sent there.
 
     Args:
@@ -217,7 +219,7 @@ def sending_problems(steps: Mapping[str, Step], override: Any = None) -> Iterato
                 found = _obstacles(callee)
             elif override is not None and callee.nested is not None:
                 found = sending_problems(callee.nested.table, override)
-            yield from (f"{where}: {problem}" for problem in found)
+            yield from (Problem("executor", f"{where}: {it}") for it in found)
 
 
 def _obstacles(callee: Callee) -> Iterator[str]:

@@ -101,7 +101,7 @@ def begin(
     run = Run(run_to_end, Workshop(executor), Cancellation())
     journal = Journal(graph, initial_input, run)
     if listeners is not None:
-        run.audience = audience_of(listeners, journal)
+        run.audience = audience_of(listeners, journal, is_here=True)
     return journal.execution
 
 

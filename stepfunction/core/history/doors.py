@@ -8,11 +8,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast, overload
 
 if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
     from stepfunction.core.transcript.values import Redact
+    from stepfunction.drawing.parts import ReportParts
+
+    class Writable(Protocol):
+        """What has ``write``, of bytes or of text."""
+
+        def write(self, data: Any, /) -> object: ...
 
 
 def _open(wing: str) -> Any:
@@ -127,23 +133,68 @@ class Shown:
         """
         return cast("Execution", _open("core.transcript.reading").from_text(text))
 
+    @overload
     def report(
         self,
         path: str | os.PathLike[str] | None = None,
         *,
         redact: Redact | None = None,
         max_chars: int = 5_000,
-    ) -> str:
-        """Write what happened as one HTML file that any browser opens.
+    ) -> str: ...
+
+    @overload
+    def report(
+        self,
+        path: Writable,
+        *,
+        redact: Redact | None = None,
+        max_chars: int = 5_000,
+    ) -> None: ...
+
+    def report(
+        self,
+        path: str | os.PathLike[str] | Writable | None = None,
+        *,
+        redact: Redact | None = None,
+        max_chars: int = 5_000,
+    ) -> str | None:
+        """Write what happened as one HTML page that any browser opens.
 
         Args:
-            path: The file; by default the workflow's name, made safe, with ``.html``,
-                in the current folder.
+            path: The path of the file, by default the workflow's name, made safe,
+                with ``.html``, in the current folder; or a file of bytes or of text
+                that is open, or anything else with its ``write``.
             redact: As in ``to_dict``; nothing is written that it has not seen.
             max_chars: How much of each value and traceback is shown.
 
         Returns:
-            The path of the file.
+            The path of the file; None where it was open.
         """
-        written = _open("drawing.report").write_report(self, path, redact, max_chars)
-        return cast(str, written)
+        write = _open("drawing.report").write_report
+        return cast("str | None", write(self, path, redact, max_chars))
+
+    def report_parts(
+        self,
+        *,
+        redact: Redact | None = None,
+        max_chars: int = 5_000,
+        prefix: str | None = None,
+    ) -> ReportParts:
+        """Give what ``report()`` writes as pieces of HTML, for a page of your own.
+
+        They are ``head``, ``graph`` and ``steps``, each a text, made when it is asked
+        for. Their style and script are the files ``execution.css`` and ``execution.js``
+        in ``stepfunction/contrib/django/static/stepfunction``. They are right under
+        the policy ``default-src 'self'``, and follow the page's ``color-scheme``.
+
+        Args:
+            redact: As in ``report``.
+            max_chars: As in ``report``.
+            prefix: What the ids in them begin with, which no two in a page may share;
+                by default ``"sf-"`` and the ``id`` of the execution.
+
+        Raises:
+            DrawingError: If ``max_chars`` is no positive whole number.
+        """
+        parts = _open("drawing.parts").ReportParts(self, redact, max_chars, prefix)
+        return cast("ReportParts", parts)

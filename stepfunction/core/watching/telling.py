@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Attempt, StepRecord, attempts_of
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Step
     from stepfunction.core.history.execution import Execution
     from stepfunction.core.workers.tasks import Task
+
+Source: TypeAlias = Callable[[], tuple[Listener, bool]]
 
 
 class Audience:
@@ -65,13 +67,40 @@ class Reach(NamedTuple):
         return Audience(line.pass_on, self.root_id, self.hears_all)
 
 
-def audience_of(listeners: Iterable[Listener], journal: Journal) -> Audience | None:
+# What says who is told of any execution that begins in this process.
+_everywhere: tuple[Source, ...] = ()
+
+
+def listen_everywhere(source: Source) -> None:
+    """Have somebody told of every execution that begins in this process from now on.
+
+    Args:
+        source: Gives a listener, and whether it is to be told of everything, else of
+            what fails alone; called when an outermost execution begins.
+    """
+    global _everywhere
+    if source not in _everywhere:
+        _everywhere = (*_everywhere, source)
+
+
+def audience_of(
+    listeners: Iterable[Listener], journal: Journal, is_here: bool = False
+) -> Audience | None:
     """Give who is told of an outermost execution.
 
     That is its listeners, and the log if anybody reads it; None if there is nobody.
+
+    Args:
+        listeners: Its listeners.
+        journal: Its journal.
+        is_here: Whether it begins here, and those who listen everywhere are told too.
     """
     told = list(listeners)
     hears_all = bool(told)
+    for source in _everywhere if is_here else ():
+        listener, wants_all = source()
+        told.append(listener)
+        hears_all = hears_all or wants_all
     if hears("ERROR"):
         told.append(log)
         hears_all = hears_all or hears("INFO")

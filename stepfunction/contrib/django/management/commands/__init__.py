@@ -1,0 +1,1 @@
+"""Commands of ``manage.py``, which are those of the command line."""

@@ -1,0 +1,1 @@
+"""Template tags: an execution in a page."""
