@@ -241,7 +241,6 @@ class Graph(Defined, Callee):
         keep_history: How many of its latest steps an execution remembers; None for
             all.
         has_compensations: Whether any step, here or nested, has a compensation.
-        may_recover: Whether anything, here or nested, may follow a failure.
     """
 
     __slots__ = ("course", "may_recover")  # which follow from the fields
@@ -267,6 +266,7 @@ class Graph(Defined, Callee):
             keep_history,
             any(step.ends is not None for step in table.values()),
         )
+        # Whether anything, here or nested, may follow a failure.
         self.may_recover: bool = any(step.may_recover for step in table.values())
 
     @property
