@@ -15,7 +15,7 @@ from stepfunction.core.wording import error_text
 _FEWER = "have fewer run at once (max_workers=), or use executor='thread'"
 _REMEDIES = {
     errno.ENOMEM: f"the system has no memory for another process: {_FEWER}",
-    errno.EAGAIN: f"the system gives no more processes or threads (ulimit -u): {_FEWER}",
+    errno.EAGAIN: f"there may be no more processes or threads (ulimit -u): {_FEWER}",
     errno.EMFILE: f"this process has too many files open (ulimit -n): {_FEWER}",
     errno.ENFILE: f"the system has too many files open: {_FEWER}",
     errno.ENOSPC: "a disk is full",

@@ -18,15 +18,23 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
-from multiprocessing import context, popen_forkserver, process, reduction
-from multiprocessing import resource_tracker, spawn, util
+from multiprocessing import (
+    context,
+    popen_forkserver,
+    process,
+    reduction,
+    resource_tracker,
+    spawn,
+    util,
+)
 from multiprocessing.context import ForkServerProcess
-from time import monotonic
+from time import perf_counter
 from typing import Any
 
 from stepfunction.core.envelope import main_module
 from stepfunction.core.lanes import forking
 
+_ORIGINAL_DIR: str | None = vars(process)["ORIGINAL_DIR"]
 UNKNOWN = 255  # the exit code of a worker that outlived its server; CPython's too
 _SECONDS_TO_ANSWER = 60.0  # for a server, which may just have been started
 # Begins like what multiprocessing gives its own server, for by that a frozen program
@@ -84,15 +92,24 @@ class _Popen(popen_forkserver.Popen):
         self.pid, self.sentinel, self._told = _server.fork(self._fds)
         self.finalizer = util.Finalize(self, _close, (self._told, self.sentinel))
 
-    def tell(self) -> None:
+    def tell(self, seconds: float) -> None:
         """Tell it what to do.
 
+        Args:
+            seconds: How long it may take to listen.
+
         Raises:
+            TimeoutError: If it does not.
             OSError: If it is not there any more.
         """
         # The pipe stays open as long as this process lives: by this the worker knows.
+        os.set_blocking(self._told, False)
+        end = perf_counter() + seconds
         while self._message:
-            self._message = self._message[os.write(self._told, self._message) :]
+            if not forking.is_writable(self._told, max(0.0, end - perf_counter())):
+                raise TimeoutError
+            with suppress(BlockingIOError):
+                self._message = self._message[os.write(self._told, self._message) :]
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
         """Give the exit code, which can be read but once: by one thread of many."""
@@ -114,14 +131,14 @@ def _facts(name: str) -> dict[str, Any]:
     As ``multiprocessing.spawn.get_preparation_data``, which fails in a folder that is
     gone and settles the start method of the program for good.
     """
-    path = [process.ORIGINAL_DIR if entry == "" else entry for entry in sys.path]
+    path = [_ORIGINAL_DIR if entry == "" else entry for entry in sys.path]
     facts: dict[str, Any] = {
         "name": name,
         "authkey": process.current_process().authkey,
         "log_to_stderr": util._log_to_stderr,  # type: ignore[attr-defined]
         "sys_path": [entry for entry in path if entry is not None],
         "sys_argv": sys.argv,
-        "orig_dir": process.ORIGINAL_DIR,
+        "orig_dir": _ORIGINAL_DIR,
     }
     if util._logger is not None:  # type: ignore[attr-defined]
         facts["log_level"] = util.get_logger().getEffectiveLevel()
@@ -136,7 +153,7 @@ def _facts(name: str) -> dict[str, Any]:
         if spec is not None:
             facts["init_main_from_name"] = spec.name
         else:
-            file = os.path.join(process.ORIGINAL_DIR or "", str(main.__file__))
+            file = os.path.join(_ORIGINAL_DIR or "", str(main.__file__))
             facts["init_main_from_path"] = os.path.normpath(file)
     return facts
 
@@ -207,7 +224,7 @@ class Server:
                 program = _PROGRAM.format(
                     path=path, line=theirs.fileno(), alive=listening
                 )
-                flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]
+                flags = vars(util)["_args_from_interpreter_flags"]()
                 arguments = [os.fsdecode(executable), *flags, "-c", program]
                 passed = [theirs.fileno(), listening]
                 self._pid = util.spawnv_passfds(

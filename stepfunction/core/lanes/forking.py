@@ -85,8 +85,17 @@ def serve(line: int, alive: int) -> None:
 
 def is_readable(descriptor: int, seconds: float | None) -> bool:
     """Wait until there is something to read, or the other end is closed."""
+    return _is_ready(descriptor, select.POLLIN, seconds)
+
+
+def is_writable(descriptor: int, seconds: float) -> bool:
+    """Wait until there is room to write, or the other end is closed."""
+    return _is_ready(descriptor, select.POLLOUT, seconds)
+
+
+def _is_ready(descriptor: int, event: int, seconds: float | None) -> bool:
     poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    poll.register(descriptor, event)
     return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
@@ -171,7 +180,7 @@ def _become_worker(given: list[int]) -> int:
         atexit._clear()
         atexit.register(util._exit_function)  # type: ignore[attr-defined]
     parent = os.dup(work)
-    code: int = spawn._main(work, parent)  # type: ignore[attr-defined]
+    code: int = spawn._main(work, parent)
     if sys.version_info >= (3, 13):
         atexit._run_exitfuncs()
     return code

@@ -146,7 +146,7 @@ class Lane(threading.Thread):
     def _await_hello(self, worker: WorkerProcess, label: str) -> None:
         end = perf_counter() + _SECONDS_TO_HELLO
         try:
-            worker.tell()
+            worker.tell(_SECONDS_TO_HELLO)
             while True:
                 message = worker.receive(max(0.0, end - perf_counter()))
                 if message == messages.HELLO:

@@ -91,15 +91,19 @@ class WorkerProcess:
             if popen.finalizer is not None:
                 popen.finalizer()
 
-    def tell(self) -> None:
+    def tell(self, seconds: float) -> None:
         """Tell it what it is for, where that was not said when it was started.
 
+        Args:
+            seconds: How long it may take to listen.
+
         Raises:
+            TimeoutError: If it does not.
             OSError: If it is not there any more.
         """
         tell = getattr(self._process._popen, "tell", None)
         if tell is not None:
-            tell()
+            tell(seconds)
 
     def send(self, head: bytes, body: Parcel, levels: Levels) -> None:
         """Send a packed call, and before it the levels if the worker has others.
