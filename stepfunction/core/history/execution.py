@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
+from math import inf
 from threading import get_ident
 from time import perf_counter
 from types import MappingProxyType
@@ -211,7 +212,7 @@ class Execution(Shown):
                 "that runs it; wait in another, after start()"
             )
         ending = journal.ending
-        return journal.is_over or ending.event.wait(timeout)
+        return journal.is_over or ending.wait(inf if timeout is None else timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end, and give the output or raise what went wrong.
