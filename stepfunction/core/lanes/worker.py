@@ -23,6 +23,10 @@ from stepfunction.core.lanes.logs import Levels, Sender
 from stepfunction.core.lanes.marks import Marks
 
 _SIGNALS = signal.valid_signals()
+# That of ``signal`` makes a member of an enum of each signal that was held, which takes
+# longer than all the rest of a short call.
+_own: Any = sys.modules.get("_signal", signal)
+_set_mask: Any = getattr(_own, "pthread_sigmask", None)
 
 
 def serve_lane(
@@ -201,14 +205,14 @@ class Line:
 @contextmanager
 def _signals_held() -> Iterator[None]:
     """Keep the handlers of a task's signals from raising just now."""
-    if not hasattr(signal, "pthread_sigmask"):
+    if _set_mask is None:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = _set_mask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _set_mask(signal.SIG_SETMASK, before)
 
 
 def _become_a_group() -> Any:
