@@ -81,7 +81,7 @@ def begin(future: LaneFuture) -> bool:
         return False
 
 
-def end(future: LaneFuture, is_result: bool, payload: Any) -> None:
+def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
     """Give a future its result, or its exception."""
     try:
         if is_result:
@@ -158,7 +158,7 @@ class Backlog:
             self._failure = failure
         for call in self.take_all():
             if begin(call.future):
-                end(call.future, False, failure())
+                give(call.future, False, failure())
 
     def take_all(self) -> list[LaneCall]:
         """Take all the calls that wait."""

@@ -24,14 +24,24 @@ from stepfunction.core.lanes.backlog import (
     LaneFuture,
     Watcher,
     begin,
-    end,
+    give,
 )
-from stepfunction.core.lanes.deaths import crashed, init_failed, killed, unready
+from stepfunction.core.lanes.deaths import (
+    crashed,
+    init_failed,
+    killed,
+    refused,
+    silent,
+    unready,
+)
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.logs import replay
 from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.process import WorkerProcess
 from stepfunction.core.logger import logger
+
+# Before a worker is ready it imports the main script, which may be long in coming.
+_SECONDS_TO_HELLO = 300.0
 
 
 class Lane(threading.Thread):
@@ -90,15 +100,21 @@ class Lane(threading.Thread):
             return True
 
     def launch(self) -> WorkerProcess:
-        """Start a worker process."""
+        """Start a worker process.
+
+        Raises:
+            WorkerStartError: If that is not possible.
+        """
         with this_process.starting:
-            # Known before it starts, for if it is forked it is to forget itself.
-            self._worker = worker = WorkerProcess(self._context, self._opening)
             try:
+                # Known before it starts, for if it is forked it is to forget itself.
+                self._worker = worker = WorkerProcess(self._context, self._opening)
                 worker.start()
-            except BaseException:
+            except BaseException as error:
                 self._worker = None
-                raise
+                if not isinstance(error, Exception):
+                    raise
+                raise refused(error) from error
             with self._lock:
                 if self._is_killed or this_process.is_ending:
                     worker.kill()
@@ -139,7 +155,7 @@ class Lane(threading.Thread):
         call.body = b""  # gone before whoever waits for the result goes on
         if this_process.is_ending:
             return  # whoever waits for it ends too, and need not hear of it
-        end(future, is_result, payload)
+        give(future, is_result, payload)
         del payload  # its traceback would keep this frame, and so the call, alive
         worker_now = self._worker
         if worker_now is not None and worker_now.calls == self._most_calls:
@@ -160,11 +176,20 @@ class Lane(threading.Thread):
         return worker
 
     def _await_hello(self, worker: WorkerProcess, label: str) -> None:
+        end = perf_counter() + _SECONDS_TO_HELLO
         try:
-            while (message := worker.receive()) != messages.HELLO:
+            worker.tell(_SECONDS_TO_HELLO)
+            while True:
+                message = worker.receive(max(0.0, end - perf_counter()))
+                if message == messages.HELLO:
+                    break
                 self._hear(message)
             worker.is_ready = True
             return
+        except TimeoutError:
+            with self._lock:
+                self._discard()
+            raise silent(_SECONDS_TO_HELLO) from None
         except (EOFError, OSError):
             death = self._death_of(worker, label)
         if isinstance(death, WorkerKilledError):

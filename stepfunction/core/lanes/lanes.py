@@ -20,7 +20,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from multiprocessing import process as processes
 from operator import index
 from typing import Any
@@ -44,6 +43,7 @@ from stepfunction.core.lanes.lane import Lane
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.process import WORKER_NAME
+from stepfunction.core.waiting import join, start
 from stepfunction.core.wording import label_of
 
 _OF_A_CONTEXT = ("get_context", "get_start_method", "Pipe", "Process")
@@ -250,7 +250,7 @@ class ProcessLanes(Executor):
                 if self._forks:  # here, for the lane would be a thread beside this
                     lane.launch()
                 self._lanes.append(lane)  # first, for an interrupt may end start()
-                lane.start()
+                start(lane)
         return future
 
     def _refuse_if_over(self) -> None:
@@ -288,8 +288,7 @@ class ProcessLanes(Executor):
         # A callback is called by a lane, which the others might be waiting for.
         if wait and threading.current_thread() not in self._lanes:
             for lane in self._lanes:
-                with suppress(RuntimeError):  # one that never began
-                    lane.join()
+                join(lane)
 
     def __exit__(self, *raised: Any) -> None:
         if raised[0] is not None and not issubclass(raised[0], Exception):
