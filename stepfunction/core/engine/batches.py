@@ -6,7 +6,9 @@ parts. What is left of a batch when it has ended is shared out by ``shares``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context as Variables
+from contextvars import copy_context
 from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, TypeAlias
@@ -34,18 +36,22 @@ class Load:
         items: The items. To empty the list stops who is working on them.
         results: What came of the first of them; an error in the place of a failure.
         failed: Which of them failed, by position.
+        is_sent: Whether this is a copy, of which nothing is known where it comes from.
+        is_begun: Whether a call has been made of this very object.
     """
 
-    __slots__ = ("first", "items", "results", "failed")
+    __slots__ = ("first", "items", "results", "failed", "is_sent", "is_begun")
 
-    def __init__(self, first: int, items: list[Any]) -> None:
+    def __init__(self, first: int, items: list[Any], is_sent: bool = False) -> None:
         self.first = first
         self.items = items
         self.results: list[Any] = []
         self.failed: list[int] = []
+        self.is_sent = is_sent
+        self.is_begun = False
 
     def __reduce__(self) -> Any:
-        return Load, (self.first, self.items)
+        return Load, (self.first, self.items, True)
 
     def pack(self, keeps: bool) -> Part:
         """Pack what has come of items, and forget it, but for how many they were."""
@@ -92,40 +98,32 @@ def _packed(results: list[Any], failed: list[int], keeps: bool) -> Part:
 class BatchCall:
     """The call of a step's function for each item of a load.
 
+    Each call has context variables of its own: a copy of those that all came with.
+
     Args:
         call: The call for one item.
         stops: Whether the first failure ends it.
         keeps: Whether results are wanted.
         is_timed: Whether to tell of each item as soon as it is done.
-        is_sent: Whether this is another process.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        stops: bool,
-        keeps: bool,
-        is_timed: bool,
-        is_sent: bool = False,
-    ) -> None:
+    def __init__(self, call: Call, stops: bool, keeps: bool, is_timed: bool) -> None:
         self.call = call
         self.stops = stops
         self.keeps = keeps
         self.is_timed = is_timed
-        self.is_sent = is_sent
-
-    def __reduce__(self) -> Any:
-        return BatchCall, (self.call, self.stops, self.keeps, self.is_timed, True)
 
     def __call__(self, load: Load, context: Context | None) -> Part | None:
         """Call, and leave in the load what came of it, or give it packed."""
-        if not self.is_sent:
-            self._perform(load, self._for_item(load, context), Exception)
+        # Of the load, for nobody can tell of an executor whether it sends anything.
+        load.is_begun = True
+        call = _apart(self._for_item(load, context))
+        if not load.is_sent:
+            self._perform(load, call, Exception)
             return None
-        calls = self._for_item(load, context)
         assert context is not None
         if context.line is None:  # somebody else's worker
-            self._perform(load, calls, BaseException)
+            self._perform(load, call, BaseException)
         else:
             line = context.line
             silence = 0.0 if self.is_timed else _LONGEST_SILENCE
@@ -133,7 +131,7 @@ class BatchCall:
             def report() -> None:
                 line.report(load.pack(self.keeps))
 
-            self._perform_and_report(load, calls, report, silence)
+            self._perform_and_report(load, call, report, silence)
         return load.pack(self.keeps)
 
     def _for_item(
@@ -153,20 +151,35 @@ class BatchCall:
     def _perform(
         self, load: Load, call: Callable[[Any], Any], catch: type[BaseException]
     ) -> None:
-        results, rest = load.results, iter(load.items)
-        note = results.append
-        while True:
-            try:
-                for item in rest:
-                    note(call(item))
-                break
-            except catch as error:
-                if self._has_failed(load, error):
-                    break
+        results, rest, is_over = load.results, iter(load.items), False
+        while not is_over:
+            variables = Variables()
+            is_over = variables.run(
+                self._perform_some, load, rest, call, catch, variables
+            )
         # What does so does so whenever it does not fail; to look at each result takes
         # a third longer.
         if load.failed or (results and type(results[0]) is CoroutineType):
             self._refuse_coroutines(load)
+
+    def _perform_some(
+        self,
+        load: Load,
+        rest: Iterator[Any],
+        call: Callable[[Any], Any],
+        catch: type[BaseException],
+        variables: Variables,
+    ) -> bool:
+        """Make calls until one has failed or set a variable; say whether to end."""
+        note = load.results.append
+        try:
+            for item in rest:
+                note(call(item))
+                if variables:
+                    return False
+        except catch as error:
+            return self._has_failed(load, error)
+        return True
 
     def _perform_and_report(
         self,
@@ -175,17 +188,19 @@ class BatchCall:
         report: Callable[[], None],
         silence: float,
     ) -> None:
-        clock = perf_counter
+        clock, variables = perf_counter, Variables()
         due = clock() + silence
         for item in load.items:
             try:
-                output = call(item)
+                output = variables.run(call, item)
                 if type(output) is CoroutineType:
                     raise stray_coroutine(output, self.call.name)
                 load.results.append(output)
             except BaseException as error:
                 if self._has_failed(load, error):
                     return
+            if variables:
+                variables = Variables()
             if clock() > due:
                 report()
                 due = clock() + silence
@@ -202,6 +217,16 @@ class BatchCall:
                 load.results[position] = stray_coroutine(result, self.call.name)
                 load.failed.append(position)
         load.failed.sort()
+
+
+def _apart(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Have a call that is made from no variables be made from a copy of those of now.
+
+    Most often there are none, and a copy for each call costs as much as a short call:
+    then it is enough to see, after each, whether it has set any.
+    """
+    around = copy_context()
+    return (lambda item: around.copy().run(call, item)) if around else call
 
 
 class Shares(NamedTuple):
