@@ -29,6 +29,9 @@ class Line(Protocol):
     def report(self, part: Any) -> None:
         """Report a part of what comes of it before the rest."""
 
+    def note(self, number: int) -> None:
+        """Note a number where it can be read when its process is dead."""
+
 
 class Context(OfPart, Mapping[str, Any]):
     """A read-only mapping of step name to output, or exception, so far.

@@ -15,7 +15,8 @@
     ├── ExecutionTimeoutError (TimeoutError)  the whole execution took too long
     ├── ExecutionCancelledError               somebody cancelled the execution
     ├── WorkerStartError (RuntimeError)       no worker process can start here
-    ├── WorkerCrashedError                    a worker process died with its task
+    │   └── WorkerInitError (BrokenExecutor)  the initializer of lanes failed
+    ├── WorkerCrashedError (BrokenExecutor)   a worker process died with its task
     │   └── WorkerKilledError                 it was killed because somebody asked
     ├── TransferError (TypeError)             a value cannot cross between processes
     ├── RemoteError                           an exception that could not come over
@@ -28,14 +29,24 @@ A step's own exception is never replaced: it is in the context, and the
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+try:
+    from _pickle import PicklingError  # that of pickle, which is dear to import
+except ImportError:
+    from pickle import PicklingError
+
 if TYPE_CHECKING:
+    from stepfunction.core import losses
     from stepfunction.core.history.execution import Execution
     from stepfunction.core.outcomes import Outcome
 
+    WorkerCrashedError = losses.WorkerCrashedError
+    WorkerInitError = losses.WorkerInitError
+    WorkerKilledError = losses.WorkerKilledError
 
 Error = TypeVar("Error", bound=BaseException)
 
@@ -278,27 +289,7 @@ class WorkerStartError(StepFunctionError, RuntimeError):
     """A worker process cannot be started here; the message says what to change."""
 
 
-class WorkerCrashedError(StepFunctionError):
-    """A worker process died while it ran a task.
-
-    Attributes:
-        task: What it was running.
-        pid: The process that died.
-        exitcode: As ``multiprocessing.Process.exitcode``: negative for a signal.
-    """
-
-    def __init__(self, message: str, task: str, pid: int, exitcode: int | None) -> None:
-        super().__init__(message, task, pid, exitcode)
-        self.task = task
-        self.pid = pid
-        self.exitcode = exitcode
-
-
-class WorkerKilledError(WorkerCrashedError):
-    """A worker process was killed with its task because somebody asked for it."""
-
-
-class TransferError(StepFunctionError, TypeError):
+class TransferError(StepFunctionError, TypeError, PicklingError):
     """A function, an input or a result cannot cross between processes."""
 
 
@@ -374,3 +365,15 @@ _ROOMS = frozenset(
         ".workers",
     )
 )
+
+# They are errors of concurrent.futures too, and that is dear to import.
+_LOSSES = ("WorkerCrashedError", "WorkerInitError", "WorkerKilledError")
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LOSSES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = importlib.import_module("stepfunction.core.losses")
+        value = globals()[name] = getattr(home, name)
+        return value

@@ -19,11 +19,7 @@ from stepfunction.core.definition.callables import answer
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import StepTask, Terms
-from stepfunction.core.errors import (
-    StepTimeoutError,
-    WorkerCrashedError,
-    without_our_frames,
-)
+from stepfunction.core.errors import StepTimeoutError, without_our_frames
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.wording import subject
@@ -206,6 +202,8 @@ class Batch(Task):
         self, index: int, error: BaseException | None
     ) -> BaseException | None:
         """Give the error with the name of the item where it has that of the batch."""
+        from stepfunction.core.errors import WorkerCrashedError  # which is dear
+
         if not isinstance(error, StepTimeoutError | WorkerCrashedError):
             return error
         name = subject(self._plan.terms.name, index)

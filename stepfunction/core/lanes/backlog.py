@@ -30,6 +30,9 @@ class Watcher(Protocol):
     def report(self, part: Any) -> None:
         """Take note of a part of what comes of the call."""
 
+    def note(self, number: int | None) -> None:
+        """Take note of what a dead worker noted last; None if it cannot be known."""
+
 
 class LaneFuture(Future[Any]):
     """The future of a call on a lane.

@@ -154,7 +154,10 @@ class Lane(threading.Thread):
                 self._hear(message, call)
             return message
         except (EOFError, OSError):  # nobody is at the other end any more
-            raise self._death_of(worker, call.future.label) from None
+            death = self._death_of(worker, call.future.label)
+            if call.future.watcher is not None:
+                call.future.watcher.note(worker.marks.noted)
+            raise death from None
         except BaseException:
             with self._lock:
                 self._discard()  # its answer must not pass for that of the next call

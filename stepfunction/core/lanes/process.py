@@ -17,6 +17,7 @@ from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.envelope import pack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes.logs import Levels, current_levels
+from stepfunction.core.lanes.marks import Marks
 from stepfunction.core.lanes.messages import LEVELS
 from stepfunction.core.lanes.worker import serve_lane
 from stepfunction.core.logger import logger
@@ -39,17 +40,19 @@ class WorkerProcess:
     Attributes:
         pid: Its number; 0 until it has started.
         is_ready: Whether it has said so.
+        marks: What it leaves readable when it is dead.
     """
 
     def __init__(self, context: Any) -> None:
         self.pid = 0
         self.is_ready = False
+        self.marks = Marks()
         self._levels = current_levels()  # as the worker knows them
         self._context = context
         self._pipe, self._far_end = context.Pipe()
         self._process = _process_class(context)(
             target=serve_lane,
-            args=(self._far_end, dict(os.environ), self._levels),
+            args=(self._far_end, dict(os.environ), self._levels, self.marks),
             name=WORKER_NAME,
         )
 
@@ -62,6 +65,7 @@ class WorkerProcess:
         # not a child of multiprocessing, which runs no atexit when it ends.
         processes._children.discard(self._process)  # type: ignore[attr-defined]
         self._far_end.close()
+        self.marks.close()
         self._ready = _readiness([self._pipe, self._process.sentinel])
 
     def send(self, head: bytes, body: Parcel, levels: Levels) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
@@ -18,22 +20,26 @@ from stepfunction.core.envelope.envelope import pack, pack_parcel, unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.logs import Levels, Sender
+from stepfunction.core.lanes.marks import Marks
 
 _SIGNALS = signal.valid_signals()
 
 
-def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
+def serve_lane(
+    pipe: Any, environment: dict[str, str], levels: Levels, marks: Marks
+) -> None:
     """Serve one lane until its other end is closed.
 
     Args:
         pipe: The worker's end of it.
         environment: The parent's environment variables.
         levels: The levels of the parent's loggers.
+        marks: What the parent can read when this process is dead.
     """
     parent = _become_a_group()
     os.environ.clear()
     os.environ.update(environment)
-    speaker = Speaker(pipe)
+    speaker = Speaker(pipe, marks)
     sender = Sender(speaker.log)
     sender.take_over(levels)
     if hasattr(os, "register_at_fork"):
@@ -59,6 +65,7 @@ def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
     if head[:1] == messages.LEVELS:
         sender.adopt(unpack(head[1:]))
         return True
+    speaker.marks.begin_call()
     answer = perform(partial(_prepare, speaker, head, body), pack_parcel)
     del head, body  # whoever reads a large answer need not wait for their memory
     speaker.answer(answer)
@@ -70,14 +77,26 @@ def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]
     parts = unpack_part("the function", head)
     if not body:
         function, args, keywords = parts
-        return partial(function, *args, **keywords)
+        return partial(_isolated(), function, *args, **keywords)
     call, context, says_start = parts
     if context is not None:
         context.line = speaker.line()
     prepared = prepare_call(call, body, context)  # which may import much
     if says_start:
         speaker.say(messages.BEGAN)
-    return prepared
+    return partial(_isolated(), prepared)
+
+
+def _isolated() -> Callable[..., Any]:
+    """Give what makes a call that leaves this process's context variables alone.
+
+    The call is unpacked before: what a module sets while it is imported is for all.
+    """
+    run = copy_context().run
+    decimal = sys.modules.get("decimal")
+    if decimal is not None:  # a copy has the same context of arithmetic, not a copy
+        run(lambda: decimal.setcontext(decimal.getcontext().copy()))
+    return run
 
 
 class Speaker:
@@ -85,9 +104,11 @@ class Speaker:
 
     Args:
         pipe: This end of the lane's.
+        marks: What that can read when this process is dead.
     """
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, marks: Marks) -> None:
+        self.marks = marks
         self._pipe = pipe
         self._lock = threading.RLock()  # a function's own threads may speak too
         self._unsaid: deque[Parcel] = deque()
@@ -132,6 +153,11 @@ class Speaker:
                 with suppress(OSError):
                     self._pipe.close()
 
+    def note_of(self, call: int, number: int) -> None:
+        """Mark what a call notes, unless that has ended."""
+        if call == self._call:
+            self.marks.note(number)
+
     def line(self) -> Line:
         """Give what the present call is heard of by."""
         return Line(self, self._call)
@@ -140,6 +166,7 @@ class Speaker:
         """In a forked child, say nothing, and wait for no thread that stayed behind."""
         self._lock = threading.RLock()
         self._call += 1
+        self.marks.part()
         self._pipe.close()
 
 
@@ -161,6 +188,10 @@ class Line:
     def report(self, part: Any) -> None:
         """Report a part of what comes of it before the rest."""
         self._speaker.say_of(self._call, messages.PART + pack(part))
+
+    def note(self, number: int) -> None:
+        """Note a number where it can be read when this process is dead."""
+        self._speaker.note_of(self._call, number)
 
 
 @contextmanager

@@ -242,6 +242,8 @@ class LiveAttempt:
         began: When that state began, as ``perf_counter``; 0.0 while it waits.
         heard: When it last gave a sign of life.
         overdue: The error of the limit that has passed; None while none has.
+        noted: The number that it noted last, which can be read when its process is
+            dead: 0 for none; None where it cannot be known.
         parts: How many parts of what comes of it have been reported.
         parts_in_time: How many had been when its limit passed.
     """
@@ -256,6 +258,7 @@ class LiveAttempt:
         "began",
         "heard",
         "overdue",
+        "noted",
         "parts",
         "parts_in_time",
         "_inbox",
@@ -276,6 +279,7 @@ class LiveAttempt:
         self.state = WAITING
         self.began = self.heard = 0.0
         self.overdue: StepTimeoutError | None = None
+        self.noted: int | None = None
         self.parts = self.parts_in_time = 0
         self._inbox = inbox
 
@@ -320,6 +324,10 @@ class LiveAttempt:
         self.began = self.heard = perf_counter()  # a limit is for what is left
         self.parts += 1
         self._inbox.put(Part(self, part))
+
+    def note(self, number: int | None) -> None:
+        """Take note of what it noted last. Any thread may."""
+        self.noted = number
 
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""
