@@ -13,7 +13,7 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.context import Context, context_of_item
+from stepfunction.core.context import Context, Line, context_of_item
 from stepfunction.core.definition.callables import stray_coroutine
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.envelope.answers import unreadable_result, unsent_result
@@ -24,7 +24,7 @@ from stepfunction.core.outcomes import Outcome
 # A worker process sends what it has done at least so often, in seconds: what it had
 # done since is done again if it dies.
 _LONGEST_SILENCE = 0.0001
-# A worker that dies has hardly done more items than these since it last reported.
+# So many items go on one by one, where one of them cannot be sent or read.
 _MOST_ALONE = 1000
 
 
@@ -125,13 +125,7 @@ class BatchCall:
         if context.line is None:  # somebody else's worker
             self._perform(load, call, BaseException)
         else:
-            line = context.line
-            silence = 0.0 if self.is_timed else _LONGEST_SILENCE
-
-            def report() -> None:
-                line.report(load.pack(self.keeps))
-
-            self._perform_and_report(load, call, report, silence)
+            self._perform_and_report(load, call, context.line)
         return load.pack(self.keeps)
 
     def _for_item(
@@ -182,15 +176,16 @@ class BatchCall:
         return True
 
     def _perform_and_report(
-        self,
-        load: Load,
-        call: Callable[[Any], Any],
-        report: Callable[[], None],
-        silence: float,
+        self, load: Load, call: Callable[[Any], Any], line: Line
     ) -> None:
-        clock, variables = perf_counter, Variables()
+        clock, note, variables = perf_counter, line.noting(), Variables()
+        # Where nobody can read which had begun, each is told of when it is done.
+        is_told = self.is_timed or note is None
+        silence = 0.0 if is_told else _LONGEST_SILENCE
         due = clock() + silence
-        for item in load.items:
+        for number, item in enumerate(load.items, 1):
+            if note is not None:
+                note(number)
             try:
                 output = variables.run(call, item)
                 if type(output) is CoroutineType:
@@ -202,7 +197,7 @@ class BatchCall:
             if variables:
                 variables = Variables()
             if clock() > due:
-                report()
+                line.report(load.pack(self.keeps))
                 due = clock() + silence
 
     def _has_failed(self, load: Load, error: BaseException) -> bool:
@@ -234,12 +229,14 @@ class Shares(NamedTuple):
 
     Attributes:
         failed: Those that were done, and failed.
-        culprits: The one that was the end of the batch, if it is known.
+        ended: Those that had ended, of which nothing has been heard.
+        culprits: Those that the end of the batch counts as an attempt of.
         alone: Those that go on one by one.
         together: Those that go on as another batch.
     """
 
     failed: Sequence[int] = ()
+    ended: range = range(0)
     culprits: range = range(0)
     alone: range = range(0)
     together: range = range(0)
@@ -250,8 +247,7 @@ def shares(
     done: int,
     failed: Sequence[int],
     outcome: Outcome,
-    is_here: bool,
-    is_timed: bool,
+    begun: int | None,
 ) -> Shares:
     """Share out the items of a batch that has ended.
 
@@ -260,18 +256,19 @@ def shares(
         done: How many are known to have been done.
         failed: Which of these failed.
         outcome: How the batch ended.
-        is_here: Whether that was in this process, where all that was done is known.
-        is_timed: Whether each was told of as soon as it was done.
+        begun: How many had begun; None if that cannot be known.
     """
     rest = range(done, count)
     if not rest or outcome is Outcome.SUCCEEDED:
         return Shares(failed, together=rest)
-    knows_culprit = is_here or outcome in (Outcome.KILLED, Outcome.ABANDONED)
-    if not knows_culprit and outcome is not Outcome.FAILED:
-        # One that failed could not be sent, for any of its items.
-        knows_culprit = is_timed or len(rest) == 1
-    if knows_culprit:
-        return Shares(failed, culprits=rest[:1], together=rest[1:])
-    # What it had done is not known, nor which item was its end: one by one they show
-    # it, which those that follow have had no part in.
-    return Shares(failed, alone=rest[:_MOST_ALONE], together=rest[_MOST_ALONE:])
+    if begun is None:
+        # Each may be the one, and none is to be called more often than it may be.
+        return Shares(failed, culprits=rest)
+    if begun <= done:
+        # It came to its end before the next began, as where one cannot be sent: one
+        # by one they show it, which those that follow have had no part in.
+        alone, together = rest[:_MOST_ALONE], rest[_MOST_ALONE:]
+        return Shares(failed, alone=alone, together=together)
+    # The last that began, for they begin one after the other.
+    ended, culprit = range(done, begun - 1), range(begun - 1, begun)
+    return Shares(failed, ended, culprit, together=range(begun, count))
