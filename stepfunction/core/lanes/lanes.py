@@ -19,7 +19,6 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from contextlib import suppress
 from multiprocessing import process as processes
 from typing import Any
 from weakref import finalize
@@ -33,6 +32,7 @@ from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.lane import Lane
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.process import WORKER_NAME
+from stepfunction.core.waiting import join, start
 
 
 class ProcessLanes(Executor):
@@ -149,7 +149,7 @@ class ProcessLanes(Executor):
                 if self._forks:  # here, for the lane would be a thread beside this
                     lane.launch()
                 self._lanes.append(lane)  # first, for an interrupt may end start()
-                lane.start()
+                start(lane)
         return future
 
     def kill(self, future: Future[Any]) -> bool:
@@ -180,8 +180,7 @@ class ProcessLanes(Executor):
             call.future.cancel()
         if wait:
             for lane in self._lanes:
-                with suppress(RuntimeError):  # one that never began
-                    lane.join()
+                join(lane)
 
     def __exit__(self, *raised: Any) -> None:
         if raised[0] is not None and not issubclass(raised[0], Exception):
