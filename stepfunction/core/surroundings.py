@@ -64,14 +64,10 @@ class Host(Surroundings):
         """
         return None
 
-    def runs_coroutines(self) -> bool:
-        """Whether it runs the coroutines of steps in this thread."""
-        return False
-
     def run_coroutine(
         self, function: Callable[[], Coroutine[Any, Any, Any]], loop: Any
     ) -> None:
-        """Run a coroutine to its end.
+        """Run a coroutine of a step to its end.
 
         Args:
             function: Gives the coroutine.
@@ -272,7 +268,7 @@ def within(taken: Taken, call: Callable[..., Any], *args: Any) -> Any:
 
 def keeps_here() -> bool:
     """Tell whether what is to run elsewhere must run in this very thread."""
-    return _is_kept.get() or any(host.keeps_here() for host in hosts)
+    return _is_kept.get() or (bool(hosts) and hosts[0].keeps_here())
 
 
 @contextmanager
@@ -287,19 +283,12 @@ def keeping_here() -> Iterator[None]:
 
 def guard() -> Callable[..., Any] | None:
     """Give what is to make calls in this thread; None for nobody."""
-    for host in hosts:
-        found = host.guard()
-        if found is not None:
-            return found
-    return None
+    return hosts[0].guard() if hosts else None
 
 
-def runner_of_coroutines() -> Host | None:
-    """Give who runs the coroutines of steps in this thread; None for nobody."""
-    for host in hosts:
-        if host.runs_coroutines():
-            return host
-    return None
+def host() -> Host | None:
+    """Give the framework that has registered itself; None for none."""
+    return hosts[0] if hosts else None
 
 
 def runs_beside(work: Callable[[], None]) -> Awaitable[bool] | None:

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import MappingProxyType
 from typing import Any
 
 import django
-from asgiref.sync import SyncToAsync, async_to_sync, sync_to_async
+from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -27,6 +28,7 @@ from stepfunction.contrib.django.savepoints import guarded
 from stepfunction.core.envelope.envelope import pack, unpack
 from stepfunction.core.lanes.logs import Sender
 from stepfunction.core.surroundings import Host, surroundings_problem, this_process
+from stepfunction.core.waiting import join, start
 
 
 class DjangoSurroundings(Host):
@@ -100,14 +102,17 @@ class DjangoSurroundings(Host):
                 return guarded
         return None
 
-    def runs_coroutines(self) -> bool:
-        """Tell a thread where ``async_to_sync`` can be used."""
-        return asyncio._get_running_loop() is None
-
     def run_coroutine(
         self, function: Callable[[], Coroutine[Any, Any, Any]], loop: Any
     ) -> None:
-        """Run a coroutine whose use of the ORM comes back to this thread."""
+        """Run a coroutine whose use of the ORM comes back to this thread.
+
+        In the thread of an event loop, which cannot be used so, it goes where all use
+        of the ORM goes that is awaited there.
+        """
+        if asyncio._get_running_loop() is not None:
+            _run_beside_loop(function)
+            return
         if loop is None:
             async_to_sync(function)()
             return
@@ -134,6 +139,33 @@ class DjangoSurroundings(Host):
 
         ran: bool = await sync_to_async(run, thread_sensitive=True)()
         return ran
+
+
+def _run_beside_loop(function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Run a coroutine while this thread, and the loop that runs in it, wait."""
+    executor = getattr(AsyncToSync.executors, "current", None)
+    language, zone = translation.get_language(), timezone.get_current_timezone()
+    raised: list[BaseException] = []
+
+    async def main() -> None:
+        if executor is not None:
+            AsyncToSync.executors.current = executor
+        with translation.override(language), timezone.override(zone):
+            await function()
+
+    def work() -> None:
+        try:
+            asyncio.run(main())
+        except BaseException as error:
+            raised.append(error)
+
+    variables = copy_context()
+    thread = threading.Thread(target=variables.run, args=(work,), daemon=True)
+    start(thread)
+    while not join(thread):
+        pass
+    if raised:
+        raise raised[0]
 
 
 surroundings = DjangoSurroundings()

@@ -34,6 +34,7 @@ from stepfunction.core.surroundings import (
     take,
     within,
 )
+from stepfunction.core.waiting import start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
@@ -197,7 +198,7 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
         return
     _see_to_the_end()
     _apart.add(execution)
-    threading.Thread(target=work, name=name, daemon=True).start()
+    start(threading.Thread(target=work, name=name, daemon=True))
 
 
 async def finish_beside(
@@ -238,7 +239,7 @@ async def finish_beside(
     try:
         beside = runs_beside(work)
         if beside is None or not await beside:
-            threading.Thread(target=work, name=name, daemon=True).start()
+            start(threading.Thread(target=work, name=name, daemon=True))
         while not done.done():
             # Not one long wait, which Ctrl-C just before it would not end.
             await asyncio.wait([done], timeout=0.5)

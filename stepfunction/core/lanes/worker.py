@@ -26,24 +26,38 @@ from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.logs import Levels, Sender
 from stepfunction.core.lanes.marks import Marks
+from stepfunction.core.lanes.opening import Opening
 
 _SIGNALS = signal.valid_signals()
+# That of ``signal`` makes a member of an enum of each signal that was held, which takes
+# longer than all the rest of a short call.
+_own: Any = sys.modules.get("_signal", signal)
+_set_mask: Any = getattr(_own, "pthread_sigmask", None)
 
 
 def serve_lane(
-    pipe: Any, environment: dict[str, str], levels: Levels, marks: Marks
+    pipe: Any,
+    environment: dict[str, str] | None,
+    levels: Levels,
+    marks: Marks,
+    opening: Opening | None,
 ) -> None:
     """Serve one lane until its other end is closed.
 
     Args:
         pipe: The worker's end of it.
-        environment: The parent's environment variables.
+        environment: The parent's environment variables; None where it has them.
         levels: The levels of the parent's loggers.
         marks: What the parent can read when this process is dead.
+        opening: What to do before the first call, when the lane says so.
     """
     parent = _become_a_group()
-    os.environ.clear()
-    os.environ.update(environment)
+    if environment is not None:
+        os.environ.clear()
+        for name, value in environment.items():
+            # A program may be given names that nobody may set.
+            with suppress(OSError, ValueError):
+                os.environ[name] = value
     speaker = Speaker(pipe, marks)
     sender = Sender(speaker.log)
     sender.take_over(levels)
@@ -57,11 +71,13 @@ def serve_lane(
     # Not before: what the parent told this process when it started it came over the
     # same pipe, and must not count as its end.
     _die_with(parent)
-    while _serve_next(pipe, speaker, sender):
+    while _serve_next(pipe, speaker, sender, opening):
         pass
 
 
-def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
+def _serve_next(
+    pipe: Any, speaker: Speaker, sender: Sender, opening: Opening | None
+) -> bool:
     """Do what the lane says next; tell whether it has not let this worker go."""
     try:
         head, body = pipe.recv_bytes(), receive(pipe)
@@ -70,16 +86,22 @@ def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
     if head[:1] == messages.LEVELS:
         sender.adopt(unpack(head[1:]))
         return True
+    if head == messages.OPEN and opening is not None:
+        speaker.answer(_perform(opening.taken, opening.prepare))
+        return True
     speaker.marks.begin_call()
     taken, head = messages.apart(head)
     prepare = partial(_prepare, speaker, head, body)
-    if taken:
-        answer = perform_within(taken, prepare, pack_parcel)
-    else:
-        answer = perform(prepare, pack_parcel)
+    answer = _perform(taken, prepare)
     del head, body, prepare  # who reads a large answer need not wait for their memory
     speaker.answer(answer)
     return True
+
+
+def _perform(taken: bytes, prepare: Callable[[], Callable[[], Any]]) -> Parcel:
+    if taken:
+        return perform_within(taken, prepare, pack_parcel)
+    return perform(prepare, pack_parcel)
 
 
 def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]:
@@ -203,18 +225,23 @@ class Line:
         """Note a number where it can be read when this process is dead."""
         self._speaker.note_of(self._call, number)
 
+    def noting(self) -> Callable[[int], None] | None:
+        """Give what notes many numbers quickly; None where nobody could read them."""
+        marks = self._speaker.marks
+        return marks.note if marks.are_shared else None
+
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
     """Keep the handlers of a task's signals from raising just now."""
-    if not hasattr(signal, "pthread_sigmask"):
+    if _set_mask is None:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = _set_mask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _set_mask(signal.SIG_SETMASK, before)
 
 
 def _become_a_group() -> Any:

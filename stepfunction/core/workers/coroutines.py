@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
+from contextvars import Context as Variables
 from contextvars import ContextVar, copy_context
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import ExecutionCancelledError
-from stepfunction.core.surroundings import runner_of_coroutines
+from stepfunction.core.surroundings import Host, host
+from stepfunction.core.waiting import LONGEST_WAIT, Latch, start
 
 if TYPE_CHECKING:
     import asyncio
-    from concurrent.futures import Future
 
 # The loop that awaits aexecute(), which runs that execution's coroutines.
 callers_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
@@ -25,7 +26,7 @@ callers_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
 # awaits needs a loop of its own, one level down.
 _level: ContextVar[int] = ContextVar("stepfunction_loop_level", default=0)
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
-_starting = threading.Lock()
+_starting = threading.RLock()  # a signal handler may run a workflow too
 
 
 def run_to_end(
@@ -46,129 +47,128 @@ def run_to_end(
         BaseException: What the coroutine raises.
     """
     import asyncio
-    from concurrent.futures import Future, wait
+    from concurrent.futures import CancelledError
 
-    host = runner_of_coroutines()
+    framework = host()
     inside = copy_context()
     inside.run(callers_loop.set, None)
     inside.run(_level.set, _level.get() + 1)
-    done: Future[tuple[Any, BaseException | None]] = Future()
     cancellation = cancellation or Cancellation()
-    if host is not None:
-        guest = _Guest(coroutine, done, cancellation)
-        guest.run(lambda main: inside.run(host.run_coroutine, main, callers_loop.get()))
-        return _result(done, cancellation)
-    loop = callers_loop.get() or _private_loop(_level.get())
-    tasks: list[asyncio.Task[None]] = []
-
-    def start() -> None:
-        tasks.append(loop.create_task(_settle(coroutine, done)))
-
-    def stop() -> None:
-        # In the loop's thread, and after start(): a task is cancelled nowhere else.
-        # After its first step too, without which it would end and settle nothing.
-        loop.call_soon_threadsafe(lambda: loop.call_soon(tasks[0].cancel))
-
-    inside.run(loop.call_soon_threadsafe, start)
-    try:
-        with cancellation.calling(stop):
-            while not done.done():
-                # Not one long wait, which a signal just before it would not end.
-                wait((done,), timeout=0.5)
-    except BaseException:
-        stop()
-        raise
-    return _result(done, cancellation)
-
-
-def _result(
-    done: Future[tuple[Any, BaseException | None]], cancellation: Cancellation
-) -> Any:
-    """Give what a coroutine returned, or raise what it raised."""
-    import asyncio
-    from concurrent.futures import CancelledError
-
-    value, error = done.result()
+    awaited: _Awaited
+    if framework is not None:
+        hosted = awaited = _Hosted(coroutine)
+        with cancellation.calling(awaited.stop):
+            hosted.run(framework, callers_loop.get(), inside)
+    else:
+        loop = callers_loop.get() or _private_loop(_level.get())
+        awaited = _Awaited(coroutine, loop)
+        try:
+            inside.run(loop.call_soon_threadsafe, awaited.begin)
+            with cancellation.calling(awaited.stop):
+                while not awaited.done.wait(LONGEST_WAIT):
+                    if loop.is_closed():
+                        raise RuntimeError("the event loop was closed before its end")
+        except BaseException:
+            awaited.stop()
+            raise
+    error = awaited.error
     if isinstance(error, asyncio.CancelledError):
         if cancellation.requested:
             raise ExecutionCancelledError("the coroutine was told to stop")
         raise CancelledError("the coroutine was cancelled by its own code") from error
     if error is not None:
         raise error
-    return value
+    return awaited.value
 
 
-async def _settle(
-    coroutine: Coroutine[Any, Any, Any],
-    done: Future[tuple[Any, BaseException | None]],
-) -> None:
-    """Await a coroutine, and let not even SystemExit end the loop."""
-    try:
-        done.set_result((await coroutine, None))
-    except BaseException as error:
-        done.set_result((None, error))
+class _Awaited:
+    """A coroutine that a loop in another thread awaits, and what came of it.
 
-
-_Main: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-
-
-class _Guest:
-    """A coroutine that a framework runs, and how it is told to stop.
-
-    Args:
-        coroutine: What to run.
-        done: Told of its end.
-        cancellation: Requested by whoever wants it cancelled.
+    Attributes:
+        done: Opened when it has ended.
+        value: What it returned.
+        error: What it raised.
     """
 
     def __init__(
         self,
         coroutine: Coroutine[Any, Any, Any],
-        done: Future[tuple[Any, BaseException | None]],
-        cancellation: Cancellation,
+        loop: asyncio.AbstractEventLoop | None,
     ) -> None:
+        self.done = Latch()
+        self.value: Any = None
+        self.error: BaseException | None = None
         self._coroutine = coroutine
-        self._done = done
-        self._cancellation = cancellation
-        self._lock = threading.RLock()  # a signal handler may stop it at any moment
-        self._is_stopped = False
-        self._task: tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]] | None = None
+        self._loop: Any = loop
+        self._task: asyncio.Task[None] | None = None
 
-    def run(self, run: Callable[[_Main], None]) -> None:
-        """Have it run, by what is given an async function."""
+    def begin(self) -> None:
+        """Have it awaited. Only the loop's thread may."""
+        self._task = self._loop.create_task(self._settle())
+
+    def stop(self) -> None:
+        """Cancel it. Any thread may."""
+        # In the loop's thread, and after begin(): a task is cancelled nowhere else.
+        with suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            # After its first step, without which it would settle nothing.
+            self._loop.call_soon(self._task.cancel)
+        else:
+            self._coroutine.close()  # an interrupt came before it was handed over
+
+    async def _settle(self) -> None:
+        try:
+            self.value = await self._coroutine
+        except BaseException as error:  # not even SystemExit is to end the loop
+            self.error = error
+        self.done.open()
+
+
+class _Hosted(_Awaited):
+    """A coroutine that a framework runs, on whatever loop."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        super().__init__(coroutine, None)
+        self._is_stopped = False
+
+    def run(self, host: Host, loop: Any, inside: Variables) -> None:
+        """Have it run to its end, while this thread waits.
+
+        Args:
+            host: The framework.
+            loop: The event loop of whoever awaits the execution; None if nobody does.
+            inside: The context variables for it.
+        """
         import asyncio
 
         try:
-            with self._cancellation.calling(self.stop):
-                run(self._main)
+            inside.run(host.run_coroutine, self._main, loop)
         except BaseException as error:
-            is_cancelled = isinstance(error, asyncio.CancelledError)
-            if not (is_cancelled and self._done.done()):
+            # Of its task, which it may have left by a cancellation that came too late.
+            if not (self.done.is_open and isinstance(error, asyncio.CancelledError)):
                 self.stop()
                 raise
         finally:
-            self._coroutine.close()  # if it never began
+            if self._task is None:
+                self._coroutine.close()
 
     async def _main(self) -> None:
         import asyncio
 
-        task = asyncio.current_task()
-        assert task is not None
-        with self._lock:
-            self._task = asyncio.get_running_loop(), task
-            if self._is_stopped:
-                task.cancel()
-        await _settle(self._coroutine, self._done)
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        if self._is_stopped:
+            self.stop()
+        await self._settle()
 
     def stop(self) -> None:
-        """Have it cancelled. Any thread may."""
-        with self._lock:
-            self._is_stopped = True
-            if self._task is None or self._done.done():
-                return
-            loop, task = self._task
-        with suppress(RuntimeError):  # the loop has been closed
-            loop.call_soon_threadsafe(task.cancel)
+        """Cancel it, also before it has begun. Any thread may."""
+        self._is_stopped = True
+        if self._task is not None and not self.done.is_open:
+            super().stop()
 
 
 def _private_loop(level: int) -> asyncio.AbstractEventLoop:
@@ -177,9 +177,8 @@ def _private_loop(level: int) -> asyncio.AbstractEventLoop:
     with _starting:
         if level not in _loops:
             loop = asyncio.new_event_loop()
-            threading.Thread(
-                target=loop.run_forever, name=f"stepfunction-loop-{level}", daemon=True
-            ).start()
+            name = f"stepfunction-loop-{level}"
+            start(threading.Thread(target=loop.run_forever, name=name, daemon=True))
             _loops[level] = loop
         return _loops[level]
 
@@ -187,7 +186,7 @@ def _private_loop(level: int) -> asyncio.AbstractEventLoop:
 def _forget_loops() -> None:
     """Drop, in a forked child, the loops whose threads stayed with the parent."""
     global _starting
-    _starting = threading.Lock()
+    _starting = threading.RLock()
     _loops.clear()
 
 

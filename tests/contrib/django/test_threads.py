@@ -23,23 +23,6 @@ def both(function, **options):
     return fan_out(function, function, **options)
 
 
-@pytest.fixture
-def closed(monkeypatch):
-    """Give the threads in which connections were closed that had been open."""
-    from django.db.backends.base.base import BaseDatabaseWrapper
-
-    threads = []
-    close = BaseDatabaseWrapper.close
-
-    def note(self):
-        if self.connection is not None:
-            threads.append(threading.get_ident())
-        close(self)
-
-    monkeypatch.setattr(BaseDatabaseWrapper, "close", note)
-    return threads
-
-
 @pytest.mark.parametrize("executor", ["thread", "process"])
 def test_tasks_have_the_language_and_the_time_zone_of_their_caller(executor):
     with translation.override("de"), timezone.override(ZoneInfo("Asia/Tokyo")):
