@@ -179,8 +179,16 @@ async def finish_beside(
     execution: Execution,
     timeout: float | None,
     check: bool,
+    shield: bool = False,
 ) -> Execution:
-    """Run an execution in a thread of its own, and wait for it on an event loop.
+    """Run an execution to its end in a thread of its own, awaited on an event loop.
+
+    Args:
+        loop: The event loop.
+        execution: What to run.
+        timeout: As in ``finish``.
+        check: As in ``finish``.
+        shield: Whether it goes on when nobody waits for it any more.
 
     Raises:
         BaseException: As ``finish``; or what ends the wait.
@@ -204,9 +212,13 @@ async def finish_beside(
             variables.run(finish, execution, timeout, check)
         except BaseException as raised:
             error = raised
+        _apart.discard(execution)
         with suppress(RuntimeError):  # the loop was closed: nobody waits for it
             loop.call_soon_threadsafe(settle, error)
 
+    if shield:
+        _see_to_the_end()
+        _apart.add(execution)
     name = f"{execution.workflow}-aexecute"
     threading.Thread(target=work, name=name, daemon=True).start()
     try:
@@ -214,8 +226,9 @@ async def finish_beside(
             # Not one long wait, which Ctrl-C just before it would not end.
             await asyncio.wait([done], timeout=0.5)
     except asyncio.CancelledError:
-        execution.cancel()
-        await asyncio.wait([done], timeout=0.5)
+        if not shield:
+            execution.cancel()
+            await asyncio.wait([done], timeout=0.5)
         raise
     return done.result()
 

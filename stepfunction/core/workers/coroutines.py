@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,9 @@ def run_to_end(
     import asyncio
     from concurrent.futures import CancelledError, Future, wait
 
-    loop = callers_loop.get() or _private_loop(_level.get())
+    loop = callers_loop.get()
+    if loop is None or loop.is_closed():  # and whoever awaited it is gone
+        loop = _private_loop(_level.get())
     inside = copy_context()
     inside.run(callers_loop.set, None)
     inside.run(_level.set, _level.get() + 1)
@@ -58,7 +61,8 @@ def run_to_end(
     def stop() -> None:
         # In the loop's thread, and after start(): a task is cancelled nowhere else.
         # After its first step too, without which it would end and settle nothing.
-        loop.call_soon_threadsafe(lambda: loop.call_soon(tasks[0].cancel))
+        with suppress(RuntimeError):  # the loop was closed
+            loop.call_soon_threadsafe(lambda: loop.call_soon(tasks[0].cancel))
 
     inside.run(loop.call_soon_threadsafe, start)
     cancellation = cancellation or Cancellation()
@@ -66,7 +70,8 @@ def run_to_end(
         with cancellation.calling(stop):
             while not done.done():
                 # Not one long wait, which a signal just before it would not end.
-                wait((done,), timeout=0.5)
+                if not wait((done,), timeout=0.5).done and loop.is_closed():
+                    raise RuntimeError("the event loop was closed under a coroutine")
             value, error = done.result()
     except BaseException:
         stop()
