@@ -24,6 +24,7 @@ from stepfunction.core.engine.start import (
 from stepfunction.core.errors import DefinitionError, Problem, about
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.outcomes import Status
+from stepfunction.core.surroundings import checked_surroundings, using
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.wording import counted, plain_text
 from stepfunction.core.workers.executors import ExecutorChoice
@@ -70,6 +71,9 @@ class StepFunction(Workflow):
             ``history``, for long loops; None for all. ``context`` has all steps.
         listeners: Callables of one ``Event``, called with all that happens in its
             executions. Where it is nested, those of the outer workflow are.
+        surroundings: What its tasks find around them in the threads and processes
+            where they run, as a tenant: see ``Surroundings``. Likewise those of the
+            outer workflow where it is nested.
 
     Raises:
         DefinitionError: If the arguments are not sound, with every reason.
@@ -89,8 +93,10 @@ class StepFunction(Workflow):
         on_failure: str | Mapping[type[Error], str] | None = None,
         keep_history: int | None = None,
         listeners: Iterable[Listener] = (),
+        surroundings: Iterable[Any] = (),
     ) -> None:
         problems: list[str] = []
+        self._surroundings = checked_surroundings(surroundings, problems)
         self._listeners = checked_listeners(listeners, problems)
         if not isinstance(name, str) or not name:
             text = f"the name of a workflow is a text, not {name!r}"
@@ -567,6 +573,7 @@ class StepFunction(Workflow):
         timeout: float | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = (),
+        surroundings: Iterable[Any] = (),
     ) -> Execution:
         """Run the workflow to its end.
 
@@ -580,6 +587,8 @@ class StepFunction(Workflow):
             check: Whether to raise also where a failure step took the failure.
             listeners: Callables of one ``Event``, called by this thread with all that
                 happens, after those of the workflow. What one raises is logged.
+            surroundings: What tasks find around them in other threads and processes,
+                within those of the workflow.
 
         Returns:
             What happened. It is COMPLETED, or FAILED where it ended on a failure
@@ -595,8 +604,12 @@ class StepFunction(Workflow):
             ExecutionTimeoutError: If it took longer than ``timeout``.
             ExecutionCancelledError: If another thread cancelled the execution.
         """
+        own = self._own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
-        return finish(execution, timeout, check)
+        if not own:
+            return finish(execution, timeout, check)
+        with using(own):
+            return finish(execution, timeout, check)
 
     def start(
         self,
@@ -605,6 +618,7 @@ class StepFunction(Workflow):
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
         listeners: Iterable[Listener] = (),
+        surroundings: Iterable[Any] = (),
     ) -> Execution:
         """Begin to run the workflow in a thread of its own.
 
@@ -616,6 +630,7 @@ class StepFunction(Workflow):
             executor: As in ``execute``.
             timeout: As in ``execute``.
             listeners: As in ``execute``; they are called by the workflow's thread.
+            surroundings: As in ``execute``; they are around the workflow's thread too.
 
         Returns:
             The execution while it runs: look at its ``status`` and ``history``,
@@ -624,8 +639,10 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the workflow is not sound; nothing has then begun.
         """
+        own = self._own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
-        finish_apart(execution, timeout)
+        with using(own):
+            finish_apart(execution, timeout)
         return execution
 
     async def aexecute(
@@ -636,6 +653,7 @@ class StepFunction(Workflow):
         timeout: float | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = (),
+        surroundings: Iterable[Any] = (),
         shield: bool = False,
     ) -> Execution:
         """Run the workflow to its end without blocking the event loop.
@@ -652,6 +670,7 @@ class StepFunction(Workflow):
             timeout: As in ``execute``.
             check: As in ``execute``.
             listeners: As in ``execute``; they are called by the workflow's thread.
+            surroundings: As in ``execute``; they are around the workflow's thread too.
             shield: Whether it goes on when the awaiting task is cancelled, as a web
                 server does when the client goes away. The program does not wait for
                 it, as after ``start()``.
@@ -665,8 +684,10 @@ class StepFunction(Workflow):
         import asyncio
 
         loop = asyncio.get_running_loop()
+        own = self._own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
-        return await finish_beside(loop, execution, timeout, check, shield)
+        with using(own):
+            return await finish_beside(loop, execution, timeout, check, shield)
 
     def copy(self) -> Self:
         """Give another builder of the same definition, listeners included.
@@ -759,6 +780,36 @@ class StepFunction(Workflow):
         graph = freeze(self._defined(steps), problems)
         self._compiled = graph, tuple(seen), list(seen.values())
         return self._compiled
+
+    def _later(
+        self,
+        initial_input: Any = None,
+        *,
+        executor: ExecutorChoice | None = None,
+        timeout: float | None = None,
+        check: bool = False,
+        listeners: Iterable[Listener] = (),
+        surroundings: Iterable[Any] = (),
+    ) -> tuple[Execution, Callable[[], Execution]]:
+        """Give an execution that has not begun, and what runs it as ``execute``."""
+        own = self._own(surroundings)
+        execution = self._begin(initial_input, executor, timeout, listeners)
+
+        def run() -> Execution:
+            with using(own):
+                return finish(execution, timeout, check)
+
+        return execution, run
+
+    def _own(self, surroundings: Iterable[Any]) -> tuple[Any, ...]:
+        """Give what is to be around the tasks of an execution, besides all others."""
+        if type(surroundings) is tuple and not surroundings:
+            return self._surroundings
+        problems: list[str] = []
+        given = checked_surroundings(surroundings, problems)
+        if problems:
+            raise DefinitionError("execute", problems)
+        return (*self._surroundings, *given)
 
     def _begin(
         self,

@@ -5,6 +5,7 @@ Plain functions and context managers; nothing need be installed or registered. I
 """
 
 from stepfunction.testing.dry_runs import DryRunError, dry_run
+from stepfunction.testing.inline import run_inline
 from stepfunction.testing.mocks import Mock, Mocks, mock_steps
 from stepfunction.testing.mutations import (
     Mutation,
@@ -33,5 +34,6 @@ __all__ = [
     "dry_run",
     "mock_steps",
     "returning",
+    "run_inline",
     "skip_waits",
 ]

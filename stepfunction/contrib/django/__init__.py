@@ -9,27 +9,40 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stepfunction.contrib.django.errors import (
+        AtomicBlockError,
+        MemoryDatabaseError,
+    )
     from stepfunction.contrib.django.registry import get_workflow, get_workflows
     from stepfunction.contrib.django.signals import (
         execution_ended,
         execution_started,
         step_ended,
     )
+    from stepfunction.contrib.django.transactions import run_on_commit, transactional
 
 # Found when they are asked for: Django imports this before there are settings.
 _HOMES = {
+    "AtomicBlockError": "errors",
+    "MemoryDatabaseError": "errors",
     "execution_ended": "signals",
     "execution_started": "signals",
     "get_workflow": "registry",
     "get_workflows": "registry",
+    "run_on_commit": "transactions",
     "step_ended": "signals",
+    "transactional": "transactions",
 }
 __all__ = [
+    "AtomicBlockError",
+    "MemoryDatabaseError",
     "execution_ended",
     "execution_started",
     "get_workflow",
     "get_workflows",
+    "run_on_commit",
     "step_ended",
+    "transactional",
 ]
 
 

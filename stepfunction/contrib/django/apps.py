@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
+from stepfunction.core.surroundings import register
 from stepfunction.core.watching.telling import listen_everywhere
 
 
@@ -16,11 +17,13 @@ class StepFunctionConfig(AppConfig):
     verbose_name = "Workflows"
 
     def ready(self) -> None:
-        """Import the workflows of all apps, and have what they do heard of."""
+        """Import the workflows of all apps, and have them run as Django needs it."""
         from stepfunction.contrib.django.checks import TAG, check_workflows
         from stepfunction.contrib.django.listening import listener
         from stepfunction.contrib.django.registry import discover
+        from stepfunction.contrib.django.surroundings import surroundings
 
+        register(surroundings)
         checks.register(check_workflows, TAG)
         listen_everywhere(listener)
         discover()

@@ -96,6 +96,19 @@ class Step(Defined):
         )
 
     @property
+    def may_recover(self) -> bool:
+        """Whether anything of the execution may follow a failure in it."""
+        _, action, _, on_failure, _, retry, *_, compensate = self._values
+        if not (on_failure is retry is compensate is None):
+            return True
+        if action.is_one_call:
+            return False
+        return action.has_tasks or any(
+            getattr(callee.nested, "may_recover", False)
+            for _, callee in action.callees()
+        )
+
+    @property
     def simply_nested(self) -> Graph | None:
         """The nested workflow, where the step runs it in this thread and no more."""
         is_simple = self.executor is None and self.retry is None
@@ -230,7 +243,7 @@ class Graph(Defined, Callee):
         has_compensations: Whether any step, here or nested, has a compensation.
     """
 
-    __slots__ = ("course",)  # which follows from the fields
+    __slots__ = ("course", "may_recover")  # which follow from the fields
     kind = "workflow"
 
     name: str
@@ -253,6 +266,8 @@ class Graph(Defined, Callee):
             keep_history,
             any(step.ends is not None for step in table.values()),
         )
+        # Whether anything, here or nested, may follow a failure.
+        self.may_recover: bool = any(step.may_recover for step in table.values())
 
     @property
     def nested(self) -> Graph:

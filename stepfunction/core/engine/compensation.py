@@ -165,7 +165,11 @@ class _WayBack:
                     f"{output.text}, could not be sent back from its process; "
                     "let it return what can be pickled"
                 )
-            returned = call(output, context)
+            guard = self._run.guard
+            if guard is None:
+                returned = call(output, context)
+            else:
+                returned = guard(call, output, context)
         except BaseException as raised:
             is_failure = isinstance(raised, Exception)
             outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED

@@ -19,6 +19,7 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.outcomes import STOPPED, Status
 from stepfunction.core.probes import probed, skipping
+from stepfunction.core.surroundings import guard
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.workshop import Workshop
@@ -38,6 +39,8 @@ class NestedCall:
     Attributes:
         journal: That of its latest run, from when it begins, in this process.
     """
+
+    guards_itself = True
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class NestedCall:
         self, value: Any, cancellation: Cancellation, line: Line | None
     ) -> Journal:
         run = self.run.apart(cancellation)
+        run.guard = guard()
         journal = Journal(self.graph, value, run)
         if self.reach is not None:
             run.audience = self.reach.audience(journal, line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import get_ident
 from time import perf_counter, time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.history.journal import Journal, Shared
@@ -22,9 +22,10 @@ class Run(Shared):
         go: What runs a journal's workflow to its end.
         workshop: What chooses where tasks run.
         audience: Who is told; None where nobody listens.
+        guard: Makes the calls of its thread; None where nobody has asked to.
     """
 
-    __slots__ = ("go", "workshop", "audience")
+    __slots__ = ("go", "workshop", "audience", "guard")
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Run(Shared):
         self.go = go
         self.workshop = workshop
         self.audience: Audience | None = None
+        self.guard: Callable[..., Any] | None = None
 
     def apart(self, cancellation: Cancellation) -> Run:
         """Give what a workflow needs that is nested in a task.

@@ -26,6 +26,15 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
+from stepfunction.core.surroundings import (
+    Taken,
+    guard,
+    keeps_here,
+    runs_beside,
+    take,
+    within,
+)
+from stepfunction.core.waiting import start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
@@ -82,7 +91,7 @@ def begin(
         WorkerStartError: If it needs processes, and none can be started here.
     """
     is_elsewhere = executor is not None and runs_in_processes(executor)
-    if graph.uses_processes or is_elsewhere:
+    if (graph.uses_processes or is_elsewhere) and not keeps_here():
         from stepfunction.core.lanes.lanes import refuse_where_processes_cannot_start
 
         refuse_where_processes_cannot_start()
@@ -97,24 +106,32 @@ def begin(
     return journal.execution
 
 
-def carry_out(execution: Execution, timeout: float | None = None) -> None:
+def carry_out(
+    execution: Execution, timeout: float | None = None, taken: Taken | None = None
+) -> None:
     """Run an execution to its end in this thread, whatever that is.
 
     Args:
         execution: What to run.
         timeout: How many seconds it may take; None for no limit.
+        taken: What is to surround it in this thread; None for nothing.
 
     Raises:
         BaseException: What interrupts this thread.
     """
-    journal = execution.journal
+    journal: Any = execution.journal
     run: Any = journal.run
     run.thread = get_ident()
     if timeout is not None:
         journal.timeout = timeout
     try:
         with run.cancellation.expiring(timeout):
-            run.go(journal, run)
+            if taken is not None:
+                within(taken, run.go, journal, run)
+            else:
+                if journal.graph.may_recover:
+                    run.guard = guard()
+                run.go(journal, run)
     except BaseException as error:
         run.cancellation.request()
         if journal.status in UNDER_WAY:  # it came before anything had begun
@@ -132,19 +149,25 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
             journal.end()
 
 
-def finish(execution: Execution, timeout: float | None, check: bool) -> Execution:
+def finish(
+    execution: Execution,
+    timeout: float | None,
+    check: bool,
+    taken: Taken | None = None,
+) -> Execution:
     """Run an execution to its end in this thread, and raise what went wrong.
 
     Args:
         execution: What to run.
         timeout: How many seconds it may take; None for no limit.
         check: Whether to raise also where a failure step took the failure.
+        taken: What is to surround it in this thread; None for nothing.
 
     Raises:
         StepFunctionError: As ``StepFunction.execute``.
         BaseException: What interrupts this thread.
     """
-    carry_out(execution, timeout)
+    carry_out(execution, timeout, taken)
     graph = cast(Graph, execution.graph)
     if graph.has_compensations:
         execution.raise_if_not_undone()
@@ -160,18 +183,22 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
     _ = execution.journal.ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended
+    taken = take()
 
     def work() -> None:
         try:
-            variables.run(finish, execution, timeout, False)
+            variables.run(finish, execution, timeout, False, taken)
         except BaseException as error:  # it is the execution that tells
             logger().debug("the execution of %r ended", name, exc_info=error)
         finally:
             _apart.discard(execution)
 
+    if keeps_here():
+        work()
+        return
     _see_to_the_end()
     _apart.add(execution)
-    threading.Thread(target=work, name=name, daemon=True).start()
+    start(threading.Thread(target=work, name=name, daemon=True))
 
 
 async def finish_beside(
@@ -199,6 +226,8 @@ async def finish_beside(
     done.add_done_callback(lambda it: it.cancelled() or it.exception())
     variables = copy_context()
     variables.run(callers_loop.set, loop)
+    taken = take()
+    left_alone = (execution,) if shield else ()
 
     def settle(error: BaseException | None) -> None:
         if error is None:
@@ -208,20 +237,21 @@ async def finish_beside(
 
     def work() -> None:
         error = None
+        _apart.update(left_alone)
         try:
-            variables.run(finish, execution, timeout, check)
+            variables.run(finish, execution, timeout, check, taken)
         except BaseException as raised:
             error = raised
         _apart.discard(execution)
         with suppress(RuntimeError):  # the loop was closed: nobody waits for it
             loop.call_soon_threadsafe(settle, error)
 
-    if shield:
-        _see_to_the_end()
-        _apart.add(execution)
+    _see_to_the_end()
     name = f"{execution.workflow}-aexecute"
-    threading.Thread(target=work, name=name, daemon=True).start()
     try:
+        beside = runs_beside(work)
+        if beside is None or not await beside:
+            start(threading.Thread(target=work, name=name, daemon=True))
         while not done.done():
             # Not one long wait, which Ctrl-C just before it would not end.
             await asyncio.wait([done], timeout=0.5)

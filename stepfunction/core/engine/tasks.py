@@ -66,7 +66,7 @@ class Terms(NamedTuple):
     def work(self, value: Any, calls: Iterable[Task] = ()) -> Work:
         """Give what a place must know of them: their input, and what they call."""
         named = tuple((task.name, task.call) for task in calls)
-        return Work(self.name, named, value, self.make_context)
+        return Work(self.name, named, value, self.make_context, self.run.guard)
 
     def show(self, now: Callable[[], Visit]) -> None:
         """Let the history have the visit of the step, as it is when it is asked for."""

@@ -19,10 +19,8 @@ from stepfunction.core.engine.run import Run
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
-    StepFunctionError,
     StepLimitError,
-    WorkerStartError,
-    causes,
+    refusal_behind,
     without_our_frames,
 )
 from stepfunction.core.history.chronicle import end_record, last_record
@@ -61,7 +59,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
             journal.position = position
             face = tell_beginning(audience, journal)
         try:
-            if face is None:
+            if face is None and run.guard is None:
                 position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
@@ -112,7 +110,9 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         BaseException: What interrupts this thread.
     """
     _, moves, longest, *_ = graph.course
-    is_watched = run.audience is not None and run.audience.hears_all
+    is_watched = run.guard is not None or (
+        run.audience is not None and run.audience.hears_all
+    )
     while (name := position[0]) is not None:
         noted = len(journal.entries)
         if run.cancellation.requested or journal.forgotten or noted >= longest:
@@ -137,7 +137,7 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
     entry = name
     try:
         if call is not None:
-            output = call(value)
+            output = call(value) if run.guard is None else run.guard(call, value)
             if type(output) is CoroutineType:
                 raise stray_coroutine(output, name_of(call))
         elif nested is not None:
@@ -306,10 +306,8 @@ def _after_failure(
         failing = (first, failed)
     if target is None:
         target = step.after_failure(error)
-    if isinstance(error, StepFunctionError) and any(
-        isinstance(cause, WorkerStartError) for cause in causes(error)
-    ):
-        target = None  # the program is at fault, and not the step
+    if refusal_behind(error) is not None:
+        target = None  # it is no failure of the step
     journal.position = position = (target, error, failing)
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal), target)

@@ -11,6 +11,7 @@ from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel
 from stepfunction.core.envelope.refusals import reason
 from stepfunction.core.errors import TransferError, without_our_frames
+from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.wording import error_text
 
 _Answer = TypeVar("_Answer", bound=Parcel)
@@ -42,6 +43,31 @@ def perform(
         return pack_answer((True, output, seconds))
     except Exception as error:
         return pack_answer((False, unsent_result(output, error), seconds))
+
+
+def perform_within(
+    taken: bytes,
+    prepare: Callable[[], Callable[[], Any]],
+    pack_answer: Callable[[Any], _Answer],
+) -> _Answer:
+    """Do the same within what surrounded whoever handed the call over.
+
+    Args:
+        taken: That, packed.
+        prepare: As in ``perform``, but called when that has been entered.
+        pack_answer: As in ``perform``; called before that is left, for what is lazy.
+    """
+    try:
+        what = "what surrounds the task"
+        packed, error, origin = unpack_part(what, taken)
+        # Each when those before it have been entered, which may set up what it needs.
+        parts = (unpack_part(what, part) for part in packed)
+        surroundings = Taken(parts, error, origin)
+        answer: _Answer = within(surroundings, perform, prepare, pack_answer)
+        return answer
+    except BaseException as error:
+        without_our_frames(error)
+        return pack_answer((False, error, 0.0))
 
 
 def unsent_result(output: Any, error: Exception) -> TransferError:

@@ -11,6 +11,7 @@ from stepfunction.core.envelope.envelope import pack
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.errors import TransferError
 from stepfunction.core.members import members, suffix
+from stepfunction.core.surroundings import Taken
 
 _Packed = TypeVar("_Packed", bound=Parcel)
 _DEEPEST = 50
@@ -40,19 +41,47 @@ def pack_input(
         ) from error
 
 
-def pack_call(label: str, call: Any) -> bytes:
+def pack_call(
+    label: str, call: Any, pack_value: Callable[[Any], bytes] = pack
+) -> bytes:
     """Pickle a function with what it is to be given, or say why it cannot be sent.
+
+    Args:
+        label: What messages call it.
+        call: The function, alone or with its arguments.
+        pack_value: ``pack``, or ``pack_once`` for one process of this machine.
 
     Raises:
         TransferError: If it cannot be pickled.
     """
     try:
-        return pack(call)
+        return pack_value(call)
     except Exception as error:
         raise TransferError(
             f"the function of {label} cannot be sent to another process: "
             f"{reason(error, call, 'call')}. {_way_out(error).capitalize()}"
         ) from error
+
+
+def pack_taken(taken: Taken | None, label: str) -> bytes:
+    """Pickle what is to surround a task, or say why it cannot be sent; nothing if none.
+
+    Raises:
+        TransferError: If it cannot be pickled.
+    """
+    if taken is None:
+        return b""
+    parts = []
+    for part in taken.parts:
+        try:
+            parts.append(pack(part))
+        except Exception as error:
+            raise TransferError(
+                f"{label} cannot have its surroundings in another process, for a "
+                f"{type(part[0]).__name__} and what its take() gave cannot be sent "
+                f"there: {reason(error, part, 'surroundings')}"
+            ) from error
+    return pack((parts, taken.error, taken.origin))
 
 
 def obstacle(call: Any) -> str | None:

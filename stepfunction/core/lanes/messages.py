@@ -1,7 +1,7 @@
 """Messages: what goes through the pipe of a lane, each known by its first byte.
 
-To the worker go pairs: a packed call and what goes before its arguments, or the levels
-of the parent's loggers and nothing. To the parent goes whatever the call, or a thread
+To the worker go pairs: a packed call and what goes before its arguments, or one of the
+others and nothing. To the parent goes whatever the call, or a thread
 that it left, has to say, and at the end its answer.
 """
 
@@ -10,7 +10,9 @@ from __future__ import annotations
 from pickle import PROTO
 
 PACKED = PROTO  # a call or an answer: every pickle begins with it
-LEVELS = b"v"  # and packed levels
+LEVELS = b"v"  # and packed levels, those of the parent's loggers
+OPEN = b"o"  # perform what comes before the first call, and answer
+WITHIN = b"w"  # and the length of what surrounds a call, packed; that, and the call
 
 HELLO = b"h"  # the worker is ready
 BEGAN = b"b"  # the call is unpacked, and begins now
@@ -18,3 +20,16 @@ BEAT = b"l"  # a sign of life
 PART = b"p"  # and a packed part of what comes of the call
 EVENT = b"e"  # and a packed event of an execution that is nested in the call
 LOG = b"r"  # and a packed log record
+
+
+def within(taken: bytes, head: bytes) -> bytes:
+    """Put what surrounds a call, if anything does, before it."""
+    return b"%b%d %b%b" % (WITHIN, len(taken), taken, head) if taken else head
+
+
+def apart(head: bytes) -> tuple[bytes, bytes]:
+    """Give what surrounds a call, or nothing, and the call."""
+    if head[:1] != WITHIN:
+        return b"", head
+    length, _, rest = head[1:].partition(b" ")
+    return rest[: int(length)], rest[int(length) :]

@@ -8,18 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
+from contextlib import suppress
 from contextvars import copy_context
 from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.errors import (
-    TransferError,
-    WorkerCrashedError,
-    WorkerKilledError,
-    WorkerStartError,
-)
+from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.surroundings import take
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import (
     around,
@@ -212,15 +209,20 @@ class Pool(_Futures):
         from pickle import PickleError
 
         from stepfunction.core.envelope.envelope import pack
+        from stepfunction.core.envelope.refusals import pack_call, pack_taken
 
         attempt.start()  # as near as can be known from here
         context = pack(self._work.make_context(attempt))
         call, body = self._sender.parts(attempt.task)
+        taken = pack_taken(take(), attempt.task.name)
+        if taken and not isinstance(call, bytes):
+            with suppress(TransferError):  # else it goes as others send it
+                call = pack_call(attempt.task.name, call)
         try:
             # Positional arguments alone, and a number that makes no two calls alike:
             # some executors swallow keywords, and some run equal calls once.
             return self._executor.submit(
-                _perform_remotely, call, body, context, next(_numbers)
+                _perform_remotely, call, body, context, taken, next(_numbers)
             )
         except (TypeError, AttributeError, PickleError) as error:
             raise TransferError(
@@ -278,6 +280,7 @@ class ThreadPool(Pool):
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         attempt.variables = copy_context()
+        attempt.taken = take()
         attempt.variables.run(around.set, (*around.get(), self._executor))
         return self._executor.submit(make_attempt, attempt, self._work)
 
@@ -295,12 +298,19 @@ def _failed(error: Exception) -> Future[Any]:
 
 
 def _perform_remotely(
-    call: Callable[[Any, Any], Any] | bytes, body: bytes, context: bytes, number: int
+    call: Callable[[Any, Any], Any] | bytes,
+    body: bytes,
+    context: bytes,
+    taken: bytes,
+    number: int,
 ) -> bytes:
-    from stepfunction.core.envelope.answers import perform, prepare_call
+    from stepfunction.core.envelope.answers import perform, perform_within, prepare_call
     from stepfunction.core.envelope.envelope import pack, unpack
 
-    return perform(lambda: prepare_call(call, body, unpack(context)), pack)
+    def prepare() -> Callable[[], Any]:
+        return prepare_call(call, body, unpack(context))
+
+    return perform_within(taken, prepare, pack) if taken else perform(prepare, pack)
 
 
 def _result(future: Future[Any], began: float) -> Ending:
@@ -312,9 +322,9 @@ def _result(future: Future[Any], began: float) -> Ending:
     if error is None:
         return Outcome.SUCCEEDED, future.result(), began, ended
     began = began or ended  # it was stopped before there was a worker for it
-    outcome = Outcome.FAILED
-    if isinstance(error, WorkerKilledError):
-        outcome = Outcome.KILLED
-    elif isinstance(error, WorkerCrashedError | BrokenExecutor):
-        outcome = Outcome.CRASHED
-    return outcome, error, began, ended
+    if not isinstance(error, BrokenExecutor) or isinstance(error, WorkerStartError):
+        return Outcome.FAILED, error, began, ended
+    from stepfunction.core.errors import WorkerKilledError  # which is dear
+
+    is_killed = isinstance(error, WorkerKilledError)
+    return Outcome.KILLED if is_killed else Outcome.CRASHED, error, began, ended

@@ -20,6 +20,7 @@ from stepfunction.core.errors import (
     without_our_frames,
 )
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
+from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.workers.executors import is_cancelled_error
 from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
 
@@ -129,6 +130,11 @@ class Task:
         self._has_told_start = False
 
     @property
+    def guards_itself(self) -> bool:
+        """Whether its call is of others, each of which is guarded."""
+        return getattr(self.call, "guards_itself", False)
+
+    @property
     def is_timed(self) -> bool:
         """Whether it matters when an attempt began, or was last heard of."""
         return self.timeout is not None or self.heartbeat is not None
@@ -176,11 +182,7 @@ class Task:
         else:
             error = payload
         if is_stopping:
-            if isinstance(error, ExecutionCancelledError):
-                outcome = Outcome.CANCELLED  # it gave up when told
-            was_stopped = outcome in (Outcome.KILLED, Outcome.CANCELLED)
-            if was_stopped or is_cancelled_error(error):
-                error = None  # it did not fail: it was stopped
+            outcome, error = as_stopped(outcome, error)
         self.attempts.append((outcome, began, ended, error))
         self.outcome, self.output, self.error = outcome, output, error
 
@@ -229,6 +231,17 @@ class Task:
         return None
 
 
+def as_stopped(
+    outcome: Outcome, error: BaseException | None
+) -> tuple[Outcome, BaseException | None]:
+    """Give how an attempt ended, as it counts of one that had been told to stop."""
+    if isinstance(error, ExecutionCancelledError) or is_cancelled_error(error):
+        outcome = Outcome.CANCELLED  # it gave up when told
+    if outcome in (Outcome.KILLED, Outcome.CANCELLED):
+        return outcome, None  # it did not fail: it was stopped
+    return outcome, error
+
+
 class LiveAttempt:
     """One attempt while it is under way, and the line by which its place reports.
 
@@ -238,10 +251,13 @@ class LiveAttempt:
         cancellation: What tells it to stop: its own if it is timed.
         of_step: What tells all attempts of the step to stop.
         variables: The context variables that it runs with; None for its thread's own.
+        taken: What surrounds it in a thread that is not its caller's; None for nothing.
         state: ``WAITING``, ``PREPARING`` or ``RUNNING``.
         began: When that state began, as ``perf_counter``; 0.0 while it waits.
         heard: When it last gave a sign of life.
         overdue: The error of the limit that has passed; None while none has.
+        noted: The number that it noted last, which can be read when its process is
+            dead: 0 for none; None where it cannot be known.
         parts: How many parts of what comes of it have been reported.
         parts_in_time: How many had been when its limit passed.
     """
@@ -252,10 +268,12 @@ class LiveAttempt:
         "cancellation",
         "of_step",
         "variables",
+        "taken",
         "state",
         "began",
         "heard",
         "overdue",
+        "noted",
         "parts",
         "parts_in_time",
         "_inbox",
@@ -273,9 +291,11 @@ class LiveAttempt:
         self.cancellation = Cancellation() if task.is_timed else cancellation
         self.of_step = cancellation
         self.variables: Variables | None = None
+        self.taken: Taken | None = None
         self.state = WAITING
         self.began = self.heard = 0.0
         self.overdue: StepTimeoutError | None = None
+        self.noted: int | None = None
         self.parts = self.parts_in_time = 0
         self._inbox = inbox
 
@@ -320,6 +340,14 @@ class LiveAttempt:
         self.began = self.heard = perf_counter()  # a limit is for what is left
         self.parts += 1
         self._inbox.put(Part(self, part))
+
+    def note(self, number: int | None) -> None:
+        """Take note of what it noted last. Any thread may."""
+        self.noted = number
+
+    def noting(self) -> Callable[[int], None] | None:
+        """Give nothing: in this process all that is done is known."""
+        return None
 
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""
@@ -402,12 +430,14 @@ class Work(NamedTuple):
             other processes, they are packed before anything starts.
         value: The input of tasks that have none of their own.
         make_context: Gives the context of an attempt, which its call may be given.
+        guard: Makes the calls that are made in the caller's thread; None for nobody.
     """
 
     name: str
     calls: Sequence[tuple[str, Callable[[Any, Any], Any]]]
     value: Any
     make_context: Callable[[LiveAttempt], Any]
+    guard: Callable[..., Any] | None = None
 
 
 def make_attempt(
@@ -426,10 +456,15 @@ def make_attempt(
     began = attempt.began
     try:
         context = work.make_context(attempt) if task.wants_context else None
+        given: tuple[Any, ...] = (task.call, value, context)
+        if attempt.taken is not None:
+            given = (within, attempt.taken, *given)
+        elif work.guard is not None and not task.guards_itself:
+            given = (work.guard, *given)
         if attempt.variables is None:
-            output = task.call(value, context)
+            output = given[0](*given[1:])
         else:
-            output = attempt.variables.run(task.call, value, context)
+            output = attempt.variables.run(*given)
     except catch as error:
         without_our_frames(error)
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())

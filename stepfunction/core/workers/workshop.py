@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.logger import logger
+from stepfunction.core.surroundings import keeps_here
 from stepfunction.core.workers.executors import around, is_lanes, is_object
 from stepfunction.core.workers.places import Inline, Place, Threads
 from stepfunction.core.workers.tasks import Work
@@ -55,6 +56,8 @@ class Workshop:
         Returns:
             The same two, without what cannot be kept.
         """
+        if keeps_here():
+            return None, None
         executor = self._actual(executor)
         if executor == "inline":
             if timeout is not None or heartbeat is not None:
@@ -95,7 +98,7 @@ class Workshop:
             TransferError: If they must go to another process and cannot.
         """
         executor = self._actual(executor)
-        if executor == "inline":
+        if executor == "inline" or keeps_here():
             return Inline(work)
         if executor == "thread":
             most = max_workers or int(min(count, _MOST_THREADS))

@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import django
@@ -82,3 +83,20 @@ def tables(project):
     for alias in connections:
         call_command("flush", verbosity=0, interactive=False, database=alias)
         connections[alias].close()
+
+
+@pytest.fixture
+def closed(monkeypatch):
+    """Give the threads in which connections were closed that had been open."""
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
+    threads = []
+    close = BaseDatabaseWrapper.close
+
+    def note(self):
+        if self.connection is not None:
+            threads.append(threading.get_ident())
+        close(self)
+
+    monkeypatch.setattr(BaseDatabaseWrapper, "close", note)
+    return threads

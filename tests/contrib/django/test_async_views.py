@@ -95,6 +95,19 @@ urlpatterns = [path("see", see), path("wrong", wrong)]
 here = override_settings(ROOT_URLCONF=__name__)
 
 
+@here
+def test_all_steps_have_the_language_zone_and_variables_of_the_view():
+    answer = asyncio.run(AsyncClient().get("/see"))
+    expected = ["de", "Asia/Tokyo", "ada"]
+    assert answer.json() == {
+        "Here": expected,
+        "Coroutine": expected,
+        "Thread": expected,
+        "Tasks": {"plain": expected, "async": expected},
+        "Map": [expected, expected],
+    }
+
+
 async def leave(view):
     """Ask for a view, and go away while its workflow runs."""
     view_path = path("slow", view.view())

@@ -651,7 +651,7 @@ def test_a_coroutine_whose_loop_is_closed_under_it_fails():
     loop.close()
     execution = told[0].execution
     assert execution.wait(30)
-    assert "the event loop was closed under a coroutine" in execution.output
+    assert "the event loop was closed before its end" in execution.output
 
 
 def test_an_execution_under_a_shield_ends_with_the_program():

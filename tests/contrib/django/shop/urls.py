@@ -1,3 +1,13 @@
-"""Views of the project, as they are needed."""
+"""Where the views are."""
 
-urlpatterns = []
+from django.urls import path
+from shop import views
+
+urlpatterns = [
+    path("connections", views.tell_connections),
+    path("sell", views.sell),
+    path("sell-async", views.sell_async),
+    path("sell-async-steps", views.sell_with_async_steps),
+    path("sell-async-async-steps", views.sell_async_with_async_steps),
+    path("threads", views.tell_threads),
+]
