@@ -654,13 +654,15 @@ class StepFunction(Workflow):
         check: bool = False,
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = (),
+        shield: bool = False,
     ) -> Execution:
         """Run the workflow to its end without blocking the event loop.
 
         The workflow runs in a thread of its own, with the caller's context variables;
         its ``async def`` steps run on the caller's event loop. Cancelling the awaiting
         task cancels the execution, and waits for its end for half a second at most: a
-        step that does not heed it goes on in its thread.
+        step that does not heed it goes on in its thread. With ``shield`` the execution
+        goes on to its end instead.
 
         Args:
             initial_input: As in ``execute``.
@@ -669,6 +671,9 @@ class StepFunction(Workflow):
             check: As in ``execute``.
             listeners: As in ``execute``; they are called by the workflow's thread.
             surroundings: As in ``execute``; they are around the workflow's thread too.
+            shield: Whether it goes on when the awaiting task is cancelled, as a web
+                server does when the client goes away. The program does not wait for
+                it, as after ``start()``.
 
         Returns:
             As ``execute``.
@@ -682,7 +687,7 @@ class StepFunction(Workflow):
         own = self._own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
         with using(own):
-            return await finish_beside(loop, execution, timeout, check)
+            return await finish_beside(loop, execution, timeout, check, shield)
 
     def copy(self) -> Self:
         """Give another builder of the same definition, listeners included.

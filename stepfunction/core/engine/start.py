@@ -206,8 +206,16 @@ async def finish_beside(
     execution: Execution,
     timeout: float | None,
     check: bool,
+    shield: bool = False,
 ) -> Execution:
-    """Run an execution in a thread of its own, and wait for it on an event loop.
+    """Run an execution to its end in a thread of its own, awaited on an event loop.
+
+    Args:
+        loop: The event loop.
+        execution: What to run.
+        timeout: As in ``finish``.
+        check: As in ``finish``.
+        shield: Whether it goes on when nobody waits for it any more.
 
     Raises:
         BaseException: As ``finish``; or what ends the wait.
@@ -219,6 +227,7 @@ async def finish_beside(
     variables = copy_context()
     variables.run(callers_loop.set, loop)
     taken = take()
+    left_alone = (execution,) if shield else ()
 
     def settle(error: BaseException | None) -> None:
         if error is None:
@@ -228,13 +237,16 @@ async def finish_beside(
 
     def work() -> None:
         error = None
+        _apart.update(left_alone)
         try:
             variables.run(finish, execution, timeout, check, taken)
         except BaseException as raised:
             error = raised
+        _apart.discard(execution)
         with suppress(RuntimeError):  # the loop was closed: nobody waits for it
             loop.call_soon_threadsafe(settle, error)
 
+    _see_to_the_end()
     name = f"{execution.workflow}-aexecute"
     try:
         beside = runs_beside(work)
@@ -244,8 +256,9 @@ async def finish_beside(
             # Not one long wait, which Ctrl-C just before it would not end.
             await asyncio.wait([done], timeout=0.5)
     except asyncio.CancelledError:
-        execution.cancel()
-        await asyncio.wait([done], timeout=0.5)
+        if not shield:
+            execution.cancel()
+            await asyncio.wait([done], timeout=0.5)
         raise
     return done.result()
 

@@ -60,7 +60,9 @@ def run_to_end(
         with cancellation.calling(awaited.stop):
             hosted.run(framework, callers_loop.get(), inside)
     else:
-        loop = callers_loop.get() or _private_loop(_level.get())
+        loop = callers_loop.get()
+        if loop is None or loop.is_closed():  # whoever awaited it has gone
+            loop = _private_loop(_level.get())
         awaited = _Awaited(coroutine, loop)
         try:
             inside.run(loop.call_soon_threadsafe, awaited.begin)

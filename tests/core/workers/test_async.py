@@ -584,6 +584,95 @@ def test_aexecute_cancelled_by_a_timeout_raises_the_timeout():
         asyncio.run(main())
 
 
+# --- shield -------------------------------------------------------------------------
+
+
+def left_by_its_caller(workflow, begun):
+    """Run a workflow under a shield, and cancel the task that awaits it."""
+
+    async def main():
+        task = asyncio.create_task(workflow.aexecute(1, shield=True))
+        await asyncio.to_thread(begun.wait)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert workflow.status is Status.RUNNING
+
+    return main()
+
+
+def test_under_a_shield_an_execution_goes_on_when_its_caller_is_cancelled():
+    begun, release, ended = (threading.Event() for _ in range(3))
+
+    def work(value):
+        begun.set()
+        release.wait()
+        return value
+
+    workflow = one(work, next_step="After")
+    workflow.add_step("After", lambda value: ended.set())
+    asyncio.run(left_by_its_caller(workflow, begun))
+    release.set()
+    assert ended.wait(30)
+
+
+def test_under_a_shield_coroutines_run_after_the_callers_loop_is_closed():
+    begun, release, ended = (threading.Event() for _ in range(3))
+
+    def work(value):
+        begun.set()
+        release.wait()
+
+    async def finish(value):
+        ended.set()
+
+    workflow = one(work, next_step="After").add_step("After", finish)
+    asyncio.run(left_by_its_caller(workflow, begun))
+    release.set()
+    assert ended.wait(30)
+
+
+def test_a_coroutine_whose_loop_is_closed_under_it_fails():
+    begun = threading.Event()
+
+    async def work(value):
+        begun.set()
+        await asyncio.Event().wait()
+
+    told = []
+    workflow = one(work, on_failure="Tell").add_step("Tell", repr)
+    loop = asyncio.new_event_loop()
+    running = workflow.aexecute(1, shield=True, listeners=[told.append])
+    task = loop.create_task(running)
+    loop.run_until_complete(asyncio.to_thread(begun.wait))
+    task.cancel()
+    loop.run_until_complete(asyncio.wait([task]))
+    loop.run_until_complete(loop.shutdown_default_executor())
+    loop.close()
+    execution = told[0].execution
+    assert execution.wait(30)
+    assert "the event loop was closed before its end" in execution.output
+
+
+def test_an_execution_under_a_shield_ends_with_the_program():
+    code = """
+import asyncio, sys, threading
+from stepfunction import StepFunction
+begun = threading.Event()
+def work(value, context):
+    begun.set()
+    context.sleep(60)
+workflow = StepFunction("W").add_step("A", work, on_failure="B")
+workflow.add_step("B", print).set_start_step("A")
+async def main():
+    task = asyncio.create_task(workflow.aexecute(1, shield=True))
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
 # --- what could hang ----------------------------------------------------------------
 
 EXITING = """
