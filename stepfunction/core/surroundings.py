@@ -75,6 +75,9 @@ class Host(Surroundings):
         """
         raise NotImplementedError
 
+    def advise(self, error: BaseException) -> None:
+        """Add to an error of a coroutine what can be said of it."""
+
     async def runs_beside(self, work: Callable[[], None]) -> bool:
         """Run the work of an ``aexecute()`` where it must run; tell whether it did."""
         return False

@@ -166,6 +166,7 @@ class ProcessLanes(Executor):
         """
         label = label_of(fn)
         try:
+            around = pack_taken(take(), label)
             head = pack_call(label, (fn, args, kwargs), pack_once)
         except TransferError as error:
             with self._lock:
@@ -173,7 +174,7 @@ class ProcessLanes(Executor):
             future = LaneFuture(label)
             future.set_exception(error)
             return future
-        return self.send(label, head, b"")
+        return self.send(label, messages.within(around, head), b"")
 
     def map(
         self,
@@ -225,6 +226,7 @@ class ProcessLanes(Executor):
             label: What the call is, for messages.
             head: The packed ``(function, args, kwargs)``; where there is a body, the
                 packed call of a step, its context, and whether it says that it begins.
+                What surrounds it goes before it.
             body: A step's packed input, packed once for many calls; empty for none.
             watcher: Who is told when a worker begins, and of its heartbeats.
             levels: The levels to log at there; None for those of now.
@@ -240,7 +242,6 @@ class ProcessLanes(Executor):
         refuse_where_processes_cannot_start()
         if self._forks:
             _refuse_beside_threads()
-        head = messages.within(pack_taken(take(), label), head)
         future = LaneFuture(label, watcher)
         with self._lock:
             self._refuse_if_over()

@@ -79,6 +79,8 @@ def run_to_end(
             raise ExecutionCancelledError("the coroutine was told to stop")
         raise CancelledError("the coroutine was cancelled by its own code") from error
     if error is not None:
+        if framework is not None:
+            framework.advise(error)
         raise error
     return awaited.value
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.surroundings import take
+from stepfunction.core.surroundings import Taken
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import (
     around,
@@ -135,23 +135,32 @@ class Lanes(_Futures):
     is_here = False
     hears_parts = True
 
-    def __init__(self, lanes: ProcessLanes, work: Work, limit: int | None) -> None:
+    def __init__(
+        self,
+        lanes: ProcessLanes,
+        work: Work,
+        limit: int | None,
+        taken: Taken | None = None,
+    ) -> None:
         from stepfunction.core.envelope.envelope import pack_parcel
+        from stepfunction.core.envelope.refusals import pack_taken
         from stepfunction.core.lanes.logs import current_levels
 
         super().__init__(limit)
         self._lanes = lanes
         self._work = work
+        self._around = pack_taken(taken, f"step {work.name!r}")
         self._sender = _Sender(work, pack_parcel)
         self._levels = current_levels()
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         from stepfunction.core.envelope.envelope import pack
+        from stepfunction.core.lanes.messages import within
 
         task = attempt.task
         context = self._work.make_context(attempt) if task.wants_context else None
         call, body = self._sender.parts(task)
-        head = pack((call, context, task.says_start))
+        head = within(self._around, pack((call, context, task.says_start)))
         return self._lanes.send(task.name, head, body, attempt, self._levels)
 
     def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:
@@ -184,7 +193,13 @@ class Pool(_Futures):
     is_here = False
     hears_parts = False
 
-    def __init__(self, executor: Executor, work: Work, limit: int | None) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        work: Work,
+        limit: int | None,
+        taken: Taken | None = None,
+    ) -> None:
         if was_left_by_fork(executor):
             raise WorkerStartError(
                 f"the {type(executor).__name__} of step {work.name!r} had started its "
@@ -195,34 +210,36 @@ class Pool(_Futures):
         super().__init__(limit)
         self._executor = executor
         self._work = work
+        self._taken = taken
         self._cancels_what_began = cancels_what_began(executor)
         self._prepare()
 
     def _prepare(self) -> None:
         from stepfunction.core.envelope.envelope import pack
+        from stepfunction.core.envelope.refusals import pack_taken
 
         # Others have ways of their own to send a function, as by its code.
         packs_calls = runs_in_processes(self._executor)
         self._sender = _Sender(self._work, pack, packs_calls)
+        self._around = pack_taken(self._taken, f"step {self._work.name!r}")
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         from pickle import PickleError
 
         from stepfunction.core.envelope.envelope import pack
-        from stepfunction.core.envelope.refusals import pack_call, pack_taken
+        from stepfunction.core.envelope.refusals import pack_call
 
         attempt.start()  # as near as can be known from here
         context = pack(self._work.make_context(attempt))
         call, body = self._sender.parts(attempt.task)
-        taken = pack_taken(take(), attempt.task.name)
-        if taken and not isinstance(call, bytes):
+        if self._around and not isinstance(call, bytes):
             with suppress(TransferError):  # else it goes as others send it
                 call = pack_call(attempt.task.name, call)
         try:
             # Positional arguments alone, and a number that makes no two calls alike:
             # some executors swallow keywords, and some run equal calls once.
             return self._executor.submit(
-                _perform_remotely, call, body, context, taken, next(_numbers)
+                _perform_remotely, call, body, context, self._around, next(_numbers)
             )
         except (TypeError, AttributeError, PickleError) as error:
             raise TransferError(
@@ -280,7 +297,7 @@ class ThreadPool(Pool):
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         attempt.variables = copy_context()
-        attempt.taken = take()
+        attempt.taken = self._taken
         attempt.variables.run(around.set, (*around.get(), self._executor))
         return self._executor.submit(make_attempt, attempt, self._work)
 

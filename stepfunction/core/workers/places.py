@@ -15,7 +15,7 @@ from time import perf_counter
 from typing import Protocol
 
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.surroundings import take
+from stepfunction.core.surroundings import Taken
 from stepfunction.core.waiting import join, start
 from stepfunction.core.workers.tasks import LiveAttempt, Work, make_attempt
 
@@ -105,15 +105,23 @@ class Threads:
         work: What its tasks have in common.
         most: How many threads there are at most.
         limit: How many attempts may be under way or wait for a thread.
+        taken: What surrounds each attempt; None for nothing.
     """
 
     left_behind = Outcome.ABANDONED
     is_here = True
     hears_parts = False
 
-    def __init__(self, work: Work, most: int, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        most: int,
+        limit: int | None = None,
+        taken: Taken | None = None,
+    ) -> None:
         self.limit = limit
         self._work = work
+        self._taken = taken
         self._most = most
         self._numbers = count(1)
         self._queue: SimpleQueue[LiveAttempt | None] = SimpleQueue()
@@ -125,7 +133,7 @@ class Threads:
     def begin(self, attempt: LiveAttempt) -> None:
         # A copy for each: a context cannot be entered twice at once.
         attempt.variables = copy_context()
-        attempt.taken = take()
+        attempt.taken = self._taken
         self._queue.put(attempt)
 
     def staff(self) -> bool:
