@@ -15,6 +15,9 @@ from pathlib import Path
 import django
 import pytest
 
+from stepfunction.core.surroundings import register
+from stepfunction.core.watching import telling
+
 HERE = Path(__file__).parent
 SETTINGS = "shop.settings"
 has_postgres = bool(os.environ.get("SHOP_POSTGRES"))
@@ -31,10 +34,29 @@ def set_up_project() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
     try:
         django.setup()
+        end_of(surroundings())
     finally:
         del os.environ["DJANGO_SETTINGS_MODULE"]
         if before is not None:
             os.environ["DJANGO_SETTINGS_MODULE"] = before
+
+
+def surroundings():
+    from stepfunction.contrib.django.surroundings import surroundings
+
+    return surroundings
+
+
+def listener():
+    from stepfunction.contrib.django.listening import listener
+
+    return listener
+
+
+def end_of(registered) -> None:
+    """Let no other test be of a process that has the app installed."""
+    register(registered)()
+    telling._everywhere = ()
 
 
 set_up_project()
@@ -64,6 +86,11 @@ def project(monkeypatch, databases):
     paths = filter(None, (str(HERE), os.environ.get("PYTHONPATH")))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", SETTINGS)
+    # As when the app is ready.
+    register(surroundings())
+    telling.listen_everywhere(listener())
+    yield
+    end_of(surroundings())
 
 
 def pytest_generate_tests(metafunc):
