@@ -7,18 +7,23 @@ python := $(VENV)/bin/python
 slow_core := core/watching/test_events_of_nested.py \
 	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py \
 	core/lanes/test_orphans.py core/lanes/test_traps.py
-not_core := cli contrib django drawing executors test_examples.py test_map_properties.py \
-	test_progress.py test_properties.py test_readme.py test_soak.py test_tracing.py
+not_core := cli contrib django drawing executors test_django_demo.py test_examples.py \
+	test_map_properties.py test_progress.py test_properties.py test_readme.py \
+	test_soak.py test_tracing.py
 
-.PHONY: help demo pictures test test-core test-slow test-all stress soak lint check \
-	bench cover build clean
+.PHONY: help demo django-demo pictures test test-core test-slow test-all stress soak \
+	lint check bench cover build clean
 .NOTPARALLEL:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 demo: $(VENV)/.has-drawing ## run the car purchase workflow and draw it
 	$(python) examples/car_purchase.py
+
+django-demo: $(VENV)/.has-django $(VENV)/.has-drawing ## serve the demo of Django
+	$(python) examples/django_project/manage.py migrate --verbosity 0
+	$(python) examples/django_project/manage.py runserver
 
 pictures: $(VENV)/.has-drawing ## make the pictures of the documents; needs Chromium
 	mkdir -p build
@@ -68,7 +73,7 @@ build: $(VENV)/.has-dev ## make the sdist and the wheel
 
 clean: ## remove all that these targets made
 	rm -rf .venv* build dist *.egg-info .coverage* .hypothesis .*_cache
-	rm -f car_purchase.db car_purchase.svg
+	rm -f car_purchase.db car_purchase.svg django_demo.db django_view.db
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # Without a browser its tests are skipped, which CI does not allow.

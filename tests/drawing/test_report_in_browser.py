@@ -1,27 +1,12 @@
 from __future__ import annotations
 
-import shutil
-
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.keys import Keys
+from shared.browser import choose_theme, luminance, new_window
 
 from stepfunction import RetryPolicy, StepFunction
 
 ATTACK = "</script><script>alert(1)</script>"
-QUIET = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1280,900",
-)
 pytestmark = pytest.mark.timeout(120)
 
 
@@ -54,17 +39,8 @@ def report(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def window(tmp_path_factory):
-    driver = shutil.which("chromedriver")
-    if driver is None:
-        pytest.skip("there is no chromedriver; .ci/browser installs it")
-    options = Options()
-    for argument in QUIET:
-        options.add_argument(argument)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('browser')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = webdriver.Chrome(options=options, service=Service(driver))
-    yield browser
-    browser.quit()
+    with new_window(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -178,15 +154,6 @@ def test_every_row_is_open_in_print_and_closed_again_after(browser):
     assert browser.execute_script(opened) == 1
 
 
-def luminance(colour):
-    channels = colour.split("(")[1].strip(")").split(",")[:3]
-    shares = [float(channel) / 255 for channel in channels]
-    red, green, blue = (
-        it / 12.92 if it <= 0.03928 else ((it + 0.055) / 1.055) ** 2.4 for it in shares
-    )
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
 SHADES = (
     ".sf-name",
     ".sf-took",
@@ -199,8 +166,7 @@ SHADES = (
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_texts_stand_out_from_the_paper_in_both_themes(browser, theme):
-    feature = {"name": "prefers-color-scheme", "value": theme}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    choose_theme(browser, theme)
     section = browser.find_element("css selector", ".sf-steps")
     paper = luminance(section.value_of_css_property("background-color"))
     assert (paper > 0.5) is (theme == "light")
