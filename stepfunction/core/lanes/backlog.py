@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from concurrent.futures import Future
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any, Protocol
 
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.lanes.logs import Levels
+
+# How long no other lane is added after one could not be had.
+_SECONDS_TO_DO_WITHOUT = 1.0
 
 
 class Watcher(Protocol):
@@ -48,6 +53,11 @@ class LaneFuture(Future[Any]):
         self.watcher = watcher
         self.began = 0.0
 
+    def wait_again(self) -> None:
+        """Be the future of a call that waits, after all."""
+        with self._condition:
+            self._state = "PENDING"
+
 
 class LaneCall:
     """A call that a lane is to have made.
@@ -71,13 +81,20 @@ class LaneCall:
         self.variables = copy_context()
 
 
+class _Returned:
+    """Stands in a queue for a call that was handed back."""
+
+
 class Backlog:
     """The calls of one executor: those that wait, and how many are not finished."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[LaneCall | None] = SimpleQueue()
+        self._queue: SimpleQueue[LaneCall | _Returned | None] = SimpleQueue()
+        self._returned: deque[LaneCall] = deque()  # for each, a mark is queued
         self._unfinished = 0
+        self._lanes = 0
+        self._short_until = 0.0
 
     def put(self, call: LaneCall) -> int:
         """Add a call, and give how many are not finished."""
@@ -87,27 +104,82 @@ class Backlog:
             return self._unfinished
 
     def take(self) -> LaneCall | None:
-        """Wait for a call; None says that there will be no more."""
-        return self._queue.get()
+        """Wait for a call; None says that there will be no more, to one lane."""
+        while True:
+            call = self._queue.get()
+            if isinstance(call, LaneCall) and not self._returned:
+                return call
+            with self._lock:
+                if isinstance(call, LaneCall):
+                    # What was handed back is before it, and its mark after it.
+                    self._returned.append(call)
+                if self._returned:
+                    if call is None:
+                        self._queue.put(None)
+                        continue
+                    return self._returned.popleft()
+                if call is None:
+                    self._lanes -= 1
+                    return None
+
+    def lacks_lanes(self, most: int) -> bool:
+        """Tell whether one call more asks for another lane, where so many may be."""
+        with self._lock:
+            if self._lanes >= min(most, self._unfinished + 1):
+                return False
+            # Where one could not be had just now, those that there are have to do.
+            return not self._lanes or perf_counter() >= self._short_until
+
+    def add_lane(self) -> None:
+        """Count a lane that has started."""
+        with self._lock:
+            self._lanes += 1
+
+    def can_do_without(self) -> bool:
+        """Tell whether there are other lanes than one that could not be started."""
+        with self._lock:
+            self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
+            return self._lanes > 0
+
+    def leave_to_others(self, call: LaneCall) -> bool:
+        """Let other lanes make a call before all that waits, as its lane has no worker.
+
+        Returns:
+            Whether there are others; the lane then is none any more.
+        """
+        with self._lock:
+            if self._lanes < 2:
+                return False
+            self._lanes -= 1
+            self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
+            call.future.wait_again()
+            self._returned.append(call)
+            self._queue.put(_Returned())
+            return True
 
     def finish(self) -> None:
         """Count a call as finished, before its result is known to anybody."""
         with self._lock:
             self._unfinished -= 1
 
-    def end(self, lanes: int) -> None:
-        """Say that there will be no more, to so many lanes."""
-        for _ in range(lanes):
-            self._queue.put(None)
+    def end(self) -> None:
+        """Say that there will be no more, to every lane."""
+        with self._lock:
+            for _ in range(self._lanes):
+                self._queue.put(None)
 
     def take_all(self) -> list[LaneCall]:
         """Take all the calls that wait."""
-        found = []
-        try:
-            while (call := self._queue.get_nowait()) is not None:
-                found.append(call)
-                self.finish()
-            self._queue.put(None)  # it was for a lane
-        except Empty:
-            pass
+        found: list[LaneCall] = []
+        with self._lock:
+            try:
+                while (call := self._queue.get_nowait()) is not None:
+                    if isinstance(call, LaneCall):
+                        found.append(call)
+                self._queue.put(None)  # it was for a lane
+            except Empty:
+                pass
+            found += self._returned
+            self._returned.clear()
+            self._unfinished -= len(found)
         return found

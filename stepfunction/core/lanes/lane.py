@@ -11,7 +11,11 @@ from typing import Any
 from stepfunction.core.envelope.answers import open_answer
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents
-from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
+from stepfunction.core.errors import (
+    WorkerCrashedError,
+    WorkerKilledError,
+    WorkerStartError,
+)
 from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
 from stepfunction.core.lanes.deaths import crashed, killed, refused, silent, unready
@@ -33,6 +37,9 @@ class Lane(threading.Thread):
     Args:
         context: Of multiprocessing, with the method to start workers by.
         backlog: The calls of its executor.
+
+    Attributes:
+        has_left: Whether it has left its calls to others, for it has no worker.
     """
 
     def __init__(self, context: Any, backlog: Backlog) -> None:
@@ -44,10 +51,31 @@ class Lane(threading.Thread):
         self._worker: WorkerProcess | None = None
         self._future: LaneFuture | None = None
         self._is_killed = False
+        self._claim = [None]
+        self.has_left = False
+
+    def claim(self) -> bool:
+        """Tell whether its thread has not begun, which then does nothing.
+
+        An interrupt of whoever starts it leaves that open.
+        """
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        return True
+
+    def dismiss(self) -> None:
+        """Let go of it, where its thread never begins."""
+        with self._lock:
+            self._discard()
+        this_process.lanes.discard(self)
 
     def run(self) -> None:
         """Have calls made until there will be no more."""
-        while not this_process.is_ending:
+        if not self.claim():
+            return
+        while not this_process.is_ending and not self.has_left:
             call = self._backlog.take()
             if call is None:
                 break
@@ -76,12 +104,13 @@ class Lane(threading.Thread):
             WorkerStartError: If that is not possible.
         """
         with this_process.starting:
+            worker: WorkerProcess | None = None
             try:
                 # Known before it starts, for if it is forked it is to forget itself.
                 self._worker = worker = WorkerProcess(self._context)
                 worker.start()
             except BaseException as error:
-                self._worker = None
+                self._worker = worker = None
                 if not isinstance(error, Exception):
                     raise
                 raise refused(error) from error
@@ -116,6 +145,8 @@ class Lane(threading.Thread):
             is_result, payload, seconds = open_answer(future.label, answer)
             future.began = ended - seconds
         except BaseException as error:
+            if type(error) is WorkerStartError and self._leaves(call, error):
+                return
             is_result, payload = False, BaseException.with_traceback(error, None)
         with self._lock:
             self._future = None
@@ -130,6 +161,19 @@ class Lane(threading.Thread):
         else:
             future.set_exception(payload)
         del payload  # its traceback would keep this frame, and so the call, alive
+
+    def _leaves(self, call: LaneCall, error: WorkerStartError) -> bool:
+        """Leave a call to other lanes, if there are any, and be none any more."""
+        with self._lock:
+            if self._is_killed or this_process.is_ending:
+                return False
+            self.has_left = self._backlog.leave_to_others(call)
+            if self.has_left:
+                self._future = None
+        if self.has_left:
+            text = "there are fewer worker processes than asked for: %s"
+            logger().warning(text, error)
+        return self.has_left
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker

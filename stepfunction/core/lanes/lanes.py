@@ -32,6 +32,7 @@ from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.lane import Lane
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.process import WORKER_NAME
+from stepfunction.core.logger import logger
 from stepfunction.core.waiting import join, start
 
 
@@ -80,7 +81,7 @@ class ProcessLanes(Executor):
         self._lanes: list[Lane] = []
         self._is_shut = False
         # An executor that nobody holds any more lets its workers go.
-        self._dismissal = finalize(self, _dismiss, self._backlog, self._lanes)
+        self._dismissal = finalize(self, self._backlog.end)
         self._dismissal.atexit = False
 
     def __repr__(self) -> str:
@@ -143,14 +144,37 @@ class ProcessLanes(Executor):
                     "keep it open as long as it is used"
                 )
             levels = levels or current_levels()
-            unfinished = self._backlog.put(LaneCall(future, head, body, levels))
-            if len(self._lanes) < min(self.max_workers, unfinished):
-                lane = Lane(self._context, self._backlog)
-                if self._forks:  # here, for the lane would be a thread beside this
-                    lane.launch()
-                self._lanes.append(lane)  # first, for an interrupt may end start()
-                start(lane)
+            if self._backlog.lacks_lanes(self.max_workers):
+                self._add_lane()
+            self._backlog.put(LaneCall(future, head, body, levels))
         return future
+
+    def _add_lane(self) -> None:
+        """Add a lane, or do with those that there are.
+
+        Raises:
+            WorkerStartError: If there is none and can be none.
+        """
+        self._lanes[:] = [lane for lane in self._lanes if not lane.has_left]
+        lane = Lane(self._context, self._backlog)
+        self._lanes.append(lane)
+        try:
+            if self._forks:  # here, for the lane would be a thread beside this
+                lane.launch()
+            start(lane)
+        except BaseException as error:
+            if not lane.claim():  # it runs, for the interrupt came late
+                self._backlog.add_lane()
+                raise
+            self._lanes.remove(lane)
+            lane.dismiss()
+            refused = isinstance(error, WorkerStartError)
+            if not refused or not self._backlog.can_do_without():
+                raise
+            text = "there are fewer worker processes than asked for: %s"
+            logger().warning(text, error)
+        else:
+            self._backlog.add_lane()
 
     def kill(self, future: Future[Any]) -> bool:
         """Stop a call: one that waits is cancelled, one that runs loses its worker.
@@ -163,7 +187,9 @@ class ProcessLanes(Executor):
         Returns:
             Whether there was anything to stop: False if the call has ended.
         """
-        return future.cancel() or any(lane.kill(future) for lane in self._lanes)
+        return future.cancel() or any(
+            lane.kill(future) for lane in tuple(self._lanes)
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the workers go once they have finished what was submitted.
@@ -179,7 +205,7 @@ class ProcessLanes(Executor):
         for call in waiting:  # not under the lock, for callbacks may do anything
             call.future.cancel()
         if wait:
-            for lane in self._lanes:
+            for lane in tuple(self._lanes):
                 join(lane)
 
     def __exit__(self, *raised: Any) -> None:
@@ -191,17 +217,13 @@ class ProcessLanes(Executor):
         """Stop every call that runs, and cancel every call that waits."""
         for call in self._backlog.take_all():
             call.future.cancel()
-        for lane in self._lanes:
+        for lane in tuple(self._lanes):
             lane.kill(None)
 
     def begin_anew(self) -> None:
         """In a forked child, begin with no worker: those of the parent stay there."""
         self._dismissal.detach()
         self._begin_empty()
-
-
-def _dismiss(backlog: Backlog, lanes: list[Lane]) -> None:
-    backlog.end(len(lanes))
 
 
 def usable_cpus() -> int:
