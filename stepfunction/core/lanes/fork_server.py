@@ -142,12 +142,11 @@ def _facts(name: str) -> dict[str, Any]:
     if method is not None:
         facts["start_method"] = method
     if main_module.is_importable():
-        main = sys.modules["__main__"]
-        spec = getattr(main, "__spec__", None)
+        spec = getattr(sys.modules.get("__main__"), "__spec__", None)
         if spec is not None:
             facts["init_main_from_name"] = spec.name
         else:
-            file = os.path.join(_ORIGINAL_DIR or "", str(main.__file__))
+            file = os.path.join(_ORIGINAL_DIR or "", str(main_module.file()))
             facts["init_main_from_path"] = os.path.normpath(file)
     return facts
 
