@@ -165,3 +165,6 @@ class _Limit:
     def __exit__(self, *raised: Any) -> None:
         self._over.open()
         join(self._thread)
+
+    def __del__(self) -> None:
+        self._over.open()  # an interrupt may keep it from its end
