@@ -14,11 +14,14 @@ from stepfunction.core.envelope.parcel import Contents
 from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
 from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
-from stepfunction.core.lanes.deaths import crashed, killed, unready
+from stepfunction.core.lanes.deaths import crashed, killed, refused, silent, unready
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.logs import replay
 from stepfunction.core.lanes.process import WorkerProcess
 from stepfunction.core.logger import logger
+
+# Before a worker is ready it imports the main script, which may be long in coming.
+_SECONDS_TO_HELLO = 300.0
 
 
 class Lane(threading.Thread):
@@ -67,15 +70,21 @@ class Lane(threading.Thread):
             return True
 
     def launch(self) -> WorkerProcess:
-        """Start a worker process."""
+        """Start a worker process.
+
+        Raises:
+            WorkerStartError: If that is not possible.
+        """
         with this_process.starting:
-            # Known before it starts, for if it is forked it is to forget itself.
-            self._worker = worker = WorkerProcess(self._context)
             try:
+                # Known before it starts, for if it is forked it is to forget itself.
+                self._worker = worker = WorkerProcess(self._context)
                 worker.start()
-            except BaseException:
+            except BaseException as error:
                 self._worker = None
-                raise
+                if not isinstance(error, Exception):
+                    raise
+                raise refused(error) from error
             with self._lock:
                 if self._is_killed or this_process.is_ending:
                     worker.kill()
@@ -135,11 +144,20 @@ class Lane(threading.Thread):
         return worker
 
     def _await_hello(self, worker: WorkerProcess, label: str) -> None:
+        end = perf_counter() + _SECONDS_TO_HELLO
         try:
-            while (message := worker.receive()) != messages.HELLO:
+            worker.tell(_SECONDS_TO_HELLO)
+            while True:
+                message = worker.receive(max(0.0, end - perf_counter()))
+                if message == messages.HELLO:
+                    break
                 self._hear(message)
             worker.is_ready = True
             return
+        except TimeoutError:
+            with self._lock:
+                self._discard()
+            raise silent(_SECONDS_TO_HELLO) from None
         except (EOFError, OSError):
             death = self._death_of(worker, label)
         if isinstance(death, WorkerKilledError):

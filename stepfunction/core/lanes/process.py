@@ -50,23 +50,60 @@ class WorkerProcess:
         self._levels = current_levels()  # as the worker knows them
         self._context = context
         self._pipe, self._far_end = context.Pipe()
+        # A server has the environment of when it was started; others have this one.
+        is_served = context.get_start_method() == "forkserver"
+        environment = dict(os.environ) if is_served else None
         self._process = _process_class(context)(
             target=serve_lane,
-            args=(self._far_end, dict(os.environ), self._levels, self.marks),
+            args=(self._far_end, environment, self._levels, self.marks),
             name=WORKER_NAME,
         )
 
     def start(self) -> None:
-        """Start it; nobody else may start one meanwhile."""
-        with _interrupt_held(), _main_shown(self._context):
-            self._process.start()
-        self.pid = self._process.pid
-        # Nobody but its lane polls it or waits for it: not whoever starts another, and
-        # not a child of multiprocessing, which runs no atexit when it ends.
-        processes._children.discard(self._process)  # type: ignore[attr-defined]
+        """Start it; nobody else may start one meanwhile.
+
+        Raises:
+            Exception: What refuses it; nothing is left open then.
+        """
+        try:
+            with _standard_ones_taken(), _interrupt_held(), _main_shown(self._context):
+                self._process.start()
+            self.pid = self._process.pid
+            # Nobody but its lane polls it or waits for it: not whoever starts another,
+            # and not a child of multiprocessing, which runs no atexit when it ends.
+            processes._children.discard(self._process)  # type: ignore[attr-defined]
+            self._far_end.close()
+            self.marks.close()
+            self._ready = _readiness([self._pipe, self._process.sentinel])
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Leave nothing behind of a start that was not completed."""
+        self._pipe.close()
         self._far_end.close()
         self.marks.close()
-        self._ready = _readiness([self._pipe, self._process.sentinel])
+        popen = self._process._popen
+        if popen is not None:
+            processes._children.discard(self._process)  # type: ignore[attr-defined]
+            self._process.kill()
+            if popen.finalizer is not None:
+                popen.finalizer()
+
+    def tell(self, seconds: float) -> None:
+        """Tell it what it is for, where that was not said when it was started.
+
+        Args:
+            seconds: How long it may take to listen.
+
+        Raises:
+            TimeoutError: If it does not.
+            OSError: If it is not there any more.
+        """
+        tell = getattr(self._process._popen, "tell", None)
+        if tell is not None:
+            tell(seconds)
 
     def send(self, head: bytes, body: Parcel, levels: Levels) -> None:
         """Send a packed call, and before it the levels if the worker has others.
@@ -81,15 +118,22 @@ class WorkerProcess:
         self._pipe.send_bytes(head)
         send(self._pipe, body)
 
-    def receive(self) -> Contents:
+    def receive(self, seconds: float | None = None) -> Contents:
         """Wait for what it says.
 
+        Args:
+            seconds: How long at most; None for as long as it takes.
+
         Raises:
+            TimeoutError: If that was too long.
             EOFError: If it is not there any more.
             OSError: The same.
         """
         # The sentinel too, for a child of the worker may keep the pipe open.
-        if self._pipe not in self._ready(None) and not self._pipe.poll():
+        ready = self._ready(seconds)
+        if not ready:
+            raise TimeoutError
+        if self._pipe not in ready and not self._pipe.poll():
             raise EOFError
         return receive(self._pipe)
 
@@ -160,6 +204,20 @@ def _main_shown(context: Any) -> Any:
     if context.get_start_method() != "spawn":
         return nullcontext()  # our fork server sees to it, and a fork has it
     return main_module.shown_if_importable()
+
+
+@contextmanager
+def _standard_ones_taken() -> Iterator[None]:
+    """Keep what is opened here from passing for a standard stream that was closed."""
+    taken: list[int] = []
+    try:
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            taken.append(descriptor)
+        os.close(descriptor)
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 @contextmanager

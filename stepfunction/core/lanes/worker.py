@@ -23,22 +23,30 @@ from stepfunction.core.lanes.logs import Levels, Sender
 from stepfunction.core.lanes.marks import Marks
 
 _SIGNALS = signal.valid_signals()
+# That of ``signal`` makes a member of an enum of each signal that was held, which takes
+# longer than all the rest of a short call.
+_own: Any = sys.modules.get("_signal", signal)
+_set_mask: Any = getattr(_own, "pthread_sigmask", None)
 
 
 def serve_lane(
-    pipe: Any, environment: dict[str, str], levels: Levels, marks: Marks
+    pipe: Any, environment: dict[str, str] | None, levels: Levels, marks: Marks
 ) -> None:
     """Serve one lane until its other end is closed.
 
     Args:
         pipe: The worker's end of it.
-        environment: The parent's environment variables.
+        environment: The parent's environment variables; None where it has them.
         levels: The levels of the parent's loggers.
         marks: What the parent can read when this process is dead.
     """
     parent = _become_a_group()
-    os.environ.clear()
-    os.environ.update(environment)
+    if environment is not None:
+        os.environ.clear()
+        for name, value in environment.items():
+            # A program may be given names that nobody may set.
+            with suppress(OSError, ValueError):
+                os.environ[name] = value
     speaker = Speaker(pipe, marks)
     sender = Sender(speaker.log)
     sender.take_over(levels)
@@ -197,14 +205,14 @@ class Line:
 @contextmanager
 def _signals_held() -> Iterator[None]:
     """Keep the handlers of a task's signals from raising just now."""
-    if not hasattr(signal, "pthread_sigmask"):
+    if _set_mask is None:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = _set_mask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _set_mask(signal.SIG_SETMASK, before)
 
 
 def _become_a_group() -> Any:
