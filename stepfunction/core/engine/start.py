@@ -114,8 +114,7 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
     if timeout is not None:
         journal.timeout = timeout
     try:
-        with run.cancellation.expiring(timeout):
-            run.go(journal, run)
+        run.cancellation.within(timeout, run.go, journal, run)
     except BaseException as error:
         run.cancellation.request()
         if journal.status in UNDER_WAY:  # it came before anything had begun
@@ -127,10 +126,18 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
     finally:
         try:
             run.workshop.close(kill=run.cancellation.requested)
+        except BaseException:  # an interrupt may have cut it short
+            run.workshop.close(kill=True)
+            raise
         finally:
             run.audience = None  # which may hold those who were told
-            run.thread = None
-            journal.end()
+            try:
+                journal.end()
+            except BaseException:
+                journal.end()
+                raise
+            finally:
+                run.thread = None  # last, for nobody is to wait here for an end
 
 
 def finish(execution: Execution, timeout: float | None, check: bool) -> Execution:
