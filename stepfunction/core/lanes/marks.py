@@ -45,7 +45,7 @@ class Marks:
 
     def __reduce__(self) -> Any:
         if not self.are_shared:
-            return Marks, ()
+            return _not_shared, ()
         # While a process is being started, to which it goes along.
         return _shared, (reduction.DupFd(self._descriptor),)  # type: ignore[arg-type]
 
@@ -81,7 +81,14 @@ class Marks:
     @property
     def noted(self) -> int | None:
         """What the latest call has noted last, 0 for nothing; None if unknown."""
-        return self._numbers[_NOTED] if self.are_shared else None
+        return self._numbers[_NOTED] if self.calls else None  # the worker may not share
+
+
+def _not_shared() -> Marks:
+    marks = Marks()
+    marks.close()
+    marks.part()  # whatever could be had there
+    return marks
 
 
 def _shared(carried: Any) -> Marks:
