@@ -7,6 +7,7 @@ import signal
 
 from stepfunction.core.errors import (
     WorkerCrashedError,
+    WorkerInitError,
     WorkerKilledError,
     WorkerStartError,
 )
@@ -73,6 +74,15 @@ def killed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
         pid,
         exitcode,
     )
+
+
+def init_failed(label: str, cause: BaseException) -> WorkerInitError:
+    """Give the error of an initializer, by what it raised or how its worker died."""
+    error = WorkerInitError(
+        f"{label} failed, so nothing more runs on its ProcessLanes: {error_text(cause)}"
+    )
+    error.__cause__ = cause
+    return error
 
 
 def unready(exitcode: int | None) -> WorkerStartError:

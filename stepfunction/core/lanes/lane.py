@@ -5,18 +5,38 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from stepfunction.core.envelope.answers import open_answer
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents
-from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
+from stepfunction.core.errors import (
+    TransferError,
+    WorkerCrashedError,
+    WorkerKilledError,
+)
 from stepfunction.core.lanes import messages
-from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
-from stepfunction.core.lanes.deaths import crashed, killed, refused, silent, unready
+from stepfunction.core.lanes.backlog import (
+    Backlog,
+    LaneCall,
+    LaneFuture,
+    Watcher,
+    begin,
+    give,
+)
+from stepfunction.core.lanes.deaths import (
+    crashed,
+    init_failed,
+    killed,
+    refused,
+    silent,
+    unready,
+)
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.logs import replay
+from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.process import WorkerProcess
 from stepfunction.core.logger import logger
 
@@ -33,13 +53,23 @@ class Lane(threading.Thread):
     Args:
         context: Of multiprocessing, with the method to start workers by.
         backlog: The calls of its executor.
+        opening: What each worker does before its first call; None for nothing.
+        most_calls: After how many calls a worker is replaced; None for never.
     """
 
-    def __init__(self, context: Any, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        context: Any,
+        backlog: Backlog,
+        opening: Opening | None = None,
+        most_calls: int | None = None,
+    ) -> None:
         super().__init__(name="stepfunction-lane", daemon=True)
         this_process.lanes.add(self)
         self._context = context
         self._backlog = backlog
+        self._opening = opening
+        self._most_calls = most_calls
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
         self._future: LaneFuture | None = None
@@ -78,7 +108,7 @@ class Lane(threading.Thread):
         with this_process.starting:
             try:
                 # Known before it starts, for if it is forked it is to forget itself.
-                self._worker = worker = WorkerProcess(self._context)
+                self._worker = worker = WorkerProcess(self._context, self._opening)
                 worker.start()
             except BaseException as error:
                 self._worker = None
@@ -97,7 +127,7 @@ class Lane(threading.Thread):
 
     def _take_on(self, future: LaneFuture) -> bool:
         with self._lock:  # from here on kill() finds it
-            if not future.set_running_or_notify_cancel():
+            if not begin(future):
                 return False
             if self._is_killed:
                 self._discard()
@@ -125,11 +155,11 @@ class Lane(threading.Thread):
         call.body = b""  # gone before whoever waits for the result goes on
         if this_process.is_ending:
             return  # whoever waits for it ends too, and need not hear of it
-        if is_result:
-            future.set_result(payload)
-        else:
-            future.set_exception(payload)
+        give(future, is_result, payload)
         del payload  # its traceback would keep this frame, and so the call, alive
+        worker_now = self._worker
+        if worker_now is not None and worker_now.calls == self._most_calls:
+            self._let_go()
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker
@@ -141,6 +171,8 @@ class Lane(threading.Thread):
             worker = self.launch()
         if not worker.is_ready:
             self._await_hello(worker, label)
+            if self._opening is not None:
+                self._await_opening(worker, label, self._opening)
         return worker
 
     def _await_hello(self, worker: WorkerProcess, label: str) -> None:
@@ -163,6 +195,34 @@ class Lane(threading.Thread):
         if isinstance(death, WorkerKilledError):
             raise death
         raise unready(death.exitcode)
+
+    def _await_opening(
+        self, worker: WorkerProcess, label: str, opening: Opening
+    ) -> None:
+        """Have the worker do what comes before its first call.
+
+        Raises:
+            WorkerInitError: If that fails; nothing more is to run on these lanes then.
+        """
+        error: BaseException
+        try:
+            worker.open()
+            while (message := worker.receive())[:1] != messages.PACKED:
+                self._hear(message)
+            is_done, error, _ = open_answer(opening.label, message)
+            if is_done:
+                return
+            self._let_go()
+        except TransferError as unreadable:
+            error = unreadable
+            self._let_go()
+        except (EOFError, OSError):
+            error = self._death_of(worker, label if self._is_killed else opening.label)
+            if isinstance(error, WorkerKilledError):
+                raise error from None
+        failure = partial(init_failed, opening.label, error)
+        self._backlog.break_off(failure)
+        raise failure()
 
     def _exchange(self, worker: WorkerProcess, call: LaneCall) -> Contents:
         """Send a call, and give its answer."""
