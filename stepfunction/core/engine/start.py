@@ -26,7 +26,7 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
-from stepfunction.core.waiting import start
+from stepfunction.core.waiting import LONGEST_WAIT, start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
@@ -179,7 +179,12 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
 
     _see_to_the_end()
     _apart.add(execution)
-    start(threading.Thread(target=work, name=name, daemon=True))
+    try:
+        start(threading.Thread(target=work, name=name, daemon=True))
+    except BaseException:
+        execution.cancel()  # which an interrupt leaves to nobody
+        _apart.discard(execution)
+        raise
 
 
 async def finish_beside(
@@ -216,14 +221,15 @@ async def finish_beside(
             loop.call_soon_threadsafe(settle, error)
 
     name = f"{execution.workflow}-aexecute"
-    start(threading.Thread(target=work, name=name, daemon=True))
     try:
+        start(threading.Thread(target=work, name=name, daemon=True))
         while not done.done():
             # Not one long wait, which Ctrl-C just before it would not end.
-            await asyncio.wait([done], timeout=0.5)
-    except asyncio.CancelledError:
+            await asyncio.wait([done], timeout=LONGEST_WAIT)
+    except BaseException as error:
         execution.cancel()
-        await asyncio.wait([done], timeout=0.5)
+        if isinstance(error, asyncio.CancelledError):
+            await asyncio.wait([done], timeout=LONGEST_WAIT)
         raise
     return done.result()
 
