@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -73,12 +74,18 @@ class LaneCall:
         self.variables = copy_context()
 
 
+# Of the calls that somebody submitted, until their callbacks are done.
+owed: set[LaneFuture] = set()
+
+
 def begin(future: LaneFuture) -> bool:
     """Tell whether a call is still to be made, which can then not be cancelled."""
-    try:
-        return future.set_running_or_notify_cancel()
-    except RuntimeError:  # somebody else has given it a result
-        return False
+    is_wanted = False
+    with suppress(RuntimeError):  # somebody else has given it a result
+        is_wanted = future.set_running_or_notify_cancel()
+    if not is_wanted:
+        owed.discard(future)
+    return is_wanted
 
 
 def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
@@ -93,6 +100,7 @@ def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
     except BaseException:  # of a callback, which is not to end this thread
         text = "a callback of the future of %s raised what is no Exception"
         logger().error(text, future.label, exc_info=True)
+    owed.discard(future)
 
 
 def cancel(calls: Iterable[LaneCall]) -> None:
@@ -103,6 +111,7 @@ def cancel(calls: Iterable[LaneCall]) -> None:
             call.future.cancel()
         except BaseException as error:
             raised = error
+        owed.discard(call.future)
     if raised is not None:
         raise raised
 
@@ -121,8 +130,12 @@ class Backlog:
         """Whether nothing more is to run."""
         return self._failure is not None
 
-    def put(self, call: LaneCall) -> int:
+    def put(self, call: LaneCall, is_owed: bool = False) -> int:
         """Add a call, and give how many are not finished.
+
+        Args:
+            call: The call.
+            is_owed: Whether the end of this process waits for it.
 
         Raises:
             Exception: What it was broken off with.
@@ -130,6 +143,8 @@ class Backlog:
         with self._lock:
             if self._failure is not None:
                 raise self._failure()
+            if is_owed:
+                owed.add(call.future)
             self._unfinished += 1
             self._queue.put(call)
             return self._unfinished
