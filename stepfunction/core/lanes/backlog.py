@@ -84,13 +84,12 @@ class LaneCall:
         self.variables = copy_context()
 
 
-<<<<<<< HEAD
 # Of the calls that somebody submitted, until their callbacks are done.
 owed: set[LaneFuture] = set()
-=======
+
+
 class _Returned:
     """Stands in a queue for a call that was handed back."""
->>>>>>> main
 
 
 def begin(future: LaneFuture) -> bool:
