@@ -36,33 +36,15 @@ def keep() -> None:
 def is_importable() -> bool:
     """Whether a worker process is to import the main module."""
     main = sys.modules.get("__main__")
-    path = file()
+    file = getattr(main, "__file__", None)
     name = getattr(getattr(main, "__spec__", None), "name", "")
-    if path is None or name.rpartition(".")[2] == "__main__":
+    if is_at_its_end():
+        return True  # its name may be lost already, and nobody will import it
+    if file is None or name.rpartition(".")[2] == "__main__":
         # A package that is run by its name, a console of Python 3.13 or newer:
         # multiprocessing imports neither.
         return False
-    return _is_importable(os.path.abspath(path))
-
-
-def file() -> str | None:
-    """Give the path of the main script, as it was said; None if there is none.
-
-    The interpreter takes it from the module when that has come to its end, and other
-    threads may still go on.
-    """
-    global _latest
-    main = sys.modules.get("__main__")
-    path = getattr(main, "__file__", None)
-    if path is not None:
-        _latest = main, path
-    elif _latest[0] is main:
-        path = _latest[1]
-    return path
-
-
-_latest: tuple[Any, str | None] = (None, None)
-file()
+    return _is_importable(os.path.abspath(file))
 
 
 def is_at_its_end() -> bool:
@@ -109,16 +91,13 @@ def shown_if_importable() -> Iterator[None]:
 
     One thread at a time may; to all others the module looks as if it had no file.
     """
+    if is_importable():
+        yield
+        return
     # multiprocessing goes by these attributes, and has no setting for it.
     names: dict[str, Any] = vars(sys.modules["__main__"])
     kept = {name: names[name] for name in _ORIGIN if name in names}
-    if not is_importable():
-        names.update(dict.fromkeys(kept))
-    elif "__file__" not in names:
-        kept["__file__"], names["__file__"] = None, file()
-    else:
-        yield
-        return
+    names.update(dict.fromkeys(kept))
     try:
         yield
     finally:

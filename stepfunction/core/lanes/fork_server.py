@@ -142,11 +142,12 @@ def _facts(name: str) -> dict[str, Any]:
     if method is not None:
         facts["start_method"] = method
     if main_module.is_importable():
-        spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+        main = sys.modules["__main__"]
+        spec = getattr(main, "__spec__", None)
         if spec is not None:
             facts["init_main_from_name"] = spec.name
         else:
-            file = os.path.join(_ORIGINAL_DIR or "", str(main_module.file()))
+            file = os.path.join(_ORIGINAL_DIR or "", str(main.__file__))
             facts["init_main_from_path"] = os.path.normpath(file)
     return facts
 

@@ -156,7 +156,7 @@ def add(x): return x + 1
 def later():
     with ProcessLanes(1, start_method={method!r}) as lanes:
         began.set()
-        while hasattr(sys.modules["__main__"], "__file__"): pass
+        threading.main_thread().join()
         print(lanes.submit(add, 1).result())
 if __name__ == "__main__":
     began = threading.Event()
