@@ -648,8 +648,12 @@ class StepFunction(Workflow):
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
-        with using(own):
-            finish_apart(execution, timeout)
+        try:
+            with using(own):
+                finish_apart(execution, timeout)
+        except BaseException:
+            execution.cancel()  # an interrupt would leave it to nobody
+            raise
         return execution
 
     async def aexecute(
