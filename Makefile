@@ -7,8 +7,8 @@ python := $(VENV)/bin/python
 slow_core := core/watching/test_events_of_nested.py \
 	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py \
 	core/lanes/test_cpython.py core/lanes/test_orphans.py core/lanes/test_traps.py
-not_core := cli contrib django drawing executors test_django_demo.py test_examples.py \
-	test_map_properties.py test_progress.py test_properties.py test_readme.py \
+not_core := cli contrib django drawing executors test_django_demo.py test_django_page.py \
+	test_examples.py test_map_properties.py test_progress.py test_properties.py test_readme.py \
 	test_soak.py test_tracing.py
 
 .PHONY: help demo django-demo pictures test test-core test-slow test-all stress soak \

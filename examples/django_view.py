@@ -3,9 +3,8 @@
     python examples/django_view.py runserver
     curl -d car=Roadster -d card=4242 http://127.0.0.1:8000/
 
-The steps run on the thread of the request, in its transaction. Each task of a parallel
-step would have a thread and a connection of its own: it would not be part of that
-transaction, and would have to end with ``django.db.connections.close_all()``.
+The steps run on the thread of the request, in its transaction. With the app installed,
+tasks of parallel steps may use the ORM too: see docs/django.md.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ settings.configure(
         "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "django_view.db"}
     },
     DEBUG=True,
+    INSTALLED_APPS=["stepfunction.contrib.django"],
     ROOT_URLCONF=__name__,
     SECRET_KEY="only to try it out",
 )
