@@ -18,7 +18,7 @@ def postgres(**options):
         "HOST": host,
         "PORT": port,
         "USER": user,
-        "NAME": "shop",
+        "NAME": os.environ.get("SHOP_NAME", "shop"),
         **options,
     }
 
@@ -37,6 +37,8 @@ if os.environ.get("SHOP_DEFAULT") == "pool":  # of no more than four connections
     DATABASES = {"default": postgres(OPTIONS={"pool": {"min_size": 0, "max_size": 4}})}
 elif os.environ.get("SHOP_DEFAULT"):
     DATABASES = {"default": DATABASES[os.environ["SHOP_DEFAULT"]]}
+if os.environ.get("SHOP_MAX_AGE"):
+    DATABASES["default"]["CONN_MAX_AGE"] = int(os.environ["SHOP_MAX_AGE"])
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",

@@ -4,6 +4,7 @@ from django.urls import path
 from shop import views
 
 urlpatterns = [
+    path("count-in-a-process", views.count_in_a_process),
     path("connections", views.tell_connections),
     path("sell", views.sell),
     path("sell-async", views.sell_async),

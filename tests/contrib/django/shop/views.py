@@ -1,13 +1,14 @@
 """Views: checkouts, each of which runs a workflow whose tasks use the ORM."""
 
 import threading
+from functools import cache
 
 from django.db import connection, transaction
 from django.db.models import F
 from django.http import JsonResponse
 from shop.models import Car, Order
 
-from stepfunction import Status, StepFunction
+from stepfunction import ProcessLanes, Status, StepFunction
 
 
 class SoldOut(Exception):
@@ -74,6 +75,17 @@ async def sell_async(request):
 
 async def sell_async_with_async_steps(request):
     return answer(await checkout_async.aexecute({"car": "Roadster"}))
+
+
+@cache
+def open_lanes():
+    return ProcessLanes(1)
+
+
+def count_in_a_process(request):
+    workflow = StepFunction("Count")
+    workflow.add_step("Count", count, executor=open_lanes()).set_start_step("Count")
+    return JsonResponse({"orders": workflow.execute({}).output})
 
 
 def tell_threads(request):
