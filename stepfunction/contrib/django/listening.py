@@ -36,8 +36,9 @@ def _hear(event: Event) -> None:
 def _advise(event: Event) -> None:
     """Say what to do in the place of a query on an event loop."""
     error = event.error
-    if not isinstance(error, SynchronousOnlyOperation):
+    if not issubclass(type(error), SynchronousOnlyOperation):
         return
+    assert error is not None
     try:
         asyncio.get_running_loop()
         advice = _IN_A_LOOP
