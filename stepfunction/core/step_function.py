@@ -44,6 +44,9 @@ BranchChoice: TypeAlias = (
 )
 
 
+_NONE: tuple[Any, ...] = ()
+
+
 class _Input:
     """Stands for a pass step's own input."""
 
@@ -93,7 +96,7 @@ class StepFunction(Workflow):
         on_failure: str | Mapping[type[Error], str] | None = None,
         keep_history: int | None = None,
         listeners: Iterable[Listener] = (),
-        surroundings: Iterable[Any] = (),
+        surroundings: Iterable[Any] = _NONE,
     ) -> None:
         problems: list[str] = []
         self._surroundings = checked_surroundings(surroundings, problems)
@@ -573,7 +576,7 @@ class StepFunction(Workflow):
         timeout: float | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = (),
-        surroundings: Iterable[Any] = (),
+        surroundings: Iterable[Any] = _NONE,
     ) -> Execution:
         """Run the workflow to its end.
 
@@ -604,7 +607,9 @@ class StepFunction(Workflow):
             ExecutionTimeoutError: If it took longer than ``timeout``.
             ExecutionCancelledError: If another thread cancelled the execution.
         """
-        own = self._own(surroundings)
+        own = self._surroundings
+        if surroundings is not _NONE:
+            own = self._with_own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
         if not own:
             return finish(execution, timeout, check)
@@ -618,7 +623,7 @@ class StepFunction(Workflow):
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
         listeners: Iterable[Listener] = (),
-        surroundings: Iterable[Any] = (),
+        surroundings: Iterable[Any] = _NONE,
     ) -> Execution:
         """Begin to run the workflow in a thread of its own.
 
@@ -639,10 +644,16 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the workflow is not sound; nothing has then begun.
         """
-        own = self._own(surroundings)
+        own = self._surroundings
+        if surroundings is not _NONE:
+            own = self._with_own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
-        with using(own):
-            finish_apart(execution, timeout)
+        try:
+            with using(own):
+                finish_apart(execution, timeout)
+        except BaseException:
+            execution.cancel()  # an interrupt would leave it to nobody
+            raise
         return execution
 
     async def aexecute(
@@ -653,7 +664,7 @@ class StepFunction(Workflow):
         timeout: float | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = (),
-        surroundings: Iterable[Any] = (),
+        surroundings: Iterable[Any] = _NONE,
         shield: bool = False,
     ) -> Execution:
         """Run the workflow to its end without blocking the event loop.
@@ -684,7 +695,9 @@ class StepFunction(Workflow):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        own = self._own(surroundings)
+        own = self._surroundings
+        if surroundings is not _NONE:
+            own = self._with_own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
         with using(own):
             return await finish_beside(loop, execution, timeout, check, shield)
@@ -789,10 +802,12 @@ class StepFunction(Workflow):
         timeout: float | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = (),
-        surroundings: Iterable[Any] = (),
+        surroundings: Iterable[Any] = _NONE,
     ) -> tuple[Execution, Callable[[], Execution]]:
         """Give an execution that has not begun, and what runs it as ``execute``."""
-        own = self._own(surroundings)
+        own = self._surroundings
+        if surroundings is not _NONE:
+            own = self._with_own(surroundings)
         execution = self._begin(initial_input, executor, timeout, listeners)
 
         def run() -> Execution:
@@ -801,10 +816,8 @@ class StepFunction(Workflow):
 
         return execution, run
 
-    def _own(self, surroundings: Iterable[Any]) -> tuple[Any, ...]:
+    def _with_own(self, surroundings: Iterable[Any]) -> tuple[Any, ...]:
         """Give what is to be around the tasks of an execution, besides all others."""
-        if type(surroundings) is tuple and not surroundings:
-            return self._surroundings
         problems: list[str] = []
         given = checked_surroundings(surroundings, problems)
         if problems:

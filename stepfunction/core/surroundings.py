@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from itertools import count
@@ -74,6 +74,9 @@ class Host(Surroundings):
             loop: The event loop of whoever awaits the execution; None if nobody does.
         """
         raise NotImplementedError
+
+    def advise(self, error: BaseException) -> None:
+        """Add to an error of a coroutine what can be said of it."""
 
     async def runs_beside(self, work: Callable[[], None]) -> bool:
         """Run the work of an ``aexecute()`` where it must run; tell whether it did."""
@@ -291,6 +294,6 @@ def host() -> Host | None:
     return hosts[0] if hosts else None
 
 
-def runs_beside(work: Callable[[], None]) -> Awaitable[bool] | None:
-    """Ask whether the work of an ``aexecute()`` must run in some thread, and is."""
-    return hosts[0].runs_beside(work) if hosts else None
+async def runs_beside(work: Callable[[], None]) -> bool:
+    """Run the work of an ``aexecute()`` where it must run; tell whether it did."""
+    return bool(hosts) and await hosts[0].runs_beside(work)

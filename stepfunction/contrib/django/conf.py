@@ -38,8 +38,14 @@ def setting(name: str) -> Any:
 
 
 def _given() -> Mapping[str, Any]:
-    given = getattr(settings, NAME, {})
-    return given if isinstance(given, Mapping) else {}
+    # As getattr(settings, NAME, {}), which takes longest where nothing is set.
+    holder: Any = settings._wrapped
+    while holder is not None:
+        own = getattr(holder, "__dict__", {})
+        if NAME in own:
+            return own[NAME] if isinstance(own[NAME], Mapping) else {}
+        holder = own.get("default_settings")
+    return {}
 
 
 def called(name: str) -> Any:

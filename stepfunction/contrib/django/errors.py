@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from stepfunction.core.errors import TransferError
 
+IN_A_LOOP = (
+    "execute() was called on an event loop, where Django allows no queries: in an "
+    "async view, write: await workflow.aexecute(…)"
+)
+IN_A_COROUTINE = (
+    "an async def step may use the async methods of the ORM alone, as aget(), asave() "
+    "and async for; or make it a plain function"
+)
+
 
 class AtomicBlockError(TransferError):
     """A task elsewhere queried a database on which its caller is inside ``atomic()``.

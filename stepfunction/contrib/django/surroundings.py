@@ -17,15 +17,16 @@ import django
 from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
 from django.utils import timezone, translation
 from django.utils.module_loading import import_string
 
 from stepfunction.contrib.django import databases
 from stepfunction.contrib.django.conf import setting
-from stepfunction.contrib.django.errors import atomic_block_error
+from stepfunction.contrib.django.errors import IN_A_COROUTINE, atomic_block_error
 from stepfunction.contrib.django.savepoints import guarded
 from stepfunction.core.envelope.envelope import pack, unpack
+from stepfunction.core.errors import add_note
 from stepfunction.core.lanes.logs import Sender
 from stepfunction.core.surroundings import Host, surroundings_problem, this_process
 from stepfunction.core.waiting import join, start
@@ -124,6 +125,11 @@ class DjangoSurroundings(Host):
             async_to_sync(function)()
         finally:
             known.__dict__.update(before)
+
+    def advise(self, error: BaseException) -> None:
+        """Say what to do in the place of a query in a coroutine."""
+        if isinstance(error, SynchronousOnlyOperation):
+            add_note(error, IN_A_COROUTINE)
 
     async def runs_beside(self, work: Callable[[], None]) -> bool:
         """Run it on the test's thread, if that is inside its transaction."""

@@ -21,7 +21,7 @@ from stepfunction.core.definition.freezing import sending_problems
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.walk import run_to_end
-from stepfunction.core.errors import DefinitionError
+from stepfunction.core.errors import DefinitionError, WorkerStartError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
@@ -34,7 +34,7 @@ from stepfunction.core.surroundings import (
     take,
     within,
 )
-from stepfunction.core.waiting import start
+from stepfunction.core.waiting import LONGEST_WAIT, start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
@@ -91,7 +91,8 @@ def begin(
         WorkerStartError: If it needs processes, and none can be started here.
     """
     is_elsewhere = executor is not None and runs_in_processes(executor)
-    if (graph.uses_processes or is_elsewhere) and not keeps_here():
+    needs_processes = is_elsewhere or (executor is None and graph.uses_processes)
+    if needs_processes and not keeps_here():
         from stepfunction.core.lanes.lanes import refuse_where_processes_cannot_start
 
         refuse_where_processes_cannot_start()
@@ -125,28 +126,42 @@ def carry_out(
     if timeout is not None:
         journal.timeout = timeout
     try:
-        with run.cancellation.expiring(timeout):
-            if taken is not None:
-                within(taken, run.go, journal, run)
-            else:
-                if journal.graph.may_recover:
-                    run.guard = guard()
-                run.go(journal, run)
+        if taken is not None:
+            run.cancellation.within(timeout, within, taken, run.go, journal, run)
+        else:
+            if journal.graph.may_recover:
+                run.guard = guard()
+            run.cancellation.within(timeout, run.go, journal, run)
     except BaseException as error:
         run.cancellation.request()
-        if journal.status in UNDER_WAY:  # it came before anything had begun
-            is_failure = isinstance(error, Exception)
-            journal.broke_off, journal.ended = True, perf_counter()
-            journal.error = error
-            journal.status = Status.FAILED if is_failure else Status.CANCELLED
+        if journal.status in UNDER_WAY:
+            _never_begun(journal, error)
         raise
     finally:
         try:
             run.workshop.close(kill=run.cancellation.requested)
+        except BaseException:  # an interrupt may have cut it short
+            run.workshop.close(kill=True)
+            raise
         finally:
             run.audience = None  # which may hold those who were told
-            run.thread = None
-            journal.end()
+            try:
+                journal.end()
+            except BaseException:
+                journal.end()
+                raise
+            finally:
+                run.thread = None  # last, for nobody is to wait here for an end
+
+
+def _never_begun(journal: Journal, error: BaseException) -> None:
+    """Let an execution have ended with what came before anything had begun."""
+    is_failure = isinstance(error, Exception)
+    journal.broke_off, journal.ended = True, perf_counter()
+    journal.error = error
+    journal.status = Status.FAILED if is_failure else Status.CANCELLED
+    if isinstance(error, WorkerStartError):
+        error.execution = journal.execution
 
 
 def finish(
@@ -179,7 +194,11 @@ def finish(
 
 
 def finish_apart(execution: Execution, timeout: float | None) -> None:
-    """Have an execution run in a thread of its own, which nobody has to wait for."""
+    """Have an execution run in a thread of its own, which nobody has to wait for.
+
+    Raises:
+        WorkerStartError: If there can be no thread for it.
+    """
     _ = execution.journal.ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended
@@ -196,9 +215,14 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
     if keeps_here():
         work()
         return
-    _see_to_the_end()
-    _apart.add(execution)
-    start(threading.Thread(target=work, name=name, daemon=True))
+    try:
+        _see_to_the_end()
+        _apart.add(execution)
+        start(threading.Thread(target=work, name=name, daemon=True))
+    except WorkerStartError as error:
+        _apart.discard(execution)
+        _give_up(execution, error)
+        raise
 
 
 async def finish_beside(
@@ -249,18 +273,36 @@ async def finish_beside(
     _see_to_the_end()
     name = f"{execution.workflow}-aexecute"
     try:
-        beside = runs_beside(work)
-        if beside is None or not await beside:
+        if not await runs_beside(work):
             start(threading.Thread(target=work, name=name, daemon=True))
         while not done.done():
             # Not one long wait, which Ctrl-C just before it would not end.
-            await asyncio.wait([done], timeout=0.5)
-    except asyncio.CancelledError:
-        if not shield:
-            execution.cancel()
-            await asyncio.wait([done], timeout=0.5)
+            await asyncio.wait([done], timeout=LONGEST_WAIT)
+    except BaseException as error:
+        is_cancelled = isinstance(error, asyncio.CancelledError)
+        if not (shield and is_cancelled):
+            _stop(execution, error)
+            if is_cancelled:
+                await asyncio.wait([done], timeout=LONGEST_WAIT)
         raise
     return done.result()
+
+
+def _stop(execution: Execution, error: BaseException) -> None:
+    """Stop an execution that nobody awaits any more."""
+    if isinstance(error, WorkerStartError):
+        _give_up(execution, error)
+    execution.cancel()
+
+
+def _give_up(execution: Execution, error: WorkerStartError) -> None:
+    """End an execution for which there is no thread."""
+    journal = execution.journal
+    run: Any = journal.run
+    _never_begun(journal, error)
+    run.audience = None
+    run.workshop.close()
+    journal.end()
 
 
 _apart: set[Execution] = set()  # what runs in a thread of its own and has not ended
@@ -271,7 +313,12 @@ def _see_to_the_end() -> None:
     """Have what runs apart cancelled when the main thread ends."""
     # Before other threads are waited for, where Python offers that; concurrent.futures
     # does the same. Else when the interpreter exits.
-    getattr(threading, "_register_atexit", atexit.register)(_cancel_apart)
+    register = getattr(threading, "_register_atexit", atexit.register)
+    try:
+        register(_cancel_apart)
+    except RuntimeError as error:  # it exits already
+        text = "the program is ending, and no execution can run apart: use execute()"
+        raise WorkerStartError(text) from error
 
 
 def _cancel_apart() -> None:

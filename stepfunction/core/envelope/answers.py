@@ -7,10 +7,15 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
+from stepfunction.core.envelope import arrival
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel
 from stepfunction.core.envelope.refusals import reason
-from stepfunction.core.errors import TransferError, without_our_frames
+from stepfunction.core.errors import (
+    TransferError,
+    WorkerStartError,
+    without_our_frames,
+)
 from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.wording import error_text
 
@@ -32,7 +37,11 @@ def perform(
     """
     began = perf_counter()
     try:
-        call = prepare()
+        arrival.begin()
+        try:
+            call = prepare()
+        finally:
+            arrival.end()
         began = perf_counter()
         output = call()
     except BaseException as error:
@@ -43,6 +52,8 @@ def perform(
         return pack_answer((True, output, seconds))
     except Exception as error:
         return pack_answer((False, unsent_result(output, error), seconds))
+    except BaseException as error:  # as of a result that exits
+        return pack_answer((False, error, seconds))
 
 
 def perform_within(
@@ -63,7 +74,11 @@ def perform_within(
         # Each when those before it have been entered, which may set up what it needs.
         parts = (unpack_part(what, part) for part in packed)
         surroundings = Taken(parts, error, origin)
-        answer: _Answer = within(surroundings, perform, prepare, pack_answer)
+        arrival.begin()
+        try:
+            answer: _Answer = within(surroundings, perform, prepare, pack_answer)
+        finally:
+            arrival.end()
         return answer
     except BaseException as error:
         without_our_frames(error)
@@ -105,9 +120,12 @@ def unpack_part(what: str, data: Contents) -> Any:
 
     Raises:
         TransferError: If it cannot be unpickled; the text says how that may come.
+        WorkerStartError: If what it imports would start workers.
     """
     try:
         return unpack(data)
+    except WorkerStartError:
+        raise  # it would start workers while it is imported
     except Exception as error:
         hint = ""
         if "__mp_main__" in str(error):

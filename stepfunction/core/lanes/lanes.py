@@ -25,6 +25,7 @@ from operator import index
 from typing import Any
 from weakref import finalize
 
+from stepfunction.core.envelope import arrival, main_module
 from stepfunction.core.envelope.envelope import pack_once
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.envelope.refusals import pack_call, pack_taken
@@ -44,10 +45,15 @@ from stepfunction.core.lanes.lane import Lane
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.process import WORKER_NAME
+from stepfunction.core.logger import logger
 from stepfunction.core.surroundings import take
 from stepfunction.core.waiting import join, start
 from stepfunction.core.wording import label_of
 
+AT_THE_END = (
+    "cannot schedule new futures after interpreter shutdown: this process ends, and "
+    "no worker process can be started any more"
+)
 _OF_A_CONTEXT = ("get_context", "get_start_method", "Pipe", "Process")
 
 
@@ -140,7 +146,7 @@ class ProcessLanes(Executor):
         self._lanes: list[Lane] = []
         self._is_shut = False
         # An executor that nobody holds any more lets its workers go.
-        self._dismissal = finalize(self, _dismiss, self._backlog, self._lanes)
+        self._dismissal = finalize(self, self._backlog.end)
         self._dismissal.atexit = False
 
     def __repr__(self) -> str:
@@ -165,7 +171,10 @@ class ProcessLanes(Executor):
             RuntimeError: After ``shutdown()``, and when this process ends.
         """
         label = label_of(fn)
+        if this_process.is_exiting():
+            raise RuntimeError(AT_THE_END)
         try:
+            around = pack_taken(take(), label)
             head = pack_call(label, (fn, args, kwargs), pack_once)
         except TransferError as error:
             with self._lock:
@@ -173,7 +182,8 @@ class ProcessLanes(Executor):
             future = LaneFuture(label)
             future.set_exception(error)
             return future
-        return self.send(label, head, b"")
+        head = messages.within(around, head)
+        return self.send(label, head, b"", is_owed=True)
 
     def map(
         self,
@@ -218,6 +228,7 @@ class ProcessLanes(Executor):
         body: Parcel,
         watcher: Watcher | None = None,
         levels: Levels | None = None,
+        is_owed: bool = False,
     ) -> LaneFuture:
         """Schedule a packed call.
 
@@ -225,9 +236,11 @@ class ProcessLanes(Executor):
             label: What the call is, for messages.
             head: The packed ``(function, args, kwargs)``; where there is a body, the
                 packed call of a step, its context, and whether it says that it begins.
+                What surrounds it goes before it.
             body: A step's packed input, packed once for many calls; empty for none.
             watcher: Who is told when a worker begins, and of its heartbeats.
             levels: The levels to log at there; None for those of now.
+            is_owed: Whether the end of this process waits for it.
 
         Returns:
             The future of its result.
@@ -237,24 +250,48 @@ class ProcessLanes(Executor):
             WorkerStartError: If no worker process can be started here.
             RuntimeError: After ``shutdown()``.
         """
+        if this_process.is_ending:
+            raise WorkerStartError(AT_THE_END)
         refuse_where_processes_cannot_start()
         if self._forks:
             _refuse_beside_threads()
-        head = messages.within(pack_taken(take(), label), head)
         future = LaneFuture(label, watcher)
         with self._lock:
             self._refuse_if_over()
             levels = levels or current_levels()
-            unfinished = self._backlog.put(LaneCall(future, head, body, levels))
-            if len(self._lanes) < min(self.max_workers, unfinished):
-                lane = Lane(
-                    self._mp_context, self._backlog, self._opening, self._most_calls
-                )
-                if self._forks:  # here, for the lane would be a thread beside this
-                    lane.launch()
-                self._lanes.append(lane)  # first, for an interrupt may end start()
-                start(lane)
+            if self._backlog.lacks_lanes(self.max_workers):
+                self._add_lane()
+            self._backlog.put(LaneCall(future, head, body, levels), is_owed)
         return future
+
+    def _add_lane(self) -> None:
+        """Add a lane, or do with those that there are.
+
+        Raises:
+            WorkerStartError: If there is none and can be none.
+        """
+        self._lanes[:] = [lane for lane in self._lanes if not lane.has_left]
+        lane = Lane(
+            self._mp_context, self._backlog, self._opening, self._most_calls
+        )
+        self._lanes.append(lane)
+        try:
+            if self._forks:  # here, for the lane would be a thread beside this
+                lane.launch()
+            start(lane)
+        except BaseException as error:
+            if not lane.claim():  # it runs, for the interrupt came late
+                self._backlog.add_lane()
+                raise
+            self._lanes.remove(lane)
+            lane.dismiss()
+            refused = isinstance(error, WorkerStartError)
+            if not refused or not self._backlog.can_do_without():
+                raise
+            text = "there are fewer worker processes than asked for: %s"
+            logger().warning(text, error)
+        else:
+            self._backlog.add_lane()
 
     def _refuse_if_over(self) -> None:
         if self._is_shut and not self._backlog.is_broken:
@@ -274,7 +311,9 @@ class ProcessLanes(Executor):
         Returns:
             Whether there was anything to stop: False if the call has ended.
         """
-        return future.cancel() or any(lane.kill(future) for lane in self._lanes)
+        return future.cancel() or any(
+            lane.kill(future) for lane in tuple(self._lanes)
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the workers go once they have finished what was submitted.
@@ -290,7 +329,7 @@ class ProcessLanes(Executor):
         cancel(waiting)  # not under the lock, for callbacks may do anything
         # A callback is called by a lane, which the others might be waiting for.
         if wait and threading.current_thread() not in self._lanes:
-            for lane in self._lanes:
+            for lane in tuple(self._lanes):
                 join(lane)
 
     def __exit__(self, *raised: Any) -> None:
@@ -303,17 +342,13 @@ class ProcessLanes(Executor):
         try:
             cancel(self._backlog.take_all())
         finally:
-            for lane in self._lanes:
+            for lane in tuple(self._lanes):
                 lane.kill(None)
 
     def begin_anew(self) -> None:
         """In a forked child, begin with no worker: those of the parent stay there."""
         self._dismissal.detach()
         self._begin_empty()
-
-
-def _dismiss(backlog: Backlog, lanes: list[Lane]) -> None:
-    backlog.end(len(lanes))
 
 
 def _count(name: str, value: Any, demand: str) -> int:
@@ -367,14 +402,26 @@ def refuse_where_processes_cannot_start() -> None:
     """Raise where starting a worker process would only break.
 
     Raises:
-        WorkerStartError: In a worker that is still importing the main script, and
-            in a daemonic process.
+        WorkerStartError: In a worker that is still importing the main script, or what
+            its call needs, in a daemonic process, and in one that ends.
     """
+    if this_process.is_ending or main_module.is_at_its_end():
+        raise WorkerStartError(
+            "this program is ending, and its worker processes have ended; execute it "
+            "before, or with executor='inline'"
+        )
     current = processes.current_process()
     if getattr(current, "_inheriting", False):
         if current.name == WORKER_NAME:
             os._exit(UNGUARDED)  # whoever started this worker will say it
         raise unguarded()
+    if arrival.is_under_way():
+        raise WorkerStartError(
+            "a worker process imports a module for its task, and while it is imported "
+            "this module executes steps in processes, of which each would import it "
+            "again; put what executes them into a function that the program calls, or "
+            'under the guard if __name__ == "__main__"'
+        )
     if current.daemon:
         raise WorkerStartError(
             "this process is daemonic (a worker of Celery or multiprocessing.Pool), so "

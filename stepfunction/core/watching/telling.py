@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
     from stepfunction.core.workers.tasks import Task
 
-Source: TypeAlias = Callable[[], tuple[Listener, bool]]
+Source: TypeAlias = Callable[[], tuple[Listener, bool] | None]
 
 
 class Audience:
@@ -76,7 +76,8 @@ def listen_everywhere(source: Source) -> None:
 
     Args:
         source: Gives a listener, and whether it is to be told of everything, else of
-            what fails alone; called when an outermost execution begins.
+            what fails alone; None for nobody. It is called when an outermost execution
+            begins, and each pays for it: to be told of failures alone as well.
     """
     global _everywhere
     if source not in _everywhere:
@@ -98,9 +99,10 @@ def audience_of(
     told = list(listeners)
     hears_all = bool(told)
     for source in _everywhere if is_here else ():
-        listener, wants_all = source()
-        told.append(listener)
-        hears_all = hears_all or wants_all
+        found = source()
+        if found is not None:
+            told.append(found[0])
+            hears_all = hears_all or found[1]
     if hears("ERROR"):
         told.append(log)
         hears_all = hears_all or hears("INFO")

@@ -11,7 +11,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import ExecutionCancelledError
+from stepfunction.core.errors import ExecutionCancelledError, WorkerStartError
 from stepfunction.core.surroundings import Host, host
 from stepfunction.core.waiting import LONGEST_WAIT, Latch, start
 
@@ -44,6 +44,7 @@ def run_to_end(
 
     Raises:
         ExecutionCancelledError: If that was requested and the coroutine gave up.
+        WorkerStartError: If there can be no thread for the loop.
         BaseException: What the coroutine raises.
     """
     import asyncio
@@ -62,7 +63,7 @@ def run_to_end(
     else:
         loop = callers_loop.get()
         if loop is None or loop.is_closed():  # whoever awaited it has gone
-            loop = _private_loop(_level.get())
+            loop = _own_loop(coroutine)
         awaited = _Awaited(coroutine, loop)
         try:
             inside.run(loop.call_soon_threadsafe, awaited.begin)
@@ -79,8 +80,18 @@ def run_to_end(
             raise ExecutionCancelledError("the coroutine was told to stop")
         raise CancelledError("the coroutine was cancelled by its own code") from error
     if error is not None:
+        if framework is not None:
+            framework.advise(error)
         raise error
     return awaited.value
+
+
+def _own_loop(coroutine: Coroutine[Any, Any, Any]) -> asyncio.AbstractEventLoop:
+    try:
+        return _private_loop(_level.get())
+    except BaseException:
+        coroutine.close()  # else it would be said that nobody awaits it
+        raise
 
 
 class _Awaited:
@@ -180,7 +191,11 @@ def _private_loop(level: int) -> asyncio.AbstractEventLoop:
         if level not in _loops:
             loop = asyncio.new_event_loop()
             name = f"stepfunction-loop-{level}"
-            start(threading.Thread(target=loop.run_forever, name=name, daemon=True))
+            try:
+                start(threading.Thread(target=loop.run_forever, name=name, daemon=True))
+            except WorkerStartError:
+                loop.close()
+                raise
             _loops[level] = loop
         return _loops[level]
 

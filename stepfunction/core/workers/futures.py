@@ -11,12 +11,13 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextlib import suppress
 from contextvars import copy_context
 from itertools import count
+from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.surroundings import take
+from stepfunction.core.surroundings import Taken
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import (
     around,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 # How an attempt ended: outcome, payload, beginning, end.
 Ending = tuple[Outcome, Any, float, float]
 _numbers = count()
+_RLock: Any = type(RLock())
 # What executors of others raise where a worker died, by name, for they may not be
 # installed. A task's own errors come in the envelope.
 _LOST = ("KilledWorker", "WorkerLost", "ManagerLost")
@@ -112,7 +114,11 @@ class _Futures(ABC):
             attempt.end(Report(attempt, *self._ending(attempt, future)))
 
         self._futures[attempt] = future
-        future.add_done_callback(done)
+        try:
+            future.add_done_callback(done)
+        except BaseException:
+            _let_go_of(future)
+            raise
 
     @abstractmethod
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
@@ -135,23 +141,32 @@ class Lanes(_Futures):
     is_here = False
     hears_parts = True
 
-    def __init__(self, lanes: ProcessLanes, work: Work, limit: int | None) -> None:
+    def __init__(
+        self,
+        lanes: ProcessLanes,
+        work: Work,
+        limit: int | None,
+        taken: Taken | None = None,
+    ) -> None:
         from stepfunction.core.envelope.envelope import pack_parcel
+        from stepfunction.core.envelope.refusals import pack_taken
         from stepfunction.core.lanes.logs import current_levels
 
         super().__init__(limit)
         self._lanes = lanes
         self._work = work
+        self._around = pack_taken(taken, f"step {work.name!r}")
         self._sender = _Sender(work, pack_parcel)
         self._levels = current_levels()
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         from stepfunction.core.envelope.envelope import pack
+        from stepfunction.core.lanes.messages import within
 
         task = attempt.task
         context = self._work.make_context(attempt) if task.wants_context else None
         call, body = self._sender.parts(task)
-        head = pack((call, context, task.says_start))
+        head = within(self._around, pack((call, context, task.says_start)))
         return self._lanes.send(task.name, head, body, attempt, self._levels)
 
     def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:
@@ -184,7 +199,13 @@ class Pool(_Futures):
     is_here = False
     hears_parts = False
 
-    def __init__(self, executor: Executor, work: Work, limit: int | None) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        work: Work,
+        limit: int | None,
+        taken: Taken | None = None,
+    ) -> None:
         if was_left_by_fork(executor):
             raise WorkerStartError(
                 f"the {type(executor).__name__} of step {work.name!r} had started its "
@@ -195,34 +216,36 @@ class Pool(_Futures):
         super().__init__(limit)
         self._executor = executor
         self._work = work
+        self._taken = taken
         self._cancels_what_began = cancels_what_began(executor)
         self._prepare()
 
     def _prepare(self) -> None:
         from stepfunction.core.envelope.envelope import pack
+        from stepfunction.core.envelope.refusals import pack_taken
 
         # Others have ways of their own to send a function, as by its code.
         packs_calls = runs_in_processes(self._executor)
         self._sender = _Sender(self._work, pack, packs_calls)
+        self._around = pack_taken(self._taken, f"step {self._work.name!r}")
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         from pickle import PickleError
 
         from stepfunction.core.envelope.envelope import pack
-        from stepfunction.core.envelope.refusals import pack_call, pack_taken
+        from stepfunction.core.envelope.refusals import pack_call
 
         attempt.start()  # as near as can be known from here
         context = pack(self._work.make_context(attempt))
         call, body = self._sender.parts(attempt.task)
-        taken = pack_taken(take(), attempt.task.name)
-        if taken and not isinstance(call, bytes):
+        if self._around and not isinstance(call, bytes):
             with suppress(TransferError):  # else it goes as others send it
                 call = pack_call(attempt.task.name, call)
         try:
             # Positional arguments alone, and a number that makes no two calls alike:
             # some executors swallow keywords, and some run equal calls once.
             return self._executor.submit(
-                _perform_remotely, call, body, context, taken, next(_numbers)
+                _perform_remotely, call, body, context, self._around, next(_numbers)
             )
         except (TypeError, AttributeError, PickleError) as error:
             raise TransferError(
@@ -269,6 +292,9 @@ class Pool(_Futures):
             return future is None or future.cancel()
         except NotImplementedError:  # not every executor can
             return False
+        except BaseException:
+            _let_go_of(future)
+            raise
 
 
 class ThreadPool(Pool):
@@ -280,7 +306,7 @@ class ThreadPool(Pool):
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         attempt.variables = copy_context()
-        attempt.taken = take()
+        attempt.taken = self._taken
         attempt.variables.run(around.set, (*around.get(), self._executor))
         return self._executor.submit(make_attempt, attempt, self._work)
 
@@ -289,6 +315,17 @@ class ThreadPool(Pool):
     ) -> Ending:
         _, *ending = answer  # a Report
         return tuple(ending)
+
+
+def _let_go_of(future: Any) -> None:
+    """Let go of the lock of a future where an interrupt has left it with this thread.
+
+    The standard library's futures take and let go of it in Python code. Their worker
+    would wait for it for ever.
+    """
+    lock: Any = getattr(getattr(future, "_condition", None), "_lock", None)
+    while isinstance(lock, _RLock) and lock._is_owned():
+        lock.release()
 
 
 def _failed(error: Exception) -> Future[Any]:

@@ -14,8 +14,10 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Protocol
 
+from stepfunction.core.errors import WorkerStartError
+from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.surroundings import take
+from stepfunction.core.surroundings import Taken
 from stepfunction.core.waiting import join, start
 from stepfunction.core.workers.tasks import LiveAttempt, Work, make_attempt
 
@@ -48,7 +50,11 @@ class Place(Protocol):
         """
 
     def staff(self) -> bool:
-        """See to it that somebody makes the attempts; say whether to ask again soon."""
+        """See to it that somebody makes the attempts; say whether to ask again soon.
+
+        Raises:
+            WorkerStartError: If there is nobody who could.
+        """
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         """Stop what can be stopped; give the attempts that had not begun."""
@@ -105,15 +111,23 @@ class Threads:
         work: What its tasks have in common.
         most: How many threads there are at most.
         limit: How many attempts may be under way or wait for a thread.
+        taken: What surrounds each attempt; None for nothing.
     """
 
     left_behind = Outcome.ABANDONED
     is_here = True
     hears_parts = False
 
-    def __init__(self, work: Work, most: int, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        work: Work,
+        most: int,
+        limit: int | None = None,
+        taken: Taken | None = None,
+    ) -> None:
         self.limit = limit
         self._work = work
+        self._taken = taken
         self._most = most
         self._numbers = count(1)
         self._queue: SimpleQueue[LiveAttempt | None] = SimpleQueue()
@@ -125,7 +139,7 @@ class Threads:
     def begin(self, attempt: LiveAttempt) -> None:
         # A copy for each: a context cannot be entered twice at once.
         attempt.variables = copy_context()
-        attempt.taken = take()
+        attempt.taken = self._taken
         self._queue.put(attempt)
 
     def staff(self) -> bool:
@@ -143,7 +157,15 @@ class Threads:
             name = f"{self._work.name}-{next(self._numbers)}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._threads.add(thread)
-            start(thread)
+            try:
+                start(thread)
+            except WorkerStartError as error:
+                self._threads.discard(thread)
+                if not self._threads:
+                    raise
+                self._most = len(self._threads)
+                text = "step %r goes on with fewer threads than asked for: %s"
+                logger().warning(text, self._work.name, error)
         return False
 
     def _serve(self) -> None:

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.logger import logger
-from stepfunction.core.surroundings import keeps_here
+from stepfunction.core.surroundings import keeps_here, take
 from stepfunction.core.workers.executors import around, is_lanes, is_object
 from stepfunction.core.workers.places import Inline, Place, Threads
 from stepfunction.core.workers.tasks import Work
@@ -103,24 +103,24 @@ class Workshop:
         if executor == "thread":
             most = max_workers or int(min(count, _MOST_THREADS))
             queued = None if is_counted else max(_MOST_QUEUED, 2 * most)
-            return Threads(work, most, queued if ahead else most)
+            return Threads(work, most, queued if ahead else most, take())
         from stepfunction.core.workers.futures import Lanes, Pool, ThreadPool
 
         if executor == "process":
             from stepfunction.core.lanes.lanes import usable_cpus
 
             limit = max_workers or int(min(count, usable_cpus()))
-            return Lanes(self._open_lanes(), work, limit)
+            return Lanes(self._open_lanes(), work, limit, take())
         if is_lanes(executor):
             # First come is first served there: who hands out all at once makes all
             # other executions wait.
             limit = max_workers or executor.max_workers * (2 if ahead else 1)
-            return Lanes(executor, work, limit)
+            return Lanes(executor, work, limit, take())
         from concurrent.futures import ThreadPoolExecutor
 
         kind = ThreadPool if isinstance(executor, ThreadPoolExecutor) else Pool
         at_once = None if is_counted else _MOST_AT_OTHERS
-        return kind(executor, work, max_workers or at_once)
+        return kind(executor, work, max_workers or at_once, take())
 
     def _actual(self, executor: Any) -> Any:
         """Give the executor that a step with this one has here."""

@@ -15,7 +15,7 @@ from django.utils import timezone, translation
 from shop.models import Car
 
 from stepfunction import Status, StepExecutionError, StepFunction
-from stepfunction.contrib.django.listening import _IN_A_COROUTINE, _IN_A_LOOP
+from stepfunction.contrib.django.errors import IN_A_COROUTINE, IN_A_LOOP
 
 user: ContextVar[str] = ContextVar("user", default="nobody")
 
@@ -158,8 +158,8 @@ def notes_of(error):
 def test_a_query_of_execute_in_an_async_view_says_what_to_write():
     with pytest.raises(StepExecutionError) as raised:
         asyncio.run(AsyncClient().get("/wrong"))
-    assert notes_of(raised.value.__cause__) == [_IN_A_LOOP]
-    assert "await workflow.aexecute(" in _IN_A_LOOP
+    assert notes_of(raised.value.__cause__) == [IN_A_LOOP]
+    assert "await workflow.aexecute(" in IN_A_LOOP
 
 
 def test_what_to_write_is_in_the_log(caplog):
@@ -168,13 +168,13 @@ def test_what_to_write_is_in_the_log(caplog):
 
     with caplog.at_level(logging.INFO):
         asyncio.run(main())
-    assert _IN_A_LOOP in caplog.text
+    assert IN_A_LOOP in caplog.text
 
 
 def test_a_query_in_a_coroutine_says_what_to_write():
     with pytest.raises(StepExecutionError) as raised:
         one(count_wrongly).execute()
-    assert notes_of(raised.value.__cause__) == [_IN_A_COROUTINE]
+    assert notes_of(raised.value.__cause__) == [IN_A_COROUTINE]
 
 
 def test_an_error_that_is_told_of_twice_has_its_note_once():
@@ -187,7 +187,7 @@ def test_an_error_that_is_told_of_twice_has_its_note_once():
     error = raised.value
     while error.__cause__ is not None:
         error = error.__cause__
-    assert notes_of(error) == [_IN_A_LOOP]
+    assert notes_of(error) == [IN_A_LOOP]
 
 
 def test_other_errors_have_no_note():
