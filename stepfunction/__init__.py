@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from stepfunction.core.lanes.lanes import ProcessLanes
     from stepfunction.core.outcomes import Outcome, Status
     from stepfunction.core.step_function import StepFunction
+    from stepfunction.core.surroundings import Surroundings, register_surroundings
     from stepfunction.core.watching.events import Event, Listener
     from stepfunction.core.workers.retry import RetryPolicy
     from stepfunction.declarative.registry import FunctionRegistry
@@ -80,6 +81,7 @@ __all__ = [
     "StepLimitError",
     "StepRecord",
     "StepTimeoutError",
+    "Surroundings",
     "TaskResults",
     "TranscriptError",
     "TransferError",
@@ -87,6 +89,7 @@ __all__ = [
     "WorkerInitError",
     "WorkerKilledError",
     "WorkerStartError",
+    "register_surroundings",
 ]
 
 # Where a name that is not an error lives. A worker process needs few of them, and
@@ -108,7 +111,9 @@ _HOMES = {
     "Step": "core.definition.graph",
     "StepFunction": "core.step_function",
     "StepRecord": "core.history.records",
+    "Surroundings": "core.surroundings",
     "TaskResults": "core.history.results",
+    "register_surroundings": "core.surroundings",
 }
 
 

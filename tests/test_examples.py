@@ -367,3 +367,11 @@ def test_loan_grants_refuses_asks_and_apologises(run):
         FAILED: Loan.Refused, too few points
         FAILED: Score is out of order: ZeroDivisionError('float division by zero')
         """)
+
+
+def test_surroundings_carry_the_tenant(run):
+    assert run(EXAMPLES / "surroundings.py") == dedent("""\
+        acme charged 40 €
+        acme packed order 17
+        acme packed order 18
+        """)

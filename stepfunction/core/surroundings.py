@@ -20,15 +20,28 @@ from typing import Any
 class Surroundings:
     """What is to be around tasks that run in another thread or process.
 
-    They are registered for all executions with ``register()``, or given to
+    They are registered for all executions with ``register_surroundings()``, or given to
     ``StepFunction`` or ``execute`` as ``surroundings=[…]``. Any object that has both
     methods will do. For tasks in processes it is pickled together with what it took.
+    What runs in the caller's own thread finds the caller's, and nothing is entered.
 
+    >>> from contextlib import contextmanager
+    >>> from threading import local
+    >>> from stepfunction import StepFunction
+    >>> here = local()
     >>> class Tenant(Surroundings):
     ...     def take(self):
-    ...         return current_tenant()
+    ...         return here.tenant
+    ...     @contextmanager
     ...     def enter(self, taken):
-    ...         return as_tenant(taken)
+    ...         here.tenant = taken
+    ...         yield
+    >>> tasks = {"pay": lambda order: (order, here.tenant)}
+    >>> workflow = StepFunction("Checkout", surroundings=[Tenant()])
+    >>> _ = workflow.add_parallel_step("Work", tasks).set_start_step("Work")
+    >>> here.tenant = "acme"
+    >>> workflow.execute(17).output["pay"]
+    (17, 'acme')
     """
 
     def take(self) -> Any:
@@ -93,7 +106,7 @@ _is_kept: ContextVar[bool] = ContextVar("stepfunction_is_kept", default=False)
 _changing = threading.Lock()
 
 
-def register(surroundings: Any) -> Callable[[], None]:
+def register_surroundings(surroundings: Any) -> Callable[[], None]:
     """Have all executions of this process surround their tasks with something.
 
     Args:

@@ -16,8 +16,8 @@ from stepfunction import (
     StepExecutionError,
     StepFunction,
     TransferError,
+    register_surroundings,
 )
-from stepfunction.core.surroundings import register
 
 PLACES = ["thread", "process", "lanes", "pool"]
 
@@ -30,7 +30,7 @@ def places(lanes):
 
 @pytest.fixture
 def registered():
-    take_back = register(Tenant())
+    take_back = register_surroundings(Tenant())
     yield
     take_back()
 
@@ -66,7 +66,7 @@ def test_tasks_find_what_an_execution_was_given(places, place):
 def test_those_of_an_execution_are_within_those_of_its_workflow(places):
     workflow = StepFunction("Tell", surroundings=[Marked("a")])
     workflow.add_step("Tell", tell, executor="thread").set_start_step("Tell")
-    take_back = register(Marked("r"))
+    take_back = register_surroundings(Marked("r"))
     try:
         given = [Marked("b"), Marked("c")]
         assert workflow.execute(surroundings=given).output == "rabc"
@@ -227,13 +227,13 @@ def test_what_are_no_surroundings_is_refused(given):
     if isinstance(given, list):
         given = given[0]
     with pytest.raises(TypeError):
-        register(given)
+        register_surroundings(given)
 
 
 def test_to_register_again_changes_nothing():
     tenant = Marked("m")
-    take_back = register(tenant)
-    again = register(tenant)
+    take_back = register_surroundings(tenant)
+    again = register_surroundings(tenant)
     try:
         assert alone(tell, executor="thread").execute().output == "m"
     finally:

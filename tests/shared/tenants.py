@@ -3,7 +3,7 @@
 import threading
 from contextlib import contextmanager
 
-from stepfunction.core.surroundings import Surroundings
+from stepfunction import Surroundings
 
 _here = threading.local()
 # What has been entered and left in this process.

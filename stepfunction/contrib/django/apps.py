@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
-from stepfunction.core.surroundings import register
+from stepfunction.core.surroundings import register_surroundings
 from stepfunction.core.watching.telling import listen_everywhere
 
 
@@ -23,7 +23,7 @@ class StepFunctionConfig(AppConfig):
         from stepfunction.contrib.django.registry import discover
         from stepfunction.contrib.django.surroundings import surroundings
 
-        register(surroundings)
+        register_surroundings(surroundings)
         checks.register(check_workflows, TAG)
         listen_everywhere(listener)
         discover()

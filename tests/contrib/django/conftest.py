@@ -15,7 +15,7 @@ from pathlib import Path
 import django
 import pytest
 
-from stepfunction.core.surroundings import register
+from stepfunction.core.surroundings import register_surroundings
 from stepfunction.core.watching import telling
 
 HERE = Path(__file__).parent
@@ -55,7 +55,7 @@ def listener():
 
 def end_of(registered) -> None:
     """Let no other test be of a process that has the app installed."""
-    register(registered)()
+    register_surroundings(registered)()
     telling._everywhere = ()
 
 
@@ -87,7 +87,7 @@ def project(monkeypatch, databases):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", SETTINGS)
     # As when the app is ready.
-    register(surroundings())
+    register_surroundings(surroundings())
     telling.listen_everywhere(listener())
     yield
     end_of(surroundings())
