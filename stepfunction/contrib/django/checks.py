@@ -189,7 +189,7 @@ def _at_pools(name: str, steps: Iterable[tuple[str, Step]]) -> Iterator[CheckMes
     sizes = [
         (size, alias)
         for alias, it in _databases().items()
-        if (size := _pool_size(it.get("OPTIONS", {}).get("pool"))) is not None
+        if (size := _pool_size((it.get("OPTIONS") or {}).get("pool"))) is not None
     ]
     if not sizes:
         return
@@ -210,7 +210,8 @@ def _pool_size(pool: Any) -> int | None:
     if not pool:
         return None
     given = pool if isinstance(pool, dict) else {}
-    size = given.get("max_size") or given.get("min_size", _POOL_SIZE)
+    size = given.get("max_size") or given.get("max")  # as Oracle's is called
+    size = size or given.get("min_size") or _POOL_SIZE
     return size if isinstance(size, int) else None
 
 

@@ -180,6 +180,7 @@ def test_steps_of_the_callers_thread_are_no_matter(add, database):
         ({"max_size": 4}, 5, ["W002"]),
         ({"max_size": 4}, 4, []),
         ({"min_size": 6}, 6, []),
+        ({"min": 1, "max": 4}, 5, ["W002"]),
         (True, 5, ["W002"]),
         (True, 4, []),
         (False, 40, []),
