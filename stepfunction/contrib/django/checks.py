@@ -12,6 +12,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.utils.module_loading import import_string
 
 from stepfunction.contrib.django.conf import (
     CHOICES,
@@ -43,11 +44,11 @@ def check_workflows(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage
     labels = None if app_configs is None else {it.label for it in app_configs}
     mine = [it for it in entries() if labels is None or it.app in labels]
     found += _doubles(mine)
-    seen: set[int] = set()
+    seen: list[Any] = []
     for entry in mine:
-        if id(entry.workflow) in seen:  # which another app imports
+        if any(entry.given is it for it in seen):  # which another app imports
             continue
-        seen.add(id(entry.workflow))
+        seen.append(entry.given)
         graph, problems = _compiled(entry)
         found += problems
         if graph is not None:
@@ -76,7 +77,7 @@ def _unsound(name: str, problem: str) -> Error:
     return Error(text, hint, name, f"{TAG}.E00{number}")
 
 
-_UNSOUND_HINT = "manage.py stepfunction_graph draws what has been defined."
+_UNSOUND_HINT = "Correct the step; until then nobody can execute the workflow."
 _SENDING_HINT = (
     "A process is sent functions by their names, and values as pickles: give it a "
     "function at the top level of a module, and the ids of rows; or run the step with "
@@ -109,11 +110,24 @@ def _settings_problems() -> Iterator[CheckMessage]:
     for name in unknown_settings():
         text = f"{NAME} has {name!r}, which is no setting"
         yield _unknown(text, name, DEFAULTS, "settings")
+    for name in ("REDACT", "SURROUNDINGS"):
+        yield from _path_problems(name, setting(name))
     for name, choices in CHOICES.items():
         value = setting(name)
         if not any(value is it or repr(value) == repr(it) for it in choices):
             text = f"{NAME}[{name!r}] is {value!r:.60}, which it cannot be"
             yield _unknown(text, value, map(str, choices), "choices")
+
+
+def _path_problems(name: str, given: Any) -> Iterator[CheckMessage]:
+    for path in given if isinstance(given, list | tuple) else [given]:
+        if not isinstance(path, str):
+            continue
+        try:
+            import_string(path)
+        except ImportError as error:
+            text = f"{NAME}[{name!r}] names {path!r}, which is not there: {error}"
+            yield Error(text, "Give 'package.module.name'.", None, f"{TAG}.E004")
 
 
 def _unknown(text: str, given: Any, known: Iterable[str], what: str) -> Error:
@@ -175,7 +189,7 @@ def _at_pools(name: str, steps: Iterable[tuple[str, Step]]) -> Iterator[CheckMes
     sizes = [
         (size, alias)
         for alias, it in _databases().items()
-        if (size := _pool_size(it.get("OPTIONS", {}).get("pool"))) is not None
+        if (size := _pool_size((it.get("OPTIONS") or {}).get("pool"))) is not None
     ]
     if not sizes:
         return
@@ -196,7 +210,8 @@ def _pool_size(pool: Any) -> int | None:
     if not pool:
         return None
     given = pool if isinstance(pool, dict) else {}
-    size = given.get("max_size") or given.get("min_size", _POOL_SIZE)
+    size = given.get("max_size") or given.get("max")  # as Oracle's is called
+    size = size or given.get("min_size") or _POOL_SIZE
     return size if isinstance(size, int) else None
 
 

@@ -32,6 +32,7 @@ def _hear_in_a_loop(event: Event) -> None:
 def _advise(event: Event) -> None:
     """Say what to do in the place of a query on an event loop."""
     error = event.error
-    if isinstance(error, SynchronousOnlyOperation):
-        if not getattr(error, "__notes__", ()):
-            add_note(error, IN_A_LOOP)
+    if error is None or not issubclass(type(error), SynchronousOnlyOperation):
+        return  # an error of somebody else's may say anything of its class
+    if not getattr(error, "__notes__", ()):
+        add_note(error, IN_A_LOOP)

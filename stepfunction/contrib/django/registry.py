@@ -79,7 +79,7 @@ def _workflow(source: str, given: Source) -> StepFunction:
     if isinstance(given, StepFunction):
         return given
     if given not in _built:
-        _built[given] = build(source, given)
+        _built.setdefault(given, build(source, given))  # another thread may be first
     return _built[given]
 
 

@@ -79,6 +79,18 @@ def test_a_function_that_gives_no_workflow_is_an_error(add):
     assert "OSError: no key" in found.msg
 
 
+def test_every_function_that_gives_no_workflow_is_an_error(add):
+    def broken() -> StepFunction:
+        raise OSError("no key")
+
+    def empty() -> StepFunction:
+        return None
+
+    broken.__module__ = empty.__module__ = workflows.__name__
+    add(broken, "broken")
+    assert ids(add(empty, "empty")) == ["E001", "E001"]
+
+
 def test_what_a_process_cannot_be_sent_is_an_error(add):
     workflow = StepFunction("W").add_step("A", lambda it: it, executor="process")
     (found,) = add(workflow.set_start_step("A"))
@@ -125,6 +137,16 @@ def test_a_setting_that_cannot_be_is_an_error(name, value):
     assert repr(value) in found.msg
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("REDACT", "shop.no.hide"), ("SURROUNDINGS", ["shop.no.one"])]
+)
+def test_a_path_that_leads_nowhere_is_an_error(name, value):
+    with override_settings(STEPFUNCTION={name: value}):
+        (found,) = checked()
+    assert ids([found]) == ["E004"]
+    assert "No module named 'shop.no'" in found.msg
+
+
 @pytest.mark.parametrize("given", [None, ["RELEASE"], "RELEASE"])
 def test_settings_that_are_no_dict_are_an_error(given):
     with override_settings(STEPFUNCTION=given):
@@ -158,6 +180,7 @@ def test_steps_of_the_callers_thread_are_no_matter(add, database):
         ({"max_size": 4}, 5, ["W002"]),
         ({"max_size": 4}, 4, []),
         ({"min_size": 6}, 6, []),
+        ({"min": 1, "max": 4}, 5, ["W002"]),
         (True, 5, ["W002"]),
         (True, 4, []),
         (False, 40, []),

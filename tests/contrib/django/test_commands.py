@@ -115,6 +115,12 @@ def test_arguments_that_cannot_be_read_end_with_2():
     assert "--inptu" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--no-color", "--force-color"])
+def test_a_shell_may_ask_for_colors_or_none(option):
+    done = manage("stepfunction_check", "shop.Quote", option)
+    assert ("\x1b[32m" in done.stdout) is (option == "--force-color")
+
+
 def test_the_help_shows_names_of_apps():
     done = manage("stepfunction_run", "--help")
     assert done.returncode == 0

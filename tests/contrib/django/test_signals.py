@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import weakref
@@ -89,6 +90,29 @@ def test_nested_executions_are_told_of_as_their_own(heard):
     ends = [(sender, it) for kind, sender, it, _ in heard if kind == "ended"]
     inner = [it for sender, it in ends if sender == "Inner"]
     assert inner == [execution.children["In"]]
+
+
+def test_an_execution_in_another_process_is_told_of_without_itself(heard):
+    outer = StepFunction("Outer")
+    outer.add_step("In", workflow("Inner"), executor="process")
+    outer.set_start_step("In").execute(1)
+    inner = [(kind, it) for kind, sender, it, _ in heard if sender == "Inner"]
+    assert inner == [("started", None), ("step", None), ("ended", None)]
+
+
+def test_a_receiver_may_be_async(heard):
+    told = []
+
+    async def hear(sender, event, **kwargs):
+        told.append(event.status)
+
+    execution_ended.connect(hear)
+    try:
+        workflow().execute(1)
+        asyncio.run(workflow().aexecute(1))
+    finally:
+        execution_ended.disconnect(hear)
+    assert told == [Status.COMPLETED, Status.COMPLETED]
 
 
 @pytest.mark.parametrize("by", ["name", "workflow"])

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import re
+import threading
 from html.parser import HTMLParser
 
 import pytest
 from django.contrib.staticfiles import finders
+from django.http import HttpResponse
 from django.template import Context, Template
 from django.test import override_settings
 
@@ -126,6 +128,30 @@ def test_nothing_stands_where_there_is_no_execution(tag):
 def test_what_is_no_execution_is_refused():
     with pytest.raises(DrawingError, match="a report is of an Execution, not of 17"):
         render(ALL, e=17)
+
+
+def test_a_run_that_is_under_way_can_be_shown():
+    begun, release = threading.Event(), threading.Event()
+
+    def work(value):
+        begun.set()
+        release.wait(30)
+
+    execution = sale(function=work).start(1)
+    assert begun.wait(30)
+    try:
+        text = render(ALL, e=execution)
+    finally:
+        release.set()
+        execution.wait()
+    assert "RUNNING" in text
+    assert "sf-running" in text
+
+
+def test_a_report_is_written_into_an_answer():
+    response = HttpResponse()
+    ended(sale()).report(response)
+    assert response.content.startswith(b"<!DOCTYPE html>")
 
 
 def hide(where, value):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import ExitStack, redirect_stderr
 from typing import Any, ClassVar
@@ -14,6 +15,7 @@ from stepfunction.cli.arguments import ABOUT, EXAMPLES, add_arguments
 from stepfunction.cli.commands import carry_out
 from stepfunction.contrib.django.targets import AppPlaces
 
+_COLORS = (("no_color", "NO_COLOR"), ("force_color", "FORCE_COLOR"))
 _TARGETS = (("orders.py:checkout", "shop.Checkout"), ("orders.py", "shop"))
 
 
@@ -54,6 +56,10 @@ class WorkflowCommand(BaseCommand):
             SystemExit: With the exit code of the command line, unless that is 0.
         """
         is_program: bool = self._called_from_command_line
+        if is_program:
+            for option, variable in _COLORS:
+                if options[option]:
+                    os.environ[variable] = "1"
         out, err = self.stdout._out, self.stderr._out
         with ExitStack() as stack:
             if err is not sys.stderr:
