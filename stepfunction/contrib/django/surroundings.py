@@ -53,9 +53,8 @@ class DjangoSurroundings(Host):
         language: str | None = translation.get_language()
         if language == settings.LANGUAGE_CODE:
             language = _AS_SET
-        zone = timezone.get_current_timezone()
-        if zone is timezone.get_default_timezone():
-            zone = None
+        # None where none is active; to ask for the present one asks for the default.
+        zone = getattr(timezone._active, "value", None)
         others = tuple((one, one.take()) for one in _others())
         return _Scene(language, zone, frozenset(refused), others)
 
@@ -150,7 +149,8 @@ class DjangoSurroundings(Host):
 def _run_beside_loop(function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     """Run a coroutine while this thread, and the loop that runs in it, wait."""
     executor = getattr(AsyncToSync.executors, "current", None)
-    language, zone = translation.get_language(), timezone.get_current_timezone()
+    language: str | None = translation.get_language()
+    zone = getattr(timezone._active, "value", None)
     raised: list[BaseException] = []
 
     async def main() -> None:
