@@ -133,8 +133,9 @@ class DjangoSurroundings(Host):
     async def runs_beside(self, work: Callable[[], None]) -> bool:
         """Run it on the test's thread, if that is inside its transaction."""
         testing = sys.modules.get("django.test.utils")
-        if testing is None or not hasattr(testing._TestState, "saved_data"):
-            return False
+        state = getattr(testing, "_TestState", None)
+        if not hasattr(state, "saved_data"):
+            return False  # no test is under way
 
         def run() -> bool:
             if not self.keeps_here():
