@@ -143,7 +143,18 @@ def executing(workflow: StepFunction, pool: Executor) -> None:
 async def awaiting(workflow: StepFunction) -> None:
     assert_type(await workflow.execute(), Execution)
     assert_type(await workflow.aexecute(3, executor="thread", check=True), Execution)
-    await asyncio.gather(workflow.aexecute(1), workflow.aexecute(2))
+    await asyncio.gather(workflow.aexecute(1), workflow.aexecute(2, shield=True))
+
+
+def reporting(execution: Execution, path: os.PathLike[str]) -> None:
+    assert_type(execution.report(), str)
+    assert_type(execution.report(path, max_chars=10), str)
+    with open("run.html", "wb") as data, open("run.html", "w") as text:
+        execution.report(data)
+        execution.report(text)
+    assert_type(execution.report_parts(prefix="a-").head, str)
+    assert_type(execution.report_parts().graph, str)
+    assert_type(execution.report_parts().steps, str)
 
 
 def drawing(workflow: StepFunction, path: os.PathLike[str]) -> None:
