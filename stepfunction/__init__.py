@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         TranscriptError,
         TransferError,
         WorkerCrashedError,
+        WorkerInitError,
         WorkerKilledError,
         WorkerStartError,
     )
@@ -83,6 +84,7 @@ __all__ = [
     "TranscriptError",
     "TransferError",
     "WorkerCrashedError",
+    "WorkerInitError",
     "WorkerKilledError",
     "WorkerStartError",
 ]

@@ -6,8 +6,10 @@ import asyncio
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, assert_type
 
 import tenacity
@@ -39,6 +41,7 @@ from stepfunction import (
     TaskResults,
     TransferError,
     WorkerCrashedError,
+    WorkerInitError,
     WorkerKilledError,
     WorkerStartError,
 )
@@ -244,6 +247,7 @@ def every_error_is_one_of_ours() -> Sequence[type[StepFunctionError]]:
         StepLimitError,
         TransferError,
         WorkerCrashedError,
+        WorkerInitError,
         WorkerKilledError,
         WorkerStartError,
     )
@@ -253,8 +257,11 @@ def errors_that_are_of_a_known_kind() -> Sequence[type[Exception]]:
     value: type[ValueError] = DefinitionError
     lookup: type[LookupError] = NoBranchMatchedError
     runtime: type[RuntimeError] = WorkerStartError
+    start: type[WorkerStartError] = WorkerInitError
+    broken: type[BrokenProcessPool] = WorkerCrashedError
     kind: type[TypeError] = TransferError
-    return value, lookup, runtime, kind
+    pickling: type[PicklingError] = TransferError
+    return value, lookup, runtime, start, broken, kind, pickling
 
 
 def documents(workflow: StepFunction) -> None:

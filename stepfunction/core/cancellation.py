@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+
+from stepfunction.core.waiting import Latch, join, start
 
 
 class Cancellation:
@@ -14,30 +16,37 @@ class Cancellation:
     Requests are made once and never taken back. What depends on another request
     is made by ``dependent()`` and is requested with it.
 
+    Any thread may make one at any time, also in a signal handler or a finalizer that
+    finds this thread in the midst of something: nothing is waited for in their way that
+    the thread which they interrupt may hold.
+
     Attributes:
         requested: Whether stopping has been requested.
         is_overdue: Whether that was because time had run out.
     """
 
-    __slots__ = ("requested", "is_overdue", "_lock", "_watchers")
+    __slots__ = ("requested", "is_overdue", "_told", "_lock", "_watchers")
 
     def __init__(self) -> None:
         self.requested = False
         self.is_overdue = False
-        # A signal handler may make the request while this thread holds the lock.
+        # As what everybody has been told of it: as requested, as overdue.
+        self._told = (False, False)
+        # Of C code, and one that this thread may hold already.
         self._lock = threading.RLock()
         self._watchers: dict[object, Callable[[], object]] = {}
 
     def request(self, is_overdue: bool = False) -> None:
         """Ask to stop. Only a first request, and a first as overdue, is told."""
         with self._lock:
-            if self.requested and (self.is_overdue or not is_overdue):
-                return
-            self.is_overdue = is_overdue
+            self.is_overdue = self.is_overdue or is_overdue
             self.requested = True
-            watchers = list(self._watchers.values())
+            now = (True, self.is_overdue)
+            watchers = [] if self._told == now else list(self._watchers.values())
         for watcher in watchers:
             watcher()
+        # Last, for an interrupt may keep some from being told: the next request does.
+        self._told = now
 
     def calling(self, watcher: Callable[[], object]) -> Calling:
         """Call the watcher when the request comes, or now if it has come already.
@@ -58,18 +67,7 @@ class Cancellation:
         """Request it as overdue after some seconds; None for never."""
         if seconds is None or seconds > threading.TIMEOUT_MAX:
             return _NEVER
-        return self._expiring(seconds)
-
-    @contextmanager
-    def _expiring(self, seconds: float) -> Iterator[None]:
-        timer = threading.Timer(seconds, self.request, (True,))
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-            timer.join()
+        return _Limit(self, seconds)
 
     def sleep(self, seconds: float) -> bool:
         """Sleep, but wake when the request comes.
@@ -80,12 +78,8 @@ class Cancellation:
         Returns:
             Whether stopping has been requested.
         """
-        woken = threading.Event()
-        with self.calling(woken.set):
-            while seconds > threading.TIMEOUT_MAX:
-                if woken.wait(threading.TIMEOUT_MAX):
-                    return True
-                seconds -= threading.TIMEOUT_MAX
+        woken = Latch()
+        with self.calling(woken.open):
             return woken.wait(seconds)
 
 
@@ -144,3 +138,30 @@ class Dependent(Calling):
             self._limit.__exit__(*raised)
         finally:
             super().__exit__()
+
+
+class _Limit:
+    """The time for which a cancellation is requested as overdue when it ends late."""
+
+    __slots__ = ("_over", "_thread")
+
+    def __init__(self, cancellation: Cancellation, seconds: float) -> None:
+        self._over = over = Latch()
+
+        def watch() -> None:
+            if not over.wait(seconds):
+                cancellation.request(is_overdue=True)
+
+        name = "stepfunction-limit"
+        self._thread = threading.Thread(target=watch, name=name, daemon=True)
+
+    def __enter__(self) -> None:
+        try:
+            start(self._thread)
+        except BaseException:
+            self._over.open()  # it may have started before an interrupt
+            raise
+
+    def __exit__(self, *raised: Any) -> None:
+        self._over.open()
+        join(self._thread)

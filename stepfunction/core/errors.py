@@ -14,8 +14,9 @@
     │   └── HeartbeatTimeoutError             or gave no sign of life for too long
     ├── ExecutionTimeoutError (TimeoutError)  the whole execution took too long
     ├── ExecutionCancelledError               somebody cancelled the execution
-    ├── WorkerStartError (RuntimeError)       no worker process can start here
-    ├── WorkerCrashedError                    a worker process died with its task
+    ├── WorkerStartError (RuntimeError)       no worker can be started here
+    │   └── WorkerInitError (BrokenExecutor)  the initializer of lanes failed
+    ├── WorkerCrashedError (BrokenExecutor)   a worker process died with its task
     │   └── WorkerKilledError                 it was killed because somebody asked
     ├── TransferError (TypeError)             a value cannot cross between processes
     ├── RemoteError                           an exception that could not come over
@@ -28,14 +29,24 @@ A step's own exception is never replaced: it is in the context, and the
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+try:
+    from _pickle import PicklingError  # that of pickle, which is dear to import
+except ImportError:
+    from pickle import PicklingError
+
 if TYPE_CHECKING:
+    from stepfunction.core import losses
     from stepfunction.core.history.execution import Execution
     from stepfunction.core.outcomes import Outcome
 
+    WorkerCrashedError = losses.WorkerCrashedError
+    WorkerInitError = losses.WorkerInitError
+    WorkerKilledError = losses.WorkerKilledError
 
 Error = TypeVar("Error", bound=BaseException)
 
@@ -275,30 +286,25 @@ class ExecutionCancelledError(StepFunctionError):
 
 
 class WorkerStartError(StepFunctionError, RuntimeError):
-    """A worker process cannot be started here; the message says what to change."""
+    """A worker, process or thread, cannot be started; the message says what to change.
 
-
-class WorkerCrashedError(StepFunctionError):
-    """A worker process died while it ran a task.
+    It is no failure of a step: none tolerates it, tries again or takes it, and
+    ``execute()`` raises it as it is. What the system said is the ``__cause__``.
 
     Attributes:
-        task: What it was running.
-        pid: The process that died.
-        exitcode: As ``multiprocessing.Process.exitcode``: negative for a signal.
+        execution: The execution that ended with it; None until it has ended, or where
+            it did not begin.
     """
 
-    def __init__(self, message: str, task: str, pid: int, exitcode: int | None) -> None:
-        super().__init__(message, task, pid, exitcode)
-        self.task = task
-        self.pid = pid
-        self.exitcode = exitcode
+    execution: Execution | None = None
+
+    def __reduce__(self) -> Any:
+        # The execution stays where it ran: it may hold anything, this error included.
+        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
+        return type(self), self.args, facts
 
 
-class WorkerKilledError(WorkerCrashedError):
-    """A worker process was killed with its task because somebody asked for it."""
-
-
-class TransferError(StepFunctionError, TypeError):
+class TransferError(StepFunctionError, TypeError, PicklingError):
     """A function, an input or a result cannot cross between processes."""
 
 
@@ -339,6 +345,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ if isinstance(cause, StepExecutionError) else None
 
 
+def refusal_behind(error: BaseException | None) -> WorkerStartError | None:
+    """Give the refusal to start a worker that is, or is behind, an error of ours."""
+    if not isinstance(error, StepFunctionError):
+        return None
+    found = (it for it in causes(error) if isinstance(it, WorkerStartError))
+    return next(found, None)
+
+
 def add_note(error: BaseException, note: str) -> None:
     """Add a note, also to an exception that is frozen, which refuses its own way."""
     # A note that cannot be kept must not hide what it is about.
@@ -374,3 +388,15 @@ _ROOMS = frozenset(
         ".workers",
     )
 )
+
+# They are errors of concurrent.futures too, and that is dear to import.
+_LOSSES = ("WorkerCrashedError", "WorkerInitError", "WorkerKilledError")
+
+if not TYPE_CHECKING:  # which would take any name for one of these
+
+    def __getattr__(name: str) -> Any:
+        if name not in _LOSSES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = importlib.import_module("stepfunction.core.losses")
+        value = globals()[name] = getattr(home, name)
+        return value

@@ -26,6 +26,7 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
+from stepfunction.core.waiting import start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
@@ -171,7 +172,7 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
 
     _see_to_the_end()
     _apart.add(execution)
-    threading.Thread(target=work, name=name, daemon=True).start()
+    start(threading.Thread(target=work, name=name, daemon=True))
 
 
 async def finish_beside(
@@ -208,7 +209,7 @@ async def finish_beside(
             loop.call_soon_threadsafe(settle, error)
 
     name = f"{execution.workflow}-aexecute"
-    threading.Thread(target=work, name=name, daemon=True).start()
+    start(threading.Thread(target=work, name=name, daemon=True))
     try:
         while not done.done():
             # Not one long wait, which Ctrl-C just before it would not end.

@@ -26,7 +26,7 @@ class LargeParcel:
     """Packed data in a file without a name, which is closed with this object."""
 
     def __init__(self) -> None:
-        self.descriptor = _open_nameless()
+        self.descriptor = open_nameless()
         self.close = finalize(self, os.close, self.descriptor)
 
     def write(self, data: Any) -> int:
@@ -113,8 +113,9 @@ def _as_socket(pipe: Any) -> Iterator[socket.socket]:
         line.detach()
 
 
-def _open_nameless() -> int:
+def open_nameless(purpose: str = "stepfunction") -> int:
+    """Open a file without a name; its purpose is what the system shows of it."""
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("stepfunction")
+        return os.memfd_create(purpose)
     with TemporaryFile() as file:
         return os.dup(file.fileno())

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from threading import Event
+
+from stepfunction.core.waiting import Latch
 
 
-class Ending:
-    """The end of an execution, which comes once.
+class Ending(Latch):
+    """The end of an execution, which comes once."""
 
-    Attributes:
-        event: Set when it has come.
-    """
-
-    __slots__ = ("event", "_calls")
+    __slots__ = ("_calls",)
 
     def __init__(self) -> None:
-        self.event = Event()
+        super().__init__()
         self._calls: list[Callable[[], object]] = []
 
     def call(self, what: Callable[[], object]) -> None:
         """Call something at the end, or now if it has come."""
         self._calls.append(what)
-        if self.event.is_set():
+        if self.is_open:
             self._drain()
 
     def come(self) -> None:
         """Say that the end has come."""
-        self.event.set()
+        self.open()
         self._drain()
 
     def _drain(self) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
+from math import inf
 from threading import get_ident
 from time import perf_counter
 from types import MappingProxyType
@@ -18,6 +19,8 @@ from stepfunction.core.errors import (
     ExecutionTimeoutError,
     StepExecutionError,
     StepFunctionError,
+    WorkerStartError,
+    refusal_behind,
 )
 from stepfunction.core.history.chronicle import records_of, undone_record
 from stepfunction.core.history.doors import Shown
@@ -211,7 +214,7 @@ class Execution(Shown):
                 "that runs it; wait in another, after start()"
             )
         ending = journal.ending
-        return journal.is_over or ending.event.wait(timeout)
+        return journal.is_over or ending.wait(inf if timeout is None else timeout)
 
     def result(self, timeout: float | None = None) -> Any:
         """Wait for the end, and give the output or raise what went wrong.
@@ -244,6 +247,7 @@ class Execution(Shown):
             CompensationError: If a compensation failed, here or nested, whatever the
                 status is.
             StepExecutionError: If it FAILED, caused by the step's exception.
+            WorkerStartError: If it FAILED for want of a worker.
             ExecutionTimeoutError: If it TIMED_OUT.
             ExecutionCancelledError: If it was CANCELLED.
         """
@@ -330,12 +334,16 @@ class Execution(Shown):
             return failure
         return None
 
-    def failure(self) -> StepExecutionError:
+    def failure(self) -> StepExecutionError | WorkerStartError:
         """Give the error that says which step this execution failed at."""
         assert self.blame is not None
         step, error = self.blame.step, self.blame.error
-        if self.blame.names_step:
-            failure: StepExecutionError = error.with_traceback(None)
+        failure: StepExecutionError | WorkerStartError
+        refusal = refusal_behind(error)
+        if refusal is not None:
+            failure = refusal.with_traceback(None)
+        elif self.blame.names_step:
+            failure = error.with_traceback(None)
         else:
             failure = StepExecutionError(
                 f"step {step!r} of {self.workflow!r} failed: {error_text(error)}", step

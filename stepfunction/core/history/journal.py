@@ -273,7 +273,7 @@ class Journal:
         """Whether it has ended, with all that had to be seen to."""
         if self.status in UNDER_WAY:
             return False
-        return self._ending is None or self._ending.event.is_set()
+        return self._ending is None or self._ending.is_open
 
     @property
     def ending(self) -> Ending:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, InvalidStateError
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.lanes.logs import Levels
+from stepfunction.core.logger import logger
 
 
 class Watcher(Protocol):
@@ -29,6 +31,9 @@ class Watcher(Protocol):
 
     def report(self, part: Any) -> None:
         """Take note of a part of what comes of the call."""
+
+    def note(self, number: int | None) -> None:
+        """Take note of what a dead worker noted last; None if it cannot be known."""
 
 
 class LaneFuture(Future[Any]):
@@ -68,6 +73,40 @@ class LaneCall:
         self.variables = copy_context()
 
 
+def begin(future: LaneFuture) -> bool:
+    """Tell whether a call is still to be made, which can then not be cancelled."""
+    try:
+        return future.set_running_or_notify_cancel()
+    except RuntimeError:  # somebody else has given it a result
+        return False
+
+
+def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
+    """Give a future its result, or its exception."""
+    try:
+        if is_result:
+            future.set_result(payload)
+        else:
+            future.set_exception(payload)
+    except InvalidStateError:  # somebody else has given it another
+        pass
+    except BaseException:  # of a callback, which is not to end this thread
+        text = "a callback of the future of %s raised what is no Exception"
+        logger().error(text, future.label, exc_info=True)
+
+
+def cancel(calls: Iterable[LaneCall]) -> None:
+    """Cancel calls that wait, all of them, whatever a callback raises."""
+    raised: BaseException | None = None
+    for call in calls:
+        try:
+            call.future.cancel()
+        except BaseException as error:
+            raised = error
+    if raised is not None:
+        raise raised
+
+
 class Backlog:
     """The calls of one executor: those that wait, and how many are not finished."""
 
@@ -75,10 +114,22 @@ class Backlog:
         self._lock = threading.Lock()
         self._queue: SimpleQueue[LaneCall | None] = SimpleQueue()
         self._unfinished = 0
+        self._failure: Callable[[], Exception] | None = None
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing more is to run."""
+        return self._failure is not None
 
     def put(self, call: LaneCall) -> int:
-        """Add a call, and give how many are not finished."""
+        """Add a call, and give how many are not finished.
+
+        Raises:
+            Exception: What it was broken off with.
+        """
         with self._lock:
+            if self._failure is not None:
+                raise self._failure()
             self._unfinished += 1
             self._queue.put(call)
             return self._unfinished
@@ -96,6 +147,18 @@ class Backlog:
         """Say that there will be no more, to so many lanes."""
         for _ in range(lanes):
             self._queue.put(None)
+
+    def break_off(self, failure: Callable[[], Exception]) -> None:
+        """Let all calls that wait or come later fail.
+
+        Args:
+            failure: Gives the error, a new one each time.
+        """
+        with self._lock:
+            self._failure = failure
+        for call in self.take_all():
+            if begin(call.future):
+                give(call.future, False, failure())
 
     def take_all(self) -> list[LaneCall]:
         """Take all the calls that wait."""

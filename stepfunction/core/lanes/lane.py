@@ -5,20 +5,43 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from stepfunction.core.envelope.answers import open_answer
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents
-from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
+from stepfunction.core.errors import (
+    TransferError,
+    WorkerCrashedError,
+    WorkerKilledError,
+)
 from stepfunction.core.lanes import messages
-from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
-from stepfunction.core.lanes.deaths import crashed, killed, unready
+from stepfunction.core.lanes.backlog import (
+    Backlog,
+    LaneCall,
+    LaneFuture,
+    Watcher,
+    begin,
+    give,
+)
+from stepfunction.core.lanes.deaths import (
+    crashed,
+    init_failed,
+    killed,
+    refused,
+    silent,
+    unready,
+)
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.logs import replay
+from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.process import WorkerProcess
 from stepfunction.core.logger import logger
+
+# Before a worker is ready it imports the main script, which may be long in coming.
+_SECONDS_TO_HELLO = 300.0
 
 
 class Lane(threading.Thread):
@@ -30,13 +53,23 @@ class Lane(threading.Thread):
     Args:
         context: Of multiprocessing, with the method to start workers by.
         backlog: The calls of its executor.
+        opening: What each worker does before its first call; None for nothing.
+        most_calls: After how many calls a worker is replaced; None for never.
     """
 
-    def __init__(self, context: Any, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        context: Any,
+        backlog: Backlog,
+        opening: Opening | None = None,
+        most_calls: int | None = None,
+    ) -> None:
         super().__init__(name="stepfunction-lane", daemon=True)
         this_process.lanes.add(self)
         self._context = context
         self._backlog = backlog
+        self._opening = opening
+        self._most_calls = most_calls
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
         self._future: LaneFuture | None = None
@@ -67,15 +100,21 @@ class Lane(threading.Thread):
             return True
 
     def launch(self) -> WorkerProcess:
-        """Start a worker process."""
+        """Start a worker process.
+
+        Raises:
+            WorkerStartError: If that is not possible.
+        """
         with this_process.starting:
-            # Known before it starts, for if it is forked it is to forget itself.
-            self._worker = worker = WorkerProcess(self._context)
             try:
+                # Known before it starts, for if it is forked it is to forget itself.
+                self._worker = worker = WorkerProcess(self._context, self._opening)
                 worker.start()
-            except BaseException:
+            except BaseException as error:
                 self._worker = None
-                raise
+                if not isinstance(error, Exception):
+                    raise
+                raise refused(error) from error
             with self._lock:
                 if self._is_killed or this_process.is_ending:
                     worker.kill()
@@ -88,7 +127,7 @@ class Lane(threading.Thread):
 
     def _take_on(self, future: LaneFuture) -> bool:
         with self._lock:  # from here on kill() finds it
-            if not future.set_running_or_notify_cancel():
+            if not begin(future):
                 return False
             if self._is_killed:
                 self._discard()
@@ -116,11 +155,11 @@ class Lane(threading.Thread):
         call.body = b""  # gone before whoever waits for the result goes on
         if this_process.is_ending:
             return  # whoever waits for it ends too, and need not hear of it
-        if is_result:
-            future.set_result(payload)
-        else:
-            future.set_exception(payload)
+        give(future, is_result, payload)
         del payload  # its traceback would keep this frame, and so the call, alive
+        worker_now = self._worker
+        if worker_now is not None and worker_now.calls == self._most_calls:
+            self._let_go()
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker
@@ -132,19 +171,58 @@ class Lane(threading.Thread):
             worker = self.launch()
         if not worker.is_ready:
             self._await_hello(worker, label)
+            if self._opening is not None:
+                self._await_opening(worker, label, self._opening)
         return worker
 
     def _await_hello(self, worker: WorkerProcess, label: str) -> None:
+        end = perf_counter() + _SECONDS_TO_HELLO
         try:
-            while (message := worker.receive()) != messages.HELLO:
+            worker.tell(_SECONDS_TO_HELLO)
+            while True:
+                message = worker.receive(max(0.0, end - perf_counter()))
+                if message == messages.HELLO:
+                    break
                 self._hear(message)
             worker.is_ready = True
             return
+        except TimeoutError:
+            with self._lock:
+                self._discard()
+            raise silent(_SECONDS_TO_HELLO) from None
         except (EOFError, OSError):
             death = self._death_of(worker, label)
         if isinstance(death, WorkerKilledError):
             raise death
         raise unready(death.exitcode)
+
+    def _await_opening(
+        self, worker: WorkerProcess, label: str, opening: Opening
+    ) -> None:
+        """Have the worker do what comes before its first call.
+
+        Raises:
+            WorkerInitError: If that fails; nothing more is to run on these lanes then.
+        """
+        error: BaseException
+        try:
+            worker.open()
+            while (message := worker.receive())[:1] != messages.PACKED:
+                self._hear(message)
+            is_done, error, _ = open_answer(opening.label, message)
+            if is_done:
+                return
+            self._let_go()
+        except TransferError as unreadable:
+            error = unreadable
+            self._let_go()
+        except (EOFError, OSError):
+            error = self._death_of(worker, label if self._is_killed else opening.label)
+            if isinstance(error, WorkerKilledError):
+                raise error from None
+        failure = partial(init_failed, opening.label, error)
+        self._backlog.break_off(failure)
+        raise failure()
 
     def _exchange(self, worker: WorkerProcess, call: LaneCall) -> Contents:
         """Send a call, and give its answer."""
@@ -154,7 +232,10 @@ class Lane(threading.Thread):
                 self._hear(message, call)
             return message
         except (EOFError, OSError):  # nobody is at the other end any more
-            raise self._death_of(worker, call.future.label) from None
+            death = self._death_of(worker, call.future.label)
+            if call.future.watcher is not None:
+                call.future.watcher.note(worker.marks.noted)
+            raise death from None
         except BaseException:
             with self._lock:
                 self._discard()  # its answer must not pass for that of the next call

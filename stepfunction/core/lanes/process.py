@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing import connection as pipes
+from multiprocessing import context as contexts
 from multiprocessing import process as processes
 from multiprocessing import resource_tracker
 from typing import Any
@@ -17,11 +18,14 @@ from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.envelope import pack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes.logs import Levels, current_levels
-from stepfunction.core.lanes.messages import LEVELS
+from stepfunction.core.lanes.marks import Marks
+from stepfunction.core.lanes.messages import LEVELS, OPEN
+from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.worker import serve_lane
 from stepfunction.core.logger import logger
 
 WORKER_NAME = "stepfunction-worker"
+_OURS = "stepfunction.core.lanes.fork_server"
 _SECONDS_TO_END = 1.0  # for an idle worker, once it has been let go
 _SECONDS_TO_LEAVE = 5.0  # for one that has been killed
 _MOST_WORDS = 300  # more than a full pipe holds
@@ -35,34 +39,78 @@ class WorkerProcess:
 
     Args:
         context: Of multiprocessing, with the method to start it by.
+        opening: What it does before its first call; None for nothing.
 
     Attributes:
         pid: Its number; 0 until it has started.
         is_ready: Whether it has said so.
+        calls: How many it was given.
+        marks: What it leaves readable when it is dead.
     """
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, opening: Opening | None = None) -> None:
         self.pid = 0
         self.is_ready = False
+        self.calls = 0
+        self.marks = Marks()
         self._levels = current_levels()  # as the worker knows them
         self._context = context
         self._pipe, self._far_end = context.Pipe()
+        # A server has the environment of when it was started; others have this one.
+        is_served = context.get_start_method() == "forkserver"
+        environment = dict(os.environ) if is_served else None
         self._process = _process_class(context)(
             target=serve_lane,
-            args=(self._far_end, dict(os.environ), self._levels),
+            args=(self._far_end, environment, self._levels, self.marks, opening),
             name=WORKER_NAME,
         )
 
     def start(self) -> None:
-        """Start it; nobody else may start one meanwhile."""
-        with _interrupt_held(), _main_shown(self._context):
-            self._process.start()
-        self.pid = self._process.pid
-        # Nobody but its lane polls it or waits for it: not whoever starts another, and
-        # not a child of multiprocessing, which runs no atexit when it ends.
-        processes._children.discard(self._process)  # type: ignore[attr-defined]
+        """Start it; nobody else may start one meanwhile.
+
+        Raises:
+            Exception: What refuses it; nothing is left open then.
+        """
+        try:
+            shown = _main_shown(self._context, self._process)
+            with _standard_ones_taken(), _interrupt_held(), shown:
+                self._process.start()
+            self.pid = self._process.pid
+            # Nobody but its lane polls it or waits for it: not whoever starts another,
+            # and not a child of multiprocessing, which runs no atexit when it ends.
+            processes._children.discard(self._process)  # type: ignore[attr-defined]
+            self._far_end.close()
+            self.marks.close()
+            self._ready = _readiness([self._pipe, self._process.sentinel])
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Leave nothing behind of a start that was not completed."""
+        self._pipe.close()
         self._far_end.close()
-        self._ready = _readiness([self._pipe, self._process.sentinel])
+        self.marks.close()
+        popen = self._process._popen
+        if popen is not None:
+            processes._children.discard(self._process)  # type: ignore[attr-defined]
+            self._process.kill()
+            if popen.finalizer is not None:
+                popen.finalizer()
+
+    def tell(self, seconds: float) -> None:
+        """Tell it what it is for, where that was not said when it was started.
+
+        Args:
+            seconds: How long it may take to listen.
+
+        Raises:
+            TimeoutError: If it does not.
+            OSError: If it is not there any more.
+        """
+        tell = getattr(self._process._popen, "tell", None)
+        if tell is not None:
+            tell(seconds)
 
     def send(self, head: bytes, body: Parcel, levels: Levels) -> None:
         """Send a packed call, and before it the levels if the worker has others.
@@ -74,18 +122,35 @@ class WorkerProcess:
             self._levels = levels
             self._pipe.send_bytes(LEVELS + pack(levels))
             send(self._pipe, b"")
+        self.calls += 1
         self._pipe.send_bytes(head)
         send(self._pipe, body)
 
-    def receive(self) -> Contents:
-        """Wait for what it says.
+    def open(self) -> None:
+        """Have it do what comes before its first call, and answer.
 
         Raises:
+            OSError: If it is not there any more.
+        """
+        self._pipe.send_bytes(OPEN)
+        send(self._pipe, b"")
+
+    def receive(self, seconds: float | None = None) -> Contents:
+        """Wait for what it says.
+
+        Args:
+            seconds: How long at most; None for as long as it takes.
+
+        Raises:
+            TimeoutError: If that was too long.
             EOFError: If it is not there any more.
             OSError: The same.
         """
         # The sentinel too, for a child of the worker may keep the pipe open.
-        if self._pipe not in self._ready(None) and not self._pipe.poll():
+        ready = self._ready(seconds)
+        if not ready:
+            raise TimeoutError
+        if self._pipe not in ready and not self._pipe.poll():
             raise EOFError
         return receive(self._pipe)
 
@@ -145,17 +210,32 @@ class WorkerProcess:
 
 
 def _process_class(context: Any) -> Any:
-    if context.get_start_method() != "forkserver":
-        return context.Process
-    from stepfunction.core.lanes.fork_server import ServedProcess
+    if context.Process is getattr(contexts, "ForkServerProcess", None):
+        from stepfunction.core.lanes.fork_server import ServedProcess
 
-    return ServedProcess
+        return ServedProcess
+    return context.Process  # which may be somebody's own
 
 
-def _main_shown(context: Any) -> Any:
-    if context.get_start_method() != "spawn":
-        return nullcontext()  # our fork server sees to it, and a fork has it
+def _main_shown(context: Any, process: Any) -> Any:
+    # Our fork server sees to it, and a fork has it.
+    if context.get_start_method() == "fork" or type(process).__module__ == _OURS:
+        return nullcontext()
     return main_module.shown_if_importable()
+
+
+@contextmanager
+def _standard_ones_taken() -> Iterator[None]:
+    """Keep what is opened here from passing for a standard stream that was closed."""
+    taken: list[int] = []
+    try:
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            taken.append(descriptor)
+        os.close(descriptor)
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from functools import partial
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
@@ -18,22 +20,40 @@ from stepfunction.core.envelope.envelope import pack, pack_parcel, unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.logs import Levels, Sender
+from stepfunction.core.lanes.marks import Marks
+from stepfunction.core.lanes.opening import Opening
 
 _SIGNALS = signal.valid_signals()
+# That of ``signal`` makes a member of an enum of each signal that was held, which takes
+# longer than all the rest of a short call.
+_own: Any = sys.modules.get("_signal", signal)
+_set_mask: Any = getattr(_own, "pthread_sigmask", None)
 
 
-def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
+def serve_lane(
+    pipe: Any,
+    environment: dict[str, str] | None,
+    levels: Levels,
+    marks: Marks,
+    opening: Opening | None,
+) -> None:
     """Serve one lane until its other end is closed.
 
     Args:
         pipe: The worker's end of it.
-        environment: The parent's environment variables.
+        environment: The parent's environment variables; None where it has them.
         levels: The levels of the parent's loggers.
+        marks: What the parent can read when this process is dead.
+        opening: What to do before the first call, when the lane says so.
     """
     parent = _become_a_group()
-    os.environ.clear()
-    os.environ.update(environment)
-    speaker = Speaker(pipe)
+    if environment is not None:
+        os.environ.clear()
+        for name, value in environment.items():
+            # A program may be given names that nobody may set.
+            with suppress(OSError, ValueError):
+                os.environ[name] = value
+    speaker = Speaker(pipe, marks)
     sender = Sender(speaker.log)
     sender.take_over(levels)
     if hasattr(os, "register_at_fork"):
@@ -46,11 +66,13 @@ def serve_lane(pipe: Any, environment: dict[str, str], levels: Levels) -> None:
     # Not before: what the parent told this process when it started it came over the
     # same pipe, and must not count as its end.
     _die_with(parent)
-    while _serve_next(pipe, speaker, sender):
+    while _serve_next(pipe, speaker, sender, opening):
         pass
 
 
-def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
+def _serve_next(
+    pipe: Any, speaker: Speaker, sender: Sender, opening: Opening | None
+) -> bool:
     """Do what the lane says next; tell whether it has not let this worker go."""
     try:
         head, body = pipe.recv_bytes(), receive(pipe)
@@ -59,6 +81,10 @@ def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
     if head[:1] == messages.LEVELS:
         sender.adopt(unpack(head[1:]))
         return True
+    if head == messages.OPEN and opening is not None:
+        speaker.answer(perform(opening.prepare, pack_parcel))
+        return True
+    speaker.marks.begin_call()
     answer = perform(partial(_prepare, speaker, head, body), pack_parcel)
     del head, body  # whoever reads a large answer need not wait for their memory
     speaker.answer(answer)
@@ -70,14 +96,26 @@ def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]
     parts = unpack_part("the function", head)
     if not body:
         function, args, keywords = parts
-        return partial(function, *args, **keywords)
+        return partial(_isolated(), function, *args, **keywords)
     call, context, says_start = parts
     if context is not None:
         context.line = speaker.line()
     prepared = prepare_call(call, body, context)  # which may import much
     if says_start:
         speaker.say(messages.BEGAN)
-    return prepared
+    return partial(_isolated(), prepared)
+
+
+def _isolated() -> Callable[..., Any]:
+    """Give what makes a call that leaves this process's context variables alone.
+
+    The call is unpacked before: what a module sets while it is imported is for all.
+    """
+    run = copy_context().run
+    decimal = sys.modules.get("decimal")
+    if decimal is not None:  # a copy has the same context of arithmetic, not a copy
+        run(lambda: decimal.setcontext(decimal.getcontext().copy()))
+    return run
 
 
 class Speaker:
@@ -85,9 +123,11 @@ class Speaker:
 
     Args:
         pipe: This end of the lane's.
+        marks: What that can read when this process is dead.
     """
 
-    def __init__(self, pipe: Any) -> None:
+    def __init__(self, pipe: Any, marks: Marks) -> None:
+        self.marks = marks
         self._pipe = pipe
         self._lock = threading.RLock()  # a function's own threads may speak too
         self._unsaid: deque[Parcel] = deque()
@@ -132,6 +172,11 @@ class Speaker:
                 with suppress(OSError):
                     self._pipe.close()
 
+    def note_of(self, call: int, number: int) -> None:
+        """Mark what a call notes, unless that has ended."""
+        if call == self._call:
+            self.marks.note(number)
+
     def line(self) -> Line:
         """Give what the present call is heard of by."""
         return Line(self, self._call)
@@ -140,6 +185,7 @@ class Speaker:
         """In a forked child, say nothing, and wait for no thread that stayed behind."""
         self._lock = threading.RLock()
         self._call += 1
+        self.marks.part()
         self._pipe.close()
 
 
@@ -162,18 +208,27 @@ class Line:
         """Report a part of what comes of it before the rest."""
         self._speaker.say_of(self._call, messages.PART + pack(part))
 
+    def note(self, number: int) -> None:
+        """Note a number where it can be read when this process is dead."""
+        self._speaker.note_of(self._call, number)
+
+    def noting(self) -> Callable[[int], None] | None:
+        """Give what notes many numbers quickly; None where nobody could read them."""
+        marks = self._speaker.marks
+        return marks.note if marks.are_shared else None
+
 
 @contextmanager
 def _signals_held() -> Iterator[None]:
     """Keep the handlers of a task's signals from raising just now."""
-    if not hasattr(signal, "pthread_sigmask"):
+    if _set_mask is None:
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    before = _set_mask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        _set_mask(signal.SIG_SETMASK, before)
 
 
 def _become_a_group() -> Any:

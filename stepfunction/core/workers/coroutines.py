@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import ExecutionCancelledError
+from stepfunction.core.waiting import LONGEST_WAIT, Latch, start
 
 if TYPE_CHECKING:
     import asyncio
-    from concurrent.futures import Future
 
 # The loop that awaits aexecute(), which runs that execution's coroutines.
 callers_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
@@ -23,7 +24,7 @@ callers_loop: ContextVar[asyncio.AbstractEventLoop | None] = ContextVar(
 # awaits needs a loop of its own, one level down.
 _level: ContextVar[int] = ContextVar("stepfunction_loop_level", default=0)
 _loops: dict[int, asyncio.AbstractEventLoop] = {}
-_starting = threading.Lock()
+_starting = threading.RLock()  # a signal handler may run a workflow too
 
 
 def run_to_end(
@@ -43,52 +44,75 @@ def run_to_end(
         BaseException: What the coroutine raises.
     """
     import asyncio
-    from concurrent.futures import CancelledError, Future, wait
+    from concurrent.futures import CancelledError
 
     loop = callers_loop.get() or _private_loop(_level.get())
     inside = copy_context()
     inside.run(callers_loop.set, None)
     inside.run(_level.set, _level.get() + 1)
-    done: Future[tuple[Any, BaseException | None]] = Future()
-    tasks: list[asyncio.Task[None]] = []
-
-    def start() -> None:
-        tasks.append(loop.create_task(_settle(coroutine, done)))
-
-    def stop() -> None:
-        # In the loop's thread, and after start(): a task is cancelled nowhere else.
-        # After its first step too, without which it would end and settle nothing.
-        loop.call_soon_threadsafe(lambda: loop.call_soon(tasks[0].cancel))
-
-    inside.run(loop.call_soon_threadsafe, start)
+    awaited = _Awaited(coroutine, loop)
     cancellation = cancellation or Cancellation()
     try:
-        with cancellation.calling(stop):
-            while not done.done():
-                # Not one long wait, which a signal just before it would not end.
-                wait((done,), timeout=0.5)
-            value, error = done.result()
+        inside.run(loop.call_soon_threadsafe, awaited.begin)
+        with cancellation.calling(awaited.stop):
+            while not awaited.done.wait(LONGEST_WAIT):
+                if loop.is_closed():
+                    raise RuntimeError("the event loop was closed before its end")
     except BaseException:
-        stop()
+        awaited.stop()
         raise
+    error = awaited.error
     if isinstance(error, asyncio.CancelledError):
         if cancellation.requested:
             raise ExecutionCancelledError("the coroutine was told to stop")
         raise CancelledError("the coroutine was cancelled by its own code") from error
     if error is not None:
         raise error
-    return value
+    return awaited.value
 
 
-async def _settle(
-    coroutine: Coroutine[Any, Any, Any],
-    done: Future[tuple[Any, BaseException | None]],
-) -> None:
-    """Await a coroutine, and let not even SystemExit end the loop."""
-    try:
-        done.set_result((await coroutine, None))
-    except BaseException as error:
-        done.set_result((None, error))
+class _Awaited:
+    """A coroutine that a loop in another thread awaits, and what came of it.
+
+    Attributes:
+        done: Opened when it has ended.
+        value: What it returned.
+        error: What it raised.
+    """
+
+    def __init__(
+        self, coroutine: Coroutine[Any, Any, Any], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.done = Latch()
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self._coroutine = coroutine
+        self._loop = loop
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Have it awaited. Only the loop's thread may."""
+        self._task = self._loop.create_task(self._settle())
+
+    def stop(self) -> None:
+        """Cancel it. Any thread may."""
+        # In the loop's thread, and after begin(): a task is cancelled nowhere else.
+        with suppress(RuntimeError):  # the loop was closed
+            self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self._task is not None:
+            # After its first step, without which it would settle nothing.
+            self._loop.call_soon(self._task.cancel)
+        else:
+            self._coroutine.close()  # an interrupt came before it was handed over
+
+    async def _settle(self) -> None:
+        try:
+            self.value = await self._coroutine
+        except BaseException as error:  # not even SystemExit is to end the loop
+            self.error = error
+        self.done.open()
 
 
 def _private_loop(level: int) -> asyncio.AbstractEventLoop:
@@ -97,9 +121,8 @@ def _private_loop(level: int) -> asyncio.AbstractEventLoop:
     with _starting:
         if level not in _loops:
             loop = asyncio.new_event_loop()
-            threading.Thread(
-                target=loop.run_forever, name=f"stepfunction-loop-{level}", daemon=True
-            ).start()
+            name = f"stepfunction-loop-{level}"
+            start(threading.Thread(target=loop.run_forever, name=name, daemon=True))
             _loops[level] = loop
         return _loops[level]
 
@@ -107,7 +130,7 @@ def _private_loop(level: int) -> asyncio.AbstractEventLoop:
 def _forget_loops() -> None:
     """Drop, in a forked child, the loops whose threads stayed with the parent."""
     global _starting
-    _starting = threading.Lock()
+    _starting = threading.RLock()
     _loops.clear()
 
 

@@ -13,12 +13,7 @@ from itertools import count
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.errors import (
-    TransferError,
-    WorkerCrashedError,
-    WorkerKilledError,
-    WorkerStartError,
-)
+from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import (
@@ -312,9 +307,9 @@ def _result(future: Future[Any], began: float) -> Ending:
     if error is None:
         return Outcome.SUCCEEDED, future.result(), began, ended
     began = began or ended  # it was stopped before there was a worker for it
-    outcome = Outcome.FAILED
-    if isinstance(error, WorkerKilledError):
-        outcome = Outcome.KILLED
-    elif isinstance(error, WorkerCrashedError | BrokenExecutor):
-        outcome = Outcome.CRASHED
-    return outcome, error, began, ended
+    if not isinstance(error, BrokenExecutor) or isinstance(error, WorkerStartError):
+        return Outcome.FAILED, error, began, ended
+    from stepfunction.core.errors import WorkerKilledError  # which is dear
+
+    is_killed = isinstance(error, WorkerKilledError)
+    return Outcome.KILLED if is_killed else Outcome.CRASHED, error, began, ended

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Protocol
 
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.waiting import join, start
 from stepfunction.core.workers.tasks import LiveAttempt, Work, make_attempt
 
 # So many are started at once; others one by one, while attempts end, at such intervals.
@@ -140,7 +141,7 @@ class Threads:
             name = f"{self._work.name}-{next(self._numbers)}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._threads.add(thread)
-            thread.start()
+            start(thread)
         return False
 
     def _serve(self) -> None:
@@ -181,4 +182,4 @@ class Threads:
             self._queue.put(None)
         if wait:
             for thread in self._threads:
-                thread.join()
+                join(thread)

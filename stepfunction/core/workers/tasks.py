@@ -176,11 +176,7 @@ class Task:
         else:
             error = payload
         if is_stopping:
-            if isinstance(error, ExecutionCancelledError):
-                outcome = Outcome.CANCELLED  # it gave up when told
-            was_stopped = outcome in (Outcome.KILLED, Outcome.CANCELLED)
-            if was_stopped or is_cancelled_error(error):
-                error = None  # it did not fail: it was stopped
+            outcome, error = as_stopped(outcome, error)
         self.attempts.append((outcome, began, ended, error))
         self.outcome, self.output, self.error = outcome, output, error
 
@@ -229,6 +225,17 @@ class Task:
         return None
 
 
+def as_stopped(
+    outcome: Outcome, error: BaseException | None
+) -> tuple[Outcome, BaseException | None]:
+    """Give how an attempt ended, as it counts of one that had been told to stop."""
+    if isinstance(error, ExecutionCancelledError) or is_cancelled_error(error):
+        outcome = Outcome.CANCELLED  # it gave up when told
+    if outcome in (Outcome.KILLED, Outcome.CANCELLED):
+        return outcome, None  # it did not fail: it was stopped
+    return outcome, error
+
+
 class LiveAttempt:
     """One attempt while it is under way, and the line by which its place reports.
 
@@ -242,6 +249,8 @@ class LiveAttempt:
         began: When that state began, as ``perf_counter``; 0.0 while it waits.
         heard: When it last gave a sign of life.
         overdue: The error of the limit that has passed; None while none has.
+        noted: The number that it noted last, which can be read when its process is
+            dead: 0 for none; None where it cannot be known.
         parts: How many parts of what comes of it have been reported.
         parts_in_time: How many had been when its limit passed.
     """
@@ -256,6 +265,7 @@ class LiveAttempt:
         "began",
         "heard",
         "overdue",
+        "noted",
         "parts",
         "parts_in_time",
         "_inbox",
@@ -276,6 +286,7 @@ class LiveAttempt:
         self.state = WAITING
         self.began = self.heard = 0.0
         self.overdue: StepTimeoutError | None = None
+        self.noted: int | None = None
         self.parts = self.parts_in_time = 0
         self._inbox = inbox
 
@@ -320,6 +331,14 @@ class LiveAttempt:
         self.began = self.heard = perf_counter()  # a limit is for what is left
         self.parts += 1
         self._inbox.put(Part(self, part))
+
+    def note(self, number: int | None) -> None:
+        """Take note of what it noted last. Any thread may."""
+        self.noted = number
+
+    def noting(self) -> Callable[[int], None] | None:
+        """Give nothing: in this process all that is done is known."""
+        return None
 
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""

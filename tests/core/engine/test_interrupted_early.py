@@ -95,11 +95,11 @@ def test_an_interrupted_execution_is_over_wherever_the_interrupt_came(
 def test_an_execution_that_no_thread_can_time_has_failed(monkeypatch) -> None:
     import threading
 
-    def refuse(self: threading.Timer) -> None:
+    def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     builder = chain()
-    monkeypatch.setattr(threading.Timer, "start", refuse)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError, match="new thread"):
         builder.execute(1, timeout=5)
     execution = builder._latest

@@ -1,0 +1,110 @@
+"""Waiting: how a thread waits for others, while signals come between two bytecodes.
+
+What the standard library offers for it is written in Python: an interrupt may leave its
+locks held for ever, and a signal handler that uses them may wait for its own thread.
+What is here is held by no one but C code. No wait is long, for a signal that comes just
+before one begins does not end it.
+"""
+
+from __future__ import annotations
+
+import threading
+from math import inf
+from time import perf_counter
+from typing import Any
+
+# How long a signal may go unheard.
+LONGEST_WAIT = 0.5
+
+
+class Latch:
+    """What threads wait for, and anybody opens: a signal handler or finalizer too.
+
+    Attributes:
+        is_open: Whether it has been opened, which it then stays.
+    """
+
+    __slots__ = ("is_open", "_lock")
+
+    def __init__(self) -> None:
+        self.is_open = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def open(self) -> None:
+        """Let all go on who wait, and all who come."""
+        self.is_open = True
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it was open already
+
+    def wait(self, seconds: float = inf) -> bool:
+        """Wait until it is open.
+
+        Args:
+            seconds: How long to wait at most.
+
+        Returns:
+            Whether it is open.
+        """
+        now = perf_counter()
+        while not self.is_open:
+            if seconds <= 0:
+                return False
+            nap = min(seconds, LONGEST_WAIT)
+            if self._lock.acquire(timeout=nap):
+                self.open()  # for the next who waits
+            # By the naps too, for a test may have stopped the clock.
+            now, before = perf_counter(), now
+            seconds -= max(nap, now - before)
+        return True
+
+
+class _Started(Latch):
+    """Says that a thread has started, as the event that it has for that."""
+
+    __slots__ = ()
+
+    def is_set(self) -> bool:
+        return self.is_open
+
+    def set(self) -> None:
+        self.open()
+
+    def _at_fork_reinit(self) -> None: ...
+
+
+def start(thread: threading.Thread) -> None:
+    """Start a thread, which runs also where an interrupt ends this.
+
+    Raises:
+        RuntimeError: If there can be no more threads.
+    """
+    # Else it might wait for ever for the lock of the event by which it says so, which
+    # an interrupt of the wait for that leaves held.
+    changed: Any = thread
+    changed._started = _Started()
+    thread.start()
+
+
+def join(thread: threading.Thread, seconds: float = inf) -> bool:
+    """Wait for a thread to end; of this one, and one that has not started, not at all.
+
+    Args:
+        thread: Which.
+        seconds: How long to wait at most.
+
+    Returns:
+        Whether there was nothing to wait for any more.
+    """
+    if thread is threading.current_thread():
+        return False
+    now = perf_counter()
+    while thread.is_alive() and seconds > 0:
+        nap = min(seconds, LONGEST_WAIT)
+        thread.join(nap)
+        now, before = perf_counter(), now
+        if thread.is_alive():
+            seconds -= max(nap, now - before)
+    return not thread.is_alive()
