@@ -15,7 +15,6 @@ import traceback
 from collections import Counter
 from functools import partial
 from itertools import count
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -362,6 +361,7 @@ class Check:
             self.see(execution, execution.status, [ends.get(plan.end, own)])
         records = {(r.step, key_of(r)): r for r in execution.history}
         for step in path:
+            size = 0 if step.kind == "map" else size
             for name, told in step.tasks.items():
                 record = records.pop((step.name, name), None)
                 if record is not None:
@@ -370,7 +370,7 @@ class Check:
                     self.say(f"{step.name}.{name} has no record", told)
             size = 0
             record = records.pop((step.name, None), None)
-            if step.kind == "map" and record is not None and not is_cut:
+            if step.kind == "map" and record is not None and record.output is not None:
                 self.compare_results(step, record.output)
             if record is not None and not is_cut and step.kind != "told":
                 outcome = FAILED if has_failed(step) else SUCCEEDED
@@ -381,6 +381,8 @@ class Check:
     def compare_task(
         self, step: Step, told: Order | Plan, record: StepRecord, size: int
     ) -> None:
+        if find_start_error(record.error):
+            return  # which is no failure of its own
         self.tasks += 1
         for attempt in record.attempts:
             if not 0 <= attempt.duration < TO_FINISH:
@@ -480,21 +482,18 @@ class Refusals:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.random = random.Random(SEED)
         self.count = 0
-        connect = forkserver.ForkServer.connect_to_new_process
-        start = threading.Thread.start
+        pipe, start = os.pipe, threading.Thread.start
 
-        def connect_or_not(server: Any, descriptors: Any) -> Any:
-            self.refuse(0.1, OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
-            return connect(server, descriptors)
+        def pipe_or_not() -> tuple[int, int]:
+            self.refuse(0.05, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return pipe()
 
         def start_or_not(thread: threading.Thread) -> None:
             if re.match(r"stepfunction-lane|S\d+-|Told-", thread.name):
                 self.refuse(0.02, RuntimeError("can't start new thread"))
             start(thread)
 
-        monkeypatch.setattr(
-            forkserver.ForkServer, "connect_to_new_process", connect_or_not
-        )
+        monkeypatch.setattr(os, "pipe", pipe_or_not)
         monkeypatch.setattr(threading.Thread, "start", start_or_not)
 
     def refuse(self, share: float, error: Exception) -> None:
