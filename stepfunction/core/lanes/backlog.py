@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any, Protocol
 
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.lanes.logs import Levels
 from stepfunction.core.logger import logger
+
+# How long no other lane is added after one could not be had.
+_SECONDS_TO_DO_WITHOUT = 1.0
 
 
 class Watcher(Protocol):
@@ -50,6 +55,11 @@ class LaneFuture(Future[Any]):
         self.watcher = watcher
         self.began = 0.0
 
+    def wait_again(self) -> None:
+        """Be the future of a call that waits, after all."""
+        with self._condition:
+            self._state = "PENDING"
+
 
 class LaneCall:
     """A call that a lane is to have made.
@@ -71,6 +81,10 @@ class LaneCall:
         self.body = body
         self.levels = levels
         self.variables = copy_context()
+
+
+class _Returned:
+    """Stands in a queue for a call that was handed back."""
 
 
 def begin(future: LaneFuture) -> bool:
@@ -112,8 +126,11 @@ class Backlog:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._queue: SimpleQueue[LaneCall | None] = SimpleQueue()
+        self._queue: SimpleQueue[LaneCall | _Returned | None] = SimpleQueue()
+        self._returned: deque[LaneCall] = deque()  # for each, a mark is queued
         self._unfinished = 0
+        self._lanes = 0
+        self._short_until = 0.0
         self._failure: Callable[[], Exception] | None = None
 
     @property
@@ -135,18 +152,70 @@ class Backlog:
             return self._unfinished
 
     def take(self) -> LaneCall | None:
-        """Wait for a call; None says that there will be no more."""
-        return self._queue.get()
+        """Wait for a call; None says that there will be no more, to one lane."""
+        while True:
+            call = self._queue.get()
+            if isinstance(call, LaneCall) and not self._returned:
+                return call
+            with self._lock:
+                if isinstance(call, LaneCall):
+                    # What was handed back is before it, and its mark after it.
+                    self._returned.append(call)
+                if self._returned:
+                    if call is None:
+                        self._queue.put(None)
+                        continue
+                    return self._returned.popleft()
+                if call is None:
+                    self._lanes -= 1
+                    return None
+
+    def lacks_lanes(self, most: int) -> bool:
+        """Tell whether one call more asks for another lane, where so many may be."""
+        with self._lock:
+            enough = min(most, self._unfinished + 1)
+            if self._lanes >= enough or self._failure is not None:
+                return False
+            # Where one could not be had just now, those that there are have to do.
+            return not self._lanes or perf_counter() >= self._short_until
+
+    def add_lane(self) -> None:
+        """Count a lane that has started."""
+        with self._lock:
+            self._lanes += 1
+
+    def can_do_without(self) -> bool:
+        """Tell whether there are other lanes than one that could not be started."""
+        with self._lock:
+            self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
+            return self._lanes > 0
+
+    def leave_to_others(self, call: LaneCall) -> bool:
+        """Let other lanes make a call before all that waits, as its lane has no worker.
+
+        Returns:
+            Whether there are others; the lane then is none any more.
+        """
+        with self._lock:
+            if self._lanes < 2:
+                return False
+            self._lanes -= 1
+            self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
+            call.future.wait_again()
+            self._returned.append(call)
+            self._queue.put(_Returned())
+            return True
 
     def finish(self) -> None:
         """Count a call as finished, before its result is known to anybody."""
         with self._lock:
             self._unfinished -= 1
 
-    def end(self, lanes: int) -> None:
-        """Say that there will be no more, to so many lanes."""
-        for _ in range(lanes):
-            self._queue.put(None)
+    def end(self) -> None:
+        """Say that there will be no more, to every lane."""
+        with self._lock:
+            for _ in range(self._lanes):
+                self._queue.put(None)
 
     def break_off(self, failure: Callable[[], Exception]) -> None:
         """Let all calls that wait or come later fail.
@@ -162,12 +231,16 @@ class Backlog:
 
     def take_all(self) -> list[LaneCall]:
         """Take all the calls that wait."""
-        found = []
-        try:
-            while (call := self._queue.get_nowait()) is not None:
-                found.append(call)
-                self.finish()
-            self._queue.put(None)  # it was for a lane
-        except Empty:
-            pass
+        found: list[LaneCall] = []
+        with self._lock:
+            try:
+                while (call := self._queue.get_nowait()) is not None:
+                    if isinstance(call, LaneCall):
+                        found.append(call)
+                self._queue.put(None)  # it was for a lane
+            except Empty:
+                pass
+            found += self._returned
+            self._returned.clear()
+            self._unfinished -= len(found)
         return found

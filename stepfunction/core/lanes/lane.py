@@ -16,6 +16,7 @@ from stepfunction.core.errors import (
     TransferError,
     WorkerCrashedError,
     WorkerKilledError,
+    WorkerStartError,
 )
 from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.backlog import (
@@ -55,6 +56,9 @@ class Lane(threading.Thread):
         backlog: The calls of its executor.
         opening: What each worker does before its first call; None for nothing.
         most_calls: After how many calls a worker is replaced; None for never.
+
+    Attributes:
+        has_left: Whether it has left its calls to others, for it has no worker.
     """
 
     def __init__(
@@ -74,10 +78,31 @@ class Lane(threading.Thread):
         self._worker: WorkerProcess | None = None
         self._future: LaneFuture | None = None
         self._is_killed = False
+        self._claim = [None]
+        self.has_left = False
+
+    def claim(self) -> bool:
+        """Tell whether its thread has not begun, which then does nothing.
+
+        An interrupt of whoever starts it leaves that open.
+        """
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        return True
+
+    def dismiss(self) -> None:
+        """Let go of it, where its thread never begins."""
+        with self._lock:
+            self._discard()
+        this_process.lanes.discard(self)
 
     def run(self) -> None:
         """Have calls made until there will be no more."""
-        while not this_process.is_ending:
+        if not self.claim():
+            return
+        while not this_process.is_ending and not self.has_left:
             call = self._backlog.take()
             if call is None:
                 break
@@ -106,12 +131,13 @@ class Lane(threading.Thread):
             WorkerStartError: If that is not possible.
         """
         with this_process.starting:
+            worker: WorkerProcess | None = None
             try:
                 # Known before it starts, for if it is forked it is to forget itself.
                 self._worker = worker = WorkerProcess(self._context, self._opening)
                 worker.start()
             except BaseException as error:
-                self._worker = None
+                self._worker = worker = None
                 if not isinstance(error, Exception):
                     raise
                 raise refused(error) from error
@@ -146,6 +172,8 @@ class Lane(threading.Thread):
             is_result, payload, seconds = open_answer(future.label, answer)
             future.began = ended - seconds
         except BaseException as error:
+            if type(error) is WorkerStartError and self._leaves(call, error):
+                return
             is_result, payload = False, BaseException.with_traceback(error, None)
         with self._lock:
             self._future = None
@@ -160,6 +188,19 @@ class Lane(threading.Thread):
         worker_now = self._worker
         if worker_now is not None and worker_now.calls == self._most_calls:
             self._let_go()
+
+    def _leaves(self, call: LaneCall, error: WorkerStartError) -> bool:
+        """Leave a call to other lanes, if there are any, and be none any more."""
+        with self._lock:
+            if self._is_killed or this_process.is_ending:
+                return False
+            self.has_left = self._backlog.leave_to_others(call)
+            if self.has_left:
+                self._future = None
+        if self.has_left:
+            text = "there are fewer worker processes than asked for: %s"
+            logger().warning(text, error)
+        return self.has_left
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker

@@ -43,6 +43,7 @@ from stepfunction.core.lanes.lane import Lane
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.process import WORKER_NAME
+from stepfunction.core.logger import logger
 from stepfunction.core.waiting import join, start
 from stepfunction.core.wording import label_of
 
@@ -138,7 +139,7 @@ class ProcessLanes(Executor):
         self._lanes: list[Lane] = []
         self._is_shut = False
         # An executor that nobody holds any more lets its workers go.
-        self._dismissal = finalize(self, _dismiss, self._backlog, self._lanes)
+        self._dismissal = finalize(self, self._backlog.end)
         self._dismissal.atexit = False
 
     def __repr__(self) -> str:
@@ -242,16 +243,39 @@ class ProcessLanes(Executor):
         with self._lock:
             self._refuse_if_over()
             levels = levels or current_levels()
-            unfinished = self._backlog.put(LaneCall(future, head, body, levels))
-            if len(self._lanes) < min(self.max_workers, unfinished):
-                lane = Lane(
-                    self._mp_context, self._backlog, self._opening, self._most_calls
-                )
-                if self._forks:  # here, for the lane would be a thread beside this
-                    lane.launch()
-                self._lanes.append(lane)  # first, for an interrupt may end start()
-                start(lane)
+            if self._backlog.lacks_lanes(self.max_workers):
+                self._add_lane()
+            self._backlog.put(LaneCall(future, head, body, levels))
         return future
+
+    def _add_lane(self) -> None:
+        """Add a lane, or do with those that there are.
+
+        Raises:
+            WorkerStartError: If there is none and can be none.
+        """
+        self._lanes[:] = [lane for lane in self._lanes if not lane.has_left]
+        lane = Lane(
+            self._mp_context, self._backlog, self._opening, self._most_calls
+        )
+        self._lanes.append(lane)
+        try:
+            if self._forks:  # here, for the lane would be a thread beside this
+                lane.launch()
+            start(lane)
+        except BaseException as error:
+            if not lane.claim():  # it runs, for the interrupt came late
+                self._backlog.add_lane()
+                raise
+            self._lanes.remove(lane)
+            lane.dismiss()
+            refused = isinstance(error, WorkerStartError)
+            if not refused or not self._backlog.can_do_without():
+                raise
+            text = "there are fewer worker processes than asked for: %s"
+            logger().warning(text, error)
+        else:
+            self._backlog.add_lane()
 
     def _refuse_if_over(self) -> None:
         if self._is_shut and not self._backlog.is_broken:
@@ -271,7 +295,9 @@ class ProcessLanes(Executor):
         Returns:
             Whether there was anything to stop: False if the call has ended.
         """
-        return future.cancel() or any(lane.kill(future) for lane in self._lanes)
+        return future.cancel() or any(
+            lane.kill(future) for lane in tuple(self._lanes)
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Let the workers go once they have finished what was submitted.
@@ -287,7 +313,7 @@ class ProcessLanes(Executor):
         cancel(waiting)  # not under the lock, for callbacks may do anything
         # A callback is called by a lane, which the others might be waiting for.
         if wait and threading.current_thread() not in self._lanes:
-            for lane in self._lanes:
+            for lane in tuple(self._lanes):
                 join(lane)
 
     def __exit__(self, *raised: Any) -> None:
@@ -300,17 +326,13 @@ class ProcessLanes(Executor):
         try:
             cancel(self._backlog.take_all())
         finally:
-            for lane in self._lanes:
+            for lane in tuple(self._lanes):
                 lane.kill(None)
 
     def begin_anew(self) -> None:
         """In a forked child, begin with no worker: those of the parent stay there."""
         self._dismissal.detach()
         self._begin_empty()
-
-
-def _dismiss(backlog: Backlog, lanes: list[Lane]) -> None:
-    backlog.end(len(lanes))
 
 
 def _count(name: str, value: Any, demand: str) -> int:

@@ -52,10 +52,10 @@ class WorkerProcess:
         self.pid = 0
         self.is_ready = False
         self.calls = 0
-        self.marks = Marks()
         self._levels = current_levels()  # as the worker knows them
         self._context = context
         self._pipe, self._far_end = context.Pipe()
+        self.marks = Marks()
         # A server has the environment of when it was started; others have this one.
         is_served = context.get_start_method() == "forkserver"
         environment = dict(os.environ) if is_served else None
