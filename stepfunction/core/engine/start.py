@@ -26,7 +26,7 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
-from stepfunction.core.waiting import start
+from stepfunction.core.waiting import LONGEST_WAIT, start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
@@ -114,8 +114,7 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
     if timeout is not None:
         journal.timeout = timeout
     try:
-        with run.cancellation.expiring(timeout):
-            run.go(journal, run)
+        run.cancellation.within(timeout, run.go, journal, run)
     except BaseException as error:
         run.cancellation.request()
         if journal.status in UNDER_WAY:
@@ -124,10 +123,18 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
     finally:
         try:
             run.workshop.close(kill=run.cancellation.requested)
+        except BaseException:  # an interrupt may have cut it short
+            run.workshop.close(kill=True)
+            raise
         finally:
             run.audience = None  # which may hold those who were told
-            run.thread = None
-            journal.end()
+            try:
+                journal.end()
+            except BaseException:
+                journal.end()
+                raise
+            finally:
+                run.thread = None  # last, for nobody is to wait here for an end
 
 
 def _never_begun(journal: Journal, error: BaseException) -> None:
@@ -185,9 +192,11 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
         _see_to_the_end()
         _apart.add(execution)
         start(threading.Thread(target=work, name=name, daemon=True))
-    except WorkerStartError as error:
+    except BaseException as error:
         _apart.discard(execution)
-        _give_up(execution, error)
+        if isinstance(error, WorkerStartError):
+            _give_up(execution, error)
+        execution.cancel()  # which an interrupt leaves to nobody
         raise
 
 
@@ -227,16 +236,15 @@ async def finish_beside(
     name = f"{execution.workflow}-aexecute"
     try:
         start(threading.Thread(target=work, name=name, daemon=True))
-    except WorkerStartError as error:
-        _give_up(execution, error)
-        raise
-    try:
         while not done.done():
             # Not one long wait, which Ctrl-C just before it would not end.
-            await asyncio.wait([done], timeout=0.5)
-    except asyncio.CancelledError:
+            await asyncio.wait([done], timeout=LONGEST_WAIT)
+    except BaseException as error:
+        if isinstance(error, WorkerStartError):
+            _give_up(execution, error)
         execution.cancel()
-        await asyncio.wait([done], timeout=0.5)
+        if isinstance(error, asyncio.CancelledError):
+            await asyncio.wait([done], timeout=LONGEST_WAIT)
         raise
     return done.result()
 

@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -83,16 +84,22 @@ class LaneCall:
         self.variables = copy_context()
 
 
+# Of the calls that somebody submitted, until their callbacks are done.
+owed: set[LaneFuture] = set()
+
+
 class _Returned:
     """Stands in a queue for a call that was handed back."""
 
 
 def begin(future: LaneFuture) -> bool:
     """Tell whether a call is still to be made, which can then not be cancelled."""
-    try:
-        return future.set_running_or_notify_cancel()
-    except RuntimeError:  # somebody else has given it a result
-        return False
+    is_wanted = False
+    with suppress(RuntimeError):  # somebody else has given it a result
+        is_wanted = future.set_running_or_notify_cancel()
+    if not is_wanted:
+        owed.discard(future)
+    return is_wanted
 
 
 def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
@@ -107,6 +114,7 @@ def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
     except BaseException:  # of a callback, which is not to end this thread
         text = "a callback of the future of %s raised what is no Exception"
         logger().error(text, future.label, exc_info=True)
+    owed.discard(future)
 
 
 def cancel(calls: Iterable[LaneCall]) -> None:
@@ -117,6 +125,7 @@ def cancel(calls: Iterable[LaneCall]) -> None:
             call.future.cancel()
         except BaseException as error:
             raised = error
+        owed.discard(call.future)
     if raised is not None:
         raise raised
 
@@ -138,8 +147,12 @@ class Backlog:
         """Whether nothing more is to run."""
         return self._failure is not None
 
-    def put(self, call: LaneCall) -> int:
+    def put(self, call: LaneCall, is_owed: bool = False) -> int:
         """Add a call, and give how many are not finished.
+
+        Args:
+            call: The call.
+            is_owed: Whether the end of this process waits for it.
 
         Raises:
             Exception: What it was broken off with.
@@ -147,6 +160,8 @@ class Backlog:
         with self._lock:
             if self._failure is not None:
                 raise self._failure()
+            if is_owed:
+                owed.add(call.future)
             self._unfinished += 1
             self._queue.put(call)
             return self._unfinished
