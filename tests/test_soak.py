@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import faulthandler
 import gc
 import logging
 import os
@@ -344,7 +345,9 @@ class Check:
         self.wrong: list[str] = []
         self.tasks = 0
         self.end = plan.end
-        self.has_no_worker = bool(find_start_error(execution.error))
+        self.has_no_worker = execution.blame is not None and bool(
+            find_start_error(execution.blame.error)
+        )
         if self.has_no_worker:  # where it stood then is as good as any other moment
             self.see(execution, execution.status, {Status.FAILED})
             self.end = "cancelled"
@@ -669,6 +672,8 @@ def test_every_task_ends_as_it_was_told_and_nothing_is_left_over(
             refusals = Refusals(patches)
             soak.run()
         stuck = [repr(plan) for plan in soak.under_way.values()]
+        if stuck:
+            faulthandler.dump_traceback()
         assert not stuck, "\n".join(stuck)
     print(
         f"{soak.tasks} tasks in {next(soak.numbers) - 1} executions, of which "
