@@ -140,8 +140,8 @@ class Planner:
                 for _ in range(self.random.randint(1, 10))
             ]
         if kind != "stopped" and self.random.random() < 0.15:
-            only: dict[str | int | None, Order | Plan] = {None: self.order(deeds[0], retries)}
-            return Step(name, place, only, kind, retries)
+            only = self.order(deeds[0], retries)
+            return Step(name, place, {None: only}, kind, retries)
         orders = {f"T{n}": self.order(deed, retries) for n, deed in enumerate(deeds)}
         return Step(name, place, {**orders}, kind, retries)
 
@@ -420,7 +420,7 @@ class Check:
     def compare_calls(self, step: Step, order: Order, attempt: Any) -> None:
         """See that there was one call for the attempt: none more, and none less."""
         calls = self.heard[word_of(order, attempt.number)]
-        # What had ended unreported when another item of its batch crashed is done again.
+        # What had ended unreported when another item of the batch crashed is repeated.
         is_safe = step.batch_size == 1 or attempt.outcome is CRASHED
         if calls != 1 and (is_safe or calls == 0):
             self.say(order, f"{calls} calls for {attempt} on {step.place}")

@@ -317,7 +317,10 @@ def test_fewer_lanes_do_where_no_more_can_be_had(monkeypatch, caplog):
             assert output == {"a": 2, "b": 2, "c": 2}
             calls = [lanes.submit(add, n) for n in range(20)]
             assert [call.result() for call in calls] == [*range(1, 21)]
-    assert "fewer worker processes" in caplog.text
+            # One worker may have made them all before another lane was given one.
+            while "fewer worker processes" not in caplog.text:
+                calls = [lanes.submit(add, n) for n in range(20)]
+                assert [call.result() for call in calls] == [*range(1, 21)]
 
 
 def test_all_calls_fail_where_no_worker_can_be_had(monkeypatch):
