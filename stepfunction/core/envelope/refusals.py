@@ -92,7 +92,7 @@ def reason(error: Exception, value: Any, root: str) -> str:
         root: What to call it.
     """
     if isinstance(error.__cause__ or error, RecursionError):
-        return f"the {root} is nested too deep for pickle"
+        return f"the {root} is nested too deep for pickle ({error})"
     way = _way_to_fault(value, root)
     if way in (root, "call.function"):
         return str(error)
