@@ -29,7 +29,7 @@ def keep() -> None:
 
     Workers that are started from then on import it too.
     """
-    if _main is not None and _file is not None and sys.modules["__main__"] is _main:
+    if _main is not None and _file is not None and sys.modules.get("__main__") is _main:
         vars(_main).setdefault("__file__", _file)
 
 
