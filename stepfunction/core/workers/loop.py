@@ -66,7 +66,8 @@ def run_tasks(
         under_way: Kept up with the tasks that have been taken and have not ended.
 
     Raises:
-        Exception: What the iterator raises, when all others have ended.
+        Exception: What the iterator raises, or a place that takes no task, when all
+            others have ended.
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
     taken = {} if under_way is None else under_way
@@ -167,6 +168,7 @@ class _Loop:
         self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
         self.open = taken
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
+        self.refusal: Exception | None = None  # of the place
         self.is_understaffed = False  # whether more may be needed to make attempts
         self.is_stopping = False
         for task in () if self.source.has_more else tasks:
@@ -199,6 +201,8 @@ class _Loop:
                         self.end(task)
         if source.error is not None:
             raise source.error
+        if self.refusal is not None:
+            raise self.refusal
 
     # What is next.
 
@@ -210,10 +214,22 @@ class _Loop:
                 break
             attempt = LiveAttempt(task, self.cancellation, self.inbox)
             self.under_way.add(attempt)
-            self.place.begin(attempt)
+            try:
+                self.place.begin(attempt)
+            except Exception as error:  # it takes no task at all
+                self.refuse(attempt, error)
+                break
             if self.source.is_slow and self.has_news():
                 break
         self.is_understaffed = self.place.staff()
+
+    def refuse(self, attempt: LiveAttempt, error: Exception) -> None:
+        """Begin no other, and raise that once what is under way has ended."""
+        self.refusal = self.refusal or error
+        self.under_way.discard(attempt)
+        self.leave_out(attempt.task)
+        self.stop()
+        self.end(attempt.task)
 
     def next_of_source(self) -> Task | None:
         source = self.source
@@ -378,7 +394,11 @@ class _Loop:
             task.outcome = Outcome.CANCELLED
 
     def leave_behind(self) -> None:
-        """Wait no longer for what is under way."""
+        """Wait no longer for what is under way, but read what has been reported."""
+        while not self.inbox.empty():
+            letter = self.inbox.get()
+            if isinstance(letter, Report):
+                self.read(letter)
         now, outcome = perf_counter(), self.place.left_behind
         for attempt in self.under_way:
             attempt.cancellation.request(is_overdue=True)
