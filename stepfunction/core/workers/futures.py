@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import (
     around,
@@ -136,7 +137,7 @@ class _Futures(ABC):
         try:
             ending = self._ending(attempt, future)
         except BaseException as error:
-            if get_ident() == self._home and not isinstance(error, Exception):
+            if get_ident() == self._home and not is_a(error, Exception):
                 raise  # an interrupt of this very thread
             ending = _broken(error)
         attempt.end(Report(attempt, *ending))
@@ -356,9 +357,9 @@ def _result(future: Future[Any], began: float) -> Ending:
     if error is None:
         return Outcome.SUCCEEDED, future.result(), began, ended
     began = began or ended  # it was stopped before there was a worker for it
-    if not isinstance(error, BrokenExecutor) or isinstance(error, WorkerStartError):
+    if not is_a(error, BrokenExecutor) or is_a(error, WorkerStartError):
         return Outcome.FAILED, error, began, ended
     from stepfunction.core.errors import WorkerKilledError  # which is dear
 
-    is_killed = isinstance(error, WorkerKilledError)
+    is_killed = is_a(error, WorkerKilledError)
     return Outcome.KILLED if is_killed else Outcome.CRASHED, error, began, ended
