@@ -84,7 +84,7 @@ def begin(
         WorkerStartError: If it needs processes, and none can be started here.
     """
     is_elsewhere = executor is not None and runs_in_processes(executor)
-    if graph.uses_processes or is_elsewhere:
+    if is_elsewhere or (executor is None and graph.uses_processes):
         from stepfunction.core.lanes.lanes import refuse_where_processes_cannot_start
 
         refuse_where_processes_cannot_start()

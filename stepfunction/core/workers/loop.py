@@ -66,6 +66,7 @@ def run_tasks(
         under_way: Kept up with the tasks that have been taken and have not ended.
 
     Raises:
+        WorkerStartError: What kept a worker from being started, when all have ended.
         Exception: What the iterator raises, or a place that takes no task, when all
             others have ended.
         BaseException: What interrupts this thread; the tasks are then left behind.
@@ -168,9 +169,9 @@ class _Loop:
         self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
         self.open = taken
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
-        self.refusal: Exception | None = None  # of the place
         self.is_understaffed = False  # whether more may be needed to make attempts
         self.is_stopping = False
+        self.refusal: Exception | None = None  # why no task can run here
         for task in () if self.source.has_more else tasks:
             self.admit(task)
 
@@ -199,10 +200,10 @@ class _Loop:
                 finally:
                     for task in tuple(self.open):
                         self.end(task)
-        if source.error is not None:
-            raise source.error
         if self.refusal is not None:
             raise self.refusal
+        if source.error is not None:
+            raise source.error
 
     # What is next.
 
@@ -225,7 +226,8 @@ class _Loop:
 
     def refuse(self, attempt: LiveAttempt, error: Exception) -> None:
         """Begin no other, and raise that once what is under way has ended."""
-        self.refusal = self.refusal or error
+        if self.refusal is None:
+            self.refusal = error
         self.under_way.discard(attempt)
         self.leave_out(attempt.task)
         self.stop()
@@ -330,14 +332,11 @@ class _Loop:
         self.go_on(task)
 
     def go_on(self, task: Task) -> None:
-        """See to what follows from an attempt: another, heirs, or the task's end.
-
-        Raises:
-            WorkerStartError: If it was not made, for want of a worker to make it.
-        """
+        """See to what follows from an attempt: another, heirs, or the task's end."""
         refusal = None if task.error is None else refusal_behind(task.error)
         if refusal is not None and not self.is_stopping:
-            raise refusal  # no task has failed: none can run here
+            self.refusal = refusal  # no task has failed: none can run here
+            self.stop()
         heirs = task.heirs()
         if heirs is not None:
             self.end(task)
