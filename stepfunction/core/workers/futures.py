@@ -9,13 +9,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextvars import copy_context
+from functools import partial
 from itertools import count
-from threading import RLock
+from reprlib import repr as short_repr
+from threading import RLock, get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import (
     around,
@@ -97,6 +100,7 @@ class _Futures(ABC):
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
+        self._home = get_ident()
         # There is none yet where an interrupt came first.
         self._futures: dict[LiveAttempt, Future[Any] | None] = {}
 
@@ -104,19 +108,39 @@ class _Futures(ABC):
         self._futures[attempt] = None
         try:
             future = self._submit(attempt)
-        except (TransferError, BrokenExecutor) as error:
+            if not hasattr(future, "add_done_callback"):
+                text = f"submit() gave {short_repr(future)}, which is no future"
+                raise TypeError(text)
+        except BrokenExecutor as error:
             future = _failed(error)
-
-        def done(future: Future[Any]) -> None:
+        except (RuntimeError, WorkerStartError):
+            # As of an executor that is shut down: it takes no other task either.
             self._futures.pop(attempt, None)
-            attempt.end(Report(attempt, *self._ending(attempt, future)))
+            raise
+        except Exception as error:
+            future = _failed(error)
 
         self._futures[attempt] = future
         try:
-            future.add_done_callback(done)
+            future.add_done_callback(partial(self._settle, attempt))
+        except Exception as error:
+            if self._futures.pop(attempt, self) is not self:
+                attempt.end(Report(attempt, *_broken(error)))
         except BaseException:
             _let_go_of(future)
             raise
+
+    def _settle(self, attempt: LiveAttempt, future: Future[Any]) -> None:
+        """Report how an attempt ended, once. Any thread may."""
+        if self._futures.pop(attempt, self) is self:
+            return
+        try:
+            ending = self._ending(attempt, future)
+        except BaseException as error:
+            if get_ident() == self._home and not is_a(error, Exception):
+                raise  # an interrupt of this very thread
+            ending = _broken(error)
+        attempt.end(Report(attempt, *ending))
 
     @abstractmethod
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
@@ -266,7 +290,7 @@ class Pool(_Futures):
             return False  # it has ended, and its report is on its way
         try:
             return future is None or future.cancel()
-        except NotImplementedError:  # not every executor can
+        except Exception:  # not every executor can
             return False
         except BaseException:
             _let_go_of(future)
@@ -309,6 +333,12 @@ def _failed(error: Exception) -> Future[Any]:
     return future
 
 
+def _broken(error: BaseException) -> Ending:
+    """Give how an attempt ended whose future is not what futures are."""
+    now = perf_counter()
+    return Outcome.FAILED, error, now, now
+
+
 def _perform_remotely(
     call: Callable[[Any, Any], Any] | bytes, body: bytes, context: bytes, number: int
 ) -> bytes:
@@ -327,9 +357,9 @@ def _result(future: Future[Any], began: float) -> Ending:
     if error is None:
         return Outcome.SUCCEEDED, future.result(), began, ended
     began = began or ended  # it was stopped before there was a worker for it
-    if not isinstance(error, BrokenExecutor) or isinstance(error, WorkerStartError):
+    if not is_a(error, BrokenExecutor) or is_a(error, WorkerStartError):
         return Outcome.FAILED, error, began, ended
     from stepfunction.core.errors import WorkerKilledError  # which is dear
 
-    is_killed = isinstance(error, WorkerKilledError)
+    is_killed = is_a(error, WorkerKilledError)
     return Outcome.KILLED if is_killed else Outcome.CRASHED, error, began, ended
