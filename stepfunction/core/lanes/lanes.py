@@ -194,8 +194,8 @@ class ProcessLanes(Executor):
         """Call a function for each of some arguments, as ``map``, but side by side.
 
         Args:
-            fn: A function that can be imported by its name.
-            iterables: As many as it takes arguments.
+            fn: A function that can be imported by its name. As many iterables follow
+                as it takes arguments.
             timeout: How many seconds from now the results may take; None for any
                 number.
             chunksize: How many calls are sent as one. If one of these fails, the
