@@ -46,18 +46,12 @@ _PROGRAM = (
 )
 
 
+class _Refused(Exception):
+    """The server could not fork; the argument is the number of its error."""
+
+
 class ServerLost(Exception):
     """The server could not be started, ended, or did not answer."""
-
-    @property
-    def remedy(self) -> str:
-        """What to do about it."""
-        return (
-            f"workers are forked from a process that runs {spawn.get_executable()!r}, "
-            "which has to be a Python that finds what this one finds "
-            "(multiprocessing.set_executable() sets another); what it said is above, "
-            "on standard error"
-        )
 
 
 class ServedProcess(ForkServerProcess):
@@ -88,7 +82,7 @@ class _Popen(popen_forkserver.Popen):
             reduction.dump(process_obj, message)
         finally:
             context.set_spawning_popen(None)
-        self._message = message.getbuffer()
+        self._message = memoryview(message.getvalue())
         self.pid, self.sentinel, self._told = _server.fork(self._fds)
         self.finalizer = util.Finalize(self, _close, (self._told, self.sentinel))
 
@@ -171,6 +165,7 @@ class Server:
         self._line: Any = None
         self._alive = -1
         self._pid = 0  # where it is a child of this process
+        self._left: list[int] = []  # those that it had before
 
     def fork(self, passed: Sequence[int]) -> tuple[int, int, int]:
         """Have a process forked.
@@ -191,13 +186,18 @@ class Server:
                 self._start()
             try:
                 return self._ask(passed)
-            except (ServerLost, ConnectionError, BlockingIOError):
+            except ServerLost:
                 self._let_go()  # somebody has killed it
+            except _Refused:
+                self._leave()  # it may have less than this process has now
             self._start()
             try:
                 return self._ask(passed)
             except ServerLost as lost:
                 raise ServerLost(self._let_go(lost)) from None
+            except _Refused as refused:
+                self._leave()
+                raise OSError(refused.args[0], os.strerror(refused.args[0])) from None
 
     def adopt(self, line: int, alive: int) -> None:
         """Take over the server that forked this process."""
@@ -208,12 +208,14 @@ class Server:
         """In a forked child, leave the server to the parent, whose child it is."""
         self._lock = threading.Lock()
         self._pid = 0
-        self._let_go()
+        self._leave()
+        self._left.clear()
 
     def _start(self) -> None:
-        executable = spawn.get_executable()
-        if not executable:
-            raise ServerLost("sys.executable names no Python")
+        for pid in self._left:
+            with suppress(OSError):
+                os.waitpid(pid, os.WNOHANG)
+        executable: Any = spawn.get_executable()
         path = [entry for entry in sys.path if isinstance(entry, str)]
         kind = getattr(socket, "SOCK_SEQPACKET", socket.SOCK_DGRAM)
         # Not those of the module socket, which others patch.
@@ -225,11 +227,9 @@ class Server:
                     path=path, line=theirs.fileno(), alive=listening
                 )
                 flags = vars(util)["_args_from_interpreter_flags"]()
-                arguments = [os.fsdecode(executable), *flags, "-c", program]
+                arguments = [executable, *flags, "-c", program]
                 passed = [theirs.fileno(), listening]
-                self._pid = util.spawnv_passfds(
-                    os.fsencode(executable), arguments, passed
-                )
+                self._pid = util.spawnv_passfds(executable, arguments, passed)
             except BaseException:
                 os.close(self._alive)
                 raise
@@ -244,7 +244,7 @@ class Server:
         self._line = line
 
     def _ask(self, passed: Sequence[int]) -> tuple[int, int, int]:
-        tracker = resource_tracker.getfd()
+        tracker: Any = resource_tracker.getfd()
         sentinel, theirs = os.pipe()
         opened = [sentinel]
         try:
@@ -253,20 +253,19 @@ class Server:
                 opened.append(told)
                 try:
                     line = self._line.fileno()
-                    sent = [work, theirs, self._alive, line, tracker, *passed]
-                    self._send(sent)
+                    self._send([theirs, work, self._alive, line, tracker, *passed])
                 finally:
                     os.close(work)
             finally:
                 os.close(theirs)
             if not forking.is_readable(sentinel, _SECONDS_TO_ANSWER):
-                raise ServerLost(f"it did not answer in {_SECONDS_TO_ANSWER:.0f} s")
+                raise ServerLost(f"it was silent for {_SECONDS_TO_ANSWER:.0f} s")
             try:
                 pid = forking.read_number(sentinel)
             except EOFError:
                 raise ServerLost("it ended") from None
-            if pid < 0:  # the number of the error that it had
-                raise OSError(-pid, os.strerror(-pid))
+            if pid < 0:
+                raise _Refused(-pid)
         except BaseException:
             _close(*opened)
             raise
@@ -274,14 +273,26 @@ class Server:
 
     def _send(self, descriptors: Sequence[int]) -> None:
         rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))
-        self._line.sendmsg([b"f"], [rights], getattr(socket, "MSG_DONTWAIT", 0))
+        message = bytes([len(descriptors)])
+        try:
+            flags = getattr(socket, "MSG_DONTWAIT", 0)
+            self._line.sendmsg([message], [rights], flags)
+        except (ConnectionError, BlockingIOError) as error:
+            raise ServerLost(f"it hears nothing ({error})") from None
 
-    def _let_go(self, why: object = "") -> str:
-        """Let go of a server that is of no use; say what became of it."""
+    def _leave(self) -> None:
+        """Let a server end with the last of its workers."""
         if self._line is not None:
             self._line.close()
             os.close(self._alive)
-        pid, self._line, self._alive, self._pid = self._pid, None, -1, 0
+        if self._pid:
+            self._left.append(self._pid)
+        self._line, self._alive, self._pid = None, -1, 0
+
+    def _let_go(self, why: object = "") -> str:
+        """Let go of a server that is of no use; say what became of it."""
+        pid, self._pid = self._pid, 0
+        self._leave()
         said = str(why)
         if pid:
             with suppress(OSError):

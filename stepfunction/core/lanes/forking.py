@@ -25,7 +25,6 @@ from typing import Any
 
 _NUMBER = struct.Struct("q")
 _MOST = 256  # descriptors in a message
-_GIVEN = 5  # of them at least: see ``_become_worker``
 
 # Set by ``fork_server``, which a worker needs that has workers of its own.
 adopt: Callable[[int, int], None] = lambda line, alive: None
@@ -63,10 +62,12 @@ def serve(line: int, alive: int) -> None:
         if line in found:
             given = _receive(requests)
             if given is None:
+                requests.detach()
                 return
             if _fork(given, children):
                 break
         elif alive in found:
+            requests.detach()
             return
     code = 1
     try:
@@ -138,38 +139,48 @@ def _bury(children: dict[int, int]) -> None:
 
 
 def _receive(requests: Any) -> list[int] | None:
-    """Give the descriptors of a request; None when nobody is left to make one."""
+    """Give the descriptors of a request; None when nobody is left to make one.
+
+    There are none where not all have come.
+    """
     passed = array.array("i")
     room = socket.CMSG_SPACE(_MOST * passed.itemsize)
     message, parts, *_ = requests.recvmsg(1, room)
     for _, _, data in parts:
         passed.frombytes(data[: len(data) - len(data) % passed.itemsize])
-    return list(passed) if message else None
+    if not message:
+        return None
+    given = list(passed)
+    if len(given) < message[0]:  # as many files are open as may be
+        if given:
+            _write_number(given[0], -errno.EMFILE)
+        _close_all(given)
+        given.clear()
+    return given
 
 
 def _fork(given: list[int], children: dict[int, int]) -> bool:
     """Fork a process; tell whether this is that process."""
-    if len(given) < _GIVEN:  # some were lost, for too many files are open
-        _close_all(given)
+    if not given:
         return False
+    told, *others = given
     try:
         pid = os.fork()
     except OSError as error:
-        _write_number(given[1], -(error.errno or errno.EAGAIN))
+        _write_number(told, -(error.errno or errno.EAGAIN))
         _close_all(given)
         return False
     if pid == 0:
         return True
-    work, told, *others = given
     children[pid] = told
     _write_number(told, pid)
-    _close_all([work, *others])
+    _close_all(others)
     return False
 
 
 def _become_worker(given: list[int]) -> int:
     """Be the process that was asked for, and give its exit code."""
-    work, told, alive, line, tracker, *passed = given
+    told, work, alive, line, tracker, *passed = given
     # It is kept open, so that its end is not mistaken for that of this process when
     # the server is killed; a child of this process does not keep it.
     os.register_at_fork(after_in_child=partial(_close_all, [told]))

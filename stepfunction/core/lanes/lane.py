@@ -5,18 +5,39 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from stepfunction.core.envelope.answers import open_answer
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents
-from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
+from stepfunction.core.errors import (
+    TransferError,
+    WorkerCrashedError,
+    WorkerKilledError,
+    WorkerStartError,
+)
 from stepfunction.core.lanes import messages
-from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
-from stepfunction.core.lanes.deaths import crashed, killed, refused, silent, unready
+from stepfunction.core.lanes.backlog import (
+    Backlog,
+    LaneCall,
+    LaneFuture,
+    Watcher,
+    begin,
+    give,
+)
+from stepfunction.core.lanes.deaths import (
+    crashed,
+    init_failed,
+    killed,
+    refused,
+    silent,
+    unready,
+)
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.logs import replay
+from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.process import WorkerProcess
 from stepfunction.core.logger import logger
 
@@ -33,21 +54,55 @@ class Lane(threading.Thread):
     Args:
         context: Of multiprocessing, with the method to start workers by.
         backlog: The calls of its executor.
+        opening: What each worker does before its first call; None for nothing.
+        most_calls: After how many calls a worker is replaced; None for never.
+
+    Attributes:
+        has_left: Whether it has left its calls to others, for it has no worker.
     """
 
-    def __init__(self, context: Any, backlog: Backlog) -> None:
+    def __init__(
+        self,
+        context: Any,
+        backlog: Backlog,
+        opening: Opening | None = None,
+        most_calls: int | None = None,
+    ) -> None:
         super().__init__(name="stepfunction-lane", daemon=True)
         this_process.lanes.add(self)
         self._context = context
         self._backlog = backlog
+        self._opening = opening
+        self._most_calls = most_calls
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
         self._future: LaneFuture | None = None
         self._is_killed = False
+        self._claim = [None]
+        self.has_left = False
+
+    def claim(self) -> bool:
+        """Tell whether its thread has not begun, which then does nothing.
+
+        An interrupt of whoever starts it leaves that open.
+        """
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        return True
+
+    def dismiss(self) -> None:
+        """Let go of it, where its thread never begins."""
+        with self._lock:
+            self._discard()
+        this_process.lanes.discard(self)
 
     def run(self) -> None:
         """Have calls made until there will be no more."""
-        while not this_process.is_ending:
+        if not self.claim():
+            return
+        while not this_process.is_ending and not self.has_left:
             call = self._backlog.take()
             if call is None:
                 break
@@ -76,12 +131,13 @@ class Lane(threading.Thread):
             WorkerStartError: If that is not possible.
         """
         with this_process.starting:
+            worker: WorkerProcess | None = None
             try:
                 # Known before it starts, for if it is forked it is to forget itself.
-                self._worker = worker = WorkerProcess(self._context)
+                self._worker = worker = WorkerProcess(self._context, self._opening)
                 worker.start()
             except BaseException as error:
-                self._worker = None
+                self._worker = worker = None
                 if not isinstance(error, Exception):
                     raise
                 raise refused(error) from error
@@ -97,7 +153,7 @@ class Lane(threading.Thread):
 
     def _take_on(self, future: LaneFuture) -> bool:
         with self._lock:  # from here on kill() finds it
-            if not future.set_running_or_notify_cancel():
+            if not begin(future):
                 return False
             if self._is_killed:
                 self._discard()
@@ -116,6 +172,8 @@ class Lane(threading.Thread):
             is_result, payload, seconds = open_answer(future.label, answer)
             future.began = ended - seconds
         except BaseException as error:
+            if type(error) is WorkerStartError and self._leaves(call, error):
+                return
             is_result, payload = False, BaseException.with_traceback(error, None)
         with self._lock:
             self._future = None
@@ -125,11 +183,24 @@ class Lane(threading.Thread):
         call.body = b""  # gone before whoever waits for the result goes on
         if this_process.is_ending:
             return  # whoever waits for it ends too, and need not hear of it
-        if is_result:
-            future.set_result(payload)
-        else:
-            future.set_exception(payload)
+        give(future, is_result, payload)
         del payload  # its traceback would keep this frame, and so the call, alive
+        worker_now = self._worker
+        if worker_now is not None and worker_now.calls == self._most_calls:
+            self._let_go()
+
+    def _leaves(self, call: LaneCall, error: WorkerStartError) -> bool:
+        """Leave a call to other lanes, if there are any, and be none any more."""
+        with self._lock:
+            if self._is_killed or this_process.is_ending:
+                return False
+            self.has_left = self._backlog.leave_to_others(call)
+            if self.has_left:
+                self._future = None
+        if self.has_left:
+            text = "there are fewer worker processes than asked for: %s"
+            logger().warning(text, error)
+        return self.has_left
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker
@@ -141,6 +212,8 @@ class Lane(threading.Thread):
             worker = self.launch()
         if not worker.is_ready:
             self._await_hello(worker, label)
+            if self._opening is not None:
+                self._await_opening(worker, label, self._opening)
         return worker
 
     def _await_hello(self, worker: WorkerProcess, label: str) -> None:
@@ -163,6 +236,34 @@ class Lane(threading.Thread):
         if isinstance(death, WorkerKilledError):
             raise death
         raise unready(death.exitcode)
+
+    def _await_opening(
+        self, worker: WorkerProcess, label: str, opening: Opening
+    ) -> None:
+        """Have the worker do what comes before its first call.
+
+        Raises:
+            WorkerInitError: If that fails; nothing more is to run on these lanes then.
+        """
+        error: BaseException
+        try:
+            worker.open()
+            while (message := worker.receive())[:1] != messages.PACKED:
+                self._hear(message)
+            is_done, error, _ = open_answer(opening.label, message)
+            if is_done:
+                return
+            self._let_go()
+        except TransferError as unreadable:
+            error = unreadable
+            self._let_go()
+        except (EOFError, OSError):
+            error = self._death_of(worker, label if self._is_killed else opening.label)
+            if isinstance(error, WorkerKilledError):
+                raise error from None
+        failure = partial(init_failed, opening.label, error)
+        self._backlog.break_off(failure)
+        raise failure()
 
     def _exchange(self, worker: WorkerProcess, call: LaneCall) -> Contents:
         """Send a call, and give its answer."""

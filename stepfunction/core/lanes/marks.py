@@ -42,6 +42,8 @@ class Marks:
                 memory = mmap.mmap(descriptor, _SIZE)
                 self._numbers = memoryview(memory).cast("q")
                 self.are_shared = True
+        if not self.are_shared:
+            self.close()
 
     def __reduce__(self) -> Any:
         if not self.are_shared:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing import connection as pipes
+from multiprocessing import context as contexts
 from multiprocessing import process as processes
 from multiprocessing import resource_tracker
 from typing import Any
@@ -18,11 +19,13 @@ from stepfunction.core.envelope.envelope import pack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.marks import Marks
-from stepfunction.core.lanes.messages import LEVELS
+from stepfunction.core.lanes.messages import LEVELS, OPEN
+from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.worker import serve_lane
 from stepfunction.core.logger import logger
 
 WORKER_NAME = "stepfunction-worker"
+_OURS = "stepfunction.core.lanes.fork_server"
 _SECONDS_TO_END = 1.0  # for an idle worker, once it has been let go
 _SECONDS_TO_LEAVE = 5.0  # for one that has been killed
 _MOST_WORDS = 300  # more than a full pipe holds
@@ -36,26 +39,29 @@ class WorkerProcess:
 
     Args:
         context: Of multiprocessing, with the method to start it by.
+        opening: What it does before its first call; None for nothing.
 
     Attributes:
         pid: Its number; 0 until it has started.
         is_ready: Whether it has said so.
+        calls: How many it was given.
         marks: What it leaves readable when it is dead.
     """
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, opening: Opening | None = None) -> None:
         self.pid = 0
         self.is_ready = False
-        self.marks = Marks()
+        self.calls = 0
         self._levels = current_levels()  # as the worker knows them
         self._context = context
         self._pipe, self._far_end = context.Pipe()
+        self.marks = Marks()
         # A server has the environment of when it was started; others have this one.
         is_served = context.get_start_method() == "forkserver"
         environment = dict(os.environ) if is_served else None
         self._process = _process_class(context)(
             target=serve_lane,
-            args=(self._far_end, environment, self._levels, self.marks),
+            args=(self._far_end, environment, self._levels, self.marks, opening),
             name=WORKER_NAME,
         )
 
@@ -66,7 +72,8 @@ class WorkerProcess:
             Exception: What refuses it; nothing is left open then.
         """
         try:
-            with _standard_ones_taken(), _interrupt_held(), _main_shown(self._context):
+            shown = _main_shown(self._context, self._process)
+            with _standard_ones_taken(), _interrupt_held(), shown:
                 self._process.start()
             self.pid = self._process.pid
             # Nobody but its lane polls it or waits for it: not whoever starts another,
@@ -115,8 +122,18 @@ class WorkerProcess:
             self._levels = levels
             self._pipe.send_bytes(LEVELS + pack(levels))
             send(self._pipe, b"")
+        self.calls += 1
         self._pipe.send_bytes(head)
         send(self._pipe, body)
+
+    def open(self) -> None:
+        """Have it do what comes before its first call, and answer.
+
+        Raises:
+            OSError: If it is not there any more.
+        """
+        self._pipe.send_bytes(OPEN)
+        send(self._pipe, b"")
 
     def receive(self, seconds: float | None = None) -> Contents:
         """Wait for what it says.
@@ -193,16 +210,17 @@ class WorkerProcess:
 
 
 def _process_class(context: Any) -> Any:
-    if context.get_start_method() != "forkserver":
-        return context.Process
-    from stepfunction.core.lanes.fork_server import ServedProcess
+    if context.Process is getattr(contexts, "ForkServerProcess", None):
+        from stepfunction.core.lanes.fork_server import ServedProcess
 
-    return ServedProcess
+        return ServedProcess
+    return context.Process  # which may be somebody's own
 
 
-def _main_shown(context: Any) -> Any:
-    if context.get_start_method() != "spawn":
-        return nullcontext()  # our fork server sees to it, and a fork has it
+def _main_shown(context: Any, process: Any) -> Any:
+    # Our fork server sees to it, and a fork has it.
+    if context.get_start_method() == "fork" or type(process).__module__ == _OURS:
+        return nullcontext()
     return main_module.shown_if_importable()
 
 

@@ -21,6 +21,7 @@ from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.logs import Levels, Sender
 from stepfunction.core.lanes.marks import Marks
+from stepfunction.core.lanes.opening import Opening
 
 _SIGNALS = signal.valid_signals()
 # That of ``signal`` makes a member of an enum of each signal that was held, which takes
@@ -30,7 +31,11 @@ _set_mask: Any = getattr(_own, "pthread_sigmask", None)
 
 
 def serve_lane(
-    pipe: Any, environment: dict[str, str] | None, levels: Levels, marks: Marks
+    pipe: Any,
+    environment: dict[str, str] | None,
+    levels: Levels,
+    marks: Marks,
+    opening: Opening | None,
 ) -> None:
     """Serve one lane until its other end is closed.
 
@@ -39,6 +44,7 @@ def serve_lane(
         environment: The parent's environment variables; None where it has them.
         levels: The levels of the parent's loggers.
         marks: What the parent can read when this process is dead.
+        opening: What to do before the first call, when the lane says so.
     """
     parent = _become_a_group()
     if environment is not None:
@@ -60,11 +66,13 @@ def serve_lane(
     # Not before: what the parent told this process when it started it came over the
     # same pipe, and must not count as its end.
     _die_with(parent)
-    while _serve_next(pipe, speaker, sender):
+    while _serve_next(pipe, speaker, sender, opening):
         pass
 
 
-def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
+def _serve_next(
+    pipe: Any, speaker: Speaker, sender: Sender, opening: Opening | None
+) -> bool:
     """Do what the lane says next; tell whether it has not let this worker go."""
     try:
         head, body = pipe.recv_bytes(), receive(pipe)
@@ -72,6 +80,9 @@ def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
         return False
     if head[:1] == messages.LEVELS:
         sender.adopt(unpack(head[1:]))
+        return True
+    if head == messages.OPEN and opening is not None:
+        speaker.answer(perform(opening.prepare, pack_parcel))
         return True
     speaker.marks.begin_call()
     answer = perform(partial(_prepare, speaker, head, body), pack_parcel)

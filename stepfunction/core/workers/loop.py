@@ -189,12 +189,19 @@ class _Loop:
                         self.see_to_next()
             is_done = True
         finally:
-            if not is_done:
-                self.stop()
-                self.leave_behind()
-            self.place.close(wait=is_done)
-            for task in tuple(self.open):
-                self.end(task)
+            try:
+                if not is_done:
+                    self.stop()
+                    self.leave_behind()
+            finally:
+                try:
+                    self.place.close(wait=is_done)
+                except BaseException:
+                    self.place.close(wait=False)  # an interrupt may have cut it short
+                    raise
+                finally:
+                    for task in tuple(self.open):
+                        self.end(task)
         if source.error is not None:
             raise source.error
 

@@ -109,7 +109,7 @@ class Workshop:
             if size is not None:
                 waiting = max(1, min(_MOST_AHEAD, _MOST_ITEMS_AHEAD // size))
             return Threads(work, most, waiting if ahead else 0)
-        from stepfunction.core.workers.futures import Lanes, Pool, ThreadPool
+        from stepfunction.core.workers.futures import Lanes
 
         if executor == "process":
             from stepfunction.core.lanes.lanes import usable_cpus
@@ -122,6 +122,8 @@ class Workshop:
             limit = max_workers or executor.max_workers * (2 if ahead else 1)
             return Lanes(executor, work, limit)
         from concurrent.futures import ThreadPoolExecutor
+
+        from stepfunction.core.workers.pools import Pool, ThreadPool
 
         kind = ThreadPool if isinstance(executor, ThreadPoolExecutor) else Pool
         # A second attempt cannot go before what its executor has, so that is little.
