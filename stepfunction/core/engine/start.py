@@ -83,7 +83,7 @@ def begin(
         WorkerStartError: If it needs processes, and none can be started here.
     """
     is_elsewhere = executor is not None and runs_in_processes(executor)
-    if graph.uses_processes or is_elsewhere:
+    if is_elsewhere or (executor is None and graph.uses_processes):
         from stepfunction.core.lanes.lanes import refuse_where_processes_cannot_start
 
         refuse_where_processes_cannot_start()
@@ -192,11 +192,9 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
         _see_to_the_end()
         _apart.add(execution)
         start(threading.Thread(target=work, name=name, daemon=True))
-    except BaseException as error:
+    except WorkerStartError as error:
         _apart.discard(execution)
-        if isinstance(error, WorkerStartError):
-            _give_up(execution, error)
-        execution.cancel()  # which an interrupt leaves to nobody
+        _give_up(execution, error)
         raise
 
 

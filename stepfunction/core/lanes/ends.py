@@ -11,6 +11,7 @@ from time import sleep
 from typing import Any
 from weakref import WeakSet
 
+from stepfunction.core.envelope import main_module
 from stepfunction.core.lanes.backlog import owed
 from stepfunction.core.logger import logger
 
@@ -45,6 +46,7 @@ class ThisProcess:
         A ``ProcessPoolExecutor`` waits for all of it, and so for ever if it hangs.
         """
         self.is_finished = True
+        main_module.keep()
         if issubclass(getattr(sys, "last_type", object), KeyboardInterrupt):
             return  # who ended this program waits for nothing
         before, waited = None, 0.0

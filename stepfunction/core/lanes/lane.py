@@ -25,6 +25,7 @@ from stepfunction.core.lanes.backlog import (
     LaneFuture,
     Watcher,
     begin,
+    cancel,
     give,
 )
 from stepfunction.core.lanes.deaths import (
@@ -111,6 +112,11 @@ class Lane(threading.Thread):
             else:
                 self._backlog.finish()
             del call  # an idle lane keeps nothing alive
+        if this_process.is_ending:
+            # A handler at the exit may wait for them.
+            for waiting in self._backlog.take_all():
+                if waiting.future.watcher is None:
+                    cancel([waiting])
         self._let_go()
         this_process.lanes.discard(self)
 
@@ -181,8 +187,8 @@ class Lane(threading.Thread):
                 self._discard()
         self._backlog.finish()
         call.body = b""  # gone before whoever waits for the result goes on
-        if this_process.is_ending:
-            return  # whoever waits for it ends too, and need not hear of it
+        if this_process.is_ending and future.watcher is not None:
+            return  # the execution ends too, and need not hear of it
         give(future, is_result, payload)
         del payload  # its traceback would keep this frame, and so the call, alive
         worker_now = self._worker

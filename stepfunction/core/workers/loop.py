@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import refusal_behind
+from stepfunction.core.errors import WorkerStartError, refusal_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
 from stepfunction.core.workers.places import Place
@@ -66,6 +66,7 @@ def run_tasks(
         under_way: Kept up with the tasks that have been taken and have not ended.
 
     Raises:
+        WorkerStartError: What kept a worker from being started, when all have ended.
         Exception: What the iterator raises, when all others have ended.
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
@@ -170,6 +171,7 @@ class _Loop:
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_understaffed = False  # whether more may be needed to make attempts
         self.is_stopping = False
+        self.refusal: WorkerStartError | None = None  # why no task can run here
         for task in () if self.source.has_more else tasks:
             self.admit(task)
 
@@ -202,6 +204,8 @@ class _Loop:
                 finally:
                     for task in tuple(self.open):
                         self.end(task)
+        if self.refusal is not None:
+            raise self.refusal
         if source.error is not None:
             raise source.error
 
@@ -342,14 +346,11 @@ class _Loop:
         self.go_on(task)
 
     def go_on(self, task: Task) -> None:
-        """See to what follows from an attempt: another, heirs, or the task's end.
-
-        Raises:
-            WorkerStartError: If it was not made, for want of a worker to make it.
-        """
+        """See to what follows from an attempt: another, heirs, or the task's end."""
         refusal = None if task.error is None else refusal_behind(task.error)
         if refusal is not None and not self.is_stopping:
-            raise refusal  # no task has failed: none can run here
+            self.refusal = refusal  # no task has failed: none can run here
+            self.stop()
         heirs = task.heirs()
         if heirs is not None:
             self.end(task)
