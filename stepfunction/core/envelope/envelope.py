@@ -27,13 +27,17 @@ _Sink = TypeVar("_Sink", io.BytesIO, Sink)
 PackedError = tuple[bytes, str | None, "PackedError | None"]
 
 
-def pack(value: Any) -> bytes:
+def pack(value: Any, reducers: Mapping[type, Callable[[Any], Any]] = {}) -> bytes:
     """Pickle a value, whatever exceptions it holds.
+
+    Args:
+        value: What to pickle.
+        reducers: How to pickle the instances of some classes, but in exceptions.
 
     Raises:
         Exception: What pickle, or a ``__reduce__`` of the value, raises.
     """
-    return _Packing().data(value)
+    return _Packing(reducers).data(value)
 
 
 def pack_once(value: Any) -> bytes:
@@ -137,6 +141,13 @@ class _Packing:
         return done
 
     def _alone(self, error: BaseException) -> bytes:
+        reducers, self._reducers = self._reducers, {}  # it is tried by itself
+        try:
+            return self._tried(error)
+        finally:
+            self._reducers = reducers
+
+    def _tried(self, error: BaseException) -> bytes:
         for way in (self._as_itself, self._without_init):
             try:
                 data = way(error)
