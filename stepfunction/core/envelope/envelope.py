@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.parcel import Contents, Parcel, Sink
 from stepfunction.core.errors import RemoteError, RemoteTraceback, StepExecutionError
+from stepfunction.core.raised import cause_of, is_a
 from stepfunction.core.wording import error_text, traceback_text
 
 _Sink = TypeVar("_Sink", io.BytesIO, Sink)
@@ -133,7 +134,7 @@ class _Packing:
             known = self._met[id(error)][1]
             return (_as_record(error), None, None) if known is None else known
         self._met[id(error)] = error, None
-        cause = error.__cause__ if isinstance(error, StepExecutionError) else None
+        cause = cause_of(error) if is_a(error, StepExecutionError) else None
         text = traceback_text(error) if cause is None else None
         hidden = None if cause is None else self._error(cause)
         done: PackedError = (self._alone(error), text, hidden)

@@ -93,6 +93,15 @@ class Lane(threading.Thread):
             return False
         return True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do for any lane of its executor."""
+        return self._backlog.is_idle
+
+    def dismiss_worker(self) -> None:
+        """Let its worker leave, which is idle, as all of its executor."""
+        self._backlog.end()
+
     def dismiss(self) -> None:
         """Let go of it, where its thread never begins."""
         with self._lock:

@@ -169,7 +169,7 @@ class ProcessLanes(Executor):
             RuntimeError: After ``shutdown()``, and when this process ends.
         """
         label = label_of(fn)
-        if this_process.is_exiting():
+        if this_process.is_ending or main_module.is_at_its_end():
             raise RuntimeError(AT_THE_END)
         try:
             head = pack_call(label, (fn, args, kwargs), pack_once)
@@ -245,8 +245,6 @@ class ProcessLanes(Executor):
             WorkerStartError: If no worker process can be started here.
             RuntimeError: After ``shutdown()``.
         """
-        if this_process.is_ending:
-            raise WorkerStartError(AT_THE_END)
         refuse_where_processes_cannot_start()
         if self._forks:
             _refuse_beside_threads()

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from stepfunction.core.errors import Problem
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def is_object(executor: Any) -> bool:
 
 def is_cancelled_error(error: Any) -> bool:
     """Tell what the result of a cancelled future raises."""
-    return isinstance(error, _class("concurrent.futures", "CancelledError"))
+    return is_a(error, _class("concurrent.futures", "CancelledError"))
 
 
 def runs_in_processes(executor: Any) -> bool:

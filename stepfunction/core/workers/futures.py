@@ -8,12 +8,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
-from threading import RLock
+from functools import partial
+from reprlib import repr as short_repr
+from threading import RLock, get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.errors import TransferError, WorkerStartError
+from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.workers.tasks import LiveAttempt, Report, Task, Work
 
 if TYPE_CHECKING:
@@ -78,6 +81,7 @@ class Futures(ABC):
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
+        self._home = get_ident()
         # There is none yet where an interrupt came first.
         self._futures: dict[LiveAttempt, Future[Any] | None] = {}
         self._unreported: set[LiveAttempt] = set()
@@ -87,23 +91,43 @@ class Futures(ABC):
         self._unreported.add(attempt)
         try:
             future = self._submit(attempt)
-        except (TransferError, BrokenExecutor) as error:
+            if not hasattr(future, "add_done_callback"):
+                text = f"submit() gave {short_repr(future)}, which is no future"
+                raise TypeError(text)
+        except BrokenExecutor as error:
             future = _failed(error)
-
-        def done(future: Future[Any]) -> None:
+        except (RuntimeError, WorkerStartError):
+            # As of an executor that is shut down: it takes no other task either.
             self._futures.pop(attempt, None)
-            if attempt in self._unreported:  # else it has reported itself, or will
-                self._end(Report(attempt, *self._ending(attempt, future)))
+            raise
+        except Exception as error:
+            future = _failed(error)
 
         self._futures[attempt] = future
         try:
-            future.add_done_callback(done)
+            future.add_done_callback(partial(self._settle, attempt))
+        except Exception as error:
+            self._futures.pop(attempt, None)
+            self._end(Report(attempt, *_broken(error)))
         except BaseException:
             let_go_of(future)
             raise
 
+    def _settle(self, attempt: LiveAttempt, future: Future[Any]) -> None:
+        """Report how an attempt ended, unless whoever made it does. Any thread may."""
+        self._futures.pop(attempt, None)
+        if attempt not in self._unreported:
+            return
+        try:
+            ending = self._ending(attempt, future)
+        except BaseException as error:
+            if get_ident() == self._home and not is_a(error, Exception):
+                raise  # an interrupt of this very thread
+            ending = _broken(error)
+        self._end(Report(attempt, *ending))
+
     def _end(self, report: Report) -> None:
-        """Report the end of an attempt, unless that is left to who makes it."""
+        """Report the end of an attempt, once."""
         try:
             self._unreported.remove(report.attempt)
         except KeyError:
@@ -191,6 +215,12 @@ def _failed(error: Exception) -> Future[Any]:
     return future
 
 
+def _broken(error: BaseException) -> Ending:
+    """Give how an attempt ended whose future is not what futures are."""
+    now = perf_counter()
+    return Outcome.FAILED, error, now, now
+
+
 def ending_of(future: Future[Any], began: float) -> Ending:
     """Give the end of an attempt that a future stands for."""
     ended = perf_counter()
@@ -200,9 +230,9 @@ def ending_of(future: Future[Any], began: float) -> Ending:
     if error is None:
         return Outcome.SUCCEEDED, future.result(), began, ended
     began = began or ended  # it was stopped before there was a worker for it
-    if not isinstance(error, BrokenExecutor) or isinstance(error, WorkerStartError):
+    if not is_a(error, BrokenExecutor) or is_a(error, WorkerStartError):
         return Outcome.FAILED, error, began, ended
     from stepfunction.core.errors import WorkerKilledError  # which is dear
 
-    is_killed = isinstance(error, WorkerKilledError)
+    is_killed = is_a(error, WorkerKilledError)
     return Outcome.KILLED if is_killed else Outcome.CRASHED, error, began, ended

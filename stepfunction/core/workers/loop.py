@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import WorkerStartError, refusal_behind
+from stepfunction.core.errors import refusal_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
 from stepfunction.core.workers.places import Place
@@ -67,7 +67,8 @@ def run_tasks(
 
     Raises:
         WorkerStartError: What kept a worker from being started, when all have ended.
-        Exception: What the iterator raises, when all others have ended.
+        Exception: What the iterator raises, or a place that takes no task, when all
+            others have ended.
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
     taken = {} if under_way is None else under_way
@@ -171,7 +172,7 @@ class _Loop:
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_understaffed = False  # whether more may be needed to make attempts
         self.is_stopping = False
-        self.refusal: WorkerStartError | None = None  # why no task can run here
+        self.refusal: Exception | None = None  # why no task can run here
         for task in () if self.source.has_more else tasks:
             self.admit(task)
 
@@ -233,13 +234,26 @@ class _Loop:
                 return False
             attempt = LiveAttempt(task, self.cancellation, self.inbox)
             under_way.add(attempt)
-            place.begin(attempt)
+            try:
+                place.begin(attempt)
+            except Exception as error:  # it takes no task at all
+                self.refuse(attempt, error)
+                return False
             # What was made in this very thread may be the last, or be followed by a
             # second attempt.
             has_ended = place.is_inline and attempt.has_reported
             if has_ended or (self.source.is_slow and self.has_news()):
                 return False
         return True
+
+    def refuse(self, attempt: LiveAttempt, error: Exception) -> None:
+        """Begin no other, and raise that once what is under way has ended."""
+        if self.refusal is None:
+            self.refusal = error
+        self.under_way.discard(attempt)
+        self.leave_out(attempt.task)
+        self.stop()
+        self.end(attempt.task)
 
     def next_of_source(self) -> Task | None:
         source = self.source
@@ -408,7 +422,11 @@ class _Loop:
             task.outcome = Outcome.CANCELLED
 
     def leave_behind(self) -> None:
-        """Wait no longer for what is under way."""
+        """Wait no longer for what is under way, but read what has been reported."""
+        while not self.inbox.empty():
+            letter = self.inbox.get()
+            if isinstance(letter, Report):
+                self.read(letter)
         now, outcome = perf_counter(), self.place.left_behind
         for attempt in self.under_way:
             attempt.cancellation.request(is_overdue=True)

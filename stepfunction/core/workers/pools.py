@@ -7,13 +7,13 @@ which nobody can tell of an executor: it is found out by each call.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from itertools import count
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
@@ -83,7 +83,6 @@ class Pool(Futures):
         self._peak = 0
         self._executor = executor
         self._work = work
-        self._thread = threading.get_ident()
         self._interrupt: BaseException | None = None
         self._numbers: dict[LiveAttempt, int] = {}
         self._cancels_what_began = cancels_what_began(executor)
@@ -148,7 +147,7 @@ class Pool(Futures):
             attempt.skip()
             return
         # What is no Exception interrupts the very thread that waits for all.
-        is_callers = threading.get_ident() == self._thread
+        is_callers = get_ident() == self._home
         if is_callers:
             self.is_inline = True
         self._running.add(attempt)
@@ -158,6 +157,8 @@ class Pool(Futures):
             report = make_attempt(attempt, self._work, catch)
         except BaseException as interrupt:
             self._interrupt = interrupt
+            now = perf_counter()
+            attempt.end(Report(attempt, Outcome.CANCELLED, None, attempt.began, now))
             raise
         finally:
             self._running.discard(attempt)
@@ -218,7 +219,7 @@ class Pool(Futures):
             return False  # it has ended, and its report is on its way
         try:
             return future is None or future.cancel()
-        except NotImplementedError:  # not every executor can
+        except Exception:  # not every executor can
             return False
         except BaseException:
             let_go_of(future)
