@@ -23,6 +23,7 @@ from stepfunction.core.history.position import Blame, Failed, Position
 from stepfunction.core.history.records import Visit, as_visit, portable_visit
 from stepfunction.core.keys import Path
 from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Status
+from stepfunction.core.raised import is_a
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
@@ -298,7 +299,7 @@ class Journal:
                     if visit.child is not None:
                         yield visit.child
                     for *_, error in visit.attempts:
-                        if isinstance(error, StepExecutionError) and error.execution:
+                        if is_a(error, StepExecutionError) and error.execution:
                             yield error.execution.journal
             elif type(entry) is not str and entry[1] is not None:
                 yield entry[1]

@@ -134,7 +134,8 @@ class Backlog:
     """The calls of one executor: those that wait, and how many are not finished."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # An executor may be collected, and so its end be told, while it is held.
+        self._lock = threading.RLock()
         self._queue: SimpleQueue[LaneCall | _Returned | None] = SimpleQueue()
         self._returned: deque[LaneCall] = deque()  # for each, a mark is queued
         self._unfinished = 0
@@ -146,6 +147,11 @@ class Backlog:
     def is_broken(self) -> bool:
         """Whether nothing more is to run."""
         return self._failure is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was put in is finished."""
+        return self._unfinished == 0
 
     def put(self, call: LaneCall, is_owed: bool = False) -> int:
         """Add a call, and give how many are not finished.
