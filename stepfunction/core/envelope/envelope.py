@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
@@ -39,6 +39,38 @@ def pack(value: Any, reducers: Mapping[type, Callable[[Any], Any]] = {}) -> byte
         Exception: What pickle, or a ``__reduce__`` of the value, raises.
     """
     return _Packing(reducers).data(value)
+
+
+def pack_each(
+    values: Iterable[Any], instead: Callable[[int, Exception], Any]
+) -> tuple[bytes, list[int]]:
+    """Pickle values as ``pack`` does each, but faster.
+
+    Args:
+        values: The values.
+        instead: Gives what to pickle in the place of one that cannot be, by its
+            position and what was raised.
+
+    Returns:
+        The packed values, each after the other, and where each of them ends.
+    """
+    ends: list[int] = []
+    sink = io.BytesIO()
+    pickler = _Packing().pickler(sink)
+    for position, value in enumerate(values):
+        try:
+            pickler.dump(value)
+        except Exception:
+            sink.seek(ends[-1] if ends else 0)
+            sink.truncate()
+            try:
+                data = pack(value)
+            except Exception as error:
+                data = pack(instead(position, error))
+            sink.write(data)
+        pickler.clear_memo()
+        ends.append(sink.tell())
+    return sink.getvalue(), ends
 
 
 def pack_once(value: Any) -> bytes:
@@ -103,17 +135,10 @@ class _Packing:
             itself: An exception to pickle by its own rules.
         """
 
-        def reduce(part: Any) -> Any:
-            if not isinstance(part, BaseException):
-                reducer = self._reducers.get(type(part))
-                return NotImplemented if reducer is None else reducer(part)
-            if part is itself:
-                return NotImplemented
-            return unpack_error, self._error(part)
-
+        reduce = partial(self._reduce, itself)
         sink = open_sink()
         try:
-            _Pickler(sink, reduce, bool(self._reducers)).dump(value)
+            self.pickler(sink, itself).dump(value)
         except Exception as error:
             sink.close()
             try:
@@ -127,6 +152,18 @@ class _Packing:
                 sink.close()
                 raise final from None
         return sink
+
+    def pickler(self, sink: Any, itself: BaseException | None = None) -> _Pickler:
+        """Give what pickles values without the help of cloudpickle."""
+        return _Pickler(sink, partial(self._reduce, itself), bool(self._reducers))
+
+    def _reduce(self, itself: BaseException | None, part: Any) -> Any:
+        if not isinstance(part, BaseException):
+            reducer = self._reducers.get(type(part))
+            return NotImplemented if reducer is None else reducer(part)
+        if part is itself:
+            return NotImplemented
+        return unpack_error, self._error(part)
 
     def _error(self, error: BaseException) -> PackedError:
         """Pack an exception so that it is certain to come back."""
