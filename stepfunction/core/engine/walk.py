@@ -6,6 +6,7 @@ of it is what a failure leads to, and how a run ends.
 
 from __future__ import annotations
 
+from threading import get_ident
 from time import perf_counter
 from types import CoroutineType
 from typing import Any
@@ -75,15 +76,17 @@ def run_to_end(journal: Journal, run: Run) -> None:
                 journal.output, journal.status = value, COMPLETED
             else:
                 _conclude(journal, run, graph, value, failing)
-    except ExecutionCancelledError:
+    except ExecutionCancelledError as stopped:
         is_overdue = run.cancellation.is_overdue
-        journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
+        status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
+        _stop(journal, run, stopped, status)
     except Exception as error:  # the engine could not go on, as at too deep a nesting
         journal.broke_off = True
         journal.error, journal.status = error, Status.FAILED
         raise
     except BaseException as interrupt:
-        journal.error, journal.status = interrupt, Status.CANCELLED
+        journal.error = interrupt
+        _stop(journal, run, interrupt, Status.CANCELLED)
         raise
     finally:
         journal.ended = perf_counter()
@@ -364,6 +367,26 @@ def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
         undo(journal, run, end_record(journal, error, blame))
     journal.blame = blame
     journal.error, journal.status = error, Status.FAILED
+
+
+def _stop(journal: Journal, run: Run, error: BaseException, status: Status) -> None:
+    """End a run that was stopped; one in a task then undoes what it did.
+
+    Whoever told it to stop may not wait for it, and cannot undo it then. Where all are
+    stopped nothing is undone.
+    """
+    graph, root = journal.graph, run.cancellation.root
+    assert graph is not None
+    is_all = root.requested or (
+        root.thread == get_ident() and not isinstance(error, ExecutionCancelledError)
+    )
+    try:
+        if run.top is not journal or is_all or not graph.has_compensations:
+            return
+        if journal.entries and journal.undone is Journal.undone:
+            undo(journal, run, last_record(journal).replace(error=error))
+    finally:
+        journal.status = status
 
 
 def _blame_at(failed: Failed, graph: Graph) -> Blame:
