@@ -205,6 +205,9 @@ class Batch(Task):
         if outcome is Outcome.ABANDONED:
             results = results[:done]  # to which who was left behind may add
         failed = [at for at in self.load.failed if at < done]
+        if done == len(items) and not failed and not self._is_stopped:
+            self._tally.take(first, results, 0)
+            return []
         split = shares(len(items), done, failed, outcome, self._begun(outcome, done))
         heirs = list(self._recorded(results, failed, began, ended))
         self._tally.take(first, results, len(failed) + len(heirs))
@@ -313,7 +316,7 @@ def perform_map(
         inf if total is None else total / plan.size + 1,
         action.max_workers,
         ahead=not action.stop_on_failure,
-        is_counted=False,
+        size=plan.size,
     )
     tasks = plan._replace(place=place).tasks(iter(items), tally)
     under_way: dict[Task, None] = {}

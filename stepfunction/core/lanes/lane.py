@@ -290,7 +290,10 @@ class Lane(threading.Thread):
         except (EOFError, OSError):  # nobody is at the other end any more
             death = self._death_of(worker, call.future.label)
             if call.future.watcher is not None:
-                call.future.watcher.note(worker.marks.noted)
+                calls, noted = worker.marks.calls, worker.marks.noted
+                if calls and calls != worker.calls:
+                    noted = 0  # by the call before: this one never began
+                call.future.watcher.note(noted)
             raise death from None
         except BaseException:
             with self._lock:

@@ -71,6 +71,13 @@ def _class(module: str, name: str) -> Any:
     return getattr(sys.modules.get(module), name, ())
 
 
+def workers_of(executor: Executor) -> int | None:
+    """Give how many calls an executor makes at once; None if that is not known."""
+    # The standard library's pools, and those made after them, keep it there.
+    most = getattr(executor, "_max_workers", None)
+    return most if type(most) is int and most > 0 else None
+
+
 def cancels_what_began(executor: Executor) -> bool:
     """Tell an executor whose ``cancel()`` succeeds on tasks that then go on."""
     return type(executor).__module__.partition(".")[0] == "distributed"

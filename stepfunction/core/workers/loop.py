@@ -165,6 +165,7 @@ class _Loop:
         self.ended = ended
         self.source = _Source(tasks, at_once)
         self.waiting: deque[Task] = deque()
+        self.due: deque[Task] = deque()  # after a pause, before all that waits
         self.under_way: set[LiveAttempt] = set()
         self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
         self.open = taken
@@ -180,7 +181,11 @@ class _Loop:
         try:
             with self.cancellation.calling(self.call_to_stop):
                 while (
-                    self.waiting or self.under_way or self.pauses or source.has_more
+                    self.waiting
+                    or self.due
+                    or self.under_way
+                    or self.pauses
+                    or source.has_more
                 ):
                     self.begin_what_may()
                     if self.under_way or self.pauses:
@@ -212,21 +217,38 @@ class _Loop:
     # What is next.
 
     def begin_what_may(self) -> None:
-        limit = self.place.limit
-        while limit is None or len(self.under_way) < limit:
-            task = self.waiting.popleft() if self.waiting else self.next_of_source()
+        place, is_full = self.place, True
+        while is_full:
+            limit = place.limit
+            is_full = self.begin_some(limit)
+            self.is_understaffed = place.staff()
+            is_full = is_full and place.limit != limit  # there may be room for more now
+
+    def begin_some(self, limit: int | None) -> bool:
+        """Begin what may, and say whether more would if there were room for it."""
+        under_way, place = self.under_way, self.place
+        while limit is None or len(under_way) < limit:
+            if self.pauses:
+                self.take_what_is_due()
+            if self.due:
+                task: Task | None = self.due.popleft()
+            else:
+                task = self.waiting.popleft() if self.waiting else self.next_of_source()
             if task is None:
-                break
+                return False
             attempt = LiveAttempt(task, self.cancellation, self.inbox)
-            self.under_way.add(attempt)
+            under_way.add(attempt)
             try:
-                self.place.begin(attempt)
+                place.begin(attempt)
             except Exception as error:  # it takes no task at all
                 self.refuse(attempt, error)
-                break
-            if self.source.is_slow and self.has_news():
-                break
-        self.is_understaffed = self.place.staff()
+                return False
+            # What was made in this very thread may be the last, or be followed by a
+            # second attempt.
+            has_ended = place.is_inline and attempt.has_reported
+            if has_ended or (self.source.is_slow and self.has_news()):
+                return False
+        return True
 
     def refuse(self, attempt: LiveAttempt, error: Exception) -> None:
         """Begin no other, and raise that once what is under way has ended."""
@@ -274,7 +296,7 @@ class _Loop:
             return
         now = perf_counter()
         if self.pauses.soonest <= now:
-            self.waiting.append(self.pauses.take())
+            self.take_what_is_due()
             return
         if self.limits.soonest <= now:
             self.look_after(self.limits.take(), now)
@@ -286,6 +308,12 @@ class _Loop:
         except Empty:
             return
         self.read(letter)
+
+    def take_what_is_due(self) -> None:
+        """Let the tasks be next whose pauses are over."""
+        now = perf_counter()
+        while self.pauses.soonest <= now:
+            self.due.append(self.pauses.take())
 
     def read(self, letter: Letter) -> None:
         if letter is None:
@@ -387,6 +415,7 @@ class _Loop:
             for task in (*self.waiting, *(attempt.task for attempt in never_begun)):
                 self.leave_out(task)
             self.waiting.clear()
+            self.due.clear()  # as those that pause
             self.pauses.clear()
         if self.cancellation.is_overdue and self.place.left_behind is Outcome.ABANDONED:
             self.leave_behind()

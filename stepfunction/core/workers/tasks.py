@@ -230,9 +230,10 @@ def as_stopped(
     outcome: Outcome, error: BaseException | None
 ) -> tuple[Outcome, BaseException | None]:
     """Give how an attempt ended, as it counts of one that had been told to stop."""
-    if is_a(error, ExecutionCancelledError) or is_cancelled_error(error):
-        outcome = Outcome.CANCELLED  # it gave up when told
-    if outcome in (Outcome.KILLED, Outcome.CANCELLED):
+    gave_up = is_a(error, ExecutionCancelledError) or is_cancelled_error(error)
+    if gave_up and outcome is Outcome.FAILED:
+        outcome = Outcome.CANCELLED  # when it was told
+    if gave_up or outcome in (Outcome.KILLED, Outcome.CANCELLED):
         return outcome, None  # it did not fail: it was stopped
     return outcome, error
 
@@ -254,6 +255,7 @@ class LiveAttempt:
             dead: 0 for none; None where it cannot be known.
         parts: How many parts of what comes of it have been reported.
         parts_in_time: How many had been when its limit passed.
+        has_reported: Whether its end has been reported.
     """
 
     __slots__ = (
@@ -269,6 +271,7 @@ class LiveAttempt:
         "noted",
         "parts",
         "parts_in_time",
+        "has_reported",
         "_inbox",
     )
 
@@ -290,6 +293,7 @@ class LiveAttempt:
         self.overdue: StepTimeoutError | None = None
         self.noted: int | None = None
         self.parts = self.parts_in_time = 0
+        self.has_reported = False
         self._inbox = inbox
 
     def prepare(self) -> None:
@@ -349,6 +353,7 @@ class LiveAttempt:
     def end(self, report: Report) -> None:
         """Report how it ended. Any thread may."""
         assert self._inbox is not None
+        self.has_reported = True
         self._inbox.put(report)
 
     def limits(self) -> Iterator[tuple[float, type[StepTimeoutError], str, float]]:
