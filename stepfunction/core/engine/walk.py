@@ -36,7 +36,7 @@ from stepfunction.core.watching.telling import (
     tell_record,
     tell_step_start,
 )
-from stepfunction.core.wording import subject
+from stepfunction.core.wording import error_text, subject
 
 
 def run_to_end(journal: Journal, run: Run) -> None:
@@ -214,7 +214,7 @@ def sprint(  # noqa: C901
             note((entry, perf_counter(), output))
             if failing is not None and follower is not None:
                 if follower not in failure_steps:
-                    failing = None
+                    journal.recovered, failing = failing, None
             name, value = follower, output
         else:  # out here, for what follows is not due to it
             name, value, failing = _after_error(
@@ -241,8 +241,10 @@ def _after(
     if visit.error is not None:
         return _after_failure(journal, run, step, visit, visit.error, failing)
     assert journal.graph is not None
-    if follower is not None and follower not in journal.graph.failure_steps:
-        failing = None  # the main path was reached again
+    if failing is not None and follower is not None:
+        if follower not in journal.graph.failure_steps:
+            # The main path was reached again.
+            journal.recovered, failing = failing, None
     journal.note(visit, visit.output)
     journal.position = (follower, visit.output, failing)
     if run.audience is not None:
@@ -340,11 +342,16 @@ def _conclude(
         if last.ends != "failed":
             journal.status = COMPLETED
             return
-        error = StepExecutionError(
-            f"step {last.name!r} of {graph.name!r} ends the workflow as failed",
-            last.name,
-        )
-        _fail(journal, run, error, Blame(last.name, error, True))
+        text = f"step {last.name!r} of {graph.name!r} ends the workflow as failed"
+        error: Exception = StepExecutionError(text, last.name)
+        blame = Blame(last.name, error, True)
+        if journal.recovered is not None:  # as of a step that cleans up in any case
+            found = _blame_at(journal.recovered[0], graph)
+            text += f", after step {found.step!r} had failed: {error_text(found.error)}"
+            failure, error = StepExecutionError(text, last.name), found.error
+            failure.__cause__ = error
+            blame = Blame(last.name, failure, True)
+        _fail(journal, run, error, blame)
         return
     first, latest = (_blame_at(failed, graph) for failed in failing)
     if journal.has_just_failed:
