@@ -251,12 +251,17 @@ class ProcessLanes(Executor):
         if self._forks:
             _refuse_beside_threads()
         future = LaneFuture(label, watcher)
-        with self._lock:
-            self._refuse_if_over()
-            levels = levels or current_levels()
-            if self._backlog.lacks_lanes(self.max_workers):
-                self._add_lane()
-            self._backlog.put(LaneCall(future, head, body, levels), is_owed)
+        try:
+            with self._lock:
+                self._refuse_if_over()
+                levels = levels or current_levels()
+                if self._backlog.lacks_lanes(self.max_workers):
+                    self._add_lane()
+                self._backlog.put(LaneCall(future, head, body, levels), is_owed)
+        except WorkerStartError as error:
+            # What the last lane has left to this one.
+            self._backlog.fail_if_alone(error)
+            raise
         return future
 
     def _add_lane(self) -> None:
@@ -270,23 +275,21 @@ class ProcessLanes(Executor):
             self._mp_context, self._backlog, self._opening, self._most_calls
         )
         self._lanes.append(lane)
+        self._backlog.add_lane()
         try:
             if self._forks:  # here, for the lane would be a thread beside this
                 lane.launch()
             start(lane)
         except BaseException as error:
-            if not lane.claim():  # it runs, for the interrupt came late
-                self._backlog.add_lane()
-                raise
+            if not lane.claim():
+                raise  # it runs, for the interrupt came late
             self._lanes.remove(lane)
             lane.dismiss()
-            refused = isinstance(error, WorkerStartError)
-            if not refused or not self._backlog.can_do_without():
+            has_others = self._backlog.lose_lane()
+            if not has_others or not isinstance(error, WorkerStartError):
                 raise
             text = "there are fewer worker processes than asked for: %s"
             logger().warning(text, error)
-        else:
-            self._backlog.add_lane()
 
     def _refuse_if_over(self) -> None:
         if self._is_shut and not self._backlog.is_broken:
