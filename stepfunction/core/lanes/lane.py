@@ -75,7 +75,7 @@ class Lane(threading.Thread):
         self._backlog = backlog
         self._opening = opening
         self._most_calls = most_calls
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may kill as well
         self._worker: WorkerProcess | None = None
         self._future: LaneFuture | None = None
         self._is_killed = False
