@@ -387,7 +387,7 @@ _ROOMS = frozenset(
         ".watching",
         ".workers",
     )
-)
+) | {"stepfunction.contrib.django"}
 
 # They are errors of concurrent.futures too, and that is dear to import.
 _LOSSES = ("WorkerCrashedError", "WorkerInitError", "WorkerKilledError")

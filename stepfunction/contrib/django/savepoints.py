@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from django.db import Error, transaction
@@ -20,7 +20,11 @@ def guarded(call: Callable[..., Any], *args: Any) -> Any:
     """
     with ExitStack() as stack:
         for connection in known():
-            if connection.in_atomic_block and not connection.needs_rollback:
+            if (
+                connection.in_atomic_block
+                and not connection.needs_rollback
+                and connection.features.uses_savepoints
+            ):
                 stack.enter_context(_Savepoint(connection))
         return call(*args)
 
@@ -50,7 +54,8 @@ class _Savepoint:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         connection, block = self._connection, self._block
-        connection.execute_wrappers.remove(self._before)
+        with suppress(ValueError):  # a step may have taken all of them out
+            connection.execute_wrappers.remove(self._before)
         if block is None:
             return
         if error is None or (block._from_testcase and not _has_broken(error)):

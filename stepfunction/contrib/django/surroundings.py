@@ -53,9 +53,8 @@ class DjangoSurroundings(Host):
         language: str | None = translation.get_language()
         if language == settings.LANGUAGE_CODE:
             language = _AS_SET
-        zone = timezone.get_current_timezone()
-        if zone is timezone.get_default_timezone():
-            zone = None
+        # None where none is active; to ask for the present one asks for the default.
+        zone = getattr(timezone._active, "value", None)
         others = tuple((one, one.take()) for one in _others())
         return _Scene(language, zone, frozenset(refused), others)
 
@@ -134,8 +133,9 @@ class DjangoSurroundings(Host):
     async def runs_beside(self, work: Callable[[], None]) -> bool:
         """Run it on the test's thread, if that is inside its transaction."""
         testing = sys.modules.get("django.test.utils")
-        if testing is None or not hasattr(testing._TestState, "saved_data"):
-            return False
+        state = getattr(testing, "_TestState", None)
+        if not hasattr(state, "saved_data"):
+            return False  # no test is under way
 
         def run() -> bool:
             if not self.keeps_here():
@@ -150,7 +150,8 @@ class DjangoSurroundings(Host):
 def _run_beside_loop(function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     """Run a coroutine while this thread, and the loop that runs in it, wait."""
     executor = getattr(AsyncToSync.executors, "current", None)
-    language, zone = translation.get_language(), timezone.get_current_timezone()
+    language: str | None = translation.get_language()
+    zone = getattr(timezone._active, "value", None)
     raised: list[BaseException] = []
 
     async def main() -> None:

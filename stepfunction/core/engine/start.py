@@ -127,7 +127,7 @@ def carry_out(
         journal.timeout = timeout
     try:
         if taken is not None:
-            run.cancellation.within(timeout, within, taken, run.go, journal, run)
+            run.cancellation.within(timeout, within, taken, _go, journal, run)
         else:
             if journal.graph.may_recover:
                 run.guard = guard()
@@ -152,6 +152,12 @@ def carry_out(
                 raise
             finally:
                 run.thread = None  # last, for nobody is to wait here for an end
+
+
+def _go(journal: Journal, run: Run) -> None:
+    """Run what may be in a test's transaction, in whichever thread."""
+    run.guard = guard()
+    run.go(journal, run)
 
 
 def _never_begun(journal: Journal, error: BaseException) -> None:

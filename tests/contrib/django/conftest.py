@@ -10,20 +10,13 @@ import shutil
 import sys
 import tempfile
 import threading
-from pathlib import Path
 
 import django
 import pytest
+from shop_project import HERE, SETTINGS, needs_postgres
 
 from stepfunction.core.surroundings import register_surroundings
 from stepfunction.core.watching import telling
-
-HERE = Path(__file__).parent
-SETTINGS = "shop.settings"
-has_postgres = bool(os.environ.get("SHOP_POSTGRES"))
-needs_postgres = pytest.mark.skipif(
-    not has_postgres, reason="run by .ci/postgres, which starts a server"
-)
 
 
 def set_up_project() -> None:

@@ -17,10 +17,6 @@ from stepfunction.contrib.django import run_on_commit
 from stepfunction.testing import run_inline
 
 
-def counting(executor="thread", **options):
-    return both(lambda _: (Car.objects.count(), threading.get_ident()), **options)
-
-
 class TestInATransaction(TestCase):
     @classmethod
     def setUpTestData(cls):
@@ -65,16 +61,32 @@ class TestInATransaction(TestCase):
         with pytest.raises(Exception, match="step 'Fail' of 'Fail' failed"):
             await workflow.aexecute("no number")
 
+    def failing(self):
+        workflow = StepFunction("Sell")
+        workflow.add_step("Break", steps.break_transaction, on_failure="Count")
+        workflow.add_step("Count", lambda _: Car.objects.count())
+        return workflow.set_start_step("Break")
+
+    def test_a_workflow_that_was_started_goes_on_after_a_broken_transaction(self):
+        assert self.failing().start("Flivver").output == 1
+
+    async def test_aexecute_goes_on_after_a_broken_transaction(self):
+        assert (await self.failing().aexecute("Flivver")).output == 1
+
+    def test_a_traceback_begins_with_the_users_function(self):
+        with pytest.raises(Exception, match="IntegrityError") as raised:
+            self.failing().copy().start("Flivver").raise_if_failed()
+        assert raised.value.__cause__.__traceback__.tb_frame.f_code.co_name == (
+            "break_transaction"
+        )
+
     def test_the_tests_connection_stays_open(self):
         before = connection.connection
         both(steps.count_cars).execute("default")
         assert connection.connection is before
 
     def test_a_failure_step_can_use_the_database(self):
-        workflow = StepFunction("Sell")
-        workflow.add_step("Break", steps.break_transaction, on_failure="Count")
-        workflow.add_step("Count", lambda _: Car.objects.count())
-        execution = workflow.set_start_step("Break").execute("Flivver")
+        execution = self.failing().execute("Flivver")
         assert execution.output == 1
         assert type(execution.error) is IntegrityError
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from conftest import needs_postgres
 from django.db import connections, transaction
 from django.test import override_settings
 from shop import steps
 from shop.models import Car
+from shop_project import needs_postgres
 from test_threads import both
 
 pytestmark = needs_postgres

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import needs_postgres
+from shop_project import needs_postgres
 
 SUITE = '''
 import random

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from conftest import HERE, SETTINGS, needs_postgres
+from shop_project import HERE, SETTINGS, needs_postgres
 
 pytestmark = needs_postgres
 
