@@ -123,6 +123,18 @@ print(receivers.ended)
     )
 
 
+def test_the_user_of_the_page_reaches_its_tasks(run):
+    script = """\
+from shop import audit
+from stepfunction import StepFunction
+audit.here.user_id = 7
+tasks = {"payment": lambda _: audit.here.user_id}
+sale = StepFunction("Sale").add_parallel_step("All", tasks).set_start_step("All")
+print(sale.execute(1).output["payment"])
+"""
+    assert run("-c", BEGIN + script)[0] == "7\n"
+
+
 def test_the_test_case_of_the_page_passes(run):
     assert "Ran 1 test" in run("-m", "django", "test", "shop")[1]
 

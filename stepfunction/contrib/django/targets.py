@@ -38,11 +38,15 @@ class AppPlaces(Places):
         if target in known:
             return [target]
         if _is_label(target):
-            return list(self.inside(target))
+            found = list(self.inside(target))
+            if not found:
+                raise TargetError(f"the app {target} has no workflow")
+            return found
         try:
             return super().expand(target)
         except TargetError as error:
-            meant = closest(target, known)
+            labels = [entry.app for entry in entries()]
+            meant = closest(target, [*known, *labels])
             if meant is None or ":" in target:
                 raise
             text = f"no app has a workflow {target!r} (did you mean {meant!r}?)"
@@ -61,7 +65,8 @@ class AppPlaces(Places):
             return super().inside(place)
         found: dict[str, Source] = {}
         for entry in entries(place):
-            found.setdefault(entry.name, entry.workflow or entry.given)
+            source = entry.given if entry.workflow is None else entry.workflow
+            found.setdefault(entry.name, source)
         return found
 
 

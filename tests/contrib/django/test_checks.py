@@ -202,6 +202,8 @@ def test_a_step_that_keeps_to_the_size_of_the_pool_is_no_matter(add, database):
 def test_forked_processes_are_warned_of(add):
     with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
         assert ids(add(tasks(2, executor=pool))) == ["W003"]
+    with ProcessLanes(1, start_method="fork") as lanes:
+        assert ids(add(tasks(2, executor=lanes))) == ["W003"]
 
 
 def test_processes_that_are_not_forked_are_no_matter(add):

@@ -81,6 +81,17 @@ def test_a_mistyped_name_ends_with_2_and_what_may_be_meant(run):
     assert "did you mean 'shop.Quote'?" in err
 
 
+@pytest.mark.parametrize("name", ["run", "graph", "check"])
+def test_an_app_without_workflows_is_wrong_use(run, name):
+    code, out, err = run(name, "auth")
+    assert (code, out) == (2, "")
+    assert "the app auth has no workflow" in err
+
+
+def test_a_mistyped_app_is_told_what_may_be_meant(run):
+    assert "did you mean 'shop'?" in run("check", "shopp")[2]
+
+
 def test_an_input_that_is_no_json_ends_with_2(run):
     assert run("run", "shop.Quote", input="{")[0] == 2
 
