@@ -114,6 +114,7 @@ class ProcessLanes(Executor):
         body: Parcel,
         watcher: Watcher | None = None,
         levels: Levels | None = None,
+        sender: object = None,
     ) -> LaneFuture:
         """Schedule a packed call.
 
@@ -124,6 +125,7 @@ class ProcessLanes(Executor):
             body: A step's packed input, packed once for many calls; empty for none.
             watcher: Who is told when a worker begins, and of its heartbeats.
             levels: The levels to log at there; None for those of now.
+            sender: Whose call it is: each sender that has calls waiting has its turn.
 
         Returns:
             The future of its result.
@@ -143,9 +145,9 @@ class ProcessLanes(Executor):
                     "keep it open as long as it is used"
                 )
             levels = levels or current_levels()
-            unfinished = self._backlog.put(LaneCall(future, head, body, levels))
+            unfinished = self._backlog.put(LaneCall(future, head, body, levels, sender))
             if len(self._lanes) < min(self.max_workers, unfinished):
-                lane = Lane(self._context, self._backlog)
+                lane = Lane(self._context, self._backlog, self.max_workers)
                 if self._forks:  # here, for the lane would be a thread beside this
                     lane.launch()
                 self._lanes.append(lane)  # first, for an interrupt may end start()
@@ -174,7 +176,12 @@ class ProcessLanes(Executor):
         """
         with self._lock:
             self._is_shut = True
-            waiting = self._backlog.take_all() if cancel_futures else []
+            waiting = []
+            if cancel_futures:
+                self._backlog.close()
+                for lane in self._lanes:
+                    lane.give_up_waiting()
+                waiting = self._backlog.take_all()
             self._dismissal()
         for call in waiting:  # not under the lock, for callbacks may do anything
             call.future.cancel()
@@ -192,7 +199,10 @@ class ProcessLanes(Executor):
         for call in self._backlog.take_all():
             call.future.cancel()
         for lane in self._lanes:
-            lane.kill(None)
+            for call in lane.stop():
+                self._backlog.finish()
+                call.future.wait_again()
+                call.future.cancel()
 
     def begin_anew(self) -> None:
         """In a forked child, begin with no worker: those of the parent stay there."""

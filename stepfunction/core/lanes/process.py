@@ -16,6 +16,7 @@ from typing import Any
 from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.envelope import pack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
+from stepfunction.core.lanes.hopper import new_hopper
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.marks import Marks
 from stepfunction.core.lanes.messages import LEVELS
@@ -46,13 +47,16 @@ class WorkerProcess:
     def __init__(self, context: Any) -> None:
         self.pid = 0
         self.is_ready = False
+        self._given = 0  # calls, but for those that were taken back
         self.marks = Marks()
         self._levels = current_levels()  # as the worker knows them
         self._context = context
         self._pipe, self._far_end = context.Pipe()
+        self._hopper = new_hopper()
+        outlet = None if self._hopper is None else self._hopper.outlet
         self._process = _process_class(context)(
             target=serve_lane,
-            args=(self._far_end, dict(os.environ), self._levels, self.marks),
+            args=(self._far_end, outlet, dict(os.environ), self._levels, self.marks),
             name=WORKER_NAME,
         )
 
@@ -69,11 +73,14 @@ class WorkerProcess:
         self._ready = _readiness([self._pipe, self._process.sentinel])
 
     def send(self, head: bytes, body: Parcel, levels: Levels) -> None:
-        """Send a packed call, and before it the levels if the worker has others.
+        """Send an idle worker a call, and before it the levels if it has others.
 
         Raises:
             OSError: If it is not there any more.
         """
+        self._given += 1
+        if self._hopper is not None:
+            self._hopper.announce()
         if levels != self._levels:
             self._levels = levels
             self._pipe.send_bytes(LEVELS + pack(levels))
@@ -81,15 +88,39 @@ class WorkerProcess:
         self._pipe.send_bytes(head)
         send(self._pipe, body)
 
-    def receive(self) -> Contents:
-        """Wait for what it says.
+    def offer(self, head: bytes, body: Parcel, levels: Levels) -> bool:
+        """Leave a call where it can be taken back, and say whether that is possible."""
+        hopper = self._hopper
+        if hopper is None or levels != self._levels or not hopper.put(head, body):
+            return False
+        self._given += 1
+        return True
+
+    def take_back(self) -> int:
+        """Take back what was offered and has not begun; give how many calls it was."""
+        count = 0 if self._hopper is None else self._hopper.outlet.drain()
+        self._given -= count
+        return count
+
+    def noted(self, has_begun: bool) -> int | None:
+        """Give what the latest call noted, when the worker is dead."""
+        calls = self.marks.calls
+        if calls is None:
+            return None
+        return self.marks.noted if has_begun and calls == self._given else 0
+
+    def receive(self, seconds: float | None = None) -> Contents | None:
+        """Wait for what it says; None if it said nothing for so many seconds.
 
         Raises:
             EOFError: If it is not there any more.
             OSError: The same.
         """
+        ready = self._ready(seconds)
+        if not ready:
+            return None
         # The sentinel too, for a child of the worker may keep the pipe open.
-        if self._pipe not in self._ready(None) and not self._pipe.poll():
+        if self._pipe not in ready and not self._pipe.poll():
             raise EOFError
         return receive(self._pipe)
 
@@ -123,12 +154,12 @@ class WorkerProcess:
     def end(self) -> None:
         """Kill it, and wait for it to end."""
         self.kill()
-        self._pipe.close()
+        self._close()
         self._process.join(_SECONDS_TO_LEAVE)
 
     def let_go(self) -> None:
         """Let it end, which is idle."""
-        self._pipe.close()  # an idle worker that can hear nothing more leaves
+        self._close()  # an idle worker that can hear nothing more leaves
         self._process.join(_SECONDS_TO_END)
         if self._process.exitcode is None:
             logger().warning(
@@ -138,10 +169,17 @@ class WorkerProcess:
             )
             self.end()
 
+    def _close(self) -> None:
+        self._pipe.close()
+        if self._hopper is not None:
+            self._hopper.close()
+
     def forget(self) -> None:
         """In a forked child, close what would keep the parent's worker alive."""
         with suppress(OSError):  # its lane was just closing it
             self._pipe.close()
+        if self._hopper is not None:  # this may be the very worker, which takes from it
+            self._hopper.close(is_forked=not self.pid)
         finalizer = getattr(self._process._popen, "finalizer", None)
         for end in getattr(finalizer, "_args", ()):
             with suppress(OSError):

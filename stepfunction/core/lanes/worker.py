@@ -19,6 +19,7 @@ from stepfunction.core.envelope.answers import perform, prepare_call, unpack_par
 from stepfunction.core.envelope.envelope import pack, pack_parcel, unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes import messages
+from stepfunction.core.lanes.hopper import Outlet
 from stepfunction.core.lanes.logs import Levels, Sender
 from stepfunction.core.lanes.marks import Marks
 
@@ -30,12 +31,17 @@ _set_mask: Any = getattr(_own, "pthread_sigmask", None)
 
 
 def serve_lane(
-    pipe: Any, environment: dict[str, str], levels: Levels, marks: Marks
+    pipe: Any,
+    outlet: Outlet | None,
+    environment: dict[str, str],
+    levels: Levels,
+    marks: Marks,
 ) -> None:
     """Serve one lane until its other end is closed.
 
     Args:
         pipe: The worker's end of it.
+        outlet: Where its small calls come from; None where they come by the pipe.
         environment: The parent's environment variables.
         levels: The levels of the parent's loggers.
         marks: What the parent can read when this process is dead.
@@ -52,28 +58,42 @@ def serve_lane(
         os.register_at_fork(after_in_child=sender.let_go)
     speaker.answer(messages.HELLO)
     with suppress(OSError):
-        pipe.poll(None)
+        pipe.poll(None) if outlet is None else outlet.peek()
     # Not before: what the parent told this process when it started it came over the
     # same pipe, and must not count as its end.
     _die_with(parent)
-    while _serve_next(pipe, speaker, sender):
-        pass
+    with suppress(EOFError, OSError):  # the lane has let this worker go
+        while not pipe.closed:
+            _serve_next(pipe, outlet, speaker, sender)
 
 
-def _serve_next(pipe: Any, speaker: Speaker, sender: Sender) -> bool:
-    """Do what the lane says next; tell whether it has not let this worker go."""
-    try:
-        head, body = pipe.recv_bytes(), receive(pipe)
-    except (EOFError, OSError):
-        return False
-    if head[:1] == messages.LEVELS:
-        sender.adopt(unpack(head[1:]))
-        return True
-    speaker.marks.begin_call()
+def _serve_next(
+    pipe: Any, outlet: Outlet | None, speaker: Speaker, sender: Sender
+) -> None:
+    """Make the call that the lane gives next.
+
+    Raises:
+        EOFError: If it gives none any more.
+        OSError: The same.
+    """
+    head, body = _next_call(pipe, outlet, speaker, sender)
     answer = perform(partial(_prepare, speaker, head, body), pack_parcel)
     del head, body  # whoever reads a large answer need not wait for their memory
     speaker.answer(answer)
-    return True
+
+
+def _next_call(
+    pipe: Any, outlet: Outlet | None, speaker: Speaker, sender: Sender
+) -> tuple[bytes, Contents]:
+    call: tuple[bytes, Contents] | None = outlet.take() if outlet else None
+    speaker.marks.begin_call()
+    while call is None:
+        head, body = pipe.recv_bytes(), receive(pipe)
+        if head[:1] == messages.LEVELS:
+            sender.adopt(unpack(head[1:]))
+        else:
+            call = head, body
+    return call
 
 
 def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]:
