@@ -68,7 +68,13 @@ class LaneFuture(Future[Any]):
                 return super().cancel()  # it may have been taken back just now
             if counter.withdraw(self):
                 self.wait_again()
+                self.end_unmade()
         return True
+
+    def end_unmade(self) -> None:
+        """Cancel the call, which no lane will have any more."""
+        if super().cancel():
+            self.set_running_or_notify_cancel()  # else whoever waits never hears of it
 
     def running(self) -> bool:
         """Tell whether the call has begun, and not ended."""

@@ -184,7 +184,7 @@ class ProcessLanes(Executor):
                 waiting = self._backlog.take_all()
             self._dismissal()
         for call in waiting:  # not under the lock, for callbacks may do anything
-            call.future.cancel()
+            call.future.end_unmade()
         if wait:
             for lane in self._lanes:
                 join(lane)
@@ -197,12 +197,12 @@ class ProcessLanes(Executor):
     def kill_all(self) -> None:
         """Stop every call that runs, and cancel every call that waits."""
         for call in self._backlog.take_all():
-            call.future.cancel()
+            call.future.end_unmade()
         for lane in self._lanes:
             for call in lane.stop():
                 self._backlog.finish()
                 call.future.wait_again()
-                call.future.cancel()
+                call.future.end_unmade()
 
     def begin_anew(self) -> None:
         """In a forked child, begin with no worker: those of the parent stay there."""

@@ -65,6 +65,8 @@ def serve_lane(
     with suppress(EOFError, OSError):  # the lane has let this worker go
         while not pipe.closed:
             _serve_next(pipe, outlet, speaker, sender)
+    if outlet is not None:
+        outlet.close()
 
 
 def _serve_next(
