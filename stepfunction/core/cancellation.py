@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from stepfunction.core.waiting import Latch, join, start
+
+if TYPE_CHECKING:
+    from _thread import LockType as Lock
+
+Result = TypeVar("Result")
 
 
 class Cancellation:
@@ -55,19 +59,40 @@ class Cancellation:
         """
         return Calling(self, watcher)
 
-    def dependent(self, seconds: float | None = None) -> Dependent:
-        """Give a cancellation, for a ``with`` block, that is requested with this one.
+    def dependent(self) -> Dependent:
+        """Give one for a ``with`` block that is requested with this one."""
+        return Dependent(self)
+
+    def within(
+        self, seconds: float | None, call: Callable[..., Result], *args: Any
+    ) -> Result:
+        """Call something, and request this as overdue if that takes too long.
 
         Args:
-            seconds: When to request it anyway, as overdue; None for never.
-        """
-        return Dependent(self, seconds)
+            seconds: How long it may take; None for as long as it likes.
+            call: What to call.
+            *args: With what.
 
-    def expiring(self, seconds: float | None) -> AbstractContextManager[None]:
-        """Request it as overdue after some seconds; None for never."""
+        Raises:
+            RuntimeError: If there can be no thread that looks at the time.
+            BaseException: What the call raises.
+        """
         if seconds is None or seconds > threading.TIMEOUT_MAX:
-            return _NEVER
-        return _Limit(self, seconds)
+            return call(*args)
+        in_time = threading.Lock()
+        name, facts = "stepfunction-limit", (seconds, in_time)
+        limit = threading.Thread(target=self._watch, name=name, args=facts, daemon=True)
+        # By a lock, for nothing comes between a block and the end of what C code ends:
+        # whatever interrupts this, the thread ends too.
+        with in_time:
+            start(limit)
+            result = call(*args)
+        join(limit)
+        return result
+
+    def _watch(self, seconds: float, in_time: Lock) -> None:
+        if not in_time.acquire(timeout=seconds):
+            self.request(is_overdue=True)
 
     def sleep(self, seconds: float) -> bool:
         """Sleep, but wake when the request comes.
@@ -81,9 +106,6 @@ class Cancellation:
         woken = Latch()
         with self.calling(woken.open):
             return woken.wait(seconds)
-
-
-_NEVER = nullcontext()
 
 
 class Calling:
@@ -116,52 +138,13 @@ class Calling:
 class Dependent(Calling):
     """The time for which one cancellation is requested with another."""
 
-    __slots__ = ("_inner", "_limit")
+    __slots__ = ("_inner",)
 
-    def __init__(self, outer: Cancellation, seconds: float | None) -> None:
+    def __init__(self, outer: Cancellation) -> None:
         inner = Cancellation()
         super().__init__(outer, lambda: inner.request(outer.is_overdue))
         self._inner = inner
-        self._limit = inner.expiring(seconds)
 
     def __enter__(self) -> Cancellation:
         super().__enter__()
-        try:
-            self._limit.__enter__()
-        except BaseException:  # no thread for it could be started
-            super().__exit__()
-            raise
         return self._inner
-
-    def __exit__(self, *raised: Any) -> None:
-        try:
-            self._limit.__exit__(*raised)
-        finally:
-            super().__exit__()
-
-
-class _Limit:
-    """The time for which a cancellation is requested as overdue when it ends late."""
-
-    __slots__ = ("_over", "_thread")
-
-    def __init__(self, cancellation: Cancellation, seconds: float) -> None:
-        self._over = over = Latch()
-
-        def watch() -> None:
-            if not over.wait(seconds):
-                cancellation.request(is_overdue=True)
-
-        name = "stepfunction-limit"
-        self._thread = threading.Thread(target=watch, name=name, daemon=True)
-
-    def __enter__(self) -> None:
-        try:
-            start(self._thread)
-        except BaseException:
-            self._over.open()  # it may have started before an interrupt
-            raise
-
-    def __exit__(self, *raised: Any) -> None:
-        self._over.open()
-        join(self._thread)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stepfunction.core.cancellation import Cancellation
@@ -31,6 +31,9 @@ class Line(Protocol):
 
     def note(self, number: int) -> None:
         """Note a number where it can be read when its process is dead."""
+
+    def noting(self) -> Callable[[int], None] | None:
+        """Give what notes many numbers quickly; None where nobody could read them."""
 
 
 class Context(OfPart, Mapping[str, Any]):

@@ -14,7 +14,7 @@
     │   └── HeartbeatTimeoutError             or gave no sign of life for too long
     ├── ExecutionTimeoutError (TimeoutError)  the whole execution took too long
     ├── ExecutionCancelledError               somebody cancelled the execution
-    ├── WorkerStartError (RuntimeError)       no worker process can start here
+    ├── WorkerStartError (RuntimeError)       no worker can be started here
     │   └── WorkerInitError (BrokenExecutor)  the initializer of lanes failed
     ├── WorkerCrashedError (BrokenExecutor)   a worker process died with its task
     │   └── WorkerKilledError                 it was killed because somebody asked
@@ -286,7 +286,22 @@ class ExecutionCancelledError(StepFunctionError):
 
 
 class WorkerStartError(StepFunctionError, RuntimeError):
-    """A worker process cannot be started here; the message says what to change."""
+    """A worker, process or thread, cannot be started; the message says what to change.
+
+    It is no failure of a step: none tolerates it, tries again or takes it, and
+    ``execute()`` raises it as it is. What the system said is the ``__cause__``.
+
+    Attributes:
+        execution: The execution that ended with it; None until it has ended, or where
+            it did not begin.
+    """
+
+    execution: Execution | None = None
+
+    def __reduce__(self) -> Any:
+        # The execution stays where it ran: it may hold anything, this error included.
+        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
+        return type(self), self.args, facts
 
 
 class TransferError(StepFunctionError, TypeError, PicklingError):
@@ -328,6 +343,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ if isinstance(cause, StepExecutionError) else None
+
+
+def refusal_behind(error: BaseException | None) -> WorkerStartError | None:
+    """Give the refusal to start a worker that is, or is behind, an error of ours."""
+    if not isinstance(error, StepFunctionError):
+        return None
+    found = (it for it in causes(error) if isinstance(it, WorkerStartError))
+    return next(found, None)
 
 
 def add_note(error: BaseException, note: str) -> None:

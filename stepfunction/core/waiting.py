@@ -13,6 +13,8 @@ from math import inf
 from time import perf_counter
 from typing import Any
 
+from stepfunction.core.errors import WorkerStartError
+
 # How long a signal may go unheard.
 LONGEST_WAIT = 0.5
 
@@ -79,13 +81,23 @@ def start(thread: threading.Thread) -> None:
     """Start a thread, which runs also where an interrupt ends this.
 
     Raises:
-        RuntimeError: If there can be no more threads.
+        WorkerStartError: If there can be no more threads.
     """
     # Else it might wait for ever for the lock of the event by which it says so, which
     # an interrupt of the wait for that leaves held.
     changed: Any = thread
     changed._started = _Started()
-    thread.start()
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError) as error:
+        hint = (
+            "the system gives no more (ulimit -u), or has no memory for it: have fewer "
+            "run at once, or use executor='inline'"
+        )
+        if not threading.main_thread().is_alive():
+            hint = "the program is ending: use executor='inline', or execute it before"
+        text = f"no thread {thread.name!r} can be started: {error}; {hint}"
+        raise WorkerStartError(text) from error
 
 
 def join(thread: threading.Thread, seconds: float = inf) -> bool:

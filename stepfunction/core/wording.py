@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -23,6 +25,17 @@ def subject(step: str, task: str | int | None = None) -> str:
 def location(step: str, task: str | None) -> str:
     """Give where in a workflow a problem is that follows."""
     return f"step {step!r}" if task is None else f"step {step!r}, task {task!r}"
+
+
+def label_of(function: Any) -> str:
+    """Give what messages call a function, or what else is called."""
+    with suppress(Exception):  # it may be anything
+        while isinstance(function, partial):
+            function = function.func
+        name = getattr(function, "__qualname__", None)
+        if isinstance(name, str) and name:
+            return name
+    return type(function).__qualname__
 
 
 def duration_text(seconds: float) -> str:

@@ -6,12 +6,14 @@ parts. What is left of a batch when it has ended is shared out by ``shares``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context as Variables
+from contextvars import copy_context
 from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.context import Context, context_of_item
+from stepfunction.core.context import Context, Line, context_of_item
 from stepfunction.core.definition.callables import stray_coroutine
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.envelope.answers import unreadable_result, unsent_result
@@ -22,7 +24,7 @@ from stepfunction.core.outcomes import Outcome
 # A worker process sends what it has done at least so often, in seconds: what it had
 # done since is done again if it dies.
 _LONGEST_SILENCE = 0.0001
-# A worker that dies has hardly done more items than these since it last reported.
+# So many items go on one by one, where one of them cannot be sent or read.
 _MOST_ALONE = 1000
 
 
@@ -34,18 +36,22 @@ class Load:
         items: The items. To empty the list stops who is working on them.
         results: What came of the first of them; an error in the place of a failure.
         failed: Which of them failed, by position.
+        is_sent: Whether this is a copy, of which nothing is known where it comes from.
+        is_begun: Whether a call has been made of this very object.
     """
 
-    __slots__ = ("first", "items", "results", "failed")
+    __slots__ = ("first", "items", "results", "failed", "is_sent", "is_begun")
 
-    def __init__(self, first: int, items: list[Any]) -> None:
+    def __init__(self, first: int, items: list[Any], is_sent: bool = False) -> None:
         self.first = first
         self.items = items
         self.results: list[Any] = []
         self.failed: list[int] = []
+        self.is_sent = is_sent
+        self.is_begun = False
 
     def __reduce__(self) -> Any:
-        return Load, (self.first, self.items)
+        return Load, (self.first, self.items, True)
 
     def pack(self, keeps: bool) -> Part:
         """Pack what has come of items, and forget it, but for how many they were."""
@@ -92,48 +98,34 @@ def _packed(results: list[Any], failed: list[int], keeps: bool) -> Part:
 class BatchCall:
     """The call of a step's function for each item of a load.
 
+    Each call has context variables of its own: a copy of those that all came with.
+
     Args:
         call: The call for one item.
         stops: Whether the first failure ends it.
         keeps: Whether results are wanted.
         is_timed: Whether to tell of each item as soon as it is done.
-        is_sent: Whether this is another process.
     """
 
-    def __init__(
-        self,
-        call: Call,
-        stops: bool,
-        keeps: bool,
-        is_timed: bool,
-        is_sent: bool = False,
-    ) -> None:
+    def __init__(self, call: Call, stops: bool, keeps: bool, is_timed: bool) -> None:
         self.call = call
         self.stops = stops
         self.keeps = keeps
         self.is_timed = is_timed
-        self.is_sent = is_sent
-
-    def __reduce__(self) -> Any:
-        return BatchCall, (self.call, self.stops, self.keeps, self.is_timed, True)
 
     def __call__(self, load: Load, context: Context | None) -> Part | None:
         """Call, and leave in the load what came of it, or give it packed."""
-        if not self.is_sent:
-            self._perform(load, self._for_item(load, context), Exception)
+        # Of the load, for nobody can tell of an executor whether it sends anything.
+        load.is_begun = True
+        call = _apart(self._for_item(load, context))
+        if not load.is_sent:
+            self._perform(load, call, Exception)
             return None
-        calls = self._for_item(load, context)
         assert context is not None
         if context.line is None:  # somebody else's worker
-            self._perform(load, calls, BaseException)
+            self._perform(load, call, BaseException)
         else:
-            line = context.line
-            silence = 0.0 if self.is_timed else _LONGEST_SILENCE
-
-            def report() -> None:
-                line.report(load.pack(self.keeps))
-
-            self._perform_and_report(load, calls, report, silence)
+            self._perform_and_report(load, call, context.line)
         return load.pack(self.keeps)
 
     def _for_item(
@@ -153,41 +145,59 @@ class BatchCall:
     def _perform(
         self, load: Load, call: Callable[[Any], Any], catch: type[BaseException]
     ) -> None:
-        results, rest = load.results, iter(load.items)
-        note = results.append
-        while True:
-            try:
-                for item in rest:
-                    note(call(item))
-                break
-            except catch as error:
-                if self._has_failed(load, error):
-                    break
+        results, rest, is_over = load.results, iter(load.items), False
+        while not is_over:
+            variables = Variables()
+            is_over = variables.run(
+                self._perform_some, load, rest, call, catch, variables
+            )
         # What does so does so whenever it does not fail; to look at each result takes
         # a third longer.
         if load.failed or (results and type(results[0]) is CoroutineType):
             self._refuse_coroutines(load)
 
-    def _perform_and_report(
+    def _perform_some(
         self,
         load: Load,
+        rest: Iterator[Any],
         call: Callable[[Any], Any],
-        report: Callable[[], None],
-        silence: float,
+        catch: type[BaseException],
+        variables: Variables,
+    ) -> bool:
+        """Make calls until one has failed or set a variable; say whether to end."""
+        note = load.results.append
+        try:
+            for item in rest:
+                note(call(item))
+                if variables:
+                    return False
+        except catch as error:
+            return self._has_failed(load, error)
+        return True
+
+    def _perform_and_report(
+        self, load: Load, call: Callable[[Any], Any], line: Line
     ) -> None:
-        clock = perf_counter
+        clock, note, variables = perf_counter, line.noting(), Variables()
+        # Where nobody can read which had begun, each is told of when it is done.
+        is_told = self.is_timed or note is None
+        silence = 0.0 if is_told else _LONGEST_SILENCE
         due = clock() + silence
-        for item in load.items:
+        for number, item in enumerate(load.items, 1):
+            if note is not None:
+                note(number)
             try:
-                output = call(item)
+                output = variables.run(call, item)
                 if type(output) is CoroutineType:
                     raise stray_coroutine(output, self.call.name)
                 load.results.append(output)
             except BaseException as error:
                 if self._has_failed(load, error):
                     return
+            if variables:
+                variables = Variables()
             if clock() > due:
-                report()
+                line.report(load.pack(self.keeps))
                 due = clock() + silence
 
     def _has_failed(self, load: Load, error: BaseException) -> bool:
@@ -204,17 +214,29 @@ class BatchCall:
         load.failed.sort()
 
 
+def _apart(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Have a call that is made from no variables be made from a copy of those of now.
+
+    Most often there are none, and a copy for each call costs as much as a short call:
+    then it is enough to see, after each, whether it has set any.
+    """
+    around = copy_context()
+    return (lambda item: around.copy().run(call, item)) if around else call
+
+
 class Shares(NamedTuple):
     """What becomes of the items of a batch that has ended, each by its position.
 
     Attributes:
         failed: Those that were done, and failed.
-        culprits: The one that was the end of the batch, if it is known.
+        ended: Those that had ended, of which nothing has been heard.
+        culprits: Those that the end of the batch counts as an attempt of.
         alone: Those that go on one by one.
         together: Those that go on as another batch.
     """
 
     failed: Sequence[int] = ()
+    ended: range = range(0)
     culprits: range = range(0)
     alone: range = range(0)
     together: range = range(0)
@@ -225,8 +247,7 @@ def shares(
     done: int,
     failed: Sequence[int],
     outcome: Outcome,
-    is_here: bool,
-    is_timed: bool,
+    begun: int | None,
 ) -> Shares:
     """Share out the items of a batch that has ended.
 
@@ -235,18 +256,19 @@ def shares(
         done: How many are known to have been done.
         failed: Which of these failed.
         outcome: How the batch ended.
-        is_here: Whether that was in this process, where all that was done is known.
-        is_timed: Whether each was told of as soon as it was done.
+        begun: How many had begun; None if that cannot be known.
     """
     rest = range(done, count)
     if not rest or outcome is Outcome.SUCCEEDED:
         return Shares(failed, together=rest)
-    knows_culprit = is_here or outcome in (Outcome.KILLED, Outcome.ABANDONED)
-    if not knows_culprit and outcome is not Outcome.FAILED:
-        # One that failed could not be sent, for any of its items.
-        knows_culprit = is_timed or len(rest) == 1
-    if knows_culprit:
-        return Shares(failed, culprits=rest[:1], together=rest[1:])
-    # What it had done is not known, nor which item was its end: one by one they show
-    # it, which those that follow have had no part in.
-    return Shares(failed, alone=rest[:_MOST_ALONE], together=rest[_MOST_ALONE:])
+    if begun is None:
+        # Each may be the one, and none is to be called more often than it may be.
+        return Shares(failed, culprits=rest)
+    if begun <= done:
+        # It came to its end before the next began, as where one cannot be sent: one
+        # by one they show it, which those that follow have had no part in.
+        alone, together = rest[:_MOST_ALONE], rest[_MOST_ALONE:]
+        return Shares(failed, alone=alone, together=together)
+    # The last that began, for they begin one after the other.
+    ended, culprit = range(done, begun - 1), range(begun - 1, begun)
+    return Shares(failed, ended, culprit, together=range(begun, count))

@@ -19,13 +19,17 @@ from stepfunction.core.definition.callables import answer
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import StepTask, Terms
-from stepfunction.core.errors import StepTimeoutError, without_our_frames
+from stepfunction.core.errors import (
+    StepTimeoutError,
+    TransferError,
+    without_our_frames,
+)
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.retry import judges_results
-from stepfunction.core.workers.tasks import Task
+from stepfunction.core.workers.tasks import Report, Task, as_stopped
 
 if TYPE_CHECKING:
     from stepfunction.core.workers.places import Place
@@ -58,11 +62,6 @@ class Plan(NamedTuple):
         # Nobody may know when the next item begins.
         is_told = self.place is None or self.place.hears_parts
         return self.batch_size if is_told or not self.terms.is_timed else 1
-
-    @property
-    def is_here(self) -> bool:
-        """Whether who works on them shares the objects of this process."""
-        return self.place is not None and self.place.is_here
 
     def examples(self, tally: Tally) -> list[Task]:
         """Give a task like each that there may be."""
@@ -136,11 +135,27 @@ class Batch(Task):
         load: The items, and what comes of them.
         items: The items, also when they have been taken from who works on them.
         has_left: Whether what has come of it is in the tally and with its heirs.
+        left_out: What counts as the outcome of its items if they are not called.
     """
 
-    __slots__ = ("load", "items", "has_left", "_plan", "_tally")
+    __slots__ = (
+        "load",
+        "items",
+        "has_left",
+        "left_out",
+        "_plan",
+        "_tally",
+        "_noted",
+        "_is_stopped",
+    )
 
-    def __init__(self, plan: Plan, tally: Tally, load: Load) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        tally: Tally,
+        load: Load,
+        left_out: Outcome = Outcome.CANCELLED,
+    ) -> None:
         terms, call = plan.terms, plan.batch_call
         assert call is not None
         super().__init__(
@@ -148,7 +163,7 @@ class Batch(Task):
             plan.batch_name,
             call,
             # Elsewhere the context also has the line to here.
-            call.call.wants_context or not plan.is_here,
+            call.call.wants_context or plan.place is None or not plan.place.is_here,
             timeout=terms.timeout,
             heartbeat=terms.heartbeat,
         )
@@ -156,6 +171,9 @@ class Batch(Task):
         self.items = load.items[:]
         self.given = (load,)
         self.has_left = False
+        self.left_out = left_out
+        self._noted: int | None = None
+        self._is_stopped = False
         self._plan = plan
         self._tally = tally
 
@@ -166,6 +184,12 @@ class Batch(Task):
     def halt(self) -> None:
         """Stop who works on the items in this process before the next of them."""
         self.load.items.clear()
+
+    def settle(self, report: Report, is_stopping: bool = False) -> None:
+        """Take note of how an attempt ended, and of what is known of its items."""
+        super().settle(report, is_stopping)
+        self._noted = report.attempt.noted
+        self._is_stopped = report.attempt.of_step.requested
 
     def heirs(self) -> list[Task]:
         """Give what is still to be done, and what was done and failed."""
@@ -180,23 +204,64 @@ class Batch(Task):
         if outcome is Outcome.ABANDONED:
             results = results[:done]  # to which who was left behind may add
         failed = [at for at in self.load.failed if at < done]
-        self._tally.take(first, results, len(failed))
-        if done == len(items) and not failed:
-            return []
-        known = plan.is_here, plan.terms.is_timed
-        split = shares(len(items), done, failed, outcome, *known)
-        heirs: list[Task] = []
+        split = shares(len(items), done, failed, outcome, self._begun(outcome, done))
+        heirs = list(self._recorded(results, failed, began, ended))
+        self._tally.take(first, results, len(failed) + len(heirs))
         for at in split.failed:
-            ending: Ended = (Outcome.FAILED, began, ended, results[at])
+            how: tuple[Outcome, BaseException | None] = Outcome.FAILED, results[at]
+            if self._is_stopped:
+                how = as_stopped(*how)
+            ending: Ended = (how[0], began, ended, how[1])
             heirs.append(plan.item(first + at, items[at], ending))
         for at in split.culprits:
             ending = (outcome, began, ended, self._blaming(first + at, error))
             heirs.append(plan.item(first + at, items[at], ending))
         heirs += (plan.item(first + at, items[at]) for at in split.alone)
-        if rest := items[split.together.start : split.together.stop]:
-            load = Load(first + split.together.start, rest)
-            heirs.append(Batch(plan, self._tally, load))
+        # What had ended unheard of is lost, if it is not called again.
+        for some, left_out in (
+            (split.ended, Outcome.KILLED),
+            (split.together, Outcome.CANCELLED),
+        ):
+            if some:
+                load = Load(first + some.start, items[some.start : some.stop])
+                heirs.append(Batch(plan, self._tally, load, left_out))
         return heirs
+
+    def _begun(self, outcome: Outcome, done: int) -> int | None:
+        """Give how many items had begun when it ended; None if nobody can know.
+
+        Args:
+            outcome: How it ended.
+            done: How many are known to have been done.
+        """
+        place = self._plan.place
+        assert place is not None
+        if self.load.is_begun:  # in this process, where all that was done is known
+            return done + 1
+        was_sent = not isinstance(self.error, TransferError)
+        if place.is_here or outcome is Outcome.CANCELLED or not was_sent:
+            return 0
+        if not place.hears_parts or outcome is Outcome.FAILED:
+            return None
+        if outcome is Outcome.TIMED_OUT or self._noted is None:
+            return done + 1  # each is heard of as soon as it is done
+        return self._noted
+
+    def _recorded(
+        self, results: list[Any], failed: list[int], began: float, ended: float
+    ) -> Iterator[Task]:
+        """Give those that succeeded and have a record of that, for it was stopped."""
+        if not self._is_stopped:
+            return
+        first, others = self.load.first, set(failed)
+        for at, result in enumerate(results):
+            if not self._tally.records_any(first + at):
+                break
+            if at not in others:
+                ending: Ended = (Outcome.SUCCEEDED, began, ended, None)
+                item = self._plan.item(first + at, self.items[at], ending)
+                item.output = result
+                yield item
 
     def _blaming(
         self, index: int, error: BaseException | None
@@ -239,7 +304,7 @@ def perform_map(
         if isinstance(task, StepTask):
             tally.end(task)
         elif isinstance(task, Batch) and not task.has_left:
-            tally.leave_out(task.load.first, len(task.items))
+            tally.leave_out(task.load.first, len(task.items), task.left_out)
 
     place = workshop.place(
         step.executor,

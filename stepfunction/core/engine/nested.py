@@ -60,8 +60,9 @@ class NestedCall:
         outer = context.cancellation or Cancellation()
         if self.timeout is None:
             return self._run(value, outer, context.line)
-        with outer.dependent(self.timeout) as cancellation:
-            journal = self._run(value, cancellation, context.line)
+        with outer.dependent() as cancellation:
+            facts = value, cancellation, context.line
+            journal = cancellation.within(self.timeout, self._run, *facts)
         if journal.status is Status.TIMED_OUT and not outer.requested:
             # The limit of this attempt, which may be followed by another.
             journal.error = StepTimeoutError(
@@ -83,8 +84,13 @@ class NestedCall:
             run.go(journal, run)
         finally:
             run.audience = None  # which may hold those it is nested in
-            run.thread = None
-            journal.end()
+            try:
+                journal.end()
+            except BaseException:  # an interrupt may have cut it short
+                journal.end()
+                raise
+            finally:
+                run.thread = None
         return journal
 
     def __reduce__(self) -> Any:

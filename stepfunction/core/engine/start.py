@@ -21,12 +21,12 @@ from stepfunction.core.definition.freezing import sending_problems
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.walk import run_to_end
-from stepfunction.core.errors import DefinitionError
+from stepfunction.core.errors import DefinitionError, WorkerStartError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
-from stepfunction.core.waiting import start
+from stepfunction.core.waiting import LONGEST_WAIT, start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
 from stepfunction.core.workers.coroutines import callers_loop
@@ -114,23 +114,37 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
     if timeout is not None:
         journal.timeout = timeout
     try:
-        with run.cancellation.expiring(timeout):
-            run.go(journal, run)
+        run.cancellation.within(timeout, run.go, journal, run)
     except BaseException as error:
         run.cancellation.request()
-        if journal.status in UNDER_WAY:  # it came before anything had begun
-            is_failure = isinstance(error, Exception)
-            journal.broke_off, journal.ended = True, perf_counter()
-            journal.error = error
-            journal.status = Status.FAILED if is_failure else Status.CANCELLED
+        if journal.status in UNDER_WAY:
+            _never_begun(journal, error)
         raise
     finally:
         try:
             run.workshop.close(kill=run.cancellation.requested)
+        except BaseException:  # an interrupt may have cut it short
+            run.workshop.close(kill=True)
+            raise
         finally:
             run.audience = None  # which may hold those who were told
-            run.thread = None
-            journal.end()
+            try:
+                journal.end()
+            except BaseException:
+                journal.end()
+                raise
+            finally:
+                run.thread = None  # last, for nobody is to wait here for an end
+
+
+def _never_begun(journal: Journal, error: BaseException) -> None:
+    """Let an execution have ended with what came before anything had begun."""
+    is_failure = isinstance(error, Exception)
+    journal.broke_off, journal.ended = True, perf_counter()
+    journal.error = error
+    journal.status = Status.FAILED if is_failure else Status.CANCELLED
+    if isinstance(error, WorkerStartError):
+        error.execution = journal.execution
 
 
 def finish(execution: Execution, timeout: float | None, check: bool) -> Execution:
@@ -157,7 +171,11 @@ def finish(execution: Execution, timeout: float | None, check: bool) -> Executio
 
 
 def finish_apart(execution: Execution, timeout: float | None) -> None:
-    """Have an execution run in a thread of its own, which nobody has to wait for."""
+    """Have an execution run in a thread of its own, which nobody has to wait for.
+
+    Raises:
+        WorkerStartError: If there can be no thread for it.
+    """
     _ = execution.journal.ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended
@@ -170,9 +188,16 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
         finally:
             _apart.discard(execution)
 
-    _see_to_the_end()
-    _apart.add(execution)
-    start(threading.Thread(target=work, name=name, daemon=True))
+    try:
+        _see_to_the_end()
+        _apart.add(execution)
+        start(threading.Thread(target=work, name=name, daemon=True))
+    except BaseException as error:
+        _apart.discard(execution)
+        if isinstance(error, WorkerStartError):
+            _give_up(execution, error)
+        execution.cancel()  # which an interrupt leaves to nobody
+        raise
 
 
 async def finish_beside(
@@ -209,16 +234,29 @@ async def finish_beside(
             loop.call_soon_threadsafe(settle, error)
 
     name = f"{execution.workflow}-aexecute"
-    start(threading.Thread(target=work, name=name, daemon=True))
     try:
+        start(threading.Thread(target=work, name=name, daemon=True))
         while not done.done():
             # Not one long wait, which Ctrl-C just before it would not end.
-            await asyncio.wait([done], timeout=0.5)
-    except asyncio.CancelledError:
+            await asyncio.wait([done], timeout=LONGEST_WAIT)
+    except BaseException as error:
+        if isinstance(error, WorkerStartError):
+            _give_up(execution, error)
         execution.cancel()
-        await asyncio.wait([done], timeout=0.5)
+        if isinstance(error, asyncio.CancelledError):
+            await asyncio.wait([done], timeout=LONGEST_WAIT)
         raise
     return done.result()
+
+
+def _give_up(execution: Execution, error: WorkerStartError) -> None:
+    """End an execution for which there is no thread."""
+    journal = execution.journal
+    run: Any = journal.run
+    _never_begun(journal, error)
+    run.audience = None
+    run.workshop.close()
+    journal.end()
 
 
 _apart: set[Execution] = set()  # what runs in a thread of its own and has not ended
@@ -229,7 +267,12 @@ def _see_to_the_end() -> None:
     """Have what runs apart cancelled when the main thread ends."""
     # Before other threads are waited for, where Python offers that; concurrent.futures
     # does the same. Else when the interpreter exits.
-    getattr(threading, "_register_atexit", atexit.register)(_cancel_apart)
+    register = getattr(threading, "_register_atexit", atexit.register)
+    try:
+        register(_cancel_apart)
+    except RuntimeError as error:  # it exits already
+        text = "the program is ending, and no execution can run apart: use execute()"
+        raise WorkerStartError(text) from error
 
 
 def _cancel_apart() -> None:

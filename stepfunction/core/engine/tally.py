@@ -62,28 +62,33 @@ class Tally:
         self._errors: dict[int, BaseException] = {}  # as they failed
         self._visits: dict[int, Visit] = {}
 
-    def take(self, first: int, results: list[Any], failed: int) -> None:
+    def take(self, first: int, results: list[Any], again: int) -> None:
         """Take what came of items that travelled together.
 
         Args:
             first: The index of the first.
             results: What came of each.
-            failed: How many of them failed, and are heard of again.
+            again: How many of them are heard of again, as those that failed.
         """
         self._keep(first, results)
-        self._count(SUCCEEDED, len(results) - failed)
+        self._count(SUCCEEDED, len(results) - again)
 
-    def leave_out(self, first: int, count: int) -> None:
-        """Take note of items that never began.
+    def leave_out(self, first: int, count: int, outcome: Outcome) -> None:
+        """Take note of items that are not called, or not again.
 
         Args:
             first: The index of the first.
             count: How many they are.
+            outcome: What counts as their outcome.
         """
-        self._count(Outcome.CANCELLED, count)
+        self._count(outcome, count)
         if self._action.keep_results:
             indexes = range(first, first + count)
-            self._outcomes.update(dict.fromkeys(indexes, Outcome.CANCELLED))
+            self._outcomes.update(dict.fromkeys(indexes, outcome))
+
+    def records_any(self, index: int) -> bool:
+        """Say whether an item has a record of its own however it ends."""
+        return self._action.keep_results and index < _MOST_RECORDED
 
     def end(self, task: StepTask) -> None:
         """Take note of the end of an item."""
@@ -103,7 +108,7 @@ class Tally:
             self._action.call, "has_compensations", False
         )
         if keeps:
-            is_recorded = is_notable or is_undone or index < _MOST_RECORDED
+            is_recorded = is_notable or is_undone or self.records_any(index)
         else:
             is_recorded = is_undone or (
                 is_notable and len(self._visits) < _MOST_REMEMBERED

@@ -19,10 +19,8 @@ from stepfunction.core.engine.run import Run
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     StepExecutionError,
-    StepFunctionError,
     StepLimitError,
-    WorkerStartError,
-    causes,
+    refusal_behind,
     without_our_frames,
 )
 from stepfunction.core.history.chronicle import end_record, last_record
@@ -306,10 +304,8 @@ def _after_failure(
         failing = (first, failed)
     if target is None:
         target = step.after_failure(error)
-    if isinstance(error, StepFunctionError) and any(
-        isinstance(cause, WorkerStartError) for cause in causes(error)
-    ):
-        target = None  # the program is at fault, and not the step
+    if refusal_behind(error) is not None:
+        target = None  # it is no failure of the step
     journal.position = position = (target, error, failing)
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal), target)

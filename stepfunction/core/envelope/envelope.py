@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable
-from types import FunctionType
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import FunctionType, MethodType
 from typing import Any, TypeVar
 
 from stepfunction.core.envelope import main_module
@@ -35,6 +36,19 @@ def pack(value: Any) -> bytes:
     return _Packing().data(value)
 
 
+def pack_once(value: Any) -> bytes:
+    """Pickle a value as ``pack`` does, for one process of this machine.
+
+    What processes can share goes along as between those of multiprocessing: pipes and
+    sockets, and while a process is being started its locks and queues. They can be
+    unpacked only once.
+
+    Raises:
+        Exception: What pickle, or a ``__reduce__`` of the value, raises.
+    """
+    return _Packing(_reducers_of_multiprocessing()).data(value)
+
+
 def pack_parcel(value: Any) -> Parcel:
     """Pickle a value as ``pack`` does, large ones into a file.
 
@@ -54,9 +68,14 @@ def unpack(data: Contents) -> Any:
 
 
 class _Packing:
-    """The packing of one value, which knows the exceptions that were met in it."""
+    """The packing of one value, which knows the exceptions that were met in it.
 
-    def __init__(self) -> None:
+    Args:
+        reducers: How to pickle the instances of some classes.
+    """
+
+    def __init__(self, reducers: Mapping[type, Callable[[Any], Any]] = {}) -> None:
+        self._reducers = reducers
         # By id, for exceptions that hold each other, and with each of them, so that no
         # other comes to have its id. None stands for what is being packed.
         self._met: dict[int, tuple[BaseException, PackedError | None]] = {}
@@ -80,13 +99,16 @@ class _Packing:
         """
 
         def reduce(part: Any) -> Any:
-            if not isinstance(part, BaseException) or part is itself:
+            if not isinstance(part, BaseException):
+                reducer = self._reducers.get(type(part))
+                return NotImplemented if reducer is None else reducer(part)
+            if part is itself:
                 return NotImplemented
             return unpack_error, self._error(part)
 
         sink = open_sink()
         try:
-            _Pickler(sink, reduce).dump(value)
+            _Pickler(sink, reduce, bool(self._reducers)).dump(value)
         except Exception as error:
             sink.close()
             try:
@@ -144,12 +166,16 @@ class _Pickler(pickle.Pickler):
 
     Args:
         sink: Where to write.
-        reduce: Asked how an exception is to be pickled, or gives NotImplemented.
+        reduce: Asked how a value is to be pickled, or gives NotImplemented.
+        is_asking: Whether it is asked of every value, and not of exceptions alone.
     """
 
-    def __init__(self, sink: Any, reduce: Callable[[Any], Any]) -> None:
+    def __init__(
+        self, sink: Any, reduce: Callable[[Any], Any], is_asking: bool
+    ) -> None:
         super().__init__(sink, pickle.HIGHEST_PROTOCOL)
         self._reduce = reduce
+        self._is_asking = is_asking
 
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, type | FunctionType):
@@ -158,9 +184,21 @@ class _Pickler(pickle.Pickler):
                     f"{value.__qualname__} was defined in a console, a notebook, by "
                     "python -c, on standard input or in a package's __main__"
                 )
-        elif isinstance(value, BaseException):
+        elif self._is_asking or isinstance(value, BaseException):
             return self._reduce(value)
         return NotImplemented
+
+
+def _reducers_of_multiprocessing() -> Mapping[type, Callable[[Any], Any]]:
+    from multiprocessing import connection, reduction  # noqa: F401: it registers some
+
+    known: dict[type, Callable[[Any], Any]]
+    known = getattr(reduction.ForkingPickler, "_extra_reducers", {})
+    return {it: reducer for it, reducer in known.items() if it not in _PLAIN}
+
+
+# Which it registers too, though pickle does as well by itself.
+_PLAIN = (MethodType, type(list.append), type(int.__add__), partial)
 
 
 def unpack_error(

@@ -40,14 +40,21 @@ def pack_input(
         ) from error
 
 
-def pack_call(label: str, call: Any) -> bytes:
+def pack_call(
+    label: str, call: Any, pack_value: Callable[[Any], bytes] = pack
+) -> bytes:
     """Pickle a function with what it is to be given, or say why it cannot be sent.
+
+    Args:
+        label: What messages call it.
+        call: The function, alone or with its arguments.
+        pack_value: ``pack``, or ``pack_once`` for one process of this machine.
 
     Raises:
         TransferError: If it cannot be pickled.
     """
     try:
-        return pack(call)
+        return pack_value(call)
     except Exception as error:
         raise TransferError(
             f"the function of {label} cannot be sent to another process: "

@@ -19,6 +19,8 @@ from stepfunction.core.errors import (
     ExecutionTimeoutError,
     StepExecutionError,
     StepFunctionError,
+    WorkerStartError,
+    refusal_behind,
 )
 from stepfunction.core.history.chronicle import records_of, undone_record
 from stepfunction.core.history.doors import Shown
@@ -245,6 +247,7 @@ class Execution(Shown):
             CompensationError: If a compensation failed, here or nested, whatever the
                 status is.
             StepExecutionError: If it FAILED, caused by the step's exception.
+            WorkerStartError: If it FAILED for want of a worker.
             ExecutionTimeoutError: If it TIMED_OUT.
             ExecutionCancelledError: If it was CANCELLED.
         """
@@ -331,12 +334,16 @@ class Execution(Shown):
             return failure
         return None
 
-    def failure(self) -> StepExecutionError:
+    def failure(self) -> StepExecutionError | WorkerStartError:
         """Give the error that says which step this execution failed at."""
         assert self.blame is not None
         step, error = self.blame.step, self.blame.error
-        if self.blame.names_step:
-            failure: StepExecutionError = error.with_traceback(None)
+        failure: StepExecutionError | WorkerStartError
+        refusal = refusal_behind(error)
+        if refusal is not None:
+            failure = refusal.with_traceback(None)
+        elif self.blame.names_step:
+            failure = error.with_traceback(None)
         else:
             failure = StepExecutionError(
                 f"step {step!r} of {self.workflow!r} failed: {error_text(error)}", step

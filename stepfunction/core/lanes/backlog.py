@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
-from concurrent.futures import Future
-from concurrent.futures._base import PENDING
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures._base import PENDING, RUNNING
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
+from time import perf_counter
 from typing import Any, Protocol
 
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.lanes.logs import Levels
+from stepfunction.core.logger import logger
+
+# How long no other lane is added after one could not be had.
+_SECONDS_TO_DO_WITHOUT = 1.0
 
 
 class Watcher(Protocol):
@@ -83,7 +88,8 @@ class LaneFuture(Future[Any]):
     def wait_again(self) -> None:
         """Take note that the call has not begun after all."""
         with self._condition:
-            self._state = PENDING
+            if self._state == RUNNING:  # else it has been cancelled
+                self._state = PENDING
         self.counter = None
 
 
@@ -120,6 +126,40 @@ class LaneCall:
         self.losses = 0
 
 
+def begin(future: LaneFuture) -> bool:
+    """Tell whether a call is still to be made, which can then not be cancelled."""
+    try:
+        return future.set_running_or_notify_cancel()
+    except RuntimeError:  # somebody else has given it a result
+        return False
+
+
+def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
+    """Give a future its result, or its exception."""
+    try:
+        if is_result:
+            future.set_result(payload)
+        else:
+            future.set_exception(payload)
+    except InvalidStateError:  # somebody else has given it another
+        pass
+    except BaseException:  # of a callback, which is not to end this thread
+        text = "a callback of the future of %s raised what is no Exception"
+        logger().error(text, future.label, exc_info=True)
+
+
+def cancel(calls: Iterable[LaneCall]) -> None:
+    """Cancel calls that no lane will have, all of them, whatever a callback raises."""
+    raised: BaseException | None = None
+    for call in calls:
+        try:
+            call.future.end_unmade()
+        except BaseException as error:
+            raised = error
+    if raised is not None:
+        raise raised
+
+
 class Backlog:
     """The calls of one executor: those that wait, and how many are not finished."""
 
@@ -131,12 +171,26 @@ class Backlog:
         self._calls: dict[object, deque[LaneCall]] = {}
         self._waiting = self._unfinished = 0
         self._idle = 0  # lanes that wait for a call
+        self._lanes = 0
+        self._short_until = 0.0
+        self._failure: Callable[[], Exception] | None = None
         self._has_ended = False
         self._is_closed = False
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing more is to run."""
+        return self._failure is not None
+
     def put(self, call: LaneCall) -> int:
-        """Add a call, and give how many are not finished."""
+        """Add a call, and give how many are not finished.
+
+        Raises:
+            Exception: What it was broken off with.
+        """
         with self._lock:
+            if self._failure is not None:
+                raise self._failure()
             self._unfinished += 1
             self._waiting += 1
             self._calls.setdefault(call.sender, deque()).append(call)
@@ -149,15 +203,21 @@ class Backlog:
         Args:
             calls: In the order in which they were taken.
         """
+        failed: list[LaneCall] = []
         with self._lock:
             for call in reversed(list(calls)):
                 call.future.wait_again()
+                if self._failure is not None:
+                    self._unfinished -= 1
+                    failed.append(call)
+                    continue
                 self._calls.setdefault(call.sender, deque()).appendleft(call)
                 self._waiting += 1
                 self._words.put(None)
+        self._fail(failed)
 
     def take(self) -> LaneCall | None:
-        """Wait for a call; None says that there will be no more."""
+        """Wait for a call; None says that there will be no more, to one lane."""
         with self._lock:
             self._idle += 1
         while True:
@@ -168,6 +228,8 @@ class Backlog:
                     return self._next()
                 if self._has_ended:
                     self._idle -= 1
+                    self._lanes -= 1
+                    self._words.put(None)  # for the next
                     return None
 
     def take_ahead(self, most: int, lanes: int) -> list[LaneCall]:
@@ -209,12 +271,60 @@ class Backlog:
         with self._lock:
             self._is_closed = True
 
-    def end(self, lanes: int) -> None:
-        """Say that there will be no more, to so many lanes."""
-        # Without the lock, which a garbage collector's thread may hold.
+    def lacks_lanes(self, most: int) -> bool:
+        """Tell whether one call more asks for another lane, where so many may be."""
+        with self._lock:
+            enough = min(most, self._unfinished + 1)
+            if self._lanes >= enough or self._failure is not None:
+                return False
+            # Where one could not be had just now, those that there are have to do.
+            return not self._lanes or perf_counter() >= self._short_until
+
+    def add_lane(self) -> None:
+        """Count a lane that has started."""
+        with self._lock:
+            self._lanes += 1
+
+    def can_do_without(self) -> bool:
+        """Tell whether there are other lanes than one that could not be started."""
+        with self._lock:
+            self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
+            return self._lanes > 0
+
+    def leave_to_others(self, call: LaneCall) -> bool:
+        """Let other lanes make a call before all that waits, as its lane has no worker.
+
+        Returns:
+            Whether there are others; the lane then is none any more.
+        """
+        with self._lock:
+            if self._lanes < 2:
+                return False
+            self._lanes -= 1
+            self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
+        self.hand_back([call])
+        return True
+
+    def end(self) -> None:
+        """Say that there will be no more, to every lane. Any thread may, anywhere."""
+        # Without the lock, which the thread of a garbage collector may hold just now.
         self._has_ended = True
-        for _ in range(lanes):
-            self._words.put(None)
+        self._words.put(None)
+
+    def break_off(self, failure: Callable[[], Exception]) -> None:
+        """Let all calls that wait or come later fail.
+
+        Args:
+            failure: Gives the error, a new one each time.
+        """
+        with self._lock:
+            self._failure = failure
+        self._fail(self.take_all())
+
+    def _fail(self, calls: Iterable[LaneCall]) -> None:
+        for call in calls:
+            if self._failure is not None and begin(call.future):
+                give(call.future, False, self._failure())
 
     def take_all(self) -> list[LaneCall]:
         """Take all the calls that wait."""

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import signal
+from multiprocessing import spawn
 
 from stepfunction.core.errors import (
     WorkerCrashedError,
+    WorkerInitError,
     WorkerKilledError,
     WorkerStartError,
 )
+from stepfunction.core.wording import error_text
 
+_FEWER = "have fewer run at once (max_workers=), or use executor='thread'"
+_NO_PROCESS = "executor='thread' needs no process"
+_REMEDIES = {
+    errno.ENOMEM: f"the system has no memory for another process: {_FEWER}",
+    errno.EAGAIN: f"there may be no more processes or threads (ulimit -u): {_FEWER}",
+    errno.EMFILE: f"this process has too many files open (ulimit -n): {_FEWER}",
+    errno.ENFILE: f"the system has too many files open: {_FEWER}",
+    errno.ENOSPC: "a disk is full",
+    errno.E2BIG: "os.environ or sys.path is too large to be given to a program",
+}
 UNGUARDED = 77  # the exit code of a worker whose main script would start others
 _UNGUARDED_TEXT = (
     "a worker process imports the script that started it, and this script then starts "
@@ -64,13 +78,55 @@ def killed(label: str, pid: int, exitcode: int | None) -> WorkerCrashedError:
     )
 
 
+def init_failed(label: str, cause: BaseException) -> WorkerInitError:
+    """Give the error of an initializer, by what it raised or how its worker died."""
+    error = WorkerInitError(
+        f"{label} failed, so nothing more runs on its ProcessLanes: {error_text(cause)}"
+    )
+    error.__cause__ = cause
+    return error
+
+
 def unready(exitcode: int | None) -> WorkerStartError:
     """Give the error of a worker that ended before it was ready."""
     if exitcode == UNGUARDED:
         return unguarded()
     return WorkerStartError(
-        f"a worker process ended with exit code {exitcode} before it was "
-        "ready; what it said of that is above"
+        f"a worker process ended with exit code {exitcode} before it was ready; what "
+        f"it said of that is above, on standard error. {_program()}"
+    )
+
+
+def silent(seconds: float) -> WorkerStartError:
+    """Give the error of a worker that was not ready after so many seconds."""
+    return WorkerStartError(
+        f"a worker process was not ready after {seconds:.0f} s, and was killed. Before "
+        "that it imports the main script, and what sitecustomize and PYTHONSTARTUP "
+        "say: see what of these may wait for a network, a lock or a debugger"
+    )
+
+
+def refused(error: Exception) -> WorkerStartError:
+    """Give the error of a worker process that this system or program refuses."""
+    import traceback  # dear
+
+    # A start that was broken off keeps open what its frames hold.
+    traceback.clear_frames(error.__traceback__)
+    text = error_text(error)
+    hint = _REMEDIES.get(getattr(error, "errno", None) or 0)
+    if hint is None and isinstance(error, RuntimeError | MemoryError):
+        hint = _REMEDIES[errno.EAGAIN]
+    if type(error).__name__ == "ServerLost" or not spawn.get_executable():
+        hint = f"what it said is above, on standard error. {_program()}"
+    return WorkerStartError(
+        f"no worker process can be started: {text}; {hint or _NO_PROCESS}"
+    )
+
+
+def _program() -> str:
+    return (
+        f"Processes run {spawn.get_executable()!r}, which has to be a Python that "
+        "finds what this one finds; multiprocessing.set_executable() names another"
     )
 
 

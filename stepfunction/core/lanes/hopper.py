@@ -63,7 +63,8 @@ class Outlet:
 
     def close(self) -> None:
         """Take nothing more."""
-        self._end.close()
+        with suppress(OSError):  # a task may have closed whatever was open
+            self._end.close()
 
 
 class Hopper:

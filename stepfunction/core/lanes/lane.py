@@ -4,24 +4,44 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from time import perf_counter
 from typing import Any
 
 from stepfunction.core.envelope.answers import open_answer
-from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents
-from stepfunction.core.errors import WorkerCrashedError, WorkerKilledError
+from stepfunction.core.errors import (
+    TransferError,
+    WorkerCrashedError,
+    WorkerKilledError,
+    WorkerStartError,
+)
 from stepfunction.core.lanes import messages
-from stepfunction.core.lanes.backlog import Backlog, LaneCall, LaneFuture, Watcher
-from stepfunction.core.lanes.deaths import crashed, killed, unready
+from stepfunction.core.lanes.backlog import (
+    Backlog,
+    LaneCall,
+    LaneFuture,
+    begin,
+    give,
+)
+from stepfunction.core.lanes.deaths import (
+    crashed,
+    init_failed,
+    killed,
+    refused,
+    silent,
+    unready,
+)
 from stepfunction.core.lanes.ends import this_process
-from stepfunction.core.lanes.logs import replay
+from stepfunction.core.lanes.hearing import hear
+from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.pace import Pace
 from stepfunction.core.lanes.process import WorkerProcess
 from stepfunction.core.logger import logger
 
+# Before a worker is ready it imports the main script, which may be long in coming.
+_SECONDS_TO_HELLO = 300.0
 # How long calls that were given ahead of need wait for one that takes longer than was
 # expected, before they are left to others.
 _LONGEST_WAIT = 0.002
@@ -41,14 +61,28 @@ class Lane(threading.Thread):
         context: Of multiprocessing, with the method to start workers by.
         backlog: The calls of its executor.
         most: How many lanes there are at most.
+        opening: What each worker does before its first call; None for nothing.
+        most_calls: After how many calls a worker is replaced; None for never.
+
+    Attributes:
+        has_left: Whether it has left its calls to others, for it has no worker.
     """
 
-    def __init__(self, context: Any, backlog: Backlog, most: int = 1) -> None:
+    def __init__(
+        self,
+        context: Any,
+        backlog: Backlog,
+        most: int,
+        opening: Opening | None = None,
+        most_calls: int | None = None,
+    ) -> None:
         super().__init__(name="stepfunction-lane", daemon=True)
         this_process.lanes.add(self)
         self._context = context
         self._backlog = backlog
         self._most = most
+        self._opening = opening
+        self._most_calls = most_calls
         self._lock = threading.Lock()
         self._worker: WorkerProcess | None = None
         # The first has begun, or will before anything else; the others follow.
@@ -56,10 +90,31 @@ class Lane(threading.Thread):
         self._is_killed = False
         self._pace = Pace()
         self._answered = 0.0
+        self._claim = [None]
+        self.has_left = False
+
+    def claim(self) -> bool:
+        """Tell whether its thread has not begun, which then does nothing.
+
+        An interrupt of whoever starts it leaves that open.
+        """
+        try:
+            self._claim.pop()
+        except IndexError:
+            return False
+        return True
+
+    def dismiss(self) -> None:
+        """Let go of it, where its thread never begins."""
+        with self._lock:
+            self._discard()
+        this_process.lanes.discard(self)
 
     def run(self) -> None:
         """Have calls made until there will be no more."""
-        while not this_process.is_ending:
+        if not self.claim():
+            return
+        while not this_process.is_ending and not self.has_left:
             call = self._backlog.take()
             if call is None:
                 break
@@ -88,7 +143,16 @@ class Lane(threading.Thread):
         with self._lock:
             waiting = self._take_back()
             self._kill()
+        for call in waiting:
+            call.future.wait_again()
+            self._backlog.finish()
         return waiting
+
+    def take_back(self) -> None:
+        """Leave to others what waits for the worker."""
+        with self._lock:
+            waiting = self._take_back()
+        self._backlog.hand_back(waiting)
 
     def withdraw(self, future: LaneFuture) -> bool:
         """Take a call out that waits for the worker; say whether it is out."""
@@ -102,15 +166,22 @@ class Lane(threading.Thread):
         return True
 
     def launch(self) -> WorkerProcess:
-        """Start a worker process."""
+        """Start a worker process.
+
+        Raises:
+            WorkerStartError: If that is not possible.
+        """
         with this_process.starting:
-            # Known before it starts, for if it is forked it is to forget itself.
-            self._worker = worker = WorkerProcess(self._context)
+            worker: WorkerProcess | None = None
             try:
+                # Known before it starts, for if it is forked it is to forget itself.
+                self._worker = worker = WorkerProcess(self._context, self._opening)
                 worker.start()
-            except BaseException:
-                self._worker = None
-                raise
+            except BaseException as error:
+                self._worker = worker = None
+                if not isinstance(error, Exception):
+                    raise
+                raise refused(error) from error
             with self._lock:
                 if self._is_killed or this_process.is_ending:
                     worker.kill()
@@ -128,7 +199,7 @@ class Lane(threading.Thread):
 
     def _take_on(self, call: LaneCall) -> bool:
         with self._lock:  # from here on kill() finds it
-            if not call.future.set_running_or_notify_cancel():
+            if not begin(call.future):
                 return False
             if self._is_killed:
                 self._discard()
@@ -144,15 +215,21 @@ class Lane(threading.Thread):
             if self._give(worker, call):
                 self._look_ahead()
             while self._calls:
-                message = worker.receive(self._patience())
-                if message is None:
-                    self.give_up_waiting()
-                elif message[:1] == messages.PACKED:
+                try:
+                    message = worker.receive(self._patience())
+                except TimeoutError:
+                    self.take_back()
+                    continue
+                if message[:1] == messages.PACKED:
                     self._conclude(message)
                 else:
-                    self._hear(message, self._calls[0])
+                    hear(message, self._calls[0])
         except BaseException as error:
+            if type(error) is WorkerStartError and self._leaves(call, error):
+                return
             self._end_all(error)
+        if self._worker is not None and self._worker.calls == self._most_calls:
+            self._let_go()
 
     def _give(self, worker: WorkerProcess, call: LaneCall) -> bool:
         """Give the idle worker a call, and say whether others may wait behind it."""
@@ -165,11 +242,13 @@ class Lane(threading.Thread):
     def _look_ahead(self) -> None:
         """Give the worker what it will need soon."""
         most = self._pace.ahead - len(self._calls) + 1
-        if most <= 0:
-            return
         with self._lock:
             worker = self._worker
             if worker is None or self._is_killed:
+                return
+            if self._most_calls is not None:
+                most = min(most, self._most_calls - worker.calls)
+            if most <= 0:
                 return
             calls = self._backlog.take_ahead(most, self._most)
             while calls and self._offer(worker, calls[0]):
@@ -178,7 +257,7 @@ class Lane(threading.Thread):
 
     def _offer(self, worker: WorkerProcess, call: LaneCall) -> bool:
         """Give the worker a call that it does not need yet; say whether it has it."""
-        if not call.future.set_running_or_notify_cancel():
+        if not begin(call.future):
             self._backlog.finish()
             return True
         call.future.counter = self
@@ -192,12 +271,6 @@ class Lane(threading.Thread):
         if len(self._calls) < 2:
             return None
         return max(0.0, self._answered + _LONGEST_WAIT - perf_counter())
-
-    def give_up_waiting(self) -> None:
-        """Leave to others what waits for a call that takes long."""
-        with self._lock:
-            waiting = self._take_back()
-        self._backlog.hand_back(waiting)
 
     def _take_back(self) -> list[LaneCall]:
         """Take back the calls that wait for the worker, under the lock."""
@@ -231,11 +304,13 @@ class Lane(threading.Thread):
                 following.future.counter = None
             elif self._is_killed:  # too late for this call, but not for its process
                 self._discard()
-        if following is not None:
-            self._note_beginning(following)
-            self._look_ahead()
-        self._end(call, is_result, payload)
-        del payload  # its traceback would keep this frame, and so the call, alive
+        try:
+            if following is not None:
+                self._note_beginning(following)
+                self._look_ahead()
+        finally:
+            self._end(call, is_result, payload)
+            del payload  # its traceback would keep this frame, and so the call, alive
 
     def _note_beginning(self, call: LaneCall) -> None:
         call.future.began = perf_counter()
@@ -247,15 +322,25 @@ class Lane(threading.Thread):
         call.body = b""  # gone before whoever waits for the result goes on
         if this_process.is_ending:
             return  # whoever waits for it ends too, and need not hear of it
-        if is_result:
-            call.future.set_result(payload)
-        else:
-            call.future.set_exception(payload)
+        give(call.future, is_result, payload)
         del payload
+
+    def _leaves(self, call: LaneCall, error: WorkerStartError) -> bool:
+        """Leave a call to other lanes, if there are any, and be none any more."""
+        with self._lock:
+            if self._is_killed or this_process.is_ending:
+                return False
+            self.has_left = self._backlog.leave_to_others(call)
+            if self.has_left:
+                self._calls.clear()
+        if self.has_left:
+            text = "there are fewer worker processes than asked for: %s"
+            logger().warning(text, error)
+        return self.has_left
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker
-        if worker is not None and worker.is_ready and worker.has_left(self._hear):
+        if worker is not None and worker.is_ready and worker.has_left(hear):
             with self._lock:
                 self._discard()
             worker = None
@@ -263,35 +348,58 @@ class Lane(threading.Thread):
             worker = self.launch()
         if not worker.is_ready:
             self._await_hello(worker, label)
+            if self._opening is not None:
+                self._await_opening(worker, label, self._opening)
         return worker
 
     def _await_hello(self, worker: WorkerProcess, label: str) -> None:
+        end = perf_counter() + _SECONDS_TO_HELLO
         try:
-            while (message := worker.receive()) != messages.HELLO:
-                if message is not None:
-                    self._hear(message)
+            worker.tell(_SECONDS_TO_HELLO)
+            while True:
+                message = worker.receive(max(0.0, end - perf_counter()))
+                if message == messages.HELLO:
+                    break
+                hear(message)
             worker.is_ready = True
             return
-        except (EOFError, OSError):
-            exitcode = worker.wait()
+        except TimeoutError:
             with self._lock:
-                death = self._died_of(label, worker, exitcode)
                 self._discard()
+            raise silent(_SECONDS_TO_HELLO) from None
+        except (EOFError, OSError):
+            death = self._death_of(worker, label)
         if isinstance(death, WorkerKilledError):
             raise death
         raise unready(death.exitcode)
 
-    def _hear(self, message: Contents, call: LaneCall | None = None) -> None:
-        """Take what is no answer, of a call or of a thread that one left behind."""
-        kind, contents = message[:1], message[1:]
-        if kind == messages.LOG and call is None:
-            replay(contents)
-        elif call is None:
-            return
-        elif kind == messages.LOG:  # as if it were logged where the call comes from
-            call.variables.run(replay, contents)
-        elif call.future.watcher is not None:
-            _TELL[kind](call.future.watcher, contents, call.future.label)
+    def _await_opening(
+        self, worker: WorkerProcess, label: str, opening: Opening
+    ) -> None:
+        """Have the worker do what comes before its first call.
+
+        Raises:
+            WorkerInitError: If that fails; nothing more is to run on these lanes then.
+        """
+        error: BaseException
+        try:
+            worker.open()
+            while (message := worker.receive())[:1] != messages.PACKED:
+                hear(message)
+            is_done, error, _ = open_answer(opening.label, message)
+            if is_done:
+                return
+            self._let_go()
+        except TransferError as unreadable:
+            error = unreadable
+            self._let_go()
+        except (EOFError, OSError):
+            error = self._death_of(worker, label if self._is_killed else opening.label)
+            if isinstance(error, WorkerKilledError):
+                raise error from None
+        failure = partial(init_failed, opening.label, error)
+        self._backlog.break_off(failure)
+        raise failure()
 
     def _end_all(self, error: BaseException) -> None:
         """End the call that has failed with the worker; others have the rest made."""
@@ -304,12 +412,13 @@ class Lane(threading.Thread):
             begun, self._calls = self._calls, deque()
             waiting = [begun.pop() for _ in range(min(rest, len(begun)))][::-1]
             noted = None if worker is None else worker.noted(bool(begun))
-            if not begun and self._is_at_its_end(waiting[0]):
+            if waiting and not begun and self._is_at_its_end(waiting[0]):
                 begun.append(waiting.pop(0))
-            failures = [error] * len(begun)
+            failures: list[BaseException] = [error] * len(begun)
             if worker is not None and has_died:
+                describe = killed if self._is_killed else crashed
                 failures = [
-                    self._died_of(call.future.label, worker, exitcode) for call in begun
+                    describe(call.future.label, worker.pid, exitcode) for call in begun
                 ]
             self._discard()  # its answer must not pass for that of the next call
         self._backlog.hand_back(waiting)
@@ -323,10 +432,11 @@ class Lane(threading.Thread):
         call.losses += 1
         return self._is_killed or call.losses >= _MOST_LOSSES
 
-    def _died_of(
-        self, label: str, worker: WorkerProcess, exitcode: int | None
-    ) -> WorkerCrashedError:
+    def _death_of(self, worker: WorkerProcess, label: str) -> WorkerCrashedError:
         describe = killed if self._is_killed else crashed
+        exitcode = worker.wait()
+        with self._lock:
+            self._discard()
         return describe(label, worker.pid, exitcode)
 
     def _discard(self) -> None:
@@ -338,23 +448,7 @@ class Lane(threading.Thread):
     def _let_go(self) -> None:
         worker = self._worker
         if worker is not None:
-            worker.has_left(self._hear)
+            worker.has_left(hear)
             worker.let_go()
             with self._lock:
                 self._worker = None  # it holds file descriptors
-
-
-def _pass_on(watcher: Watcher, event: bytes, label: str) -> None:
-    try:
-        watcher.pass_on(unpack(event))
-    except Exception:  # as of an error's class that only the worker has
-        text = "an event of %s cannot be unpickled here"
-        logger().warning(text, label, exc_info=True)
-
-
-_TELL: dict[bytes, Callable[[Watcher, bytes, str], None]] = {
-    messages.BEGAN: lambda watcher, *_: watcher.start(),
-    messages.BEAT: lambda watcher, *_: watcher.live(),
-    messages.PART: lambda watcher, part, _: watcher.report(unpack(part)),
-    messages.EVENT: _pass_on,
-}

@@ -42,10 +42,12 @@ class Marks:
                 memory = mmap.mmap(descriptor, _SIZE)
                 self._numbers = memoryview(memory).cast("q")
                 self.are_shared = True
+        if not self.are_shared:
+            self.close()
 
     def __reduce__(self) -> Any:
         if not self.are_shared:
-            return Marks, ()
+            return _not_shared, ()
         # While a process is being started, to which it goes along.
         return _shared, (reduction.DupFd(self._descriptor),)  # type: ignore[arg-type]
 
@@ -81,7 +83,14 @@ class Marks:
     @property
     def noted(self) -> int | None:
         """What the latest call has noted last, 0 for nothing; None if unknown."""
-        return self._numbers[_NOTED] if self.are_shared else None
+        return self._numbers[_NOTED] if self.calls else None  # the worker may not share
+
+
+def _not_shared() -> Marks:
+    marks = Marks()
+    marks.close()
+    marks.part()  # whatever could be had there
+    return marks
 
 
 def _shared(carried: Any) -> Marks:

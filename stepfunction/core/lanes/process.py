@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from multiprocessing import connection as pipes
+from multiprocessing import context as contexts
 from multiprocessing import process as processes
 from multiprocessing import resource_tracker
 from typing import Any
@@ -19,11 +20,13 @@ from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes.hopper import new_hopper
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.marks import Marks
-from stepfunction.core.lanes.messages import LEVELS
+from stepfunction.core.lanes.messages import LEVELS, OPEN
+from stepfunction.core.lanes.opening import Opening
 from stepfunction.core.lanes.worker import serve_lane
 from stepfunction.core.logger import logger
 
 WORKER_NAME = "stepfunction-worker"
+_OURS = "stepfunction.core.lanes.fork_server"
 _SECONDS_TO_END = 1.0  # for an idle worker, once it has been let go
 _SECONDS_TO_LEAVE = 5.0  # for one that has been killed
 _MOST_WORDS = 300  # more than a full pipe holds
@@ -37,40 +40,87 @@ class WorkerProcess:
 
     Args:
         context: Of multiprocessing, with the method to start it by.
+        opening: What it does before its first call; None for nothing.
 
     Attributes:
         pid: Its number; 0 until it has started.
         is_ready: Whether it has said so.
+        calls: How many it was given, but for those that were taken back.
         marks: What it leaves readable when it is dead.
     """
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, opening: Opening | None = None) -> None:
         self.pid = 0
         self.is_ready = False
-        self._given = 0  # calls, but for those that were taken back
-        self.marks = Marks()
+        self.calls = 0
         self._levels = current_levels()  # as the worker knows them
         self._context = context
         self._pipe, self._far_end = context.Pipe()
+        self.marks = Marks()
         self._hopper = new_hopper()
         outlet = None if self._hopper is None else self._hopper.outlet
+        # A server has the environment of when it was started; others have this one.
+        is_served = context.get_start_method() == "forkserver"
+        environment = dict(os.environ) if is_served else None
         self._process = _process_class(context)(
             target=serve_lane,
-            args=(self._far_end, outlet, dict(os.environ), self._levels, self.marks),
+            args=(
+                self._far_end,
+                outlet,
+                environment,
+                self._levels,
+                self.marks,
+                opening,
+            ),
             name=WORKER_NAME,
         )
 
     def start(self) -> None:
-        """Start it; nobody else may start one meanwhile."""
-        with _interrupt_held(), _main_shown(self._context):
-            self._process.start()
-        self.pid = self._process.pid
-        # Nobody but its lane polls it or waits for it: not whoever starts another, and
-        # not a child of multiprocessing, which runs no atexit when it ends.
-        processes._children.discard(self._process)  # type: ignore[attr-defined]
+        """Start it; nobody else may start one meanwhile.
+
+        Raises:
+            Exception: What refuses it; nothing is left open then.
+        """
+        try:
+            shown = _main_shown(self._context, self._process)
+            with _standard_ones_taken(), _interrupt_held(), shown:
+                self._process.start()
+            self.pid = self._process.pid
+            # Nobody but its lane polls it or waits for it: not whoever starts another,
+            # and not a child of multiprocessing, which runs no atexit when it ends.
+            processes._children.discard(self._process)  # type: ignore[attr-defined]
+            self._far_end.close()
+            self.marks.close()
+            self._ready = _readiness([self._pipe, self._process.sentinel])
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Leave nothing behind of a start that was not completed."""
+        self._close()
         self._far_end.close()
         self.marks.close()
-        self._ready = _readiness([self._pipe, self._process.sentinel])
+        popen = self._process._popen
+        if popen is not None:
+            processes._children.discard(self._process)  # type: ignore[attr-defined]
+            self._process.kill()
+            if popen.finalizer is not None:
+                popen.finalizer()
+
+    def tell(self, seconds: float) -> None:
+        """Tell it what it is for, where that was not said when it was started.
+
+        Args:
+            seconds: How long it may take to listen.
+
+        Raises:
+            TimeoutError: If it does not.
+            OSError: If it is not there any more.
+        """
+        tell = getattr(self._process._popen, "tell", None)
+        if tell is not None:
+            tell(seconds)
 
     def send(self, head: bytes, body: Parcel, levels: Levels) -> None:
         """Send an idle worker a call, and before it the levels if it has others.
@@ -78,48 +128,65 @@ class WorkerProcess:
         Raises:
             OSError: If it is not there any more.
         """
-        self._given += 1
-        if self._hopper is not None:
-            self._hopper.announce()
+        self._announce()
         if levels != self._levels:
             self._levels = levels
             self._pipe.send_bytes(LEVELS + pack(levels))
             send(self._pipe, b"")
+        self.calls += 1
         self._pipe.send_bytes(head)
         send(self._pipe, body)
+
+    def open(self) -> None:
+        """Have it do what comes before its first call, and answer.
+
+        Raises:
+            OSError: If it is not there any more.
+        """
+        self._announce()
+        self._pipe.send_bytes(OPEN)
+        send(self._pipe, b"")
+
+    def _announce(self) -> None:
+        if self._hopper is not None:
+            self._hopper.announce()
 
     def offer(self, head: bytes, body: Parcel, levels: Levels) -> bool:
         """Leave a call where it can be taken back, and say whether that is possible."""
         hopper = self._hopper
         if hopper is None or levels != self._levels or not hopper.put(head, body):
             return False
-        self._given += 1
+        self.calls += 1
         return True
 
     def take_back(self) -> int:
         """Take back what was offered and has not begun; give how many calls it was."""
         count = 0 if self._hopper is None else self._hopper.outlet.drain()
-        self._given -= count
+        self.calls -= count
         return count
 
     def noted(self, has_begun: bool) -> int | None:
-        """Give what the latest call noted, when the worker is dead."""
+        """Give what the latest call noted, when the worker is dead; None if unknown."""
         calls = self.marks.calls
-        if calls is None:
+        if not calls:  # the worker may not have shared them
             return None
-        return self.marks.noted if has_begun and calls == self._given else 0
+        return self.marks.noted if has_begun and calls == self.calls else 0
 
-    def receive(self, seconds: float | None = None) -> Contents | None:
-        """Wait for what it says; None if it said nothing for so many seconds.
+    def receive(self, seconds: float | None = None) -> Contents:
+        """Wait for what it says.
+
+        Args:
+            seconds: How long at most; None for as long as it takes.
 
         Raises:
+            TimeoutError: If that was too long.
             EOFError: If it is not there any more.
             OSError: The same.
         """
+        # The sentinel too, for a child of the worker may keep the pipe open.
         ready = self._ready(seconds)
         if not ready:
-            return None
-        # The sentinel too, for a child of the worker may keep the pipe open.
+            raise TimeoutError
         if self._pipe not in ready and not self._pipe.poll():
             raise EOFError
         return receive(self._pipe)
@@ -187,17 +254,32 @@ class WorkerProcess:
 
 
 def _process_class(context: Any) -> Any:
-    if context.get_start_method() != "forkserver":
-        return context.Process
-    from stepfunction.core.lanes.fork_server import ServedProcess
+    if context.Process is getattr(contexts, "ForkServerProcess", None):
+        from stepfunction.core.lanes.fork_server import ServedProcess
 
-    return ServedProcess
+        return ServedProcess
+    return context.Process  # which may be somebody's own
 
 
-def _main_shown(context: Any) -> Any:
-    if context.get_start_method() != "spawn":
-        return nullcontext()  # our fork server sees to it, and a fork has it
+def _main_shown(context: Any, process: Any) -> Any:
+    # Our fork server sees to it, and a fork has it.
+    if context.get_start_method() == "fork" or type(process).__module__ == _OURS:
+        return nullcontext()
     return main_module.shown_if_importable()
+
+
+@contextmanager
+def _standard_ones_taken() -> Iterator[None]:
+    """Keep what is opened here from passing for a standard stream that was closed."""
+    taken: list[int] = []
+    try:
+        while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+            taken.append(descriptor)
+        os.close(descriptor)
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from stepfunction.core.lanes import messages
 from stepfunction.core.lanes.hopper import Outlet
 from stepfunction.core.lanes.logs import Levels, Sender
 from stepfunction.core.lanes.marks import Marks
+from stepfunction.core.lanes.opening import Opening
 
 _SIGNALS = signal.valid_signals()
 # That of ``signal`` makes a member of an enum of each signal that was held, which takes
@@ -33,22 +34,28 @@ _set_mask: Any = getattr(_own, "pthread_sigmask", None)
 def serve_lane(
     pipe: Any,
     outlet: Outlet | None,
-    environment: dict[str, str],
+    environment: dict[str, str] | None,
     levels: Levels,
     marks: Marks,
+    opening: Opening | None,
 ) -> None:
     """Serve one lane until its other end is closed.
 
     Args:
         pipe: The worker's end of it.
         outlet: Where its small calls come from; None where they come by the pipe.
-        environment: The parent's environment variables.
+        environment: The parent's environment variables; None where it has them.
         levels: The levels of the parent's loggers.
         marks: What the parent can read when this process is dead.
+        opening: What to do before the first call, when the lane says so.
     """
     parent = _become_a_group()
-    os.environ.clear()
-    os.environ.update(environment)
+    if environment is not None:
+        os.environ.clear()
+        for name, value in environment.items():
+            # A program may be given names that nobody may set.
+            with suppress(OSError, ValueError):
+                os.environ[name] = value
     speaker = Speaker(pipe, marks)
     sender = Sender(speaker.log)
     sender.take_over(levels)
@@ -62,40 +69,41 @@ def serve_lane(
     # Not before: what the parent told this process when it started it came over the
     # same pipe, and must not count as its end.
     _die_with(parent)
-    with suppress(EOFError, OSError):  # the lane has let this worker go
-        while not pipe.closed:
-            _serve_next(pipe, outlet, speaker, sender)
+    while _serve_next(pipe, outlet, speaker, sender, opening):
+        pass
     if outlet is not None:
         outlet.close()
 
 
 def _serve_next(
-    pipe: Any, outlet: Outlet | None, speaker: Speaker, sender: Sender
-) -> None:
-    """Make the call that the lane gives next.
-
-    Raises:
-        EOFError: If it gives none any more.
-        OSError: The same.
-    """
-    head, body = _next_call(pipe, outlet, speaker, sender)
+    pipe: Any,
+    outlet: Outlet | None,
+    speaker: Speaker,
+    sender: Sender,
+    opening: Opening | None,
+) -> bool:
+    """Do what the lane says next; tell whether it has not let this worker go."""
+    call: tuple[bytes, Contents] | None = None
+    try:
+        if pipe.closed:
+            return False
+        if outlet is not None:
+            call = outlet.take()
+        head, body = call or (pipe.recv_bytes(), receive(pipe))
+    except (EOFError, OSError):
+        return False
+    if head[:1] == messages.LEVELS:
+        sender.adopt(unpack(head[1:]))
+        return _serve_next(pipe, None, speaker, sender, opening)  # of the same packet
+    if head == messages.OPEN and opening is not None:
+        speaker.answer(perform(opening.prepare, pack_parcel))
+        return True
+    speaker.marks.begin_call()
+    del call
     answer = perform(partial(_prepare, speaker, head, body), pack_parcel)
     del head, body  # whoever reads a large answer need not wait for their memory
     speaker.answer(answer)
-
-
-def _next_call(
-    pipe: Any, outlet: Outlet | None, speaker: Speaker, sender: Sender
-) -> tuple[bytes, Contents]:
-    call: tuple[bytes, Contents] | None = outlet.take() if outlet else None
-    speaker.marks.begin_call()
-    while call is None:
-        head, body = pipe.recv_bytes(), receive(pipe)
-        if head[:1] == messages.LEVELS:
-            sender.adopt(unpack(head[1:]))
-        else:
-            call = head, body
-    return call
+    return True
 
 
 def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]:
@@ -218,6 +226,11 @@ class Line:
     def note(self, number: int) -> None:
         """Note a number where it can be read when this process is dead."""
         self._speaker.note_of(self._call, number)
+
+    def noting(self) -> Callable[[int], None] | None:
+        """Give what notes many numbers quickly; None where nobody could read them."""
+        marks = self._speaker.marks
+        return marks.note if marks.are_shared else None
 
 
 @contextmanager

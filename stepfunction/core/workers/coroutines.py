@@ -10,7 +10,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import ExecutionCancelledError
+from stepfunction.core.errors import ExecutionCancelledError, WorkerStartError
 from stepfunction.core.waiting import LONGEST_WAIT, Latch, start
 
 if TYPE_CHECKING:
@@ -41,12 +41,17 @@ def run_to_end(
 
     Raises:
         ExecutionCancelledError: If that was requested and the coroutine gave up.
+        WorkerStartError: If there can be no thread for the loop.
         BaseException: What the coroutine raises.
     """
     import asyncio
     from concurrent.futures import CancelledError
 
-    loop = callers_loop.get() or _private_loop(_level.get())
+    try:
+        loop = callers_loop.get() or _private_loop(_level.get())
+    except BaseException:
+        coroutine.close()  # else it would be said that nobody awaits it
+        raise
     inside = copy_context()
     inside.run(callers_loop.set, None)
     inside.run(_level.set, _level.get() + 1)
@@ -122,7 +127,11 @@ def _private_loop(level: int) -> asyncio.AbstractEventLoop:
         if level not in _loops:
             loop = asyncio.new_event_loop()
             name = f"stepfunction-loop-{level}"
-            start(threading.Thread(target=loop.run_forever, name=name, daemon=True))
+            try:
+                start(threading.Thread(target=loop.run_forever, name=name, daemon=True))
+            except WorkerStartError:
+                loop.close()
+                raise
             _loops[level] = loop
         return _loops[level]
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+import threading
 from contextvars import ContextVar
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from stepfunction.core.errors import Problem
@@ -82,11 +81,12 @@ def was_left_by_fork(executor: Executor) -> bool:
     What is submitted to it would wait for ever.
     """
     # Nothing public says so. Another's executor may have none of these.
-    threads: Iterable[Thread] = getattr(executor, "_threads", None) or ()
+    threads = getattr(executor, "_threads", None)
     processes = getattr(executor, "_processes", None) or {}
     is_over = getattr(executor, "_shutdown", 0) or getattr(executor, "_broken", 0)
     if isinstance(threads, set) and threads and not is_over:
-        return not any(thread.is_alive() for thread in threads)
+        # Not asked one by one: an interrupt of that makes a thread look as if dead.
+        return threads.isdisjoint(threading.enumerate())
     return isinstance(processes, dict) and any(
         getattr(process, "_parent_pid", os.getpid()) != os.getpid()
         for process in list(processes.values())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
 from contextvars import copy_context
 from itertools import count
+from threading import RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 # How an attempt ended: outcome, payload, beginning, end.
 Ending = tuple[Outcome, Any, float, float]
 _numbers = count()
+_RLock: Any = type(RLock())
 # What executors of others raise where a worker died, by name, for they may not be
 # installed. A task's own errors come in the envelope.
 _LOST = ("KilledWorker", "WorkerLost", "ManagerLost")
@@ -110,7 +112,11 @@ class _Futures(ABC):
             attempt.end(Report(attempt, *self._ending(attempt, future)))
 
         self._futures[attempt] = future
-        future.add_done_callback(done)
+        try:
+            future.add_done_callback(done)
+        except BaseException:
+            _let_go_of(future)
+            raise
 
     @abstractmethod
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
@@ -275,6 +281,9 @@ class Pool(_Futures):
             return future is None or future.cancel()
         except NotImplementedError:  # not every executor can
             return False
+        except BaseException:
+            _let_go_of(future)
+            raise
 
 
 class ThreadPool(Pool):
@@ -294,6 +303,17 @@ class ThreadPool(Pool):
     ) -> Ending:
         _, *ending = answer  # a Report
         return tuple(ending)
+
+
+def _let_go_of(future: Any) -> None:
+    """Let go of the lock of a future where an interrupt has left it with this thread.
+
+    The standard library's futures take and let go of it in Python code. Their worker
+    would wait for it for ever.
+    """
+    lock: Any = getattr(getattr(future, "_condition", None), "_lock", None)
+    while isinstance(lock, _RLock) and lock._is_owned():
+        lock.release()
 
 
 def _failed(error: Exception) -> Future[Any]:
@@ -320,7 +340,7 @@ def _result(future: Future[Any], began: float) -> Ending:
     if error is None:
         return Outcome.SUCCEEDED, future.result(), began, ended
     began = began or ended  # it was stopped before there was a worker for it
-    if not isinstance(error, BrokenExecutor):
+    if not isinstance(error, BrokenExecutor) or isinstance(error, WorkerStartError):
         return Outcome.FAILED, error, began, ended
     from stepfunction.core.errors import WorkerKilledError  # which is dear
 

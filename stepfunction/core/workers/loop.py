@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import WorkerStartError
+from stepfunction.core.errors import refusal_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
 from stepfunction.core.workers.places import Place
@@ -184,12 +184,19 @@ class _Loop:
                         self.see_to_next()
             is_done = True
         finally:
-            if not is_done:
-                self.stop()
-                self.leave_behind()
-            self.place.close(wait=is_done)
-            for task in tuple(self.open):
-                self.end(task)
+            try:
+                if not is_done:
+                    self.stop()
+                    self.leave_behind()
+            finally:
+                try:
+                    self.place.close(wait=is_done)
+                except BaseException:
+                    self.place.close(wait=False)  # an interrupt may have cut it short
+                    raise
+                finally:
+                    for task in tuple(self.open):
+                        self.end(task)
         if source.error is not None:
             raise source.error
 
@@ -302,15 +309,19 @@ class _Loop:
             self.stop()
             self.leave_out(task)
             return
-        if isinstance(report.payload, WorkerStartError):
-            task.settle(report, self.is_stopping)
-            raise report.payload  # no task has failed: none can run here
         is_stopping = self.is_stopping or attempt.cancellation.requested
         task.settle(attempt.judge(report), is_stopping)
         self.go_on(task)
 
     def go_on(self, task: Task) -> None:
-        """See to what follows from an attempt: another, heirs, or the task's end."""
+        """See to what follows from an attempt: another, heirs, or the task's end.
+
+        Raises:
+            WorkerStartError: If it was not made, for want of a worker to make it.
+        """
+        refusal = None if task.error is None else refusal_behind(task.error)
+        if refusal is not None and not self.is_stopping:
+            raise refusal  # no task has failed: none can run here
         heirs = task.heirs()
         if heirs is not None:
             self.end(task)

@@ -14,6 +14,8 @@ from queue import Empty, SimpleQueue
 from time import perf_counter
 from typing import Protocol
 
+from stepfunction.core.errors import WorkerStartError
+from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.waiting import join, start
 from stepfunction.core.workers.tasks import LiveAttempt, Work, make_attempt
@@ -47,7 +49,11 @@ class Place(Protocol):
         """
 
     def staff(self) -> bool:
-        """See to it that somebody makes the attempts; say whether to ask again soon."""
+        """See to it that somebody makes the attempts; say whether to ask again soon.
+
+        Raises:
+            WorkerStartError: If there is nobody who could.
+        """
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         """Stop what can be stopped; give the attempts that had not begun."""
@@ -141,7 +147,15 @@ class Threads:
             name = f"{self._work.name}-{next(self._numbers)}"
             thread = threading.Thread(target=self._serve, name=name, daemon=True)
             self._threads.add(thread)
-            start(thread)
+            try:
+                start(thread)
+            except WorkerStartError as error:
+                self._threads.discard(thread)
+                if not self._threads:
+                    raise
+                self._most = len(self._threads)
+                text = "step %r goes on with fewer threads than asked for: %s"
+                logger().warning(text, self._work.name, error)
         return False
 
     def _serve(self) -> None:

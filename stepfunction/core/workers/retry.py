@@ -18,6 +18,7 @@ from stepfunction.core.errors import (
     NoBranchMatchedError,
     Problem,
     TransferError,
+    WorkerStartError,
     causes,
 )
 from stepfunction.core.frozen import Frozen
@@ -31,6 +32,7 @@ _NEVER_RETRIED = (
     ExecutionCancelledError,
     NoBranchMatchedError,
     TransferError,
+    WorkerStartError,
 )
 
 

@@ -176,11 +176,7 @@ class Task:
         else:
             error = payload
         if is_stopping:
-            if isinstance(error, ExecutionCancelledError):
-                outcome = Outcome.CANCELLED  # it gave up when told
-            was_stopped = outcome in (Outcome.KILLED, Outcome.CANCELLED)
-            if was_stopped or is_cancelled_error(error):
-                error = None  # it did not fail: it was stopped
+            outcome, error = as_stopped(outcome, error)
         self.attempts.append((outcome, began, ended, error))
         self.outcome, self.output, self.error = outcome, output, error
 
@@ -227,6 +223,17 @@ class Task:
     def heirs(self) -> Sequence[Task] | None:
         """Give the tasks that take its place when it has ended; None for itself."""
         return None
+
+
+def as_stopped(
+    outcome: Outcome, error: BaseException | None
+) -> tuple[Outcome, BaseException | None]:
+    """Give how an attempt ended, as it counts of one that had been told to stop."""
+    if isinstance(error, ExecutionCancelledError) or is_cancelled_error(error):
+        outcome = Outcome.CANCELLED  # it gave up when told
+    if outcome in (Outcome.KILLED, Outcome.CANCELLED):
+        return outcome, None  # it did not fail: it was stopped
+    return outcome, error
 
 
 class LiveAttempt:
@@ -328,6 +335,10 @@ class LiveAttempt:
     def note(self, number: int | None) -> None:
         """Take note of what it noted last. Any thread may."""
         self.noted = number
+
+    def noting(self) -> Callable[[int], None] | None:
+        """Give nothing: in this process all that is done is known."""
+        return None
 
     def skip(self) -> None:
         """Report that it never began, for it was cancelled before."""

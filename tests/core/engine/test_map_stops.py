@@ -11,6 +11,7 @@ from stepfunction import (
     ExecutionCancelledError,
     ExecutionTimeoutError,
     Outcome,
+    RetryPolicy,
     Status,
     StepTimeoutError,
 )
@@ -163,3 +164,31 @@ def test_an_interrupt_of_the_calling_thread_is_raised_there(executor, batch_size
     for thread in threads_of("Map"):
         thread.join(20)
     assert seen == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_items_that_give_up_are_cancelled_and_what_had_ended_is_kept(batch_size):
+    live, began = Live(), threading.Semaphore(0)
+
+    def work(item, context):
+        if item % 5 == 0:
+            return item
+        began.release()
+        if item == 6:
+            assert began.acquire(timeout=20) and began.acquire(timeout=20)
+            live.execution.cancel()
+        context.sleep(60)
+
+    workflow = mapped(
+        work, batch_size=batch_size, max_workers=2, retry=RetryPolicy(3, interval=0)
+    )
+    with pytest.raises(ExecutionCancelledError) as caught:
+        workflow.execute([0, 1, 0, 0, 0, 5, 6, *[0] * 100], listeners=[live])
+    execution = caught.value.execution
+    outcomes = outcomes_of(execution)
+    assert outcomes.pop(0) == outcomes.pop(5) == "SUCCEEDED"
+    assert outcomes.pop(1) == outcomes.pop(6) == "CANCELLED"
+    assert set(outcomes.values()) <= {"SUCCEEDED", "CANCELLED"}
+    records = {record.item: record for record in tasks_of(execution)}
+    assert (records[0].output, records[5].output) == (0, 5)
+    assert records[1].error is records[6].error is None

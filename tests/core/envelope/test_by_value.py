@@ -100,9 +100,9 @@ def test_what_cannot_be_sent_by_value_either_is_refused(lanes):
     lock = threading.Lock()
 
     with pytest.raises(TransferError, match="cannot pickle '_thread.lock' object"):
-        lanes.submit(lambda: lock)
+        lanes.submit(lambda: lock).result()
     with pytest.raises(TransferError, match="Leave out what cannot be pickled, or use"):
-        lanes.submit(lambda: lock)
+        lanes.submit(lambda: lock).result()
 
 
 def test_a_result_that_cannot_be_sent_by_value_either_is_named(lanes):

@@ -130,9 +130,11 @@ def test_map_gives_results_in_order(lanes):
         ((lambda: 1,), "cannot be sent to another process"),
     ],
 )
-def test_what_cannot_be_pickled_is_refused_by_submit(lanes, call, text):
+def test_what_cannot_be_pickled_fails_alone(lanes, call, text):
+    refused, other = lanes.submit(*call), lanes.submit(double, 2)
     with pytest.raises(TransferError, match=text):
-        lanes.submit(*call)
+        refused.result()
+    assert other.result() == 4
 
 
 def test_leaving_the_with_block_ends_the_workers():
@@ -210,7 +212,7 @@ def test_submit_after_shutdown_is_refused():
     with pytest.raises(RuntimeError) as caught:
         lanes.submit(pid)
     assert str(caught.value) == (
-        "cannot submit to ProcessLanes after shutdown(); "
+        "cannot schedule new futures after shutdown of ProcessLanes; "
         "keep it open as long as it is used"
     )
 
@@ -219,7 +221,7 @@ def test_submit_after_shutdown_is_refused():
 def test_fewer_than_one_worker_are_refused(count):
     with pytest.raises(ValueError) as caught:
         ProcessLanes(count)
-    text = f"max_workers is {count}; give 1 or more, or None"
+    text = f"max_workers must be greater than 0, not {count}"
     assert str(caught.value) == text
 
 

@@ -1,0 +1,68 @@
+"""Context variables: each item has a copy of the caller's, however it travels."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+
+import pytest
+from shared.maps import HERE, mapped
+
+tenant = ContextVar("tenant", default="none")
+other = ContextVar("other")
+
+
+@pytest.fixture(params=[*HERE, "pool"])
+def executor(request):
+    if request.param == "pool":
+        with ThreadPoolExecutor(1) as pool:
+            yield pool
+    else:
+        yield request.param
+
+
+class AlwaysEqual:
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+@pytest.mark.parametrize("is_set", [False, True])
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_what_an_item_sets_is_gone_for_the_next(executor, batch_size, is_set):
+    value = AlwaysEqual()
+
+    def work(item):
+        seen = tenant.get()
+        if item % 2:
+            tenant.set(AlwaysEqual())
+        elif item % 5 == 0:
+            other.set(item)
+            raise ValueError(seen, other.get())
+        return seen is (value if is_set else "none"), other.get(None)
+
+    def run():
+        if is_set:
+            tenant.set(value)
+        workflow = mapped(work, executor=executor, batch_size=batch_size)
+        output = workflow.execute(range(20)).output
+        assert tenant.get() is (value if is_set else "none")
+        return output
+
+    output = copy_context().run(run)
+    assert sorted(output.failed) == [0, 10]
+    good = [it for at, it in enumerate(output) if at not in output.failed]
+    assert good == [(True, None)] * 18
+
+
+def test_what_is_set_and_taken_back_is_no_trouble(executor):
+    def work(item):
+        token = tenant.set(item)
+        try:
+            return tenant.get()
+        finally:
+            tenant.reset(token)
+
+    workflow = mapped(work, executor=executor, batch_size=10)
+    assert workflow.execute(range(20)).output == list(range(20))
