@@ -6,7 +6,7 @@ python := $(VENV)/bin/python
 # some of the rest takes long without depending on the version.
 slow_core := core/watching/test_events_of_nested.py \
 	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py \
-	core/lanes/test_orphans.py core/lanes/test_traps.py
+	core/lanes/test_cpython.py core/lanes/test_orphans.py core/lanes/test_traps.py
 not_core := cli contrib django drawing executors test_examples.py test_map_properties.py \
 	test_progress.py test_properties.py test_readme.py test_soak.py test_tracing.py
 

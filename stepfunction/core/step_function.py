@@ -625,7 +625,11 @@ class StepFunction(Workflow):
             DefinitionError: If the workflow is not sound; nothing has then begun.
         """
         execution = self._begin(initial_input, executor, timeout, listeners)
-        finish_apart(execution, timeout)
+        try:
+            finish_apart(execution, timeout)
+        except BaseException:
+            execution.cancel()  # an interrupt would leave it to nobody
+            raise
         return execution
 
     async def aexecute(

@@ -192,11 +192,9 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
         _see_to_the_end()
         _apart.add(execution)
         start(threading.Thread(target=work, name=name, daemon=True))
-    except BaseException as error:
+    except WorkerStartError as error:
         _apart.discard(execution)
-        if isinstance(error, WorkerStartError):
-            _give_up(execution, error)
-        execution.cancel()  # which an interrupt leaves to nobody
+        _give_up(execution, error)
         raise
 
 

@@ -42,6 +42,8 @@ def perform(
         return pack_answer((True, output, seconds))
     except Exception as error:
         return pack_answer((False, unsent_result(output, error), seconds))
+    except BaseException as error:  # as of a result that exits
+        return pack_answer((False, error, seconds))
 
 
 def unsent_result(output: Any, error: Exception) -> TransferError:

@@ -19,6 +19,17 @@ from types import FunctionType
 from typing import Any
 
 _ORIGIN: tuple[str, ...] = ("__file__", "__spec__")
+_main = sys.modules.get("__main__")
+_file = getattr(_main, "__file__", None)
+
+
+def keep() -> None:
+    """Let the main module have the name of its file, which it loses when it has run.
+
+    Workers that are started from then on import it too.
+    """
+    if _main is not None and _file is not None and sys.modules["__main__"] is _main:
+        vars(_main).setdefault("__file__", _file)
 
 
 def is_importable() -> bool:

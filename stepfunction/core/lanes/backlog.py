@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
 from concurrent.futures._base import PENDING, RUNNING
+from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from time import perf_counter
@@ -78,6 +79,7 @@ class LaneFuture(Future[Any]):
 
     def end_unmade(self) -> None:
         """Cancel the call, which no lane will have any more."""
+        owed.discard(self)
         if super().cancel():
             self.set_running_or_notify_cancel()  # else whoever waits never hears of it
 
@@ -126,12 +128,18 @@ class LaneCall:
         self.losses = 0
 
 
+# Of the calls that somebody submitted, until their callbacks are done.
+owed: set[LaneFuture] = set()
+
+
 def begin(future: LaneFuture) -> bool:
     """Tell whether a call is still to be made, which can then not be cancelled."""
-    try:
-        return future.set_running_or_notify_cancel()
-    except RuntimeError:  # somebody else has given it a result
-        return False
+    is_wanted = False
+    with suppress(RuntimeError):  # somebody else has given it a result
+        is_wanted = future.set_running_or_notify_cancel()
+    if not is_wanted:
+        owed.discard(future)
+    return is_wanted
 
 
 def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
@@ -146,6 +154,7 @@ def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
     except BaseException:  # of a callback, which is not to end this thread
         text = "a callback of the future of %s raised what is no Exception"
         logger().error(text, future.label, exc_info=True)
+    owed.discard(future)
 
 
 def cancel(calls: Iterable[LaneCall]) -> None:
@@ -156,6 +165,7 @@ def cancel(calls: Iterable[LaneCall]) -> None:
             call.future.end_unmade()
         except BaseException as error:
             raised = error
+        owed.discard(call.future)
     if raised is not None:
         raise raised
 
@@ -168,7 +178,7 @@ class Backlog:
         # One for each call that waits, and each lane that is to leave: it says to look.
         self._words: SimpleQueue[None] = SimpleQueue()
         # Of each sender with calls the next first; the sender whose turn it is first.
-        self._calls: dict[object, deque[LaneCall]] = {}
+        self._calls: OrderedDict[object, deque[LaneCall]] = OrderedDict()
         self._waiting = self._unfinished = 0
         self._idle = 0  # lanes that wait for a call
         self._lanes = 0
@@ -182,8 +192,12 @@ class Backlog:
         """Whether nothing more is to run."""
         return self._failure is not None
 
-    def put(self, call: LaneCall) -> int:
+    def put(self, call: LaneCall, is_owed: bool = False) -> int:
         """Add a call, and give how many are not finished.
+
+        Args:
+            call: The call.
+            is_owed: Whether the end of this process waits for it.
 
         Raises:
             Exception: What it was broken off with.
@@ -191,6 +205,8 @@ class Backlog:
         with self._lock:
             if self._failure is not None:
                 raise self._failure()
+            if is_owed:
+                owed.add(call.future)
             self._unfinished += 1
             self._waiting += 1
             self._calls.setdefault(call.sender, deque()).append(call)
@@ -212,6 +228,7 @@ class Backlog:
                     failed.append(call)
                     continue
                 self._calls.setdefault(call.sender, deque()).appendleft(call)
+                self._calls.move_to_end(call.sender, last=False)
                 self._waiting += 1
                 self._words.put(None)
         self._fail(failed)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
+from contextlib import suppress
+from time import sleep
 from typing import Any
 from weakref import WeakSet
 
+from stepfunction.core.envelope import main_module
+from stepfunction.core.lanes.backlog import owed
+from stepfunction.core.logger import logger
+
+_SECONDS_TO_GO_ON = 2.0  # for what was submitted, once this process ends
+_NAP = 0.01
 _SECONDS_TO_START = 5.0  # for a worker, once this process ends
 
 
@@ -18,6 +27,7 @@ class ThisProcess:
         lanes: Those that may have a worker.
         executors: Those that are in use.
         is_ending: Whether this process is.
+        is_finished: Whether what was submitted has been waited for, as it ends.
         starting: Held while a worker is started, and by whoever forks this process: a
             child that is forked half way through would find locks and imports that
             nobody finishes.
@@ -27,7 +37,47 @@ class ThisProcess:
         self.lanes: set[Any] = set()
         self.executors: WeakSet[Any] = WeakSet()
         self.is_ending = False
+        self.is_finished = False
         self.starting = threading.RLock()
+
+    def finish(self) -> None:
+        """Wait for what was submitted, as long as something comes of it.
+
+        A ``ProcessPoolExecutor`` waits for all of it, and so for ever if it hangs.
+        """
+        self.is_finished = True
+        main_module.keep()
+        if issubclass(getattr(sys, "last_type", object), KeyboardInterrupt):
+            return  # who ended this program waits for nothing
+        before, waited = None, 0.0
+        while waited < _SECONDS_TO_GO_ON:
+            rest = [future for future in owed.copy() if not future.cancelled()]
+            if not rest:
+                return
+            now = {(id(future), future.began) for future in rest}
+            is_starting = not any(future.began for future in rest)
+            if now != before:
+                before, waited = now, 0.0
+            elif is_starting:
+                waited += _NAP * _SECONDS_TO_GO_ON / _SECONDS_TO_START
+            else:
+                waited += _NAP
+            sleep(_NAP)
+        logger().warning(
+            "this process ends, and %d calls that were submitted to ProcessLanes are "
+            "killed, for none has ended in %g s; leave its with block, or call "
+            "shutdown(), to wait for them",
+            len(rest),
+            _SECONDS_TO_GO_ON,
+        )
+
+    def is_exiting(self) -> bool:
+        """Tell whether this is called by a handler of ``atexit``.
+
+        Other threads than the main one may still go on when that has ended.
+        """
+        is_main = threading.current_thread() is threading.main_thread()
+        return self.is_ending or (self.is_finished and is_main)
 
     def end(self) -> None:
         """Kill every worker before multiprocessing would wait for the busy ones."""
@@ -43,12 +93,16 @@ class ThisProcess:
         for lane in list(self.lanes):
             lane.forget()
         self.lanes.clear()
+        owed.clear()
         for executor in list(self.executors):
             executor.begin_anew()
 
 
 this_process = ThisProcess()
 atexit.register(this_process.end)
+# Before the threads are waited for, as concurrent.futures does it.
+with suppress(AttributeError, RuntimeError):  # of another Python, or too late
+    threading._register_atexit(this_process.finish)  # type: ignore[attr-defined]
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
         before=lambda: this_process.starting.acquire(),

@@ -82,7 +82,7 @@ class _Popen(popen_forkserver.Popen):
             reduction.dump(process_obj, message)
         finally:
             context.set_spawning_popen(None)
-        self._message = message.getbuffer()
+        self._message = memoryview(message.getvalue())
         self.pid, self.sentinel, self._told = _server.fork(self._fds)
         self.finalizer = util.Finalize(self, _close, (self._told, self.sentinel))
 

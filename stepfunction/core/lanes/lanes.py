@@ -47,6 +47,10 @@ from stepfunction.core.logger import logger
 from stepfunction.core.waiting import join, start
 from stepfunction.core.wording import label_of
 
+AT_THE_END = (
+    "cannot schedule new futures after interpreter shutdown: this process ends, and "
+    "no worker process can be started any more"
+)
 _OF_A_CONTEXT = ("get_context", "get_start_method", "Pipe", "Process")
 
 
@@ -164,6 +168,8 @@ class ProcessLanes(Executor):
             RuntimeError: After ``shutdown()``, and when this process ends.
         """
         label = label_of(fn)
+        if this_process.is_exiting():
+            raise RuntimeError(AT_THE_END)
         try:
             head = pack_call(label, (fn, args, kwargs), pack_once)
         except TransferError as error:
@@ -172,7 +178,7 @@ class ProcessLanes(Executor):
             future = LaneFuture(label)
             future.set_exception(error)
             return future
-        return self.send(label, head, b"")
+        return self.send(label, head, b"", is_owed=True)
 
     def map(
         self,
@@ -218,6 +224,7 @@ class ProcessLanes(Executor):
         watcher: Watcher | None = None,
         levels: Levels | None = None,
         sender: object = None,
+        is_owed: bool = False,
     ) -> LaneFuture:
         """Schedule a packed call.
 
@@ -229,6 +236,7 @@ class ProcessLanes(Executor):
             watcher: Who is told when a worker begins, and of its heartbeats.
             levels: The levels to log at there; None for those of now.
             sender: Whose call it is: each sender that has calls waiting has its turn.
+            is_owed: Whether the end of this process waits for it.
 
         Returns:
             The future of its result.
@@ -238,6 +246,8 @@ class ProcessLanes(Executor):
             WorkerStartError: If no worker process can be started here.
             RuntimeError: After ``shutdown()``.
         """
+        if this_process.is_ending:
+            raise WorkerStartError(AT_THE_END)
         refuse_where_processes_cannot_start()
         if self._forks:
             _refuse_beside_threads()
@@ -247,7 +257,8 @@ class ProcessLanes(Executor):
             levels = levels or current_levels()
             if self._backlog.lacks_lanes(self.max_workers):
                 self._add_lane()
-            self._backlog.put(LaneCall(future, head, body, levels, sender))
+            call = LaneCall(future, head, body, levels, sender)
+            self._backlog.put(call, is_owed)
         return future
 
     def _add_lane(self) -> None:
