@@ -411,7 +411,11 @@ class Lane(threading.Thread):
             rest = 0 if worker is None else worker.take_back()
             begun, self._calls = self._calls, deque()
             waiting = [begun.pop() for _ in range(min(rest, len(begun)))][::-1]
-            noted = None if worker is None else worker.noted(bool(begun))
+            noted = None
+            if worker is not None and has_died:
+                if begun and not worker.has_begun_all():  # it was dying when it took it
+                    waiting.insert(0, begun.pop())
+                noted = worker.marks.noted if begun else 0
             if waiting and not begun and self._is_at_its_end(waiting[0]):
                 begun.append(waiting.pop(0))
             failures: list[BaseException] = [error] * len(begun)

@@ -165,12 +165,9 @@ class WorkerProcess:
         self.calls -= count
         return count
 
-    def noted(self, has_begun: bool) -> int | None:
-        """Give what the latest call noted, when the worker is dead; None if unknown."""
-        calls = self.marks.calls
-        if not calls:  # the worker may not have shared them
-            return None
-        return self.marks.noted if has_begun and calls == self.calls else 0
+    def has_begun_all(self) -> bool:
+        """Tell whether it has begun all that it was given, when it is dead."""
+        return self.marks.calls in (None, self.calls)
 
     def receive(self, seconds: float | None = None) -> Contents:
         """Wait for what it says.

@@ -50,6 +50,7 @@ def serve_lane(
         opening: What to do before the first call, when the lane says so.
     """
     parent = _become_a_group()
+    marks.arrive()
     if environment is not None:
         os.environ.clear()
         for name, value in environment.items():
