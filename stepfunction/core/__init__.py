@@ -13,7 +13,8 @@
     lanes/          worker processes that can be lost one at a time
     envelope/       how values cross between processes
     errors          every exception
-    cancellation  frozen  keys  logger  members  outcomes  probes  waiting  wording
+    cancellation  frozen  keys  logger  members  outcomes  probes  raised  waiting
+    wording
                     the ground that all of them stand on
 
 What stands further down is imported by what stands above it, never the other way.

@@ -30,6 +30,7 @@ from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
 from stepfunction.core.keys import PartKey
 from stepfunction.core.outcomes import UNDER_WAY, Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import tell_record
 from stepfunction.core.wording import subject
 
@@ -58,7 +59,7 @@ def undo(journal: Journal, run: Run, failure: StepRecord) -> None:
             ways.append(duty)
         elif duty is not None:
             error = ways[-1].call(*duty)
-            if interrupt is None and not isinstance(error, Exception):
+            if interrupt is None and not is_a(error, Exception):
                 interrupt = error
         else:
             ways.pop()
@@ -167,7 +168,7 @@ class _WayBack:
                 )
             returned = call(output, context)
         except BaseException as raised:
-            is_failure = isinstance(raised, Exception)
+            is_failure = is_a(raised, Exception)
             outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
             error = without_our_frames(raised)
             add_note(error, f"raised while {subject(step, part)} was undone")
@@ -187,14 +188,14 @@ def _output_of(visit: Visit) -> tuple[Any] | None:
     if visit.outcome is Outcome.SUCCEEDED:
         return (visit.output,)
     error = visit.error
-    if isinstance(error, NoBranchMatchedError) and error.step == visit.name:
+    if is_a(error, NoBranchMatchedError) and error.step == visit.name:
         return (error.result,)
     return None
 
 
 def _results_of(visit: Visit) -> Mapping[int, Any]:
     """Give the results of a map step's items that succeeded, by their index."""
-    if isinstance(visit.error, ParallelStepExecutionError):
+    if is_a(visit.error, ParallelStepExecutionError):
         return visit.error.results
     (found,) = _output_of(visit) or (visit.output,)
     if isinstance(found, MapResults):

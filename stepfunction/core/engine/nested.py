@@ -19,6 +19,7 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.outcomes import STOPPED, Status
 from stepfunction.core.probes import probed, skipping
+from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.workshop import Workshop
@@ -141,7 +142,7 @@ def output_of_child(step: str, title: str, child: Journal) -> Any:
 
 def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
     """Give what a step fails with whose nested workflow did not complete."""
-    if isinstance(child.error, StepTimeoutError) and child.blame is None:
+    if is_a(child.error, StepTimeoutError) and child.blame is None:
         return child.error
     if child.status in STOPPED:
         return ExecutionCancelledError(f"{title} was cancelled")

@@ -18,6 +18,7 @@ from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import STOPPED, Outcome
 from stepfunction.core.probes import looking_on
+from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
@@ -138,7 +139,7 @@ def _fan_out(
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:
         visits = tuple(task.visit() for task in tasks)
-        is_failure = isinstance(interrupt, Exception)
+        is_failure = is_a(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(terms.name, outcome, error=interrupt, tasks=visits)
     return _gather(terms.name, action, tasks, failed)
@@ -175,7 +176,7 @@ def failed_visit(entry: Any, error: BaseException) -> Visit:
         return visit
     # It interrupts this very thread, or the nested workflow was stopped; else the
     # call succeeded, but its result leads nowhere.
-    is_failure = isinstance(error, Exception) and (
+    is_failure = is_a(error, Exception) and (
         visit.child is None or visit.child.status not in STOPPED
     )
     outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED

@@ -26,6 +26,7 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
+from stepfunction.core.raised import is_a
 from stepfunction.core.waiting import LONGEST_WAIT, start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
@@ -83,7 +84,7 @@ def begin(
         WorkerStartError: If it needs processes, and none can be started here.
     """
     is_elsewhere = executor is not None and runs_in_processes(executor)
-    if graph.uses_processes or is_elsewhere:
+    if is_elsewhere or (executor is None and graph.uses_processes):
         from stepfunction.core.lanes.lanes import refuse_where_processes_cannot_start
 
         refuse_where_processes_cannot_start()
@@ -139,7 +140,7 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
 
 def _never_begun(journal: Journal, error: BaseException) -> None:
     """Let an execution have ended with what came before anything had begun."""
-    is_failure = isinstance(error, Exception)
+    is_failure = is_a(error, Exception)
     journal.broke_off, journal.ended = True, perf_counter()
     journal.error = error
     journal.status = Status.FAILED if is_failure else Status.CANCELLED

@@ -28,6 +28,7 @@ from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame, Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import COMPLETED, RUNNING, Outcome, Status
+from stepfunction.core.raised import context_of, is_a
 from stepfunction.core.watching.telling import (
     tell_beginning,
     tell_end,
@@ -151,7 +152,7 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
         return as_visit(entry, output)
     except BaseException as raised:
         error = without_our_frames(raised)
-    if call is None or step.retry is None or not isinstance(error, Exception):
+    if call is None or step.retry is None or not is_a(error, Exception):
         return failed_visit(entry, error)
     return perform(journal, run, step, value, failing, error)
 
@@ -258,7 +259,7 @@ def _after_error(
 ) -> Position:
     """Note a step that raised, and give where that leads."""
     without_our_frames(error)
-    if type(entry) is not str or not isinstance(error, Exception):
+    if type(entry) is not str or not is_a(error, Exception):
         entry = failed_visit(entry, error)
     elif target is not None or step.retry is None or step.plain is None:
         entry = (entry, None)
@@ -286,7 +287,7 @@ def _after_failure(
     """
     failed = journal.failed(entry, error)
     interrupt: BaseException | None = None
-    if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
+    if not is_a(error, Exception) and entry.outcome is Outcome.CANCELLED:
         interrupt = error
     elif run.cancellation.requested:
         interrupt = ExecutionCancelledError("the execution was stopped")
@@ -321,7 +322,7 @@ def _remember(first: BaseException, error: BaseException) -> None:
 
 def _contexts(error: BaseException) -> list[BaseException]:
     chain = {id(error): error}
-    while (context := error.__context__) is not None and id(context) not in chain:
+    while (context := context_of(error)) is not None and id(context) not in chain:
         chain[id(context)] = error = context
     return list(chain.values())
 
@@ -368,7 +369,7 @@ def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
 def _blame_at(failed: Failed, graph: Graph) -> Blame:
     """Say which step failed."""
     (name, *_), *_, error = failed
-    is_ours = isinstance(error, StepExecutionError)
+    is_ours = is_a(error, StepExecutionError)
     action = graph.table[name].action
     return Blame(name, error, is_ours and action.kind != "call")
 

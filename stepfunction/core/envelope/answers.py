@@ -7,10 +7,15 @@ from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
+from stepfunction.core.envelope import arrival
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel
 from stepfunction.core.envelope.refusals import reason
-from stepfunction.core.errors import TransferError, without_our_frames
+from stepfunction.core.errors import (
+    TransferError,
+    WorkerStartError,
+    without_our_frames,
+)
 from stepfunction.core.wording import error_text
 
 _Answer = TypeVar("_Answer", bound=Parcel)
@@ -31,7 +36,11 @@ def perform(
     """
     began = perf_counter()
     try:
-        call = prepare()
+        arrival.begin()
+        try:
+            call = prepare()
+        finally:
+            arrival.end()
         began = perf_counter()
         output = call()
     except BaseException as error:
@@ -81,9 +90,12 @@ def unpack_part(what: str, data: Contents) -> Any:
 
     Raises:
         TransferError: If it cannot be unpickled; the text says how that may come.
+        WorkerStartError: If what it imports would start workers.
     """
     try:
         return unpack(data)
+    except WorkerStartError:
+        raise  # it would start workers while it is imported
     except Exception as error:
         hint = ""
         if "__mp_main__" in str(error):

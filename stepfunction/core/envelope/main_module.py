@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -28,7 +29,7 @@ def keep() -> None:
 
     Workers that are started from then on import it too.
     """
-    if _main is not None and _file is not None and sys.modules["__main__"] is _main:
+    if _main is not None and _file is not None and sys.modules.get("__main__") is _main:
         vars(_main).setdefault("__file__", _file)
 
 
@@ -37,11 +38,20 @@ def is_importable() -> bool:
     main = sys.modules.get("__main__")
     file = getattr(main, "__file__", None)
     name = getattr(getattr(main, "__spec__", None), "name", "")
+    if is_at_its_end():
+        return True  # its name may be lost already, and nobody will import it
     if file is None or name.rpartition(".")[2] == "__main__":
         # A package that is run by its name, a console of Python 3.13 or newer:
         # multiprocessing imports neither.
         return False
     return _is_importable(os.path.abspath(file))
+
+
+def is_at_its_end() -> bool:
+    """Whether this is a handler that the interpreter calls when the program exits."""
+    main = threading.main_thread()
+    # Before it calls them it waits for other threads, as if this one had ended.
+    return threading.current_thread() is main and not main.is_alive()
 
 
 def has_name(value: Any) -> bool:

@@ -192,6 +192,11 @@ class Backlog:
         """Whether nothing more is to run."""
         return self._failure is not None
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was put in is finished."""
+        return self._unfinished == 0
+
     def put(self, call: LaneCall, is_owed: bool = False) -> int:
         """Add a call, and give how many are not finished.
 

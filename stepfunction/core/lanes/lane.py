@@ -23,6 +23,7 @@ from stepfunction.core.lanes.backlog import (
     LaneCall,
     LaneFuture,
     begin,
+    cancel,
     give,
 )
 from stepfunction.core.lanes.deaths import (
@@ -104,6 +105,15 @@ class Lane(threading.Thread):
             return False
         return True
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do for any lane of its executor."""
+        return self._backlog.is_idle
+
+    def dismiss_worker(self) -> None:
+        """Let its worker leave, which is idle, as all of its executor."""
+        self._backlog.end()
+
     def dismiss(self) -> None:
         """Let go of it, where its thread never begins."""
         with self._lock:
@@ -123,6 +133,11 @@ class Lane(threading.Thread):
             else:
                 self._backlog.finish()
             del call  # an idle lane keeps nothing alive
+        if this_process.is_ending:
+            # A handler at the exit may wait for them.
+            for waiting in self._backlog.take_all():
+                if waiting.future.watcher is None:
+                    cancel([waiting])
         self._let_go()
         this_process.lanes.discard(self)
 
@@ -320,8 +335,8 @@ class Lane(threading.Thread):
     def _end(self, call: LaneCall, is_result: bool, payload: Any) -> None:
         self._backlog.finish()
         call.body = b""  # gone before whoever waits for the result goes on
-        if this_process.is_ending:
-            return  # whoever waits for it ends too, and need not hear of it
+        if this_process.is_ending and call.future.watcher is not None:
+            return  # the execution ends too, and need not hear of it
         give(call.future, is_result, payload)
         del payload
 

@@ -25,6 +25,7 @@ from operator import index
 from typing import Any
 from weakref import finalize
 
+from stepfunction.core.envelope import arrival, main_module
 from stepfunction.core.envelope.envelope import pack_once
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.envelope.refusals import pack_call
@@ -168,7 +169,7 @@ class ProcessLanes(Executor):
             RuntimeError: After ``shutdown()``, and when this process ends.
         """
         label = label_of(fn)
-        if this_process.is_exiting():
+        if this_process.is_ending or main_module.is_at_its_end():
             raise RuntimeError(AT_THE_END)
         try:
             head = pack_call(label, (fn, args, kwargs), pack_once)
@@ -246,8 +247,6 @@ class ProcessLanes(Executor):
             WorkerStartError: If no worker process can be started here.
             RuntimeError: After ``shutdown()``.
         """
-        if this_process.is_ending:
-            raise WorkerStartError(AT_THE_END)
         refuse_where_processes_cannot_start()
         if self._forks:
             _refuse_beside_threads()
@@ -407,14 +406,26 @@ def refuse_where_processes_cannot_start() -> None:
     """Raise where starting a worker process would only break.
 
     Raises:
-        WorkerStartError: In a worker that is still importing the main script, and
-            in a daemonic process.
+        WorkerStartError: In a worker that is still importing the main script, or what
+            its call needs, in a daemonic process, and in one that ends.
     """
+    if this_process.is_ending or main_module.is_at_its_end():
+        raise WorkerStartError(
+            "this program is ending, and its worker processes have ended; execute it "
+            "before, or with executor='inline'"
+        )
     current = processes.current_process()
     if getattr(current, "_inheriting", False):
         if current.name == WORKER_NAME:
             os._exit(UNGUARDED)  # whoever started this worker will say it
         raise unguarded()
+    if arrival.is_under_way():
+        raise WorkerStartError(
+            "a worker process imports a module for its task, and while it is imported "
+            "this module executes steps in processes, of which each would import it "
+            "again; put what executes them into a function that the program calls, or "
+            'under the guard if __name__ == "__main__"'
+        )
     if current.daemon:
         raise WorkerStartError(
             "this process is daemonic (a worker of Celery or multiprocessing.Pool), so "

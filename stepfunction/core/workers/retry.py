@@ -22,6 +22,7 @@ from stepfunction.core.errors import (
     causes,
 )
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.raised import is_a, traceback_of
 
 if TYPE_CHECKING:
     import tenacity
@@ -130,8 +131,8 @@ jitter='full', retry_on=<class 'Exception'>)
 
     def _is_worth_another(self, error: BaseException) -> bool:
         chain = tuple(causes(error))
-        return not any(isinstance(cause, _NEVER_RETRIED) for cause in chain) and any(
-            isinstance(cause, self.retry_on) for cause in chain
+        return not any(is_a(cause, _NEVER_RETRIED) for cause in chain) and any(
+            is_a(cause, self.retry_on) for cause in chain
         )
 
 
@@ -202,7 +203,7 @@ class Retries:
         if error is None:
             state.set_result(value)
         else:
-            state.set_exception((type(error), error, error.__traceback__))
+            state.set_exception((type(error), error, traceback_of(error)))
         outcome, is_over = state.outcome, False
         try:
             decision = self._retrying.iter(state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
 
 import pytest
@@ -12,13 +12,25 @@ tenant = ContextVar("tenant", default="none")
 other = ContextVar("other")
 
 
-@pytest.fixture(params=[*HERE, "pool"])
+class Here(Executor):
+    """An executor that makes calls as they are submitted."""
+
+    def submit(self, fn, /, *args, **kwargs):
+        future = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.fixture(params=[*HERE, "pool", "here"])
 def executor(request):
     if request.param == "pool":
         with ThreadPoolExecutor(1) as pool:
             yield pool
     else:
-        yield request.param
+        yield Here() if request.param == "here" else request.param
 
 
 class AlwaysEqual:

@@ -648,3 +648,13 @@ if __name__ == "__main__":
         "killed, for none has ended in 2 s; leave its with block, or call shutdown(), "
         "to wait for them\n"
     )
+
+
+def test_what_an_idle_worker_has_not_written_yet_is_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    source = """
+if __name__ == "__main__":
+    lanes = ProcessLanes(1)
+    lanes.submit(print, "printed").result()
+"""
+    assert Program(tmp_path, source).run() == (0, "printed\n", "")

@@ -114,6 +114,34 @@ def test_no_memory_for_a_worker_is_no_failure_of_a_step(kind, monkeypatch):
         assert workflow.execute(1, executor=lanes).status == "COMPLETED"
 
 
+def test_tasks_beside_one_that_has_no_worker_are_told_to_stop_and_waited_for(
+    monkeypatch,
+):
+    began, told = threading.Event(), []
+
+    def refuse_later(*_):
+        began.wait()
+        refuse_memory()
+
+    def beside(value, context):
+        began.set()
+        try:
+            context.sleep(600)
+        finally:
+            told.append(context.cancelled)
+
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", refuse_later)
+    with ProcessLanes(1, start_method="spawn") as lanes:
+        one_here = StepFunction("N").add_step("A", add, executor=lanes)
+        tasks = {"nested": one_here.set_start_step("A"), "beside": beside}
+        workflow = StepFunction("W").add_step("A", tasks, parallel=True)
+        with pytest.raises(WorkerStartError) as raised:
+            workflow.set_start_step("A").execute(1)
+    outcomes = {it.task: it.outcome for it in raised.value.execution.history}
+    assert told == [True]
+    assert outcomes["beside"] == "CANCELLED"
+
+
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
 def test_too_many_open_files_at_any_point_of_a_start(tmp_path, method):
     program = Program(
@@ -127,7 +155,7 @@ if __name__ == "__main__":
     workflow, refused = one(), 0
     with ProcessLanes(1, start_method="{method}") as lanes:
         workflow.execute(1, executor=lanes)  # whatever is opened once
-    for files in range(1, 20):
+    for files in range(1, 16, 2):
         for server in servers():
             os.kill(server, signal.SIGKILL)
         before = open_files()
@@ -142,7 +170,7 @@ if __name__ == "__main__":
                 output = workflow.execute(1, executor=lanes).output
             assert output == 2
         assert open_files() == before, (files, before, open_files())
-    print(refused > 3)
+    print(refused > 2)
 """,
     )
     code, out, err = program.run()
@@ -289,7 +317,10 @@ def test_fewer_lanes_do_where_no_more_can_be_had(monkeypatch, caplog):
             assert output == {"a": 2, "b": 2, "c": 2}
             calls = [lanes.submit(add, n) for n in range(20)]
             assert [call.result() for call in calls] == [*range(1, 21)]
-    assert "fewer worker processes" in caplog.text
+            # One worker may have made them all before another lane was given one.
+            while "fewer worker processes" not in caplog.text:
+                calls = [lanes.submit(add, n) for n in range(20)]
+                assert [call.result() for call in calls] == [*range(1, 21)]
 
 
 def test_all_calls_fail_where_no_worker_can_be_had(monkeypatch):
