@@ -128,11 +128,12 @@ class Lane(threading.Thread):
             call = self._backlog.take()
             if call is None:
                 break
-            if self._take_on(call):
-                self._serve(call)
+            is_taken = self._take_on(call)
+            del call  # a lane keeps nothing alive that has ended
+            if is_taken:
+                self._serve()
             else:
                 self._backlog.finish()
-            del call  # an idle lane keeps nothing alive
         if this_process.is_ending:
             # A handler at the exit may wait for them.
             for waiting in self._backlog.take_all():
@@ -222,12 +223,12 @@ class Lane(threading.Thread):
             self._is_killed = False
             return True
 
-    def _serve(self, call: LaneCall) -> None:
+    def _serve(self) -> None:
         """Have a call made, and those that are given to the worker meanwhile."""
         try:
-            worker = self._ready_worker(call.future.label)
-            self._note_beginning(call)
-            if self._give(worker, call):
+            worker = self._ready_worker(self._calls[0].future.label)
+            self._note_beginning(self._calls[0])
+            if self._give(worker, self._calls[0]):
                 self._look_ahead()
             while self._calls:
                 try:
@@ -240,7 +241,7 @@ class Lane(threading.Thread):
                 else:
                     hear(message, self._calls[0])
         except BaseException as error:
-            if type(error) is WorkerStartError and self._leaves(call, error):
+            if type(error) is WorkerStartError and self._leaves(error):
                 return
             self._end_all(error)
         if self._worker is not None and self._worker.calls == self._most_calls:
@@ -340,12 +341,12 @@ class Lane(threading.Thread):
         give(call.future, is_result, payload)
         del payload
 
-    def _leaves(self, call: LaneCall, error: WorkerStartError) -> bool:
-        """Leave a call to other lanes, if there are any, and be none any more."""
+    def _leaves(self, error: WorkerStartError) -> bool:
+        """Leave the call to other lanes, if there are any, and be none any more."""
         with self._lock:
             if self._is_killed or this_process.is_ending:
                 return False
-            self.has_left = self._backlog.leave_to_others(call)
+            self.has_left = self._backlog.leave_to_others(self._calls[0])
             if self.has_left:
                 self._calls.clear()
         if self.has_left:
