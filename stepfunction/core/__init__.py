@@ -12,6 +12,7 @@
     history/        what happened: the execution, its journal and its records
     lanes/          worker processes that can be lost one at a time
     envelope/       how values cross between processes
+    losses          the errors that are such of concurrent.futures too
     errors          every exception
     cancellation  frozen  keys  logger  members  outcomes  probes  raised  waiting
     wording

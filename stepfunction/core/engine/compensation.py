@@ -1,7 +1,8 @@
 """Compensation: how what had succeeded is undone when an execution has failed.
 
 The journal is read backwards: what ended last is undone first. A nested workflow that
-failed has undone its own steps already; any other is undone with what it is nested in.
+failed, or was stopped in its task, has undone its own steps already, or is doing so;
+any other is undone with what it is nested in.
 Each compensation is called once, in the thread that runs the workflow.
 """
 
@@ -133,9 +134,10 @@ class _WayBack:
         self, graph: Any, child: Journal | None, step: str, part: PartKey | None = None
     ) -> Iterator[_WayBack]:
         """Give the way back of a nested execution that has not taken it, and may."""
-        if child is None or child.undone is not Journal.undone:
+        # One that is under way undoes itself: first its status, which it sets after.
+        if child is None or child.status in UNDER_WAY:
             return
-        if child.status in UNDER_WAY or not graph.has_compensations:
+        if child.undone is not Journal.undone or not graph.has_compensations:
             return
         if self._run.audience is not None:
             key = step if part is None else (step, part)

@@ -80,7 +80,7 @@ class NestedCall:
         journal = Journal(self.graph, value, run)
         if self.reach is not None:
             run.audience = self.reach.audience(journal, line)
-        self.journal = journal
+        self.journal = run.top = journal
         try:
             run.go(journal, run)
         finally:
@@ -91,7 +91,7 @@ class NestedCall:
                 journal.end()
                 raise
             finally:
-                run.thread = None
+                run.thread = run.top = None
         return journal
 
     def __reduce__(self) -> Any:

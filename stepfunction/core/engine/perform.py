@@ -76,7 +76,8 @@ def _perform(terms: Terms, value: Any, error: Exception | None) -> Visit:
             visit = _fan_out(action, terms.limited(), value, cancellation)
         else:
             visit = _perform_elsewhere(terms.limited(), value, cancellation)
-    if outer.requested:
+    is_interrupt = visit.error is not None and not is_a(visit.error, Exception)
+    if outer.requested and not (is_interrupt and visit.outcome is Outcome.CANCELLED):
         outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
         if outcomes != {Outcome.SUCCEEDED}:
             stopped = ExecutionCancelledError("the execution was stopped")

@@ -22,9 +22,11 @@ class Run(Shared):
         go: What runs a journal's workflow to its end.
         workshop: What chooses where tasks run.
         audience: Who is told; None where nobody listens.
+        top: The journal of a workflow that runs in a task, which nobody else may be
+            there to undo when it is stopped; None for an outermost one.
     """
 
-    __slots__ = ("go", "workshop", "audience")
+    __slots__ = ("go", "workshop", "audience", "top")
 
     def __init__(
         self,
@@ -40,6 +42,7 @@ class Run(Shared):
         self.go = go
         self.workshop = workshop
         self.audience: Audience | None = None
+        self.top: Journal | None = None
 
     def apart(self, cancellation: Cancellation) -> Run:
         """Give what a workflow needs that is nested in a task.

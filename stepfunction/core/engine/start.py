@@ -111,7 +111,7 @@ def carry_out(execution: Execution, timeout: float | None = None) -> None:
     """
     journal = execution.journal
     run: Any = journal.run
-    run.thread = get_ident()
+    run.thread = run.cancellation.thread = get_ident()
     if timeout is not None:
         journal.timeout = timeout
     try:

@@ -6,6 +6,7 @@ of it is what a failure leads to, and how a run ends.
 
 from __future__ import annotations
 
+from threading import get_ident
 from time import perf_counter
 from types import CoroutineType
 from typing import Any
@@ -35,7 +36,7 @@ from stepfunction.core.watching.telling import (
     tell_record,
     tell_step_start,
 )
-from stepfunction.core.wording import subject
+from stepfunction.core.wording import error_text, subject
 
 
 def run_to_end(journal: Journal, run: Run) -> None:
@@ -75,15 +76,17 @@ def run_to_end(journal: Journal, run: Run) -> None:
                 journal.output, journal.status = value, COMPLETED
             else:
                 _conclude(journal, run, graph, value, failing)
-    except ExecutionCancelledError:
+    except ExecutionCancelledError as stopped:
         is_overdue = run.cancellation.is_overdue
-        journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
+        status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
+        _stop(journal, run, stopped, status)
     except Exception as error:  # the engine could not go on, as at too deep a nesting
         journal.broke_off = True
         journal.error, journal.status = error, Status.FAILED
         raise
     except BaseException as interrupt:
-        journal.error, journal.status = interrupt, Status.CANCELLED
+        journal.error = interrupt
+        _stop(journal, run, interrupt, Status.CANCELLED)
         raise
     finally:
         journal.ended = perf_counter()
@@ -211,7 +214,7 @@ def sprint(  # noqa: C901
             note((entry, perf_counter(), output))
             if failing is not None and follower is not None:
                 if follower not in failure_steps:
-                    failing = None
+                    journal.recovered, failing = failing, None
             name, value = follower, output
         else:  # out here, for what follows is not due to it
             name, value, failing = _after_error(
@@ -238,8 +241,10 @@ def _after(
     if visit.error is not None:
         return _after_failure(journal, run, step, visit, visit.error, failing)
     assert journal.graph is not None
-    if follower is not None and follower not in journal.graph.failure_steps:
-        failing = None  # the main path was reached again
+    if failing is not None and follower is not None:
+        if follower not in journal.graph.failure_steps:
+            # The main path was reached again.
+            journal.recovered, failing = failing, None
     journal.note(visit, visit.output)
     journal.position = (follower, visit.output, failing)
     if run.audience is not None:
@@ -337,11 +342,16 @@ def _conclude(
         if last.ends != "failed":
             journal.status = COMPLETED
             return
-        error = StepExecutionError(
-            f"step {last.name!r} of {graph.name!r} ends the workflow as failed",
-            last.name,
-        )
-        _fail(journal, run, error, Blame(last.name, error, True))
+        text = f"step {last.name!r} of {graph.name!r} ends the workflow as failed"
+        error: Exception = StepExecutionError(text, last.name)
+        blame = Blame(last.name, error, True)
+        if journal.recovered is not None:  # as of a step that cleans up in any case
+            found = _blame_at(journal.recovered[0], graph)
+            text += f", after step {found.step!r} had failed: {error_text(found.error)}"
+            failure, error = StepExecutionError(text, last.name), found.error
+            failure.__cause__ = error
+            blame = Blame(last.name, failure, True)
+        _fail(journal, run, error, blame)
         return
     first, latest = (_blame_at(failed, graph) for failed in failing)
     if journal.has_just_failed:
@@ -364,6 +374,26 @@ def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
         undo(journal, run, end_record(journal, error, blame))
     journal.blame = blame
     journal.error, journal.status = error, Status.FAILED
+
+
+def _stop(journal: Journal, run: Run, error: BaseException, status: Status) -> None:
+    """End a run that was stopped; one in a task then undoes what it did.
+
+    Whoever told it to stop may not wait for it, and cannot undo it then. Where all are
+    stopped nothing is undone.
+    """
+    graph, root = journal.graph, run.cancellation.root
+    assert graph is not None
+    is_all = root.requested or (
+        root.thread == get_ident() and not isinstance(error, ExecutionCancelledError)
+    )
+    try:
+        if run.top is not journal or is_all or not graph.has_compensations:
+            return
+        if journal.entries and journal.undone is Journal.undone:
+            undo(journal, run, last_record(journal).replace(error=error))
+    finally:
+        journal.status = status
 
 
 def _blame_at(failed: Failed, graph: Graph) -> Blame:

@@ -19,7 +19,7 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.ending import Ending
-from stepfunction.core.history.position import Blame, Failed, Position
+from stepfunction.core.history.position import Blame, Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit, portable_visit
 from stepfunction.core.keys import Path
 from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Status
@@ -85,6 +85,7 @@ class Journal:
             before the step is noted; what follows; and what followed the time before.
         here: What is under way in the present step: the journal of a nested execution,
             or what gives the visit of it as it is now; None for neither.
+        recovered: The failures after which the main path was reached again; the latest.
         undone: What compensations did; a list if any was due.
         forgotten: How many steps have been lost to ``keep_history``.
         timeout: How many seconds it may take.
@@ -99,6 +100,7 @@ class Journal:
     broke_off = False
     present: Visit | None = None
     begun: float | None = None
+    recovered: Failing | None = None
     path: Path = ()
     decided: tuple[float, str | None, str | None] = (0.0, None, None)
     undone: Sequence[Visit] = ()
@@ -395,6 +397,7 @@ _STAYS = (
     "run",
     "position",
     "begun",
+    "recovered",
     "here",
     "decided",
     "results",

@@ -303,15 +303,23 @@ class Backlog:
             return not self._lanes or perf_counter() >= self._short_until
 
     def add_lane(self) -> None:
-        """Count a lane that has started."""
+        """Count a lane, before it can take a call."""
         with self._lock:
             self._lanes += 1
 
-    def can_do_without(self) -> bool:
-        """Tell whether there are other lanes than one that could not be started."""
+    def lose_lane(self) -> bool:
+        """Count a lane less, which could not be started; tell whether there are any."""
         with self._lock:
+            self._lanes -= 1
             self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
             return self._lanes > 0
+
+    def fail_if_alone(self, error: Exception) -> None:
+        """Let all calls fail that wait for a lane where there is none."""
+        waiting = [] if self._lanes else self.take_all()
+        for call in waiting:
+            if begin(call.future):
+                give(call.future, False, error)
 
     def leave_to_others(self, call: LaneCall) -> bool:
         """Let other lanes make a call before all that waits, as its lane has no worker.

@@ -191,6 +191,10 @@ class _Loop:
                     if self.under_way or self.pauses:
                         self.see_to_next()
             is_done = True
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.cancellation.interrupted()
+            raise
         finally:
             try:
                 if not is_done:

@@ -284,7 +284,8 @@ class LiveAttempt:
         self.task = task
         self.number = len(task.attempts) + 1
         # What may be given up alone must be told alone.
-        self.cancellation = Cancellation() if task.is_timed else cancellation
+        own = Cancellation(cancellation) if task.is_timed else None
+        self.cancellation = cancellation if own is None else own
         self.of_step = cancellation
         self.variables: Variables | None = None
         self.state = WAITING

@@ -628,6 +628,7 @@ def go_on(main):
     say(lanes.submit(size, "four").result())
 if __name__ == "__main__":
     lanes = ProcessLanes(1)
+    lanes.submit(size, "four").result()  # in 3.12 no thread could be started later
     threading.Thread(target=go_on, args=(threading.main_thread(),)).start()
 """
     assert Program(tmp_path, source).run() == (0, "4\n", "")
