@@ -48,9 +48,11 @@ class ThisProcess:
         main_module.keep()
         if issubclass(getattr(sys, "last_type", object), KeyboardInterrupt):
             return  # who ended this program waits for nothing
+        # Not what comes later, for that may have no end.
+        rest = [*owed.copy()]
         before, waited = None, 0.0
         while waited < _SECONDS_TO_GO_ON:
-            rest = [future for future in owed.copy() if not future.cancelled()]
+            rest = [one for one in rest if one in owed and not one.cancelled()]
             if not rest:
                 return
             now = {(id(future), future.began) for future in rest}

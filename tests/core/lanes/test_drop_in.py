@@ -634,6 +634,22 @@ if __name__ == "__main__":
     assert Program(tmp_path, source).run() == (0, "4\n", "")
 
 
+def test_what_is_submitted_without_end_does_not_keep_a_program(tmp_path):
+    source = """
+def submit():
+    try:
+        while True:
+            lanes.submit(len, "four").result()
+    except RuntimeError:
+        pass
+if __name__ == "__main__":
+    lanes = ProcessLanes(1)
+    lanes.submit(say, "said")
+    threading.Thread(target=submit, daemon=True).start()
+"""
+    assert Program(tmp_path, source).run() == (0, "said\n", "")
+
+
 def test_who_is_killed_at_the_end_of_a_program_is_told_of(tmp_path):
     source = """
 import logging
