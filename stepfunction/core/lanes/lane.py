@@ -297,7 +297,8 @@ class Lane(threading.Thread):
         waiting = [self._calls.pop() for _ in range(min(count, others))]
         if count > others:  # not even the first had begun, which is to stay
             first = self._calls[0]
-            self._worker.offer(first.head, first.body, first.levels)
+            if not self._worker.offer(first.head, first.body, first.levels):
+                self._worker.kill()  # it would wait for ever
         for call in self._calls:
             call.future.counter = None
         return waiting[::-1]
