@@ -84,7 +84,7 @@ class Lane(threading.Thread):
         self._most = most
         self._opening = opening
         self._most_calls = most_calls
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may kill as well
         self._worker: WorkerProcess | None = None
         # The first has begun, or will before anything else; the others follow.
         self._calls: deque[LaneCall] = deque()

@@ -39,7 +39,7 @@ class Workshop:
 
     def __init__(self, override: Any = None) -> None:
         self.override = override
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._lanes: ProcessLanes | None = None
         self._has_warned = False
 
