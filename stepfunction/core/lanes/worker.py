@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from functools import partial
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
@@ -23,6 +22,7 @@ from stepfunction.core.lanes.hopper import Outlet
 from stepfunction.core.lanes.logs import Levels, Sender
 from stepfunction.core.lanes.marks import Marks
 from stepfunction.core.lanes.opening import Opening
+from stepfunction.core.variables import own_variables
 
 _SIGNALS = signal.valid_signals()
 # That of ``signal`` makes a member of an enum of each signal that was held, which takes
@@ -112,26 +112,15 @@ def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]
     parts = unpack_part("the function", head)
     if not body:
         function, args, keywords = parts
-        return partial(_isolated(), function, *args, **keywords)
+        return partial(own_variables().run, function, *args, **keywords)
     call, context, says_start = parts
     if context is not None:
         context.line = speaker.line()
     prepared = prepare_call(call, body, context)  # which may import much
     if says_start:
         speaker.say(messages.BEGAN)
-    return partial(_isolated(), prepared)
-
-
-def _isolated() -> Callable[..., Any]:
-    """Give what makes a call that leaves this process's context variables alone.
-
-    The call is unpacked before: what a module sets while it is imported is for all.
-    """
-    run = copy_context().run
-    decimal = sys.modules.get("decimal")
-    if decimal is not None:  # a copy has the same context of arithmetic, not a copy
-        run(lambda: decimal.setcontext(decimal.getcontext().copy()))
-    return run
+    # Only now: what a module sets while it is imported is for all.
+    return partial(own_variables().run, prepared)
 
 
 class Speaker:
