@@ -77,6 +77,10 @@ class Marks:
         """Mark what the present call notes."""
         self._numbers[_NOTED] = number
 
+    def noting(self) -> Any:
+        """Give where the present call may note numbers itself; None if unread."""
+        return self._numbers[_NOTED:] if self.are_shared else None
+
     # What its parent reads.
 
     @property

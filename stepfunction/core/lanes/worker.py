@@ -217,10 +217,9 @@ class Line:
         """Note a number where it can be read when this process is dead."""
         self._speaker.note_of(self._call, number)
 
-    def noting(self) -> Callable[[int], None] | None:
-        """Give what notes many numbers quickly; None where nobody could read them."""
-        marks = self._speaker.marks
-        return marks.note if marks.are_shared else None
+    def noting(self) -> Any:
+        """Give where to note many numbers quickly; None if nobody could read them."""
+        return self._speaker.marks.noting()
 
 
 @contextmanager
