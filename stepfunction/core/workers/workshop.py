@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.logger import logger
 from stepfunction.core.surroundings import keeps_here, take
+from stepfunction.core.workers.attempts import Work
 from stepfunction.core.workers.executors import (
     around,
     is_lanes,
@@ -17,7 +18,6 @@ from stepfunction.core.workers.executors import (
     workers_of,
 )
 from stepfunction.core.workers.places import Inline, Place, Threads
-from stepfunction.core.workers.tasks import Work
 
 if TYPE_CHECKING:
     from stepfunction.core.lanes.lanes import ProcessLanes
@@ -118,12 +118,13 @@ class Workshop:
             from stepfunction.core.lanes.lanes import usable_cpus
 
             limit = max_workers or int(min(count, usable_cpus()))
-            return Lanes(self._open_lanes(), work, limit, take())
+            return Lanes(self._open_lanes(), work, limit, taken=take())
         if is_lanes(executor):
-            # First come is first served there: who hands out all at once makes all
-            # other executions wait.
-            limit = max_workers or executor.max_workers * (2 if ahead else 1)
-            return Lanes(executor, work, limit, take())
+            # Also the next for each worker: more where they turn out to be short.
+            most = executor.max_workers * (2 if ahead else 1)
+            limit = min(max_workers or most, most)
+            grows = ahead and not max_workers
+            return Lanes(executor, work, limit, grows, take())
         from concurrent.futures import ThreadPoolExecutor
 
         from stepfunction.core.workers.pools import Pool, ThreadPool
