@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import faulthandler
 import gc
 import logging
 import os
 import random
+import re
 import sys
 import tempfile
 import threading
@@ -17,7 +20,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from shared.soak_tasks import CRASHES, ERRORS, RESULTS, Order, gates, obey, word_of
+from shared.soak_tasks import (
+    CRASHES,
+    ERRORS,
+    RESULTS,
+    Order,
+    gates,
+    obey,
+    obey_item,
+    word_of,
+)
 
 from stepfunction import (
     Execution,
@@ -33,6 +45,7 @@ from stepfunction import (
     StepTimeoutError,
     TransferError,
     WorkerCrashedError,
+    WorkerStartError,
 )
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
@@ -55,11 +68,12 @@ class Step(NamedTuple):
 
     name: str
     place: str  # thread, process: lanes of the execution, or lanes: shared ones
-    tasks: dict[str | None, Order | Plan]  # its only task is None: no parallel step
-    kind: str = "plain"  # or nested, late (and nested), limited, stopped, told, hung
+    tasks: dict[str | int | None, Order | Plan]  # its only is None: no parallel step
+    kind: str = "plain"  # or nested, late (nested), limited, stopped, told, hung, map
     retries: bool = False
     is_away: bool = False  # whether its errors come from another process
     is_routed: bool = False  # a failure leads to the next step, as success does
+    batch_size: int = 1  # of the items of a map step
 
     @property
     def is_parallel(self) -> bool:
@@ -106,14 +120,16 @@ class Planner:
         place = self.place(is_away)
         nests = 0 if is_away else 1
         kind = self.one_of(
-            plain=10, nested=2 * nests, late=nests, limited=1, stopped=2
+            plain=10, nested=2 * nests, late=nests, limited=1, stopped=2, map=4
         )
         if kind in ("nested", "late"):
-            tasks: dict[str | None, Order | Plan] = {
+            tasks: dict[str | int | None, Order | Plan] = {
                 f"T{index}": self.nested(place, kind) for index in range(2)
             }
             return Step(name, place, tasks, kind)
         retries = kind != "stopped" and self.random.random() < 0.3
+        if kind == "map":
+            return self.map_step(name, place, retries)
         if kind == "stopped":  # it begins first: what waits may take all the places
             deeds = [self.bad(place), *self.many(["give", "wait"], 2)]
         elif kind == "limited":
@@ -124,10 +140,19 @@ class Planner:
                 for _ in range(self.random.randint(1, 10))
             ]
         if kind != "stopped" and self.random.random() < 0.15:
-            only: dict[str | None, Order | Plan] = {None: self.order(deeds[0], retries)}
-            return Step(name, place, only, kind, retries)
+            only = self.order(deeds[0], retries)
+            return Step(name, place, {None: only}, kind, retries)
         orders = {f"T{n}": self.order(deed, retries) for n, deed in enumerate(deeds)}
         return Step(name, place, {**orders}, kind, retries)
+
+    def map_step(self, name: str, place: str, retries: bool) -> Step:
+        deeds = [
+            self.bad(place) if self.random.random() < 0.2 else "give"
+            for _ in range(self.random.randint(1, 20))
+        ]
+        items = {n: self.order(deed, retries) for n, deed in enumerate(deeds)}
+        size = self.random.choice([1, 3, 8])
+        return Step(name, place, {**items}, "map", retries, batch_size=size)
 
     def told_step(self, name: str) -> Step:
         place = self.place()
@@ -140,7 +165,7 @@ class Planner:
     def nested(self, place: str, kind: str) -> Plan:
         is_away = place != "thread"
         if kind == "late":
-            tasks: dict[str | None, Order | Plan] = {"T0": self.order("hang")}
+            tasks: dict[str | int | None, Order | Plan] = {"T0": self.order("hang")}
             return Plan(self.number, [Step("S0", self.place(is_away), tasks, "hung")])
         return Plan(self.number, self.steps(self.random.randint(1, 2), False, is_away))
 
@@ -174,6 +199,19 @@ def build(plan: Plan, lanes: ProcessLanes) -> StepFunction:
     names = [step.name for step in plan.steps]
     last = "Never" if plan.end in ("told", "overdue") else None
     for step, follower in zip(plan.steps, [*names[1:], last], strict=True):
+        retry = RetryPolicy(ATTEMPTS, interval=0) if step.retries else None
+        if step.kind == "map":
+            workflow.add_map_step(
+                step.name,
+                obey_item,
+                items=partial(given, orders_of(step)),
+                batch_size=step.batch_size,
+                next_step=follower,
+                tolerated_failures="100%",
+                executor=lanes if step.place == "lanes" else step.place,
+                retry=retry,
+            )
+            continue
         tasks = {
             name: build(told, lanes) if isinstance(told, Plan) else partial(obey, told)
             for name, told in step.tasks.items()
@@ -187,13 +225,17 @@ def build(plan: Plan, lanes: ProcessLanes) -> StepFunction:
             parallel=step.is_parallel,
             executor=lanes if step.place == "lanes" else step.place,
             stop_on_failure=step.kind == "stopped",
-            retry=RetryPolicy(ATTEMPTS, interval=0) if step.retries else None,
+            retry=retry,
             heartbeat=limit if is_beating(step) else None,
             timeout=limit if has_timeout(step) else None,
         )
     if last is not None:
         workflow.add_step(last, never)
     return workflow
+
+
+def given(orders: list[Order], value: Any) -> list[Order]:
+    return orders
 
 
 def never(value: Any) -> None:
@@ -265,6 +307,8 @@ def is_failing(told: Order | Plan, step: Step) -> bool:
 
 
 def has_failed(step: Step) -> bool:
+    if step.kind == "map":
+        return False  # it tolerates whatever fails
     is_strict = step.kind == "stopped" or step.is_routed or not step.is_parallel
     return is_strict and any(is_failing(told, step) for told in step.tasks.values())
 
@@ -273,20 +317,41 @@ def is_end(step: Step) -> bool:
     return has_failed(step) and not step.is_routed
 
 
+def is_silent(step: Step, order: Order | Plan) -> bool:
+    """Tell an item that may have no record, for nothing happened to it."""
+    return step.kind == "map" and attempts_of(order, step) == [SUCCEEDED]
+
+
 def path_of(plan: Plan) -> list[Step]:
     ends = [index for index, step in enumerate(plan.steps) if is_end(step)]
     return plan.steps[: ends[0] + 1] if ends else plan.steps
 
 
+def key_of(record: StepRecord) -> str | int | None:
+    return record.task if record.item is None else record.item
+
+
+def find_start_error(error: BaseException | None) -> BaseException | None:
+    while error is not None and not isinstance(error, WorkerStartError):
+        error = error.__cause__
+    return error
+
+
 class Check:
     """Compares what happened in one execution with what it was told."""
 
-    def __init__(self, plan: Plan, execution: Execution, heard: set[str]) -> None:
+    def __init__(self, plan: Plan, execution: Execution, heard: Counter[str]) -> None:
         self.heard = heard
         self.wrong: list[str] = []
         self.tasks = 0
         self.end = plan.end
-        if self.end == "cancelled" and execution.status is not Status.CANCELLED:
+        self.has_no_worker = execution.blame is not None and bool(
+            find_start_error(execution.blame.error)
+        )
+        if self.has_no_worker:  # where it stood then is as good as any other moment
+            self.see(execution, execution.status, {Status.FAILED})
+            self.end = "cancelled"
+        elif self.end == "cancelled" and execution.status is not Status.CANCELLED:
             self.end = "itself"  # before anybody cancelled it
         self.compare(plan, execution, len(plan.value or b""))
 
@@ -297,16 +362,19 @@ class Check:
             own = Status.FAILED if is_end(path[-1]) else Status.COMPLETED
             ends = {"told": Status.CANCELLED, "overdue": Status.TIMED_OUT}
             self.see(execution, execution.status, [ends.get(plan.end, own)])
-        records = {(r.step, r.task): r for r in execution.history}
+        records = {(r.step, key_of(r)): r for r in execution.history}
         for step in path:
+            size = 0 if step.kind == "map" else size
             for name, told in step.tasks.items():
                 record = records.pop((step.name, name), None)
                 if record is not None:
                     self.compare_task(step, told, record, size)
-                elif not is_cut:
+                elif not is_cut and not is_silent(step, told):
                     self.say(f"{step.name}.{name} has no record", told)
             size = 0
             record = records.pop((step.name, None), None)
+            if step.kind == "map" and record is not None and record.output is not None:
+                self.compare_results(step, record.output)
             if record is not None and not is_cut and step.kind != "told":
                 outcome = FAILED if has_failed(step) else SUCCEEDED
                 self.see(record, record.outcome, {outcome})
@@ -316,6 +384,8 @@ class Check:
     def compare_task(
         self, step: Step, told: Order | Plan, record: StepRecord, size: int
     ) -> None:
+        if find_start_error(record.error):
+            return  # which is no failure of its own
         self.tasks += 1
         for attempt in record.attempts:
             if not 0 <= attempt.duration < TO_FINISH:
@@ -336,9 +406,24 @@ class Check:
             self.see(record, record.output, [[told.number, size]])
         for attempt in record.attempts:
             if attempt.outcome in (SUCCEEDED, FAILED, CRASHED):
-                self.see(record, word_of(told, attempt.number), self.heard)
+                self.compare_calls(step, told, attempt)
             if attempt.outcome in expected and attempt.outcome is not SUCCEEDED:
                 self.compare_error(step, told, attempt.error)
+
+    def compare_results(self, step: Step, output: Any) -> None:
+        for order, result in zip(orders_of(step), output, strict=True):
+            if not is_failing(order, step):
+                self.see(order, result, [[order.number, 0]])
+            elif not isinstance(result, BaseException):
+                self.say(order, f"gave {result!r}")
+
+    def compare_calls(self, step: Step, order: Order, attempt: Any) -> None:
+        """See that there was one call for the attempt: none more, and none less."""
+        calls = self.heard[word_of(order, attempt.number)]
+        # What had ended unreported when another item of the batch crashed is repeated.
+        is_safe = step.batch_size == 1 or attempt.outcome is CRASHED
+        if calls != 1 and (is_safe or calls == 0):
+            self.say(order, f"{calls} calls for {attempt} on {step.place}")
 
     def stopped(self, step: Step, order: Order) -> set[Outcome]:
         """Give how a task may end that was stopped."""
@@ -391,6 +476,35 @@ class Check:
         self.wrong.append(f"{where}: {text}")
 
 
+# --- what the system refuses ----------------------------------------------------
+
+
+class Refusals:
+    """Has a worker process, or a thread for tasks, refused at random."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.random = random.Random(SEED)
+        self.count = 0
+        pipe, start = os.pipe, threading.Thread.start
+
+        def pipe_or_not() -> tuple[int, int]:
+            self.refuse(0.05, OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+            return pipe()
+
+        def start_or_not(thread: threading.Thread) -> None:
+            if re.match(r"stepfunction-lane|S\d+-|Told-", thread.name):
+                self.refuse(0.02, RuntimeError("can't start new thread"))
+            start(thread)
+
+        monkeypatch.setattr(os, "pipe", pipe_or_not)
+        monkeypatch.setattr(threading.Thread, "start", start_or_not)
+
+    def refuse(self, share: float, error: Exception) -> None:
+        if self.random.random() < share:
+            self.count += 1
+            raise error
+
+
 # --- running them ---------------------------------------------------------------
 
 
@@ -399,7 +513,7 @@ def carry_out(plan: Plan, lanes: ProcessLanes) -> Execution:
     if plan.end == "itself" and plan.number % 2:
         try:
             return workflow.execute(plan.value)
-        except StepExecutionError as error:
+        except (StepExecutionError, WorkerStartError) as error:
             return error.execution
     execution = workflow.start(
         plan.value, timeout=LIMITS["thread"] if plan.end == "overdue" else None
@@ -421,10 +535,10 @@ class Heard(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.heard: set[str] = set()
+        self.heard: Counter[str] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.add(record.getMessage())
+        self.heard[record.getMessage()] += 1
 
 
 class Soak:
@@ -437,6 +551,7 @@ class Soak:
         self.numbers = count(1)
         self.until = time.monotonic() + SECONDS
         self.tasks = 0
+        self.workerless = 0
         self.wrong: list[str] = []
         self.under_way: dict[int, Plan] = {}
         self.lock = threading.Lock()
@@ -451,12 +566,14 @@ class Soak:
             try:
                 check = Check(plan, carry_out(plan, self.lanes), self.log.heard)
                 tasks, wrong = check.tasks, check.wrong
+                has_no_worker = check.has_no_worker
             except BaseException:
-                tasks, wrong = 0, [traceback.format_exc()]
+                tasks, wrong, has_no_worker = 0, [traceback.format_exc()], False
             finally:
                 gates.pop(number).set()
             with self.lock:
                 self.tasks += tasks
+                self.workerless += has_no_worker
                 self.wrong += (f"plan {number}: {text}" for text in wrong)
                 del self.under_way[number]
 
@@ -551,12 +668,20 @@ def test_every_task_ends_as_it_was_told_and_nothing_is_left_over(
     before = processes(), {*threading.enumerate()}, files_open()
     with ProcessLanes(4) as lanes:
         soak = Soak(told, lanes)
-        soak.run()
+        with monkeypatch.context() as patches:
+            refusals = Refusals(patches)
+            soak.run()
         stuck = [repr(plan) for plan in soak.under_way.values()]
+        if stuck:
+            faulthandler.dump_traceback()
         assert not stuck, "\n".join(stuck)
-    print(f"{soak.tasks} tasks in {next(soak.numbers) - 1} executions")
+    print(
+        f"{soak.tasks} tasks in {next(soak.numbers) - 1} executions, of which "
+        f"{soak.workerless} could not go on after one of {refusals.count} refusals"
+    )
     wrong = "\n".join(soak.wrong[:10])
     assert not soak.wrong, f"{len(soak.wrong)} are wrong, such as\n{wrong}"
     left = "\n".join(left_over(before))
     assert not left, f"left over is\n{left}"
     assert soak.tasks >= LEAST
+    assert soak.workerless <= refusals.count

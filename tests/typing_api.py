@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from pickle import PicklingError
 from typing import Any, assert_type
@@ -334,3 +335,12 @@ def a_name_that_is_misspelt() -> object:
 
 def one_class_by_two_paths(workflow: StepFunctionAtHome) -> StepFunction:
     return workflow
+
+
+def in_the_place_of_a_process_pool() -> None:
+    context = get_context("spawn")
+    with ProcessLanes(2, context, print, ("ready",), max_tasks_per_child=9) as lanes:
+        assert_type(lanes.submit(divmod, 7, 2).result(), tuple[int, int])
+        texts = lanes.map(plain, [1, 2], chunksize=2, buffersize=1)
+        assert_type(list(texts), list[str])
+        lanes.submit(plain, "no number")  # type: ignore[arg-type]

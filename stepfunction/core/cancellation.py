@@ -24,14 +24,29 @@ class Cancellation:
     finds this thread in the midst of something: nothing is waited for in their way that
     the thread which they interrupt may hold.
 
+    Args:
+        outer: What it depends on; None for that of an outermost execution.
+
     Attributes:
         requested: Whether stopping has been requested.
         is_overdue: Whether that was because time had run out.
+        outer: What it depends on.
+        thread: Of that of an outermost execution the thread that runs it.
     """
 
-    __slots__ = ("requested", "is_overdue", "_told", "_lock", "_watchers")
+    __slots__ = (
+        "requested",
+        "is_overdue",
+        "outer",
+        "thread",
+        "_told",
+        "_lock",
+        "_watchers",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Cancellation | None = None) -> None:
+        self.outer = outer
+        self.thread: int | None = None
         self.requested = False
         self.is_overdue = False
         # As what everybody has been told of it: as requested, as overdue.
@@ -51,6 +66,23 @@ class Cancellation:
             watcher()
         # Last, for an interrupt may keep some from being told: the next request does.
         self._told = now
+
+    @property
+    def root(self) -> Cancellation:
+        """That of the outermost execution, as far as this process knows."""
+        found = self
+        while found.outer is not None:
+            found = found.outer
+        return found
+
+    def interrupted(self) -> None:
+        """Take note that an interrupt stops this before all others hear of it.
+
+        It ends the execution whose thread this is.
+        """
+        root = self.root
+        if root.thread == threading.get_ident():
+            root.request()
 
     def calling(self, watcher: Callable[[], object]) -> Calling:
         """Call the watcher when the request comes, or now if it has come already.
@@ -141,7 +173,7 @@ class Dependent(Calling):
     __slots__ = ("_inner",)
 
     def __init__(self, outer: Cancellation) -> None:
-        inner = Cancellation()
+        inner = Cancellation(outer)
         super().__init__(outer, lambda: inner.request(outer.is_overdue))
         self._inner = inner
 

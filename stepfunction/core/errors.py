@@ -34,6 +34,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from stepfunction.core.raised import cause_of, is_a, traceback_of
+
 try:
     from _pickle import PicklingError  # that of pickle, which is dear to import
 except ImportError:
@@ -342,14 +344,14 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
         yield cause
-        cause = cause.__cause__ if isinstance(cause, StepExecutionError) else None
+        cause = cause_of(cause) if is_a(cause, StepExecutionError) else None
 
 
 def refusal_behind(error: BaseException | None) -> WorkerStartError | None:
     """Give the refusal to start a worker that is, or is behind, an error of ours."""
-    if not isinstance(error, StepFunctionError):
+    if error is None or not is_a(error, StepFunctionError):
         return None
-    found = (it for it in causes(error) if isinstance(it, WorkerStartError))
+    found = (it for it in causes(error) if is_a(it, WorkerStartError))
     return next(found, None)
 
 
@@ -366,11 +368,11 @@ def without_our_frames(error: Error) -> Error:
 
     What is raised by this library itself keeps the traceback that it has.
     """
-    rest = error.__traceback__
+    traceback = rest = traceback_of(error)
     while rest is not None and rest.tb_frame.f_globals.get("__package__") in _ROOMS:
         rest = rest.tb_next
     # Its own way of taking one may be another.
-    BaseException.with_traceback(error, rest or error.__traceback__)
+    BaseException.with_traceback(error, rest or traceback)
     return error
 
 

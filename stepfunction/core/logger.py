@@ -6,14 +6,67 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import logging
 
 
-def logger() -> logging.Logger:
+class Careful:
+    """The logger ``stepfunction``, of whose handlers and filters none breaks anything.
+
+    What one raises is shown on standard error, as ``logging`` itself shows what its
+    own handlers fail with.
+    """
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Tell whether anything is logged at a level."""
+        return self._logger.isEnabledFor(level)
+
+    def log(self, level: int, text: str, *args: object, **more: Any) -> None:
+        """Log, as a logger does."""
+        import logging
+
+        # As if whoever called this had called the logger.
+        more["stacklevel"] = more.get("stacklevel", 1) + 1
+        try:
+            self._logger.log(level, text, *args, **more)
+        except Exception:
+            if logging.raiseExceptions:
+                from traceback import print_exc
+
+                with suppress(Exception):  # there may be no standard error
+                    print_exc()
+
+    def debug(self, text: str, *args: object, **more: Any) -> None:
+        """Log at ``DEBUG``."""
+        self.log(10, text, *args, stacklevel=2, **more)
+
+    def warning(self, text: str, *args: object, **more: Any) -> None:
+        """Log at ``WARNING``."""
+        self.log(30, text, *args, stacklevel=2, **more)
+
+    def error(self, text: str, *args: object, **more: Any) -> None:
+        """Log at ``ERROR``."""
+        self.log(40, text, *args, stacklevel=2, **more)
+
+    def exception(self, text: str, *args: object) -> None:
+        """Log at ``ERROR``, with what is just being handled."""
+        self.log(40, text, *args, stacklevel=2, exc_info=True)
+
+
+def logger() -> Careful:
     """Give the logger ``stepfunction``; who sets nothing up hears nothing."""
+    return Careful(_logger())
+
+
+def _logger() -> logging.Logger:
     import logging
 
     found = logging.getLogger("stepfunction")
@@ -28,7 +81,7 @@ def hears(level: str) -> bool:
         return False  # nobody has set anything up
     import logging
 
-    ours: logging.Logger | None = logger()
+    ours: logging.Logger | None = _logger()
     if ours is None or not ours.isEnabledFor(logging.getLevelName(level)):
         return False
     if logging.Logger.callHandlers.__module__ != logging.__name__:

@@ -202,6 +202,11 @@ class Taken:
         self.error = error
         self.origin = _here() if origin is None else origin
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the very thread that it was taken in."""
+        return self.error is None and self.origin == _here()
+
 
 class _Known(threading.local):
     number: int | None = None
@@ -258,7 +263,7 @@ def within(taken: Taken, call: Callable[..., Any], *args: Any) -> Any:
     """
     if taken.error is not None:
         raise taken.error
-    if taken.origin == _here():  # an executor that is no more than its caller's thread
+    if taken.is_here:  # an executor that is no more than its caller's thread
         return call(*args)
     raised: BaseException | None = None
     entered: list[Any] = []

@@ -8,6 +8,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
+from stepfunction.core.raised import repr_of, traceback_of
+
 
 def plain_text(name: str) -> str:
     """Give the text of a name, which may be a member of an enum of texts."""
@@ -77,8 +79,9 @@ def error_text(error: BaseException) -> str:
     try:
         text = str(error)
     except Exception as unprintable:
-        text = f"(its text cannot be had: {unprintable!r})"
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+        text = f"(its text cannot be had: {repr_of(unprintable)})"
+    name = type.__repr__(type(error))[8:-2].rpartition(".")[2]
+    return f"{name}: {text}" if text else name
 
 
 def traceback_text(error: BaseException, chain: bool = True) -> str:
@@ -88,7 +91,7 @@ def traceback_text(error: BaseException, chain: bool = True) -> str:
     try:
         return "".join(traceback.format_exception(error, chain=chain))
     except Exception:  # as of one that has no truth value, for which it is asked
-        frames = "".join(traceback.format_tb(error.__traceback__))
+        frames = "".join(traceback.format_tb(traceback_of(error)))
         return f"Traceback (most recent call last):\n{frames}{error_text(error)}\n"
 
 

@@ -10,6 +10,7 @@ from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.history.results import MapResults
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import counted
 
 
@@ -66,7 +67,7 @@ def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
         isinstance(key, Outcome) and type(count) is int for key, count in output.items()
     ):
         return _counted(output)
-    if isinstance(error, ParallelStepExecutionError):
+    if is_a(error, ParallelStepExecutionError):
         # Of an error that comes from a nested workflow the step is another.
         keys: Iterable[Any] = error.outcomes
         if error.step == record.step and all(type(key) is int for key in keys):

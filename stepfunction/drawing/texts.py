@@ -10,6 +10,7 @@ from pprint import pformat
 from typing import Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import Omitted
+from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.exceptions import text_of, type_name
 
 _WIDTH = 96  # of values, in characters
@@ -77,7 +78,7 @@ def _trimmed(value: Any, room: list[int]) -> Any:
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, Omitted):
         shown: Any = _Text(value.text)
-    elif isinstance(value, BaseException):
+    elif is_a(value, BaseException):
         name = type_name(value).removeprefix("builtins.")
         shown = _Text(f"<{name}: {text_of(value)}>")
     else:

@@ -11,6 +11,7 @@ from stepfunction.core.errors import DrawingError, FailStepError, causes
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.exceptions import type_name
 from stepfunction.core.wording import duration_text, listed
 from stepfunction.drawing.counts import (
@@ -239,7 +240,7 @@ def _asked_for(step: Step, record: StepRecord, arrows: list[Arrow]) -> Iterator[
         chain = tuple(causes(record.error))
         if isinstance(step.on_failure, tuple):
             for (error_class, _), arrow in zip(step.on_failure, arrows):
-                if any(isinstance(cause, error_class) for cause in chain):
+                if any(is_a(cause, error_class) for cause in chain):
                     yield arrow
         else:  # of a step that was read there are only the names
             names = {_class_name(cause) for cause in chain}
@@ -262,7 +263,7 @@ def _error_name(error: BaseException | None) -> str:
     if error is None:
         return ""
     *_, first = causes(error)
-    if isinstance(first, FailStepError):
+    if is_a(first, FailStepError):
         return shortened(first.error)
     return _class_name(first)
 

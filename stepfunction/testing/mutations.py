@@ -171,7 +171,7 @@ class _Observer:
         self._watch = watch
         self._place = workflow, step
         self._value = value
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._before = take(value, "input")
         for way, reason in dark_parts(self._before, "input"):
             unwatched = Unwatched(workflow, step, way, reason)

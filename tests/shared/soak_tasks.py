@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 import urllib.error
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ from shared.awkward_errors import (
 
 LONG = 600  # nothing here takes that long: it is killed, told or released before
 gates: dict[int, threading.Event] = {}  # plan to what ends its threads; here alone
+mark: ContextVar[str] = ContextVar("mark")  # what one call sets is no other's
 
 
 class Order(NamedTuple):
@@ -48,12 +50,20 @@ class Order(NamedTuple):
 
 def obey(order: Order, value: Any, context: Any) -> Any:
     """Do what the order says, and else give the number and the size of the input."""
-    logging.getLogger("soak").info(word_of(order, context.attempt))
+    word = word_of(order, context.attempt)
+    logging.getLogger("soak").info(word)
+    assert mark.get(None) is None, f"{word} was given the variables of {mark.get()}"
+    mark.set(word)
     if context.attempt <= order.times:
         DEEDS[order.deed](order, context)
         if order.deed in RESULTS:
             return RESULTS[order.deed]()
     return [order.number, len(value) if isinstance(value, bytes) else 0]
+
+
+def obey_item(order: Order, context: Any) -> Any:
+    """Do what the order says, which is an item of a map step."""
+    return obey(order, None, context)
 
 
 def word_of(order: Order, attempt: int) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepfunction.core.definition.paths import reachable
 from stepfunction.core.errors import causes
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import closest, did_you_mean, plain_text
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def target_of(on_failure: OnFailure | None, error: BaseException) -> str | None:
         return on_failure
     chain = tuple(causes(error))
     for error_class, target in on_failure:
-        if any(isinstance(cause, error_class) for cause in chain):
+        if any(is_a(cause, error_class) for cause in chain):
             return target
     return None
 

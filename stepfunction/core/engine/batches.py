@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context as Variables
-from contextvars import copy_context
 from functools import partial
 from time import perf_counter
 from types import CoroutineType
@@ -18,9 +17,10 @@ from stepfunction.core.context import Context, Line, context_of_item
 from stepfunction.core.definition.callables import stray_coroutine
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.envelope.answers import unreadable_result, unsent_result
-from stepfunction.core.envelope.envelope import pack, unpack
+from stepfunction.core.envelope.envelope import pack, pack_each, unpack
 from stepfunction.core.errors import without_our_frames
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.variables import apart
 
 # A worker process sends what it has done at least so often, in seconds: what it had
 # done since is done again if it dies.
@@ -59,41 +59,58 @@ class Load:
         results, failed = self.results, self.failed
         self.first += len(results)
         self.results, self.failed = [], []
-        try:
-            return _packed(results, failed, keeps)
-        except Exception:  # item by item, for only some cannot be sent
-            for position, result in enumerate(results):
-                try:
-                    pack(result)
-                except Exception as error:
-                    results[position] = unsent_result(result, error)
-                    failed.append(position)
-            failed.sort()
-            return _packed(results, failed, keeps)
+        kept = range(len(results)) if keeps else failed
+        values = [results[position] for position in kept]
+        if _SIMPLE.issuperset(map(type, values)):
+            return len(results), pack((failed, values, None))
+        unsent: list[int] = []
+
+        def instead(number: int, error: Exception) -> Exception:
+            unsent.append(kept[number])
+            return unsent_result(values[number], error)
+
+        # One by one, for one that cannot be sent or read is to harm no other.
+        packed = pack_each(values, instead)
+        return len(results), pack((sorted({*failed, *unsent}), None, packed))
 
     def unpack(self, part: Part, label: str) -> None:
         """Take over what came of items in another process."""
-        count, packed = part
-        before = len(self.results)
-        try:
-            results, failed = unpack(packed)
-        except Exception as error:
-            results, failed = [unreadable_result(label, error)] * count, range(count)
-        if len(results) < count:  # without what nobody wants to keep
-            errors, results = results, [None] * count
-            for position, failure in zip(failed, errors):
+        count, data = part
+        failed, values, packed = unpack(data)
+        if values is None:
+            values, unread = _opened(packed, label)
+            if len(values) == count:  # else only what failed is there
+                failed = sorted({*failed, *unread})
+        results = values
+        if len(values) < count:  # without what nobody wants to keep
+            results = [None] * count
+            for position, failure in zip(failed, values):
                 results[position] = failure
+        before = len(self.results)
         self.results += results
         self.failed += (before + position for position in failed)
 
 
+def _opened(
+    packed: tuple[bytes, list[int]], label: str
+) -> tuple[list[Any], list[int]]:
+    """Give results that were packed one by one, and which of them cannot be read."""
+    values: list[Any] = []
+    unread: list[int] = []
+    data, ends = packed
+    for begin, end in zip([0, *ends], ends):
+        try:
+            values.append(unpack(data[begin:end]))
+        except Exception as error:
+            unread.append(len(values))
+            values.append(unreadable_result(label, error))
+    return values, unread
+
+
+# What can be sent and read whatever it is.
+_SIMPLE = frozenset((type(None), bool, int, float, str, bytes))
 # How many items have been done, and what came of them, packed.
 Part: TypeAlias = tuple[int, bytes]
-
-
-def _packed(results: list[Any], failed: list[int], keeps: bool) -> Part:
-    kept = results if keeps else [results[position] for position in failed]
-    return len(results), pack((kept, failed))
 
 
 class BatchCall:
@@ -135,7 +152,7 @@ class BatchCall:
         call = self._for_item(load, context)
         if self.guard is not None:
             call = partial(self.guard, call)
-        call = _apart(call)
+        call = apart(call)
         if not load.is_sent:
             self._perform(load, call, Exception)
             return None
@@ -230,16 +247,6 @@ class BatchCall:
                 load.results[position] = stray_coroutine(result, self.call.name)
                 load.failed.append(position)
         load.failed.sort()
-
-
-def _apart(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Have a call that is made from no variables be made from a copy of those of now.
-
-    Most often there are none, and a copy for each call costs as much as a short call:
-    then it is enough to see, after each, whether it has set any.
-    """
-    around = copy_context()
-    return (lambda item: around.copy().run(call, item)) if around else call
 
 
 class Shares(NamedTuple):

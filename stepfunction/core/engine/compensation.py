@@ -1,7 +1,8 @@
 """Compensation: how what had succeeded is undone when an execution has failed.
 
 The journal is read backwards: what ended last is undone first. A nested workflow that
-failed has undone its own steps already; any other is undone with what it is nested in.
+failed, or was stopped in its task, has undone its own steps already, or is doing so;
+any other is undone with what it is nested in.
 Each compensation is called once, in the thread that runs the workflow.
 """
 
@@ -30,6 +31,7 @@ from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
 from stepfunction.core.keys import PartKey
 from stepfunction.core.outcomes import UNDER_WAY, Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import tell_record
 from stepfunction.core.wording import subject
 
@@ -58,7 +60,7 @@ def undo(journal: Journal, run: Run, failure: StepRecord) -> None:
             ways.append(duty)
         elif duty is not None:
             error = ways[-1].call(*duty)
-            if interrupt is None and not isinstance(error, Exception):
+            if interrupt is None and not is_a(error, Exception):
                 interrupt = error
         else:
             ways.pop()
@@ -132,9 +134,10 @@ class _WayBack:
         self, graph: Any, child: Journal | None, step: str, part: PartKey | None = None
     ) -> Iterator[_WayBack]:
         """Give the way back of a nested execution that has not taken it, and may."""
-        if child is None or child.undone is not Journal.undone:
+        # One that is under way undoes itself: first its status, which it sets after.
+        if child is None or child.status in UNDER_WAY:
             return
-        if child.status in UNDER_WAY or not graph.has_compensations:
+        if child.undone is not Journal.undone or not graph.has_compensations:
             return
         if self._run.audience is not None:
             key = step if part is None else (step, part)
@@ -171,7 +174,7 @@ class _WayBack:
             else:
                 returned = guard(call, output, context)
         except BaseException as raised:
-            is_failure = isinstance(raised, Exception)
+            is_failure = is_a(raised, Exception)
             outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
             error = without_our_frames(raised)
             add_note(error, f"raised while {subject(step, part)} was undone")
@@ -191,14 +194,14 @@ def _output_of(visit: Visit) -> tuple[Any] | None:
     if visit.outcome is Outcome.SUCCEEDED:
         return (visit.output,)
     error = visit.error
-    if isinstance(error, NoBranchMatchedError) and error.step == visit.name:
+    if is_a(error, NoBranchMatchedError) and error.step == visit.name:
         return (error.result,)
     return None
 
 
 def _results_of(visit: Visit) -> Mapping[int, Any]:
     """Give the results of a map step's items that succeeded, by their index."""
-    if isinstance(visit.error, ParallelStepExecutionError):
+    if is_a(visit.error, ParallelStepExecutionError):
         return visit.error.results
     (found,) = _output_of(visit) or (visit.output,)
     if isinstance(found, MapResults):

@@ -26,6 +26,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Ended, Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.retry import judges_results
@@ -204,6 +205,9 @@ class Batch(Task):
         if outcome is Outcome.ABANDONED:
             results = results[:done]  # to which who was left behind may add
         failed = [at for at in self.load.failed if at < done]
+        if done == len(items) and not failed and not self._is_stopped:
+            self._tally.take(first, results, 0)
+            return []
         split = shares(len(items), done, failed, outcome, self._begun(outcome, done))
         heirs = list(self._recorded(results, failed, began, ended))
         self._tally.take(first, results, len(failed) + len(heirs))
@@ -238,7 +242,7 @@ class Batch(Task):
         assert place is not None
         if self.load.is_begun:  # in this process, where all that was done is known
             return done + 1
-        was_sent = not isinstance(self.error, TransferError)
+        was_sent = not is_a(self.error, TransferError)
         if place.is_here or outcome is Outcome.CANCELLED or not was_sent:
             return 0
         if not place.hears_parts or outcome is Outcome.FAILED:
@@ -269,7 +273,7 @@ class Batch(Task):
         """Give the error with the name of the item where it has that of the batch."""
         from stepfunction.core.errors import WorkerCrashedError  # which is dear
 
-        if not isinstance(error, StepTimeoutError | WorkerCrashedError):
+        if not is_a(error, (StepTimeoutError, WorkerCrashedError)):
             return error
         name = subject(self._plan.terms.name, index)
         message, *facts = error.args
@@ -312,7 +316,7 @@ def perform_map(
         inf if total is None else total / plan.size + 1,
         action.max_workers,
         ahead=not action.stop_on_failure,
-        is_counted=False,
+        size=plan.size,
     )
     tasks = plan._replace(place=place).tasks(iter(items), tally)
     under_way: dict[Task, None] = {}
@@ -335,7 +339,7 @@ def perform_map(
             under_way=under_way,
         )
     except BaseException as interrupt:
-        is_failure = isinstance(interrupt, Exception)
+        is_failure = is_a(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return tally.broken_visit(outcome, interrupt)
     return tally.visit()

@@ -19,6 +19,7 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.outcomes import STOPPED, Status
 from stepfunction.core.probes import probed, skipping
+from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import guard
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
@@ -83,7 +84,7 @@ class NestedCall:
         journal = Journal(self.graph, value, run)
         if self.reach is not None:
             run.audience = self.reach.audience(journal, line)
-        self.journal = journal
+        self.journal = run.top = journal
         try:
             run.go(journal, run)
         finally:
@@ -94,7 +95,7 @@ class NestedCall:
                 journal.end()
                 raise
             finally:
-                run.thread = None
+                run.thread = run.top = None
         return journal
 
     def __reduce__(self) -> Any:
@@ -145,7 +146,7 @@ def output_of_child(step: str, title: str, child: Journal) -> Any:
 
 def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
     """Give what a step fails with whose nested workflow did not complete."""
-    if isinstance(child.error, StepTimeoutError) and child.blame is None:
+    if is_a(child.error, StepTimeoutError) and child.blame is None:
         return child.error
     if child.status in STOPPED:
         return ExecutionCancelledError(f"{title} was cancelled")

@@ -18,6 +18,7 @@ from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import STOPPED, Outcome
 from stepfunction.core.probes import looking_on
+from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
@@ -75,7 +76,8 @@ def _perform(terms: Terms, value: Any, error: Exception | None) -> Visit:
             visit = _fan_out(action, terms.limited(), value, cancellation)
         else:
             visit = _perform_elsewhere(terms.limited(), value, cancellation)
-    if outer.requested:
+    is_interrupt = visit.error is not None and not is_a(visit.error, Exception)
+    if outer.requested and not (is_interrupt and visit.outcome is Outcome.CANCELLED):
         outcomes = {visit.outcome, *(task.outcome for task in visit.tasks)}
         if outcomes != {Outcome.SUCCEEDED}:
             stopped = ExecutionCancelledError("the execution was stopped")
@@ -138,7 +140,7 @@ def _fan_out(
         run_tasks(tasks, place, cancellation, is_enough)
     except BaseException as interrupt:
         visits = tuple(task.visit() for task in tasks)
-        is_failure = isinstance(interrupt, Exception)
+        is_failure = is_a(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(terms.name, outcome, error=interrupt, tasks=visits)
     return _gather(terms.name, action, tasks, failed)
@@ -175,7 +177,7 @@ def failed_visit(entry: Any, error: BaseException) -> Visit:
         return visit
     # It interrupts this very thread, or the nested workflow was stopped; else the
     # call succeeded, but its result leads nowhere.
-    is_failure = isinstance(error, Exception) and (
+    is_failure = is_a(error, Exception) and (
         visit.child is None or visit.child.status not in STOPPED
     )
     outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED

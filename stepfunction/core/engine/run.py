@@ -23,9 +23,11 @@ class Run(Shared):
         workshop: What chooses where tasks run.
         audience: Who is told; None where nobody listens.
         guard: Makes the calls of its thread; None where nobody has asked to.
+        top: The journal of a workflow that runs in a task, which nobody else may be
+            there to undo when it is stopped; None for an outermost one.
     """
 
-    __slots__ = ("go", "workshop", "audience", "guard")
+    __slots__ = ("go", "workshop", "audience", "guard", "top")
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class Run(Shared):
         self.workshop = workshop
         self.audience: Audience | None = None
         self.guard: Callable[..., Any] | None = None
+        self.top: Journal | None = None
 
     def apart(self, cancellation: Cancellation) -> Run:
         """Give what a workflow needs that is nested in a task.

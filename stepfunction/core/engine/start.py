@@ -26,6 +26,7 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
+from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import (
     Taken,
     guard,
@@ -122,7 +123,7 @@ def carry_out(
     """
     journal: Any = execution.journal
     run: Any = journal.run
-    run.thread = get_ident()
+    run.thread = run.cancellation.thread = get_ident()
     if timeout is not None:
         journal.timeout = timeout
     try:
@@ -162,7 +163,7 @@ def _go(journal: Journal, run: Run) -> None:
 
 def _never_begun(journal: Journal, error: BaseException) -> None:
     """Let an execution have ended with what came before anything had begun."""
-    is_failure = isinstance(error, Exception)
+    is_failure = is_a(error, Exception)
     journal.broke_off, journal.ended = True, perf_counter()
     journal.error = error
     journal.status = Status.FAILED if is_failure else Status.CANCELLED

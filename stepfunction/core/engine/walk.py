@@ -6,6 +6,7 @@ of it is what a failure leads to, and how a run ends.
 
 from __future__ import annotations
 
+from threading import get_ident
 from time import perf_counter
 from types import CoroutineType
 from typing import Any
@@ -28,13 +29,14 @@ from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame, Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import COMPLETED, RUNNING, Outcome, Status
+from stepfunction.core.raised import context_of, is_a
 from stepfunction.core.watching.telling import (
     tell_beginning,
     tell_end,
     tell_record,
     tell_step_start,
 )
-from stepfunction.core.wording import subject
+from stepfunction.core.wording import error_text, subject
 
 
 def run_to_end(journal: Journal, run: Run) -> None:
@@ -74,15 +76,17 @@ def run_to_end(journal: Journal, run: Run) -> None:
                 journal.output, journal.status = value, COMPLETED
             else:
                 _conclude(journal, run, graph, value, failing)
-    except ExecutionCancelledError:
+    except ExecutionCancelledError as stopped:
         is_overdue = run.cancellation.is_overdue
-        journal.status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
+        status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
+        _stop(journal, run, stopped, status)
     except Exception as error:  # the engine could not go on, as at too deep a nesting
         journal.broke_off = True
         journal.error, journal.status = error, Status.FAILED
         raise
     except BaseException as interrupt:
-        journal.error, journal.status = interrupt, Status.CANCELLED
+        journal.error = interrupt
+        _stop(journal, run, interrupt, Status.CANCELLED)
         raise
     finally:
         journal.ended = perf_counter()
@@ -153,7 +157,7 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
         return as_visit(entry, output)
     except BaseException as raised:
         error = without_our_frames(raised)
-    if call is None or step.retry is None or not isinstance(error, Exception):
+    if call is None or step.retry is None or not is_a(error, Exception):
         return failed_visit(entry, error)
     return perform(journal, run, step, value, failing, error)
 
@@ -212,7 +216,7 @@ def sprint(  # noqa: C901
             note((entry, perf_counter(), output))
             if failing is not None and follower is not None:
                 if follower not in failure_steps:
-                    failing = None
+                    journal.recovered, failing = failing, None
             name, value = follower, output
         else:  # out here, for what follows is not due to it
             name, value, failing = _after_error(
@@ -239,8 +243,10 @@ def _after(
     if visit.error is not None:
         return _after_failure(journal, run, step, visit, visit.error, failing)
     assert journal.graph is not None
-    if follower is not None and follower not in journal.graph.failure_steps:
-        failing = None  # the main path was reached again
+    if failing is not None and follower is not None:
+        if follower not in journal.graph.failure_steps:
+            # The main path was reached again.
+            journal.recovered, failing = failing, None
     journal.note(visit, visit.output)
     journal.position = (follower, visit.output, failing)
     if run.audience is not None:
@@ -260,7 +266,7 @@ def _after_error(
 ) -> Position:
     """Note a step that raised, and give where that leads."""
     without_our_frames(error)
-    if type(entry) is not str or not isinstance(error, Exception):
+    if type(entry) is not str or not is_a(error, Exception):
         entry = failed_visit(entry, error)
     elif target is not None or step.retry is None or step.plain is None:
         entry = (entry, None)
@@ -288,7 +294,7 @@ def _after_failure(
     """
     failed = journal.failed(entry, error)
     interrupt: BaseException | None = None
-    if not isinstance(error, Exception) and entry.outcome is Outcome.CANCELLED:
+    if not is_a(error, Exception) and entry.outcome is Outcome.CANCELLED:
         interrupt = error
     elif run.cancellation.requested:
         interrupt = ExecutionCancelledError("the execution was stopped")
@@ -323,7 +329,7 @@ def _remember(first: BaseException, error: BaseException) -> None:
 
 def _contexts(error: BaseException) -> list[BaseException]:
     chain = {id(error): error}
-    while (context := error.__context__) is not None and id(context) not in chain:
+    while (context := context_of(error)) is not None and id(context) not in chain:
         chain[id(context)] = error = context
     return list(chain.values())
 
@@ -338,11 +344,16 @@ def _conclude(
         if last.ends != "failed":
             journal.status = COMPLETED
             return
-        error = StepExecutionError(
-            f"step {last.name!r} of {graph.name!r} ends the workflow as failed",
-            last.name,
-        )
-        _fail(journal, run, error, Blame(last.name, error, True))
+        text = f"step {last.name!r} of {graph.name!r} ends the workflow as failed"
+        error: Exception = StepExecutionError(text, last.name)
+        blame = Blame(last.name, error, True)
+        if journal.recovered is not None:  # as of a step that cleans up in any case
+            found = _blame_at(journal.recovered[0], graph)
+            text += f", after step {found.step!r} had failed: {error_text(found.error)}"
+            failure, error = StepExecutionError(text, last.name), found.error
+            failure.__cause__ = error
+            blame = Blame(last.name, failure, True)
+        _fail(journal, run, error, blame)
         return
     first, latest = (_blame_at(failed, graph) for failed in failing)
     if journal.has_just_failed:
@@ -367,10 +378,30 @@ def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
     journal.error, journal.status = error, Status.FAILED
 
 
+def _stop(journal: Journal, run: Run, error: BaseException, status: Status) -> None:
+    """End a run that was stopped; one in a task then undoes what it did.
+
+    Whoever told it to stop may not wait for it, and cannot undo it then. Where all are
+    stopped nothing is undone.
+    """
+    graph, root = journal.graph, run.cancellation.root
+    assert graph is not None
+    is_all = root.requested or (
+        root.thread == get_ident() and not isinstance(error, ExecutionCancelledError)
+    )
+    try:
+        if run.top is not journal or is_all or not graph.has_compensations:
+            return
+        if journal.entries and journal.undone is Journal.undone:
+            undo(journal, run, last_record(journal).replace(error=error))
+    finally:
+        journal.status = status
+
+
 def _blame_at(failed: Failed, graph: Graph) -> Blame:
     """Say which step failed."""
     (name, *_), *_, error = failed
-    is_ours = isinstance(error, StepExecutionError)
+    is_ours = is_a(error, StepExecutionError)
     action = graph.table[name].action
     return Blame(name, error, is_ours and action.kind != "call")
 

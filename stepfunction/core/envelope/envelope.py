@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.parcel import Contents, Parcel, Sink
 from stepfunction.core.errors import RemoteError, RemoteTraceback, StepExecutionError
+from stepfunction.core.raised import cause_of, is_a
 from stepfunction.core.wording import error_text, traceback_text
 
 _Sink = TypeVar("_Sink", io.BytesIO, Sink)
@@ -27,13 +28,49 @@ _Sink = TypeVar("_Sink", io.BytesIO, Sink)
 PackedError = tuple[bytes, str | None, "PackedError | None"]
 
 
-def pack(value: Any) -> bytes:
+def pack(value: Any, reducers: Mapping[type, Callable[[Any], Any]] = {}) -> bytes:
     """Pickle a value, whatever exceptions it holds.
+
+    Args:
+        value: What to pickle.
+        reducers: How to pickle the instances of some classes, but in exceptions.
 
     Raises:
         Exception: What pickle, or a ``__reduce__`` of the value, raises.
     """
-    return _Packing().data(value)
+    return _Packing(reducers).data(value)
+
+
+def pack_each(
+    values: Iterable[Any], instead: Callable[[int, Exception], Any]
+) -> tuple[bytes, list[int]]:
+    """Pickle values as ``pack`` does each, but faster.
+
+    Args:
+        values: The values.
+        instead: Gives what to pickle in the place of one that cannot be, by its
+            position and what was raised.
+
+    Returns:
+        The packed values, each after the other, and where each of them ends.
+    """
+    ends: list[int] = []
+    sink = io.BytesIO()
+    pickler = _Packing().pickler(sink)
+    for position, value in enumerate(values):
+        try:
+            pickler.dump(value)
+        except Exception:
+            sink.seek(ends[-1] if ends else 0)
+            sink.truncate()
+            try:
+                data = pack(value)
+            except Exception as error:
+                data = pack(instead(position, error))
+            sink.write(data)
+        pickler.clear_memo()
+        ends.append(sink.tell())
+    return sink.getvalue(), ends
 
 
 def pack_once(value: Any) -> bytes:
@@ -98,17 +135,10 @@ class _Packing:
             itself: An exception to pickle by its own rules.
         """
 
-        def reduce(part: Any) -> Any:
-            if not isinstance(part, BaseException):
-                reducer = self._reducers.get(type(part))
-                return NotImplemented if reducer is None else reducer(part)
-            if part is itself:
-                return NotImplemented
-            return unpack_error, self._error(part)
-
+        reduce = partial(self._reduce, itself)
         sink = open_sink()
         try:
-            _Pickler(sink, reduce, bool(self._reducers)).dump(value)
+            self.pickler(sink, itself).dump(value)
         except Exception as error:
             sink.close()
             try:
@@ -123,13 +153,25 @@ class _Packing:
                 raise final from None
         return sink
 
+    def pickler(self, sink: Any, itself: BaseException | None = None) -> _Pickler:
+        """Give what pickles values without the help of cloudpickle."""
+        return _Pickler(sink, partial(self._reduce, itself), bool(self._reducers))
+
+    def _reduce(self, itself: BaseException | None, part: Any) -> Any:
+        if not isinstance(part, BaseException):
+            reducer = self._reducers.get(type(part))
+            return NotImplemented if reducer is None else reducer(part)
+        if part is itself:
+            return NotImplemented
+        return unpack_error, self._error(part)
+
     def _error(self, error: BaseException) -> PackedError:
         """Pack an exception so that it is certain to come back."""
         if id(error) in self._met:
             known = self._met[id(error)][1]
             return (_as_record(error), None, None) if known is None else known
         self._met[id(error)] = error, None
-        cause = error.__cause__ if isinstance(error, StepExecutionError) else None
+        cause = cause_of(error) if is_a(error, StepExecutionError) else None
         text = traceback_text(error) if cause is None else None
         hidden = None if cause is None else self._error(cause)
         done: PackedError = (self._alone(error), text, hidden)
@@ -137,6 +179,13 @@ class _Packing:
         return done
 
     def _alone(self, error: BaseException) -> bytes:
+        reducers, self._reducers = self._reducers, {}  # it is tried by itself
+        try:
+            return self._tried(error)
+        finally:
+            self._reducers = reducers
+
+    def _tried(self, error: BaseException) -> bytes:
         for way in (self._as_itself, self._without_init):
             try:
                 data = way(error)

@@ -113,6 +113,8 @@ def reason(error: Exception, value: Any, root: str) -> str:
         value: What could not be packed.
         root: What to call it.
     """
+    if isinstance(error.__cause__ or error, RecursionError):
+        return f"the {root} is nested too deep for pickle ({error})"
     way = _way_to_fault(value, root)
     if way in (root, "call.function"):
         return str(error)

@@ -17,6 +17,7 @@ from stepfunction.core.history.records import (
     visit_record,
 )
 from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Outcome, Status
+from stepfunction.core.raised import is_a
 
 
 def visits_of(journal: Journal) -> tuple[list[tuple[Visit, float]], Visit | None]:
@@ -138,7 +139,7 @@ def end_record(
     for at in range(0, len(entries), 3):
         if entries[at + 2] is error:
             return _record_at(journal, at)
-    if isinstance(error, StepLimitError):  # it would have been the next
+    if is_a(error, StepLimitError):  # it would have been the next
         facts = (Outcome.CANCELLED, entries[-1], None, error, None, 0.0, ())
         return StepRecord.of((blame.step, None, *facts, None, None))
     return last_record(journal).replace(error=error)

@@ -29,6 +29,7 @@ from stepfunction.core.history.position import Blame
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.keys import ChildKey
 from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
+from stepfunction.core.raised import is_a, repr_of
 from stepfunction.core.wording import (
     counted,
     duration_text,
@@ -299,7 +300,7 @@ class Execution(Shown):
             journal = waiting.pop()
             for visit in journal.undone:
                 record = undone_record(journal, visit)
-                if isinstance(record.error, Exception):
+                if is_a(record.error, Exception):
                     what = subject(record.step, record.part)
                     if journal is not self._journal:
                         what += f" of {journal.workflow!r}"
@@ -328,7 +329,7 @@ class Execution(Shown):
             return self.failure()
         if self.status is Status.FAILED:  # the engine itself could not go on
             failure = StepFunctionError(
-                f"execution of {self.workflow!r} failed: {self.error!r}"
+                f"execution of {self.workflow!r} failed: {repr_of(self.error)}"
             )
             failure.__cause__ = self.error
             return failure
@@ -355,7 +356,7 @@ class Execution(Shown):
     def __repr__(self) -> str:
         text = f"<Execution of {self.workflow!r}: {self.status}"
         if self.blame is not None:
-            text += f" at {self.blame.step!r}, {self.blame.error!r},"
+            text += f" at {self.blame.step!r}, {repr_of(self.blame.error)},"
         steps = counted(self._journal.steps, "step")
         return f"{text} after {steps} in {duration_text(self.duration)}>"
 

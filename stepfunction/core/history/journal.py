@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
-from threading import RLock
+from threading import RLock, local
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
@@ -19,14 +19,11 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.ending import Ending
-from stepfunction.core.history.position import Blame, Failed, Position
-from stepfunction.core.history.records import (
-    Visit,
-    as_visit,
-    portable_visit,
-)
+from stepfunction.core.history.position import Blame, Failed, Failing, Position
+from stepfunction.core.history.records import Visit, as_visit, portable_visit
 from stepfunction.core.keys import Path
 from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Status
+from stepfunction.core.raised import is_a
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
@@ -88,6 +85,7 @@ class Journal:
             before the step is noted; what follows; and what followed the time before.
         here: What is under way in the present step: the journal of a nested execution,
             or what gives the visit of it as it is now; None for neither.
+        recovered: The failures after which the main path was reached again; the latest.
         undone: What compensations did; a list if any was due.
         forgotten: How many steps have been lost to ``keep_history``.
         timeout: How many seconds it may take.
@@ -102,6 +100,7 @@ class Journal:
     broke_off = False
     present: Visit | None = None
     begun: float | None = None
+    recovered: Failing | None = None
     path: Path = ()
     decided: tuple[float, str | None, str | None] = (0.0, None, None)
     undone: Sequence[Visit] = ()
@@ -302,7 +301,7 @@ class Journal:
                     if visit.child is not None:
                         yield visit.child
                     for *_, error in visit.attempts:
-                        if isinstance(error, StepExecutionError) and error.execution:
+                        if is_a(error, StepExecutionError) and error.execution:
                             yield error.execution.journal
             elif type(entry) is not str and entry[1] is not None:
                 yield entry[1]
@@ -354,9 +353,23 @@ class Journal:
     # --- how it travels --------------------------------------------------------------
 
     def __reduce__(self) -> Any:
+        # Each by itself, for those that are nested may be nested deep.
+        journals, numbers = [self], {id(self): 0}
+
+        def by_number(journal: Journal) -> Any:
+            if id(journal) not in numbers:
+                numbers[id(journal)] = len(journals)
+                journals.append(journal)
+            return _nested, (numbers[id(journal)],)
+
+        reducers = {Journal: by_number}  # by which they become more
+        packed = [(it._packed(reducers), it.run.epoch) for it in journals]
+        return _restore, (packed,)
+
+    def _packed(self, reducers: Mapping[Any, Callable[[Any], Any]]) -> bytes:
         from stepfunction.core.envelope.envelope import pack
 
-        epoch, entries = self.run.epoch, self.kept()
+        entries = self.kept()
         facts = {name: it for name, it in vars(self).items() if name not in _STAYS}
         facts |= {"_id": self.id, "_workflow": self.workflow, "entries": entries}
         if self.forgotten_so_far:  # then what is noted does not tell it all
@@ -364,7 +377,7 @@ class Journal:
             facts["results"] = self.results_now()
             facts["_results_end"] = len(entries)
         try:
-            return _restore, (pack(facts), epoch)
+            return pack(facts, reducers)
         except Exception:  # what cannot travel is left out, value by value
             # When it ended stays; what it was and what came of it may have to change.
             entries[::3] = map(portable_visit, entries[::3])
@@ -375,7 +388,7 @@ class Journal:
                 facts["undone"] = list(map(portable_visit, self.undone))
             for name, result in facts.get("results", {}).items():
                 facts["results"][name] = portable(result)
-            return _restore, (pack(facts), epoch)
+            return pack(facts, reducers)
 
 
 # What a pickle leaves behind.
@@ -384,6 +397,7 @@ _STAYS = (
     "run",
     "position",
     "begun",
+    "recovered",
     "here",
     "decided",
     "results",
@@ -393,18 +407,32 @@ _STAYS = (
 )
 
 
-def _restore(packed: bytes, epoch: float) -> Journal:
+# What each thread restores just now.
+_restored = local()
+
+
+def _restore(packed: list[tuple[bytes, float]]) -> Journal:
     from stepfunction.core.envelope.envelope import unpack
 
-    journal = Journal.__new__(Journal)
-    vars(journal).update(
-        unpack(packed),
-        graph=None,
-        run=Shared(epoch, Cancellation()),
-        position=None,
-        here=None,
-    )
-    return journal
+    journals = [Journal.__new__(Journal) for _ in packed]
+    outer = getattr(_restored, "journals", None)
+    _restored.journals = journals
+    try:
+        for journal, (data, epoch) in zip(journals, packed):
+            vars(journal).update(
+                unpack(data),
+                graph=None,
+                run=Shared(epoch, Cancellation()),
+                position=None,
+                here=None,
+            )
+    finally:
+        _restored.journals = outer
+    return journals[0]
+
+
+def _nested(number: int) -> Any:
+    return _restored.journals[number]
 
 
 def name_of(entry: Any) -> str:

@@ -13,6 +13,7 @@ from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.keys import OfPart, PartKey
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
+from stepfunction.core.raised import repr_of
 from stepfunction.core.wording import duration_text
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Attempt(Frozen):
 
     def __repr__(self) -> str:
         took = duration_text(self.duration)
-        what = "" if self.error is None else f": {self.error!r}"
+        what = "" if self.error is None else f": {repr_of(self.error)}"
         return f"<Attempt {self.number} {self.outcome} in {took}{what}>"
 
 
@@ -138,7 +139,7 @@ class StepRecord(OfPart, Frozen):
         if len(self.attempts) > 1:
             parts.append(f", {len(self.attempts)} attempts")
         if self.error is not None:
-            parts.append(f": {self.error!r}")
+            parts.append(f": {repr_of(self.error)}")
         return "".join(parts) + ">"
 
 

@@ -134,7 +134,8 @@ class Backlog:
     """The calls of one executor: those that wait, and how many are not finished."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        # An executor may be collected, and so its end be told, while it is held.
+        self._lock = threading.RLock()
         self._queue: SimpleQueue[LaneCall | _Returned | None] = SimpleQueue()
         self._returned: deque[LaneCall] = deque()  # for each, a mark is queued
         self._unfinished = 0
@@ -146,6 +147,11 @@ class Backlog:
     def is_broken(self) -> bool:
         """Whether nothing more is to run."""
         return self._failure is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was put in is finished."""
+        return self._unfinished == 0
 
     def put(self, call: LaneCall, is_owed: bool = False) -> int:
         """Add a call, and give how many are not finished.
@@ -195,15 +201,23 @@ class Backlog:
             return not self._lanes or perf_counter() >= self._short_until
 
     def add_lane(self) -> None:
-        """Count a lane that has started."""
+        """Count a lane, before it can take a call."""
         with self._lock:
             self._lanes += 1
 
-    def can_do_without(self) -> bool:
-        """Tell whether there are other lanes than one that could not be started."""
+    def lose_lane(self) -> bool:
+        """Count a lane less, which could not be started; tell whether there are any."""
         with self._lock:
+            self._lanes -= 1
             self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
             return self._lanes > 0
+
+    def fail_if_alone(self, error: Exception) -> None:
+        """Let all calls fail that wait for a lane where there is none."""
+        waiting = [] if self._lanes else self.take_all()
+        for call in waiting:
+            if begin(call.future):
+                give(call.future, False, error)
 
     def leave_to_others(self, call: LaneCall) -> bool:
         """Let other lanes make a call before all that waits, as its lane has no worker.

@@ -14,8 +14,10 @@ from weakref import WeakSet
 from stepfunction.core.envelope import main_module
 from stepfunction.core.lanes.backlog import owed
 from stepfunction.core.logger import logger
+from stepfunction.core.waiting import join
 
 _SECONDS_TO_GO_ON = 2.0  # for what was submitted, once this process ends
+_SECONDS_TO_LEAVE = 1.0  # for idle workers, once this process ends
 _NAP = 0.01
 _SECONDS_TO_START = 5.0  # for a worker, once this process ends
 
@@ -27,7 +29,6 @@ class ThisProcess:
         lanes: Those that may have a worker.
         executors: Those that are in use.
         is_ending: Whether this process is.
-        is_finished: Whether what was submitted has been waited for, as it ends.
         starting: Held while a worker is started, and by whoever forks this process: a
             child that is forked half way through would find locks and imports that
             nobody finishes.
@@ -37,7 +38,6 @@ class ThisProcess:
         self.lanes: set[Any] = set()
         self.executors: WeakSet[Any] = WeakSet()
         self.is_ending = False
-        self.is_finished = False
         self.starting = threading.RLock()
 
     def finish(self) -> None:
@@ -45,13 +45,14 @@ class ThisProcess:
 
         A ``ProcessPoolExecutor`` waits for all of it, and so for ever if it hangs.
         """
-        self.is_finished = True
         main_module.keep()
         if issubclass(getattr(sys, "last_type", object), KeyboardInterrupt):
             return  # who ended this program waits for nothing
+        # Not what comes later, for that may have no end.
+        rest = [*owed.copy()]
         before, waited = None, 0.0
         while waited < _SECONDS_TO_GO_ON:
-            rest = [future for future in owed.copy() if not future.cancelled()]
+            rest = [one for one in rest if one in owed and not one.cancelled()]
             if not rest:
                 return
             now = {(id(future), future.began) for future in rest}
@@ -71,20 +72,23 @@ class ThisProcess:
             _SECONDS_TO_GO_ON,
         )
 
-    def is_exiting(self) -> bool:
-        """Tell whether this is called by a handler of ``atexit``.
-
-        Other threads than the main one may still go on when that has ended.
-        """
-        is_main = threading.current_thread() is threading.main_thread()
-        return self.is_ending or (self.is_finished and is_main)
-
     def end(self) -> None:
-        """Kill every worker before multiprocessing would wait for the busy ones."""
+        """Kill every worker before multiprocessing would wait for the busy ones.
+
+        Those that are idle leave, for they may have output to flush.
+        """
         self.is_ending = True
         # One that is just being started would be left with half of what it is told.
         self.starting.acquire(timeout=_SECONDS_TO_START)
+        idle = []
         for lane in list(self.lanes):
+            if lane.is_idle:
+                lane.dismiss_worker()
+                idle.append(lane)
+            else:
+                lane.kill(None)
+        left = all(join(lane, _SECONDS_TO_LEAVE) for lane in idle)
+        for lane in () if left else idle:
             lane.kill(None)
 
     def begin_anew(self) -> None:

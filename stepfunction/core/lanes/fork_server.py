@@ -36,6 +36,7 @@ from stepfunction.core.lanes import forking
 
 _ORIGINAL_DIR: str | None = vars(process)["ORIGINAL_DIR"]
 UNKNOWN = 255  # the exit code of a worker that outlived its server; CPython's too
+_MOST_SERVERS = 3  # are tried, for somebody may kill one
 _SECONDS_TO_ANSWER = 60.0  # for a server, which may just have been started
 # Begins like what multiprocessing gives its own server, for by that a frozen program
 # knows what to run instead of itself.
@@ -113,7 +114,7 @@ class _Popen(popen_forkserver.Popen):
                 if not forking.is_readable(self.sentinel, longest):
                     return None
                 try:
-                    self.returncode = forking.read_number(self.sentinel)
+                    _, self.returncode = forking.read(self.sentinel)
                 except (OSError, EOFError):
                     self.returncode = UNKNOWN
             return self.returncode
@@ -182,22 +183,22 @@ class Server:
             ServerLost: If a server cannot be started, or does nothing.
         """
         with self._lock:
-            if self._line is None:
-                self._start()
-            try:
-                return self._ask(passed)
-            except ServerLost:
-                self._let_go()  # somebody has killed it
-            except _Refused:
-                self._leave()  # it may have less than this process has now
-            self._start()
-            try:
-                return self._ask(passed)
-            except ServerLost as lost:
-                raise ServerLost(self._let_go(lost)) from None
-            except _Refused as refused:
-                self._leave()
-                raise OSError(refused.args[0], os.strerror(refused.args[0])) from None
+            servers = _MOST_SERVERS
+            while True:
+                servers -= 1
+                if self._line is None:
+                    self._start()
+                try:
+                    return self._ask(passed)
+                except ServerLost as lost:  # somebody has killed it
+                    why = self._let_go(lost)
+                    if not servers:
+                        raise ServerLost(why) from None
+                except _Refused as refused:  # it may have less than this process now
+                    self._leave()
+                    if not servers:
+                        number = refused.args[0]
+                        raise OSError(number, os.strerror(number)) from None
 
     def adopt(self, line: int, alive: int) -> None:
         """Take over the server that forked this process."""
@@ -261,11 +262,13 @@ class Server:
             if not forking.is_readable(sentinel, _SECONDS_TO_ANSWER):
                 raise ServerLost(f"it was silent for {_SECONDS_TO_ANSWER:.0f} s")
             try:
-                pid = forking.read_number(sentinel)
+                kind, pid = forking.read(sentinel)
             except EOFError:
                 raise ServerLost("it ended") from None
-            if pid < 0:
-                raise _Refused(-pid)
+            if kind == forking.REFUSED:
+                raise _Refused(pid)
+            if kind == forking.ENDED:
+                raise ServerLost(f"a process of it ended at once, with code {pid}")
         except BaseException:
             _close(*opened)
             raise

@@ -23,7 +23,10 @@ from functools import partial
 from multiprocessing import forkserver, resource_tracker, spawn, util
 from typing import Any
 
-_NUMBER = struct.Struct("q")
+_MESSAGE = struct.Struct("=cq")
+# What is said of a process: its number, by itself; the number of the error for which
+# it could not be forked; its exit code.
+BORN, REFUSED, ENDED = b"b", b"r", b"e"
 _MOST = 256  # descriptors in a message
 
 # Set by ``fork_server``, which a worker needs that has workers of its own.
@@ -100,25 +103,25 @@ def _is_ready(descriptor: int, event: int, seconds: float | None) -> bool:
     return bool(poll.poll(None if seconds is None else seconds * 1000))
 
 
-def read_number(descriptor: int) -> int:
-    """Read what ``_write_number`` has written.
+def read(descriptor: int) -> tuple[bytes, int]:
+    """Read what is said of a process.
 
     Raises:
-        EOFError: If nobody did.
+        EOFError: If nobody will say more.
     """
     data = b""
-    while len(data) < _NUMBER.size:
-        more = os.read(descriptor, _NUMBER.size - len(data))
+    while len(data) < _MESSAGE.size:
+        more = os.read(descriptor, _MESSAGE.size - len(data))
         if not more:
             raise EOFError
         data += more
-    number: int = _NUMBER.unpack(data)[0]
-    return number
+    kind, number = _MESSAGE.unpack(data)
+    return kind, number
 
 
-def _write_number(descriptor: int, number: int) -> None:
+def _say(descriptor: int, kind: bytes, number: int) -> None:
     with suppress(OSError):  # who asked has gone
-        os.write(descriptor, _NUMBER.pack(number))  # too short to be cut
+        os.write(descriptor, _MESSAGE.pack(kind, number))  # too short to be cut
 
 
 def _open_standard_ones() -> None:
@@ -134,7 +137,7 @@ def _bury(children: dict[int, int]) -> None:
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             pid, status = ended
             if (told := children.pop(pid, None)) is not None:
-                _write_number(told, os.waitstatus_to_exitcode(status))
+                _say(told, ENDED, os.waitstatus_to_exitcode(status))
                 os.close(told)
 
 
@@ -153,7 +156,7 @@ def _receive(requests: Any) -> list[int] | None:
     given = list(passed)
     if len(given) < message[0]:  # as many files are open as may be
         if given:
-            _write_number(given[0], -errno.EMFILE)
+            _say(given[0], REFUSED, errno.EMFILE)
         _close_all(given)
         given.clear()
     return given
@@ -167,13 +170,12 @@ def _fork(given: list[int], children: dict[int, int]) -> bool:
     try:
         pid = os.fork()
     except OSError as error:
-        _write_number(told, -(error.errno or errno.EAGAIN))
+        _say(told, REFUSED, error.errno or errno.EAGAIN)
         _close_all(given)
         return False
     if pid == 0:
         return True
     children[pid] = told
-    _write_number(told, pid)
     _close_all(others)
     return False
 
@@ -181,6 +183,8 @@ def _fork(given: list[int], children: dict[int, int]) -> bool:
 def _become_worker(given: list[int]) -> int:
     """Be the process that was asked for, and give its exit code."""
     told, work, alive, line, tracker, *passed = given
+    # By itself, for the server may just be killed.
+    _say(told, BORN, os.getpid())
     # It is kept open, so that its end is not mistaken for that of this process when
     # the server is killed; a child of this process does not keep it.
     os.register_at_fork(after_in_child=partial(_close_all, [told]))

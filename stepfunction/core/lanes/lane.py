@@ -75,7 +75,7 @@ class Lane(threading.Thread):
         self._backlog = backlog
         self._opening = opening
         self._most_calls = most_calls
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may kill as well
         self._worker: WorkerProcess | None = None
         self._future: LaneFuture | None = None
         self._is_killed = False
@@ -92,6 +92,15 @@ class Lane(threading.Thread):
         except IndexError:
             return False
         return True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is nothing to do for any lane of its executor."""
+        return self._backlog.is_idle
+
+    def dismiss_worker(self) -> None:
+        """Let its worker leave, which is idle, as all of its executor."""
+        self._backlog.end()
 
     def dismiss(self) -> None:
         """Let go of it, where its thread never begins."""
@@ -281,7 +290,10 @@ class Lane(threading.Thread):
         except (EOFError, OSError):  # nobody is at the other end any more
             death = self._death_of(worker, call.future.label)
             if call.future.watcher is not None:
-                call.future.watcher.note(worker.marks.noted)
+                calls, noted = worker.marks.calls, worker.marks.noted
+                if calls and calls != worker.calls:
+                    noted = 0  # by the call before: this one never began
+                call.future.watcher.note(noted)
             raise death from None
         except BaseException:
             with self._lock:

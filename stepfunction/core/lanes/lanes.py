@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from multiprocessing import process as processes
 from operator import index
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from weakref import finalize
 
 from stepfunction.core.envelope import arrival, main_module
@@ -50,6 +50,8 @@ from stepfunction.core.surroundings import take
 from stepfunction.core.waiting import join, start
 from stepfunction.core.wording import label_of
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 AT_THE_END = (
     "cannot schedule new futures after interpreter shutdown: this process ends, and "
     "no worker process can be started any more"
@@ -141,7 +143,7 @@ class ProcessLanes(Executor):
         return self._backlog.is_broken
 
     def _begin_empty(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may submit as well
         self._backlog = Backlog()
         self._lanes: list[Lane] = []
         self._is_shut = False
@@ -154,8 +156,8 @@ class ProcessLanes(Executor):
         return f"<ProcessLanes: {len(self._lanes)} of {self.max_workers} lanes{state}>"
 
     def submit(
-        self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
-    ) -> Future[Any]:
+        self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
+    ) -> Future[_T]:
         """Schedule a call in a worker process.
 
         Args:
@@ -171,7 +173,7 @@ class ProcessLanes(Executor):
             RuntimeError: After ``shutdown()``, and when this process ends.
         """
         label = label_of(fn)
-        if this_process.is_exiting():
+        if this_process.is_ending or main_module.is_at_its_end():
             raise RuntimeError(AT_THE_END)
         try:
             around = pack_taken(take(), label)
@@ -187,17 +189,17 @@ class ProcessLanes(Executor):
 
     def map(
         self,
-        fn: Callable[..., Any],
+        fn: Callable[..., _T],
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[Any]:
+    ) -> Iterator[_T]:
         """Call a function for each of some arguments, as ``map``, but side by side.
 
         Args:
-            fn: A function that can be imported by its name.
-            iterables: As many as it takes arguments.
+            fn: A function that can be imported by its name. As many iterables follow
+                as it takes arguments.
             timeout: How many seconds from now the results may take; None for any
                 number.
             chunksize: How many calls are sent as one. If one of these fails, the
@@ -250,18 +252,21 @@ class ProcessLanes(Executor):
             WorkerStartError: If no worker process can be started here.
             RuntimeError: After ``shutdown()``.
         """
-        if this_process.is_ending:
-            raise WorkerStartError(AT_THE_END)
         refuse_where_processes_cannot_start()
         if self._forks:
             _refuse_beside_threads()
         future = LaneFuture(label, watcher)
-        with self._lock:
-            self._refuse_if_over()
-            levels = levels or current_levels()
-            if self._backlog.lacks_lanes(self.max_workers):
-                self._add_lane()
-            self._backlog.put(LaneCall(future, head, body, levels), is_owed)
+        try:
+            with self._lock:
+                self._refuse_if_over()
+                levels = levels or current_levels()
+                if self._backlog.lacks_lanes(self.max_workers):
+                    self._add_lane()
+                self._backlog.put(LaneCall(future, head, body, levels), is_owed)
+        except WorkerStartError as error:
+            # What the last lane has left to this one.
+            self._backlog.fail_if_alone(error)
+            raise
         return future
 
     def _add_lane(self) -> None:
@@ -275,23 +280,21 @@ class ProcessLanes(Executor):
             self._mp_context, self._backlog, self._opening, self._most_calls
         )
         self._lanes.append(lane)
+        self._backlog.add_lane()
         try:
             if self._forks:  # here, for the lane would be a thread beside this
                 lane.launch()
             start(lane)
         except BaseException as error:
-            if not lane.claim():  # it runs, for the interrupt came late
-                self._backlog.add_lane()
-                raise
+            if not lane.claim():
+                raise  # it runs, for the interrupt came late
             self._lanes.remove(lane)
             lane.dismiss()
-            refused = isinstance(error, WorkerStartError)
-            if not refused or not self._backlog.can_do_without():
+            has_others = self._backlog.lose_lane()
+            if not has_others or not isinstance(error, WorkerStartError):
                 raise
             text = "there are fewer worker processes than asked for: %s"
             logger().warning(text, error)
-        else:
-            self._backlog.add_lane()
 
     def _refuse_if_over(self) -> None:
         if self._is_shut and not self._backlog.is_broken:

@@ -6,8 +6,10 @@ or how one ended it, come back as what they were.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
+from stepfunction.core import raised
 from stepfunction.core.errors import (
     FailStepError,
     ParallelStepExecutionError,
@@ -17,6 +19,7 @@ from stepfunction.core.errors import (
     StepLimitError,
 )
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.parts import Part
 from stepfunction.core.transcript.values import Redact, ValueReader, ValueWriter
 from stepfunction.core.wording import error_text, traceback_text
@@ -74,13 +77,13 @@ class ExceptionWriter:
             "traceback": trace,
             "cause": self.number(cause_of(error), step),
         }
-        if isinstance(error, FailStepError) and is_ours(error):
+        if is_a(error, FailStepError) and is_ours(error):
             # What is hidden of the text is hidden of its parts.
             facts["error"] = error.error if text == said else text
             facts["reason"] = error.cause if text == said else None
-        elif isinstance(error, StepExecutionError) and is_ours(error):
+        elif is_a(error, StepExecutionError) and is_ours(error):
             facts["step"] = error.step
-            if isinstance(error, ParallelStepExecutionError):
+            if is_a(error, ParallelStepExecutionError):
                 facts |= self._tasks(error)
         return facts
 
@@ -139,14 +142,14 @@ def _unlinked(it: Part) -> BaseException:
 
 def _link(error: BaseException, it: Part, values: ValueReader) -> None:
     cause, trace = it.pick("cause", values.errors), it.get("traceback", str | None)
-    if isinstance(error, StepExecutionError):
+    if is_a(error, StepExecutionError):
         # What it comes from is the step's own exception, and nothing before it.
         error.__dict__["_recorded_traceback"] = trace
     elif trace is not None:
         remote = RemoteTraceback(trace)
         remote.__cause__, cause = cause, remote
     error.__cause__ = cause
-    if isinstance(error, ParallelStepExecutionError):
+    if is_a(error, ParallelStepExecutionError):
         key = _index if it.get("are_items", bool, False) else _task
         parts = [it.part(name, dict) for name in ("outcomes", "results", "errors")]
         outcomes = {key(one): one.member(Outcome) for one in parts[0].parts()}
@@ -175,24 +178,27 @@ def is_ours(error: BaseException) -> bool:
 
 def type_name(error: BaseException) -> str:
     """Give the qualified name of an exception's class, of one that was read too."""
-    if isinstance(error, RemoteError):
+    if is_a(error, RemoteError):
         return error.type_name
     return f"{type(error).__module__}.{type(error).__qualname__}"
 
 
 def text_of(error: BaseException) -> str:
     """Give what an exception says, of one that was read too."""
-    if isinstance(error, RemoteError):
+    if is_a(error, RemoteError):
         return error.text
     return error_text(error).removeprefix(type(error).__name__).removeprefix(": ")
 
 
 def traceback_of(error: BaseException) -> str | None:
     """Give the traceback of an exception alone, without those that it comes from."""
-    if isinstance(error.__cause__, RemoteTraceback):
-        return str(error.__cause__.args[0]) if error.__cause__.args else None
-    recorded: str | None = getattr(error, "_recorded_traceback", None)
-    if recorded is not None or error.__traceback__ is None:
+    cause = raised.cause_of(error)
+    if is_a(cause, RemoteTraceback):
+        return str(cause.args[0]) if cause.args else None
+    recorded: str | None = None
+    with suppress(Exception):  # of the user's, which may refuse to be asked
+        recorded = getattr(error, "_recorded_traceback", None)
+    if recorded is not None or raised.traceback_of(error) is None:
         return recorded
     return traceback_text(error, chain=False)
 
@@ -209,9 +215,7 @@ def cause_of(error: BaseException) -> BaseException | None:
 
 
 def _next_cause(error: BaseException) -> BaseException | None:
-    cause = error.__cause__
-    if isinstance(cause, RemoteTraceback):
-        return cause.__cause__
-    if cause is None and not error.__suppress_context__:
-        return error.__context__
-    return cause
+    cause = raised.cause_of(error)
+    if is_a(cause, RemoteTraceback):
+        return raised.cause_of(cause)
+    return raised.shown_context_of(error) if cause is None else cause

@@ -31,6 +31,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.results import MapResults, TaskResults
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.parts import Part, Path, Repeated, shown
 from stepfunction.core.wording import error_text
 
@@ -96,7 +97,7 @@ class ValueWriter:
             return {"$repr": value.text}
         if kind is Outcome:
             return {"$outcome": value.value}
-        if isinstance(value, BaseException) and self._number is not None:
+        if is_a(value, BaseException) and self._number is not None:
             return {"$error": self._number(value, str(at[0]))}
         if isinstance(value, dict | list | tuple) and (
             kind in _MARKED or self._redact is not None  # for its repr would tell all

@@ -18,6 +18,7 @@ from stepfunction.core.history.chronicle import visits_of
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord, Visit
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.exceptions import ExceptionWriter, is_ours
 from stepfunction.core.transcript.graphs import GraphWriter
 from stepfunction.core.transcript.values import Redact
@@ -105,7 +106,7 @@ class _Writer:
             written["blame"] = {
                 "step": step,
                 "error": self._error(error, step),
-                "names_step": names_step and isinstance(error, StepExecutionError)
+                "names_step": names_step and is_a(error, StepExecutionError)
                 and is_ours(error),
             }
         return written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.logger import logger
+from stepfunction.core.raised import is_a
 from stepfunction.core.watching.events import Event
 from stepfunction.core.wording import duration_text, error_text, progress_text, subject
 
@@ -34,7 +35,7 @@ def log(event: Event) -> None:
     if not logger().isEnabledFor(number):
         return
     error = event.error
-    is_own = level == "ERROR" and not isinstance(error, StepExecutionError)
+    is_own = level == "ERROR" and not is_a(error, StepExecutionError)
     logger().log(
         number,
         "%s",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import ExecutionCancelledError, WorkerStartError
+from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import Host, host
 from stepfunction.core.waiting import LONGEST_WAIT, Latch, start
 
@@ -75,7 +76,7 @@ def run_to_end(
             awaited.stop()
             raise
     error = awaited.error
-    if isinstance(error, asyncio.CancelledError):
+    if is_a(error, asyncio.CancelledError):
         if cancellation.requested:
             raise ExecutionCancelledError("the coroutine was told to stop")
         raise CancelledError("the coroutine was cancelled by its own code") from error

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from stepfunction.core.errors import Problem
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def is_object(executor: Any) -> bool:
 
 def is_cancelled_error(error: Any) -> bool:
     """Tell what the result of a cancelled future raises."""
-    return isinstance(error, _class("concurrent.futures", "CancelledError"))
+    return is_a(error, _class("concurrent.futures", "CancelledError"))
 
 
 def runs_in_processes(executor: Any) -> bool:
@@ -68,6 +69,13 @@ def _class(module: str, name: str) -> Any:
     Its module is dear, and another thread may just be importing it.
     """
     return getattr(sys.modules.get(module), name, ())
+
+
+def workers_of(executor: Executor) -> int | None:
+    """Give how many calls an executor makes at once; None if that is not known."""
+    # The standard library's pools, and those made after them, keep it there.
+    most = getattr(executor, "_max_workers", None)
+    return most if type(most) is int and most > 0 else None
 
 
 def cancels_what_began(executor: Executor) -> bool:

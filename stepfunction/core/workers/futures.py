@@ -1,37 +1,24 @@
-"""Futures: the places whose attempts are futures of an executor.
+"""Futures: the places whose attempts are futures, and of these our process lanes.
 
-That is our process lanes, or anybody's ``concurrent.futures.Executor``.
+What is anybody else's ``concurrent.futures.Executor`` is in ``pools``.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future
-from contextlib import suppress
-from contextvars import copy_context
-from itertools import count
-from threading import RLock
+from concurrent.futures import BrokenExecutor, CancelledError, Future
+from functools import partial
+from reprlib import repr as short_repr
+from threading import RLock, get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from stepfunction.core.errors import TransferError, WorkerStartError
+from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import Taken
-from stepfunction.core.wording import error_text
-from stepfunction.core.workers.executors import (
-    around,
-    cancels_what_began,
-    runs_in_processes,
-    was_left_by_fork,
-)
-from stepfunction.core.workers.tasks import (
-    LiveAttempt,
-    Report,
-    Task,
-    Work,
-    make_attempt,
-)
+from stepfunction.core.workers.tasks import LiveAttempt, Report, Task, Work
 
 if TYPE_CHECKING:
     from stepfunction.core.envelope.parcel import Parcel
@@ -39,14 +26,10 @@ if TYPE_CHECKING:
 
 # How an attempt ended: outcome, payload, beginning, end.
 Ending = tuple[Outcome, Any, float, float]
-_numbers = count()
 _RLock: Any = type(RLock())
-# What executors of others raise where a worker died, by name, for they may not be
-# installed. A task's own errors come in the envelope.
-_LOST = ("KilledWorker", "WorkerLost", "ManagerLost")
 
 
-class _Sender:
+class Sender:
     """Packs what goes to other processes: the calls, and an input once for all tasks.
 
     Args:
@@ -92,33 +75,65 @@ class _Sender:
         self._input = b""
 
 
-class _Futures(ABC):
+class Futures(ABC):
     """What the places have in common whose attempts are futures."""
 
     limit: int | None
 
     def __init__(self, limit: int | None) -> None:
         self.limit = limit
+        self._home = get_ident()
         # There is none yet where an interrupt came first.
         self._futures: dict[LiveAttempt, Future[Any] | None] = {}
+        self._unreported: set[LiveAttempt] = set()
 
     def begin(self, attempt: LiveAttempt) -> None:
         self._futures[attempt] = None
+        self._unreported.add(attempt)
         try:
             future = self._submit(attempt)
-        except (TransferError, BrokenExecutor) as error:
+            if not hasattr(future, "add_done_callback"):
+                text = f"submit() gave {short_repr(future)}, which is no future"
+                raise TypeError(text)
+        except BrokenExecutor as error:
             future = _failed(error)
-
-        def done(future: Future[Any]) -> None:
+        except (RuntimeError, WorkerStartError):
+            # As of an executor that is shut down: it takes no other task either.
             self._futures.pop(attempt, None)
-            attempt.end(Report(attempt, *self._ending(attempt, future)))
+            raise
+        except Exception as error:
+            future = _failed(error)
 
         self._futures[attempt] = future
         try:
-            future.add_done_callback(done)
+            future.add_done_callback(partial(self._settle, attempt))
+        except Exception as error:
+            self._futures.pop(attempt, None)
+            self._end(Report(attempt, *_broken(error)))
         except BaseException:
-            _let_go_of(future)
+            let_go_of(future)
             raise
+
+    def _settle(self, attempt: LiveAttempt, future: Future[Any]) -> None:
+        """Report how an attempt ended, unless whoever made it does. Any thread may."""
+        self._futures.pop(attempt, None)
+        if attempt not in self._unreported:
+            return
+        try:
+            ending = self._ending(attempt, future)
+        except BaseException as error:
+            if get_ident() == self._home and not is_a(error, Exception):
+                raise  # an interrupt of this very thread
+            ending = _broken(error)
+        self._end(Report(attempt, *ending))
+
+    def _end(self, report: Report) -> None:
+        """Report the end of an attempt, once."""
+        try:
+            self._unreported.remove(report.attempt)
+        except KeyError:
+            return
+        report.attempt.end(report)
 
     @abstractmethod
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
@@ -134,12 +149,13 @@ class _Futures(ABC):
     def close(self, wait: bool) -> None: ...
 
 
-class Lanes(_Futures):
+class Lanes(Futures):
     """Our worker processes, of this execution or kept open by the caller."""
 
     left_behind = Outcome.KILLED
     is_here = False
     hears_parts = True
+    is_inline = False
 
     def __init__(
         self,
@@ -156,7 +172,7 @@ class Lanes(_Futures):
         self._lanes = lanes
         self._work = work
         self._around = pack_taken(taken, f"step {work.name!r}")
-        self._sender = _Sender(work, pack_parcel)
+        self._sender = Sender(work, pack_parcel)
         self._levels = current_levels()
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
@@ -170,7 +186,7 @@ class Lanes(_Futures):
         return self._lanes.send(task.name, head, body, attempt, self._levels)
 
     def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:
-        return _result(future, getattr(future, "began", 0.0))
+        return ending_of(future, getattr(future, "began", 0.0))
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         # Of those that have ended the report is on its way. A copy, for others may be
@@ -192,132 +208,7 @@ class Lanes(_Futures):
         self._sender.forget_input()
 
 
-class Pool(_Futures):
-    """Somebody else's executor, which we never shut down."""
-
-    left_behind = Outcome.ABANDONED
-    is_here = False
-    hears_parts = False
-
-    def __init__(
-        self,
-        executor: Executor,
-        work: Work,
-        limit: int | None,
-        taken: Taken | None = None,
-    ) -> None:
-        if was_left_by_fork(executor):
-            raise WorkerStartError(
-                f"the {type(executor).__name__} of step {work.name!r} had started its "
-                "workers before this process was forked, and they stayed with the "
-                "parent; make it after "
-                "the fork (gunicorn: in the post_fork hook, or without --preload)"
-            )
-        super().__init__(limit)
-        self._executor = executor
-        self._work = work
-        self._taken = taken
-        self._cancels_what_began = cancels_what_began(executor)
-        self._prepare()
-
-    def _prepare(self) -> None:
-        from stepfunction.core.envelope.envelope import pack
-        from stepfunction.core.envelope.refusals import pack_taken
-
-        # Others have ways of their own to send a function, as by its code.
-        packs_calls = runs_in_processes(self._executor)
-        self._sender = _Sender(self._work, pack, packs_calls)
-        self._around = pack_taken(self._taken, f"step {self._work.name!r}")
-
-    def _submit(self, attempt: LiveAttempt) -> Future[Any]:
-        from pickle import PickleError
-
-        from stepfunction.core.envelope.envelope import pack
-        from stepfunction.core.envelope.refusals import pack_call
-
-        attempt.start()  # as near as can be known from here
-        context = pack(self._work.make_context(attempt))
-        call, body = self._sender.parts(attempt.task)
-        if self._around and not isinstance(call, bytes):
-            with suppress(TransferError):  # else it goes as others send it
-                call = pack_call(attempt.task.name, call)
-        try:
-            # Positional arguments alone, and a number that makes no two calls alike:
-            # some executors swallow keywords, and some run equal calls once.
-            return self._executor.submit(
-                _perform_remotely, call, body, context, self._around, next(_numbers)
-            )
-        except (TypeError, AttributeError, PickleError) as error:
-            raise TransferError(
-                f"the function of {attempt.task.name} cannot be sent to a worker: "
-                f"{error_text(error.__cause__ or error)}"
-            ) from error
-
-    def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:
-        outcome, payload, began, ended = _result(future, attempt.began)
-        if outcome is Outcome.CANCELLED and self._cancels_what_began:
-            return Outcome.ABANDONED, payload, attempt.began, ended
-        if outcome is Outcome.FAILED and type(payload).__name__ in _LOST:
-            outcome = Outcome.CRASHED
-        if outcome is not Outcome.SUCCEEDED:
-            return outcome, payload, began, ended
-        return self._opened(attempt, payload, began, ended)
-
-    def _opened(
-        self, attempt: LiveAttempt, answer: Any, began: float, ended: float
-    ) -> Ending:
-        """Give the ending of an attempt by what its future gave."""
-        from stepfunction.core.envelope.answers import open_answer
-
-        try:
-            is_result, payload, seconds = open_answer(attempt.task.name, answer)
-        except Exception as error:
-            return Outcome.FAILED, error, began, ended
-        outcome = Outcome.SUCCEEDED if is_result else Outcome.FAILED
-        return outcome, payload, ended - seconds, ended
-
-    def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
-        cancelled = [attempt for attempt in attempts if self._cancel(attempt)]
-        return [] if self._cancels_what_began else cancelled
-
-    def give_up(self, attempt: LiveAttempt) -> None:
-        self._cancel(attempt)
-
-    def _cancel(self, attempt: LiveAttempt) -> bool:
-        try:
-            future = self._futures[attempt]
-        except KeyError:
-            return False  # it has ended, and its report is on its way
-        try:
-            return future is None or future.cancel()
-        except NotImplementedError:  # not every executor can
-            return False
-        except BaseException:
-            _let_go_of(future)
-            raise
-
-
-class ThreadPool(Pool):
-    """Somebody else's threads in this process."""
-
-    is_here = True
-
-    def _prepare(self) -> None: ...
-
-    def _submit(self, attempt: LiveAttempt) -> Future[Any]:
-        attempt.variables = copy_context()
-        attempt.taken = self._taken
-        attempt.variables.run(around.set, (*around.get(), self._executor))
-        return self._executor.submit(make_attempt, attempt, self._work)
-
-    def _opened(
-        self, attempt: LiveAttempt, answer: Any, began: float, ended: float
-    ) -> Ending:
-        _, *ending = answer  # a Report
-        return tuple(ending)
-
-
-def _let_go_of(future: Any) -> None:
+def let_go_of(future: Any) -> None:
     """Let go of the lock of a future where an interrupt has left it with this thread.
 
     The standard library's futures take and let go of it in Python code. Their worker
@@ -334,23 +225,13 @@ def _failed(error: Exception) -> Future[Any]:
     return future
 
 
-def _perform_remotely(
-    call: Callable[[Any, Any], Any] | bytes,
-    body: bytes,
-    context: bytes,
-    taken: bytes,
-    number: int,
-) -> bytes:
-    from stepfunction.core.envelope.answers import perform, perform_within, prepare_call
-    from stepfunction.core.envelope.envelope import pack, unpack
-
-    def prepare() -> Callable[[], Any]:
-        return prepare_call(call, body, unpack(context))
-
-    return perform_within(taken, prepare, pack) if taken else perform(prepare, pack)
+def _broken(error: BaseException) -> Ending:
+    """Give how an attempt ended whose future is not what futures are."""
+    now = perf_counter()
+    return Outcome.FAILED, error, now, now
 
 
-def _result(future: Future[Any], began: float) -> Ending:
+def ending_of(future: Future[Any], began: float) -> Ending:
     """Give the end of an attempt that a future stands for."""
     ended = perf_counter()
     if future.cancelled():
@@ -359,9 +240,9 @@ def _result(future: Future[Any], began: float) -> Ending:
     if error is None:
         return Outcome.SUCCEEDED, future.result(), began, ended
     began = began or ended  # it was stopped before there was a worker for it
-    if not isinstance(error, BrokenExecutor) or isinstance(error, WorkerStartError):
+    if not is_a(error, BrokenExecutor) or is_a(error, WorkerStartError):
         return Outcome.FAILED, error, began, ended
     from stepfunction.core.errors import WorkerKilledError  # which is dear
 
-    is_killed = isinstance(error, WorkerKilledError)
+    is_killed = is_a(error, WorkerKilledError)
     return Outcome.KILLED if is_killed else Outcome.CRASHED, error, began, ended

@@ -66,7 +66,9 @@ def run_tasks(
         under_way: Kept up with the tasks that have been taken and have not ended.
 
     Raises:
-        Exception: What the iterator raises, when all others have ended.
+        WorkerStartError: What kept a worker from being started, when all have ended.
+        Exception: What the iterator raises, or a place that takes no task, when all
+            others have ended.
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
     taken = {} if under_way is None else under_way
@@ -163,12 +165,14 @@ class _Loop:
         self.ended = ended
         self.source = _Source(tasks, at_once)
         self.waiting: deque[Task] = deque()
+        self.due: deque[Task] = deque()  # after a pause, before all that waits
         self.under_way: set[LiveAttempt] = set()
         self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
         self.open = taken
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_understaffed = False  # whether more may be needed to make attempts
         self.is_stopping = False
+        self.refusal: Exception | None = None  # why no task can run here
         for task in () if self.source.has_more else tasks:
             self.admit(task)
 
@@ -177,12 +181,20 @@ class _Loop:
         try:
             with self.cancellation.calling(self.call_to_stop):
                 while (
-                    self.waiting or self.under_way or self.pauses or source.has_more
+                    self.waiting
+                    or self.due
+                    or self.under_way
+                    or self.pauses
+                    or source.has_more
                 ):
                     self.begin_what_may()
                     if self.under_way or self.pauses:
                         self.see_to_next()
             is_done = True
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                self.cancellation.interrupted()
+            raise
         finally:
             try:
                 if not is_done:
@@ -197,23 +209,55 @@ class _Loop:
                 finally:
                     for task in tuple(self.open):
                         self.end(task)
+        if self.refusal is not None:
+            raise self.refusal
         if source.error is not None:
             raise source.error
 
     # What is next.
 
     def begin_what_may(self) -> None:
-        limit = self.place.limit
-        while limit is None or len(self.under_way) < limit:
-            task = self.waiting.popleft() if self.waiting else self.next_of_source()
+        place, is_full = self.place, True
+        while is_full:
+            limit = place.limit
+            is_full = self.begin_some(limit)
+            self.is_understaffed = place.staff()
+            is_full = is_full and place.limit != limit  # there may be room for more now
+
+    def begin_some(self, limit: int | None) -> bool:
+        """Begin what may, and say whether more would if there were room for it."""
+        under_way, place = self.under_way, self.place
+        while limit is None or len(under_way) < limit:
+            if self.pauses:
+                self.take_what_is_due()
+            if self.due:
+                task: Task | None = self.due.popleft()
+            else:
+                task = self.waiting.popleft() if self.waiting else self.next_of_source()
             if task is None:
-                break
+                return False
             attempt = LiveAttempt(task, self.cancellation, self.inbox)
-            self.under_way.add(attempt)
-            self.place.begin(attempt)
-            if self.source.is_slow and self.has_news():
-                break
-        self.is_understaffed = self.place.staff()
+            under_way.add(attempt)
+            try:
+                place.begin(attempt)
+            except Exception as error:  # it takes no task at all
+                self.refuse(attempt, error)
+                return False
+            # What was made in this very thread may be the last, or be followed by a
+            # second attempt.
+            has_ended = place.is_inline and attempt.has_reported
+            if has_ended or (self.source.is_slow and self.has_news()):
+                return False
+        return True
+
+    def refuse(self, attempt: LiveAttempt, error: Exception) -> None:
+        """Begin no other, and raise that once what is under way has ended."""
+        if self.refusal is None:
+            self.refusal = error
+        self.under_way.discard(attempt)
+        self.leave_out(attempt.task)
+        self.stop()
+        self.end(attempt.task)
 
     def next_of_source(self) -> Task | None:
         source = self.source
@@ -252,7 +296,7 @@ class _Loop:
             return
         now = perf_counter()
         if self.pauses.soonest <= now:
-            self.waiting.append(self.pauses.take())
+            self.take_what_is_due()
             return
         if self.limits.soonest <= now:
             self.look_after(self.limits.take(), now)
@@ -264,6 +308,12 @@ class _Loop:
         except Empty:
             return
         self.read(letter)
+
+    def take_what_is_due(self) -> None:
+        """Let the tasks be next whose pauses are over."""
+        now = perf_counter()
+        while self.pauses.soonest <= now:
+            self.due.append(self.pauses.take())
 
     def read(self, letter: Letter) -> None:
         if letter is None:
@@ -314,14 +364,11 @@ class _Loop:
         self.go_on(task)
 
     def go_on(self, task: Task) -> None:
-        """See to what follows from an attempt: another, heirs, or the task's end.
-
-        Raises:
-            WorkerStartError: If it was not made, for want of a worker to make it.
-        """
+        """See to what follows from an attempt: another, heirs, or the task's end."""
         refusal = None if task.error is None else refusal_behind(task.error)
         if refusal is not None and not self.is_stopping:
-            raise refusal  # no task has failed: none can run here
+            self.refusal = refusal  # no task has failed: none can run here
+            self.stop()
         heirs = task.heirs()
         if heirs is not None:
             self.end(task)
@@ -368,6 +415,7 @@ class _Loop:
             for task in (*self.waiting, *(attempt.task for attempt in never_begun)):
                 self.leave_out(task)
             self.waiting.clear()
+            self.due.clear()  # as those that pause
             self.pauses.clear()
         if self.cancellation.is_overdue and self.place.left_behind is Outcome.ABANDONED:
             self.leave_behind()
@@ -378,7 +426,11 @@ class _Loop:
             task.outcome = Outcome.CANCELLED
 
     def leave_behind(self) -> None:
-        """Wait no longer for what is under way."""
+        """Wait no longer for what is under way, but read what has been reported."""
+        while not self.inbox.empty():
+            letter = self.inbox.get()
+            if isinstance(letter, Report):
+                self.read(letter)
         now, outcome = perf_counter(), self.place.left_behind
         for attempt in self.under_way:
             attempt.cancellation.request(is_overdue=True)

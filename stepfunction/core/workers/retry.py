@@ -7,7 +7,7 @@ file that imports tenacity, and it does so when something has failed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isfinite
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,8 @@ from stepfunction.core.errors import (
     causes,
 )
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.logger import logger
+from stepfunction.core.raised import is_a, traceback_of
 
 if TYPE_CHECKING:
     import tenacity
@@ -130,8 +132,8 @@ jitter='full', retry_on=<class 'Exception'>)
 
     def _is_worth_another(self, error: BaseException) -> bool:
         chain = tuple(causes(error))
-        return not any(isinstance(cause, _NEVER_RETRIED) for cause in chain) and any(
-            isinstance(cause, self.retry_on) for cause in chain
+        return not any(is_a(cause, _NEVER_RETRIED) for cause in chain) and any(
+            is_a(cause, self.retry_on) for cause in chain
         )
 
 
@@ -175,7 +177,8 @@ class Retries:
         if isinstance(retry, RetryPolicy):
             self._retrying = retry._retrying()
         else:
-            self._retrying = retry.copy(reraise=False)
+            judge = _judging(retry.retry, name)
+            self._retrying = retry.copy(reraise=False, retry=judge)
         self._retrying.begin()
         self._state = tenacity.RetryCallState(self._retrying, _named(name), (), {})
         self._state.start_time -= seconds
@@ -202,7 +205,7 @@ class Retries:
         if error is None:
             state.set_result(value)
         else:
-            state.set_exception((type(error), error, error.__traceback__))
+            state.set_exception((type(error), error, traceback_of(error)))
         outcome, is_over = state.outcome, False
         try:
             decision = self._retrying.iter(state)
@@ -218,6 +221,22 @@ class Retries:
         state.prepare_for_next_attempt()
         self._retrying.iter(state)
         return float(decision), None
+
+
+def _judging(judge: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
+    """Let a success stand where who judges it fails; of a failure that is the end."""
+
+    def is_worth_another(state: Any) -> Any:
+        try:
+            return judge(state)
+        except Exception:
+            if state.outcome.failed:
+                raise
+            text = "%s: its result stands, for the retry that was to judge it failed"
+            logger().exception(text, name)
+            return False
+
+    return is_worth_another
 
 
 def _named(name: str) -> Any:

@@ -20,6 +20,7 @@ from stepfunction.core.errors import (
     without_our_frames,
 )
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
+from stepfunction.core.raised import is_a, traceback_of
 from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.workers.executors import is_cancelled_error
 from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
@@ -198,7 +199,7 @@ class Task:
         assert retry is not None
         if error is None and not judges_results(retry):
             return None
-        traceback = None if error is None else error.__traceback__
+        traceback = None if error is None else traceback_of(error)
         try:  # for a Retrying has callbacks, of which each may raise
             if self._retries is None:
                 since = perf_counter() - self.attempts[0][1]
@@ -208,7 +209,7 @@ class Task:
             if final is error:
                 # Without the way it went here.
                 BaseException.with_traceback(final, traceback)
-            elif not isinstance(final, Exception):
+            elif not is_a(final, Exception):
                 raise
             self.error = final
             if error is None:
@@ -235,9 +236,10 @@ def as_stopped(
     outcome: Outcome, error: BaseException | None
 ) -> tuple[Outcome, BaseException | None]:
     """Give how an attempt ended, as it counts of one that had been told to stop."""
-    if isinstance(error, ExecutionCancelledError) or is_cancelled_error(error):
-        outcome = Outcome.CANCELLED  # it gave up when told
-    if outcome in (Outcome.KILLED, Outcome.CANCELLED):
+    gave_up = is_a(error, ExecutionCancelledError) or is_cancelled_error(error)
+    if gave_up and outcome is Outcome.FAILED:
+        outcome = Outcome.CANCELLED  # when it was told
+    if gave_up or outcome in (Outcome.KILLED, Outcome.CANCELLED):
         return outcome, None  # it did not fail: it was stopped
     return outcome, error
 
@@ -260,6 +262,7 @@ class LiveAttempt:
             dead: 0 for none; None where it cannot be known.
         parts: How many parts of what comes of it have been reported.
         parts_in_time: How many had been when its limit passed.
+        has_reported: Whether its end has been reported.
     """
 
     __slots__ = (
@@ -276,6 +279,7 @@ class LiveAttempt:
         "noted",
         "parts",
         "parts_in_time",
+        "has_reported",
         "_inbox",
     )
 
@@ -288,7 +292,8 @@ class LiveAttempt:
         self.task = task
         self.number = len(task.attempts) + 1
         # What may be given up alone must be told alone.
-        self.cancellation = Cancellation() if task.is_timed else cancellation
+        own = Cancellation(cancellation) if task.is_timed else None
+        self.cancellation = cancellation if own is None else own
         self.of_step = cancellation
         self.variables: Variables | None = None
         self.taken: Taken | None = None
@@ -297,6 +302,7 @@ class LiveAttempt:
         self.overdue: StepTimeoutError | None = None
         self.noted: int | None = None
         self.parts = self.parts_in_time = 0
+        self.has_reported = False
         self._inbox = inbox
 
     def prepare(self) -> None:
@@ -356,6 +362,7 @@ class LiveAttempt:
     def end(self, report: Report) -> None:
         """Report how it ended. Any thread may."""
         assert self._inbox is not None
+        self.has_reported = True
         self._inbox.put(report)
 
     def limits(self) -> Iterator[tuple[float, type[StepTimeoutError], str, float]]:
@@ -457,7 +464,7 @@ def make_attempt(
     try:
         context = work.make_context(attempt) if task.wants_context else None
         given: tuple[Any, ...] = (task.call, value, context)
-        if attempt.taken is not None:
+        if attempt.taken is not None and not attempt.taken.is_here:
             given = (within, attempt.taken, *given)
         elif work.guard is not None and not task.guards_itself:
             given = (work.guard, *given)

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.logger import logger
 from stepfunction.core.surroundings import keeps_here, take
-from stepfunction.core.workers.executors import around, is_lanes, is_object
+from stepfunction.core.workers.executors import (
+    around,
+    is_lanes,
+    is_object,
+    workers_of,
+)
 from stepfunction.core.workers.places import Inline, Place, Threads
 from stepfunction.core.workers.tasks import Work
 
@@ -19,8 +24,9 @@ if TYPE_CHECKING:
 
 _MOST_THREADS = 32
 _MOST_LANES = 1024
-# Of tasks that are taken one by one, so that no thread waits for the next.
-_MOST_QUEUED = 64
+# Of items that are taken one by one, so that no thread waits for the next.
+_MOST_AHEAD = 64
+_MOST_ITEMS_AHEAD = 2048
 # Of tasks that are taken one by one, at an executor whose size we do not know.
 _MOST_AT_OTHERS = 64
 
@@ -34,7 +40,7 @@ class Workshop:
 
     def __init__(self, override: Any = None) -> None:
         self.override = override
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._lanes: ProcessLanes | None = None
         self._has_warned = False
 
@@ -80,7 +86,7 @@ class Workshop:
         count: float,
         max_workers: int | None = None,
         ahead: bool = True,
-        is_counted: bool = True,
+        size: int | None = None,
     ) -> Place:
         """Give the place where a step's tasks are to run.
 
@@ -91,8 +97,8 @@ class Workshop:
             max_workers: How many tasks may run at once; None for the default.
             ahead: Whether attempts may be handed out before a worker is free, which
                 is faster, but lets one begin although another has just failed.
-            is_counted: Whether all tasks are there; else they are taken one by one,
-                no more of them than are needed.
+            size: How many items a task is for at most, where they are taken one by one,
+                no more of them than are needed; None where all tasks are there.
 
         Raises:
             TransferError: If they must go to another process and cannot.
@@ -102,9 +108,11 @@ class Workshop:
             return Inline(work)
         if executor == "thread":
             most = max_workers or int(min(count, _MOST_THREADS))
-            queued = None if is_counted else max(_MOST_QUEUED, 2 * most)
-            return Threads(work, most, queued if ahead else most, take())
-        from stepfunction.core.workers.futures import Lanes, Pool, ThreadPool
+            waiting = None
+            if size is not None:
+                waiting = max(1, min(_MOST_AHEAD, _MOST_ITEMS_AHEAD // size))
+            return Threads(work, most, waiting if ahead else 0, take())
+        from stepfunction.core.workers.futures import Lanes
 
         if executor == "process":
             from stepfunction.core.lanes.lanes import usable_cpus
@@ -118,9 +126,18 @@ class Workshop:
             return Lanes(executor, work, limit, take())
         from concurrent.futures import ThreadPoolExecutor
 
+        from stepfunction.core.workers.pools import Pool, ThreadPool
+
         kind = ThreadPool if isinstance(executor, ThreadPoolExecutor) else Pool
-        at_once = None if is_counted else _MOST_AT_OTHERS
-        return kind(executor, work, max_workers or at_once, take())
+        # A second attempt cannot go before what its executor has, so that is little.
+        workers = workers_of(executor)
+        if workers is not None:
+            most = workers * (2 if ahead else 1)
+            limit = min(max_workers or most, most)
+            return kind(executor, work, limit, taken=take())
+        at_once = None if size is None else _MOST_AT_OTHERS
+        learns = not max_workers
+        return kind(executor, work, max_workers or at_once, learns, take())
 
     def _actual(self, executor: Any) -> Any:
         """Give the executor that a step with this one has here."""

@@ -13,7 +13,7 @@ import threading
 
 import django
 import pytest
-from shop_project import HERE, SETTINGS, needs_postgres
+from shared.django_shop import HERE, SETTINGS, needs_postgres
 
 from stepfunction.core.surroundings import register_surroundings
 from stepfunction.core.watching import telling

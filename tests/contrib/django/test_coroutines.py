@@ -7,9 +7,9 @@ from contextvars import ContextVar
 import pytest
 from django.db import connections, transaction
 from django.utils import translation
+from shared.django_shop import both, fan_out
 from shop import steps
 from shop.models import Car
-from test_threads import both, fan_out
 
 from stepfunction import Outcome, RetryPolicy, Status, StepFunction
 

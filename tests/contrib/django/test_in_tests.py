@@ -8,9 +8,9 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test import TestCase, TransactionTestCase
 from django.utils import translation
+from shared.django_shop import both
 from shop import steps
 from shop.models import Car
-from test_threads import both
 
 from stepfunction import RetryPolicy, Status, StepFunction
 from stepfunction.contrib.django import run_on_commit

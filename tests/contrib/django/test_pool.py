@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 from django.db import connections, transaction
 from django.test import override_settings
+from shared.django_shop import both, needs_postgres
 from shop import steps
 from shop.models import Car
-from shop_project import needs_postgres
-from test_threads import both
 
 pytestmark = needs_postgres
 

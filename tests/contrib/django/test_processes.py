@@ -4,9 +4,9 @@ import logging
 
 import pytest
 from django.db import connections
+from shared.django_shop import both, fan_out
 from shop import steps
 from shop.models import Car
-from test_threads import both, fan_out
 
 from stepfunction import ProcessLanes, StepFunction
 from stepfunction.contrib.django import MemoryDatabaseError

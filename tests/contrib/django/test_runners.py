@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from shop_project import needs_postgres
+from shared.django_shop import needs_postgres
 
 SUITE = '''
 import random

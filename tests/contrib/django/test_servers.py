@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
-from shop_project import HERE, SETTINGS, needs_postgres
+from shared.django_shop import HERE, SETTINGS, needs_postgres
 
 pytestmark = needs_postgres
 

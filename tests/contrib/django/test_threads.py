@@ -8,19 +8,10 @@ import pytest
 from django.db import connections
 from django.test import override_settings
 from django.utils import timezone, translation
+from shared.django_shop import both
 from shop import steps
 
 from stepfunction import StepFunction
-
-
-def fan_out(*functions, **options):
-    tasks = {f"t{number}": function for number, function in enumerate(functions)}
-    workflow = StepFunction("Fan").add_parallel_step("Both", tasks, **options)
-    return workflow.set_start_step("Both")
-
-
-def both(function, **options):
-    return fan_out(function, function, **options)
 
 
 @pytest.mark.parametrize("executor", ["thread", "process"])

@@ -5,9 +5,9 @@ import threading
 import pytest
 from django.db import IntegrityError, connections, transaction
 from django.test import override_settings
+from shared.django_shop import both, fan_out
 from shop import steps
 from shop.models import Car
-from test_threads import both, fan_out
 
 from stepfunction import RetryPolicy, Status, StepFunction
 from stepfunction.contrib.django import (

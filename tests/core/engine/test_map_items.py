@@ -14,13 +14,16 @@ from stepfunction import ExecutionCancelledError, Outcome, RetryPolicy
 
 
 @pytest.mark.parametrize("executor", [*HERE, "pool"])
-@pytest.mark.parametrize("batch_size", [1, 10])
-def test_a_generator_is_not_read_far_ahead(executor, batch_size):
+@pytest.mark.parametrize(
+    ("batch_size", "max_workers", "most"),
+    [(1, None, 200), (10, None, 1000), (1000, 4, 7000)],
+)
+def test_a_generator_is_not_read_far_ahead(executor, batch_size, max_workers, most):
     taken, done = [], []
     furthest = []
 
     def source():
-        for item in range(2000):
+        for item in range(20 * most):
             taken.append(item)
             yield item
 
@@ -30,9 +33,10 @@ def test_a_generator_is_not_read_far_ahead(executor, batch_size):
 
     with ThreadPoolExecutor(2) as pool:
         place = pool if executor == "pool" else executor
-        mapped(work, executor=place, batch_size=batch_size).execute(source())
-    assert len(done) == 2000
-    assert max(furthest) <= 200 * batch_size
+        options = {"batch_size": batch_size, "max_workers": max_workers}
+        mapped(work, executor=place, **options).execute(source())
+    assert len(done) == 20 * most
+    assert max(furthest) <= most
 
 
 def test_no_more_is_taken_than_may_begin_where_a_failure_stops_the_rest():

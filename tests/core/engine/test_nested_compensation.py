@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pickle
 import threading
+import time
 from collections import Counter
 
 import pytest
@@ -285,3 +286,117 @@ def test_what_is_nested_as_deep_as_can_be_is_undone(undone):
 def test_nobody_is_told_of_a_nested_execution_when_it_has_been_undone():
     execution, _ = told_by(outer_of(books()))
     assert execution.children["Sub"].journal.run.audience is None
+
+
+# --- of what is stopped in its task -------------------------------------------------
+
+
+class Trip:
+    """A nested workflow that books, and then waits to be told to stop."""
+
+    def __init__(self, listens=True):
+        self.waits, self.go_on = threading.Event(), threading.Event()
+        self.undone, self.is_undone = [], threading.Event()
+        self.workflow = StepFunction("Trip").set_start_step("Book")
+        self.workflow.add_step("Book", same, "Wait", compensate=self.undo)
+        self.workflow.add_step("Wait", self.wait if listens else self.work)
+
+    def wait(self, value, context):
+        self.waits.set()
+        context.sleep(30)
+
+    def work(self, value):
+        self.waits.set()
+        self.go_on.wait(30)
+
+    def undo(self, output, context):
+        thread = threading.current_thread()
+        self.undone.append((output, context.failure.step, thread))
+        self.is_undone.set()
+
+
+def fan(trip, **options):
+    outer = StepFunction("Outer").set_start_step("Fan")
+    return outer.add_step("Fan", {"trip": trip.workflow}, parallel=True, **options)
+
+
+@pytest.mark.parametrize("listeners", [(), [lambda event: time.sleep(0.001)]])
+@pytest.mark.parametrize("tolerated", [0, 1])
+@pytest.mark.parametrize("listens", [True, False])
+def test_what_was_abandoned_undoes_itself_in_its_own_thread(
+    listens, tolerated, listeners
+):
+    trip = Trip(listens)
+    workflow = fan(trip, timeout=0.05, tolerated_failures=tolerated)
+    execution = executed(workflow, "it", listeners=listeners)
+    status = Status.COMPLETED if tolerated else Status.FAILED
+    assert execution.status is status
+    trip.go_on.set()
+    assert trip.is_undone.wait(20)
+    ((output, step, thread),) = trip.undone
+    assert (output, step) == ("it", "Wait")
+    assert thread is not threading.current_thread()
+
+
+def test_what_was_told_to_stop_undoes_itself_once_though_that_is_tolerated():
+    trip = Trip()
+    outer = StepFunction("Outer").set_start_step("Fan")
+
+    def bank(value):
+        assert trip.waits.wait(30)
+        decline(value)
+
+    tasks = {"trip": trip.workflow, "bank": bank}
+    outer.add_step(
+        "Fan", tasks, parallel=True, stop_on_failure=True, on_failure="Recover"
+    )
+    outer.add_step("Recover", recover, ends="completed")
+    execution = executed(outer, "it")
+    assert execution.status is Status.COMPLETED
+    assert len(trip.undone) == 1
+    child = execution.children["Fan", "trip"]
+    assert records(child) == [("Book", None, "SUCCEEDED")]
+
+
+@pytest.mark.parametrize("place", ["inline", "thread"])
+def test_what_took_too_long_undoes_itself_where_it_runs(place):
+    trip = Trip()
+    outer = StepFunction("Outer").set_start_step("Sub")
+    outer.add_step("Sub", trip.workflow, timeout=0.05, on_failure="Recover")
+    outer.add_step("Recover", recover, ends="completed")
+    execution = executed(outer, "it", executor=None if place == "inline" else place)
+    assert execution.status is Status.COMPLETED
+    assert len(trip.undone) == 1
+
+
+def test_nothing_is_undone_when_all_is_cancelled():
+    trip = Trip()
+    execution = fan(trip).start("it")
+    assert trip.waits.wait(20)
+    execution.cancel()
+    assert execution.wait(20)
+    assert execution.status is Status.CANCELLED
+    assert trip.undone == []
+
+
+def test_nothing_is_undone_when_all_took_too_long():
+    trip = Trip()
+    execution = executed(fan(trip), "it", timeout=0.1)
+    assert execution.status is Status.TIMED_OUT
+    assert not trip.is_undone.wait(0.05)
+
+
+def test_nothing_is_undone_when_all_is_interrupted():
+    trip = Trip()
+    outer = StepFunction("Outer").set_start_step("Fan")
+
+    def items(value):
+        yield "it"
+        assert trip.waits.wait(20)
+        raise KeyboardInterrupt
+
+    outer.add_map_step("Fan", trip.workflow, items=items)
+    with pytest.raises(KeyboardInterrupt):
+        outer.execute("it")
+    assert outer._latest.status is Status.CANCELLED
+    assert not trip.is_undone.wait(0.05)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 import sys
 
 import pytest
@@ -14,6 +15,7 @@ from stepfunction import (
     Status,
     StepExecutionError,
     StepFunction,
+    StepFunctionError,
     StepRecord,
     TransferError,
 )
@@ -478,3 +480,44 @@ def test_a_result_that_cannot_leave_its_process_fails_the_task():
     error = execution.output["sub"]
     assert type(error) is TransferError
     assert "_thread.lock" in str(error)
+
+
+def nested(levels, value=None):
+    workflow = StepFunction("L0").add_step("A", value or add_one).set_start_step("A")
+    for level in range(1, levels):
+        outer = StepFunction(f"L{level}").add_sub_step_function("N", workflow)
+        workflow = outer.set_start_step("N")
+    return workflow
+
+
+@pytest.mark.parametrize("inner", [add_one, decline, make_lock])
+def test_workflows_that_are_nested_deep_come_back_from_a_process(inner):
+    workflow = StepFunction("P").add_step("A", nested(90, inner), executor="process")
+    workflow.set_start_step("A")
+    if inner is add_one:
+        execution = workflow.execute(7, timeout=60)
+        assert execution.output == 8
+    else:
+        error = failure_of(workflow, 7)
+        execution = error.execution
+    levels = 0
+    while execution.children:
+        (execution,) = execution.children.values()
+        levels += 1
+    assert levels == 90
+    assert execution.history[0].step == "A"
+
+
+def test_workflows_that_are_nested_too_deep_for_a_process_are_refused_at_once():
+    workflow = StepFunction("P").add_step("A", nested(250), executor="process")
+    with pytest.raises(StepFunctionError, match="deep"):
+        workflow.set_start_step("A").execute(7, timeout=60)
+
+
+def test_an_execution_that_is_a_value_of_another_comes_along_once():
+    inner = nested(3).execute(1)
+    outer = StepFunction("W").add_step("A", lambda: [inner, inner]).set_start_step("A")
+    first, second = pickle.loads(pickle.dumps(outer.execute())).output
+    assert first.output == 2
+    assert first.children["N"].children["N"].history[0].output == 2
+    assert second.journal is first.journal

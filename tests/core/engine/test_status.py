@@ -391,3 +391,67 @@ def test_the_properties_of_a_builder_cannot_be_set(name):
 def test_a_status_is_its_own_text():
     assert shop(Pay=(say("paid"), {})).execute().status == "COMPLETED"
     assert f"{Status.FAILED}" == "FAILED"
+
+
+# --- a failure that goes by way of the main path ------------------------------------
+
+
+def cleaning_up(clean=lambda value: value):
+    def is_error(value):
+        return isinstance(value, Exception)
+
+    workflow = StepFunction("Always").set_start_step("Work")
+    workflow.add_step("Work", raise_if, next_step="Clean", on_failure="Clean")
+    workflow.add_step("Clean", clean, branch=[(is_error, "Failed")], next_step="Done")
+    workflow.add_pass_step("Done")
+    return workflow.add_step("Failed", lambda value: value, ends="failed")
+
+
+def raise_if(error):
+    if error is not None:
+        raise error
+    return "made"
+
+
+def test_a_step_may_end_as_failed_with_the_failure_before_it():
+    error = ConnectionError("half-way")
+    execution = cleaning_up().execute(error)
+    assert execution.status is Status.FAILED
+    assert execution.error is error
+    assert execution.ended_at == "Failed"
+    with pytest.raises(StepExecutionError) as caught:
+        execution.raise_if_failed()
+    assert caught.value.__cause__ is error
+    assert caught.value.step == "Failed"
+    assert str(caught.value) == (
+        "step 'Failed' of 'Always' ends the workflow as failed, after step 'Work' had "
+        "failed: ConnectionError: half-way"
+    )
+
+
+def test_that_is_so_while_somebody_listens_too():
+    error = ConnectionError("half-way")
+    execution = cleaning_up().execute(error, listeners=[lambda event: None])
+    assert (execution.status, execution.error) == (Status.FAILED, error)
+
+
+def test_without_a_failure_it_completes():
+    assert cleaning_up().execute(None).status is Status.COMPLETED
+
+
+def test_an_outer_step_fails_with_what_failed_inside_before():
+    error = ConnectionError("half-way")
+    outer = StepFunction("Outer").set_start_step("Sub")
+    outer.add_step("Sub", cleaning_up())
+    with pytest.raises(StepExecutionError) as caught:
+        outer.execute(error)
+    assert caught.value.execution.error.__cause__ is error
+
+
+def test_it_is_written_and_read_as_it_was():
+    execution = cleaning_up().execute(ConnectionError("half-way"))
+    read = type(execution).from_json(execution.to_json())
+    assert read.status is Status.FAILED
+    assert read.error.text == "half-way"
+    assert str(read.blame.error) == str(execution.blame.error)
+    assert read.to_json() == execution.to_json()

@@ -628,9 +628,26 @@ def go_on(main):
     say(lanes.submit(size, "four").result())
 if __name__ == "__main__":
     lanes = ProcessLanes(1)
+    lanes.submit(size, "four").result()  # in 3.12 no thread could be started later
     threading.Thread(target=go_on, args=(threading.main_thread(),)).start()
 """
     assert Program(tmp_path, source).run() == (0, "4\n", "")
+
+
+def test_what_is_submitted_without_end_does_not_keep_a_program(tmp_path):
+    source = """
+def submit():
+    try:
+        while True:
+            lanes.submit(len, "four").result()
+    except RuntimeError:
+        pass
+if __name__ == "__main__":
+    lanes = ProcessLanes(1)
+    lanes.submit(say, "said")
+    threading.Thread(target=submit, daemon=True).start()
+"""
+    assert Program(tmp_path, source).run() == (0, "said\n", "")
 
 
 def test_who_is_killed_at_the_end_of_a_program_is_told_of(tmp_path):
@@ -648,3 +665,13 @@ if __name__ == "__main__":
         "killed, for none has ended in 2 s; leave its with block, or call shutdown(), "
         "to wait for them\n"
     )
+
+
+def test_what_an_idle_worker_has_not_written_yet_is_written(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    source = """
+if __name__ == "__main__":
+    lanes = ProcessLanes(1)
+    lanes.submit(print, "printed").result()
+"""
+    assert Program(tmp_path, source).run() == (0, "printed\n", "")

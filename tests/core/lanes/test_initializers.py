@@ -19,6 +19,7 @@ from shared.workers import exit_by, fail, tell_and_wait
 
 from stepfunction import (
     ProcessLanes,
+    RetryPolicy,
     StepFunction,
     TransferError,
     WorkerCrashedError,
@@ -277,19 +278,26 @@ def test_callbacks_of_what_it_fails_may_submit(tmp_path):
     assert len(refused) == 3
 
 
-def test_a_workflow_on_such_lanes_stops(tmp_path):
-    workflow = StepFunction("W").set_start_step("A")
+@pytest.mark.parametrize("kind", ["step", "tasks", "items", "batches", "nested"])
+def test_a_workflow_on_such_lanes_stops(kind):
+    workflow = StepFunction("W").set_start_step("A").add_step("B", double)
     with ProcessLanes(1, initializer=fail) as lanes:
-        workflow.add_step(
-            "A", {"a": pid, "b": pid}, parallel=True, executor=lanes, on_failure="B"
-        )
-        workflow.add_step("B", double)
+        terms = {"executor": lanes, "on_failure": "B"}
+        if kind == "step":
+            workflow.add_step("A", double, retry=RetryPolicy(3, interval=0), **terms)
+        elif kind == "tasks":
+            workflow.add_step("A", {"a": double, "b": pid}, parallel=True, **terms)
+        elif kind == "nested":
+            inner = StepFunction("I").set_start_step("A")
+            inner.add_step("A", double, executor=lanes)
+            workflow.add_sub_step_function("A", inner, on_failure="B")
+        else:
+            size = 2 if kind == "batches" else 1
+            workflow.add_map_step("A", double, batch_size=size, **terms)
         for _ in range(2):
-            with pytest.raises(Exception) as caught:
-                workflow.execute(1)
-            error = caught.value
-            found = error if isinstance(error, WorkerInitError) else error.__cause__
-            assert type(found) is WorkerInitError
+            with pytest.raises(WorkerInitError) as caught:
+                workflow.execute([1, 2, 3])
+            assert repr(caught.value.__cause__) == "ValueError('told to fail')"
 
 
 # --- what cannot be sent ------------------------------------------------------------

@@ -5,6 +5,7 @@ import sys
 import textwrap
 from time import perf_counter
 
+import pytest
 import tenacity
 from shared.failures import failure_of
 from shared.retried import Flaky, always, pauses_of, workflow_of
@@ -200,16 +201,27 @@ def test_a_policy_on_a_step_that_does_not_fail_imports_no_tenacity():
     assert done.stdout == "{'T': 5} False\n"
 
 
-def test_what_a_callback_raises_is_the_failure_of_its_task_alone():
+@pytest.mark.parametrize(
+    "where", ["before", "after", "before_sleep", "stop", "wait", "retry"]
+)
+def test_what_a_callback_raises_is_the_failure_of_its_task_alone(where):
     def broken(state):
         raise ZeroDivisionError("callback")
 
-    retry = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(3), wait=tenacity.wait_none(), before=broken
-    )
+    options = {"stop": tenacity.stop_after_attempt(3), "wait": tenacity.wait_none()}
+    retry = tenacity.Retrying(**{**options, where: broken})
     tasks = {"one": str, "bad": always(ValueError("no")), "two": str}
     workflow = StepFunction("W").add_step("All", tasks, parallel=True, retry=retry)
     output = workflow.set_start_step("All").execute(1).output
 
     assert (output["one"], output["two"]) == ("1", "1")
     assert type(output["bad"]) is ZeroDivisionError
+
+
+def test_a_result_that_cannot_be_judged_stands(caplog):
+    def broken(state):
+        raise ZeroDivisionError("cannot tell")
+
+    workflow = workflow_of(lambda value: "made", tenacity.Retrying(retry=broken))
+    assert workflow.execute().output == "made"
+    assert "its result stands" in caplog.text

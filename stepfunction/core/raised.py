@@ -1,0 +1,51 @@
+"""Raised: what is asked of an exception of the user's, which may refuse to be asked.
+
+Its class may have a way of its own for each attribute, for its class too, that gives
+anything or raises. So it is asked as the interpreter asks when it raises it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard, TypeVar
+
+T = TypeVar("T")
+
+_given: Any = vars(BaseException)
+_traceback, _cause = _given["__traceback__"].__get__, _given["__cause__"].__get__
+_context = _given["__context__"].__get__
+_hides_context = _given["__suppress_context__"].__get__
+
+
+def is_a(error: object, kind: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
+    """Tell whether something is an exception of a class, or of one of several."""
+    return issubclass(type(error), kind)
+
+
+def traceback_of(error: BaseException) -> Any:
+    """Give the traceback of an exception; None if it has none."""
+    return _traceback(error)
+
+
+def cause_of(error: BaseException) -> BaseException | None:
+    """Give what an exception was raised from."""
+    found: BaseException | None = _cause(error)
+    return found
+
+
+def context_of(error: BaseException) -> BaseException | None:
+    """Give what was being handled when an exception was raised."""
+    found: BaseException | None = _context(error)
+    return found
+
+
+def shown_context_of(error: BaseException) -> BaseException | None:
+    """Give the same, where Python would show it."""
+    return None if _hides_context(error) else context_of(error)
+
+
+def repr_of(error: BaseException | None) -> str:
+    """Give the ``repr`` of an exception, or of one without one its class."""
+    try:
+        return repr(error)
+    except Exception:
+        return f"<{type.__repr__(type(error))[8:-2]} without a repr>"
