@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context as Variables
+from functools import partial
 from queue import SimpleQueue
 from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
@@ -247,16 +248,24 @@ def make_attempt(
     began = attempt.began
     try:
         context = work.make_context(attempt) if task.wants_context else None
-        given: tuple[Any, ...] = (task.call, value, context)
-        if attempt.taken is not None and not attempt.taken.is_here:
-            given = (within, attempt.taken, *given)
-        elif work.guard is not None and not task.guards_itself:
-            given = (work.guard, *given)
+        call: Any = task.call
+        if attempt.taken is not None or work.guard is not None:
+            call = _surrounded(attempt, work)
         if attempt.variables is None:
-            output = given[0](*given[1:])
+            output = call(value, context)
         else:
-            output = attempt.variables.run(*given)
+            output = attempt.variables.run(call, value, context)
     except catch as error:
         without_our_frames(error)
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())
     return Report(attempt, SUCCEEDED, output, began, perf_counter())
+
+
+def _surrounded(attempt: LiveAttempt, work: Work) -> Callable[[Any, Any], Any]:
+    """Give the call of an attempt within what surrounds it in this thread."""
+    taken, task = attempt.taken, attempt.task
+    if taken is not None and not taken.is_here:
+        return partial(within, taken, task.call)
+    if work.guard is not None and not task.guards_itself:
+        return partial(work.guard, task.call)
+    return task.call
