@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import threading
 from math import inf
+from operator import ne
 from time import perf_counter
 from typing import Any
 
 from stepfunction.core.errors import WorkerStartError
 
+# What is replaced where threads become greenlets; a debugger does with the first alone.
+_KINDS = ("_start_joinable_thread", "_start_new_thread"), ("Lock",)
+_kinds = [[vars(threading).get(name) for name in names] for names in _KINDS]
 # How long a signal may go unheard.
 LONGEST_WAIT = 0.5
 
@@ -83,6 +87,13 @@ def start(thread: threading.Thread) -> None:
     Raises:
         WorkerStartError: If there can be no more threads.
     """
+    now = ([vars(threading).get(name) for name in names] for names in _KINDS)
+    if all(map(ne, _kinds, now)):
+        raise WorkerStartError(
+            "the module threading was patched after stepfunction had been imported, "
+            "whose threads would wait for each other for ever; let gevent or eventlet "
+            "patch first: at the top of the program (gunicorn: without --preload)"
+        )
     # Else it might wait for ever for the lock of the event by which it says so, which
     # an interrupt of the wait for that leaves held.
     changed: Any = thread

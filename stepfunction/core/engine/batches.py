@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context as Variables
-from contextvars import copy_context
 from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, TypeAlias
@@ -20,6 +19,7 @@ from stepfunction.core.envelope.answers import unreadable_result, unsent_result
 from stepfunction.core.envelope.envelope import pack, pack_each, unpack
 from stepfunction.core.errors import without_our_frames
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.variables import apart
 
 # A worker process sends what it has done at least so often, in seconds: what it had
 # done since is done again if it dies.
@@ -134,7 +134,7 @@ class BatchCall:
         """Call, and leave in the load what came of it, or give it packed."""
         # Of the load, for nobody can tell of an executor whether it sends anything.
         load.is_begun = True
-        call = _apart(self._for_item(load, context))
+        call = apart(self._for_item(load, context))
         if not load.is_sent:
             self._perform(load, call, Exception)
             return None
@@ -229,16 +229,6 @@ class BatchCall:
                 load.results[position] = stray_coroutine(result, self.call.name)
                 load.failed.append(position)
         load.failed.sort()
-
-
-def _apart(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Have a call that is made from no variables be made from a copy of those of now.
-
-    Most often there are none, and a copy for each call costs as much as a short call:
-    then it is enough to see, after each, whether it has set any.
-    """
-    around = copy_context()
-    return (lambda item: around.copy().run(call, item)) if around else call
 
 
 class Shares(NamedTuple):

@@ -7,6 +7,7 @@ system frees it with the last process that has it open, however that ends.
 
 from __future__ import annotations
 
+import _socket
 import mmap
 import os
 import socket
@@ -103,9 +104,10 @@ def receive(pipe: Any) -> Contents:
 
 
 @contextmanager
-def _as_socket(pipe: Any) -> Iterator[socket.socket]:
+def _as_socket(pipe: Any) -> Iterator[Any]:
     """Speak through a pipe's own descriptor: there may be none left for a copy."""
-    line = socket.socket(fileno=pipe.fileno())
+    # Not the class of the module socket: gevent's lets no descriptor block.
+    line = _socket.socket(fileno=pipe.fileno())
     line.setblocking(True)  # whatever socket.setdefaulttimeout() was given
     try:
         yield line

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _socket
 import os
 import select
 import signal
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
@@ -54,7 +56,7 @@ class WorkerProcess:
         self.calls = 0
         self._levels = current_levels()  # as the worker knows them
         self._context = context
-        self._pipe, self._far_end = context.Pipe()
+        self._pipe, self._far_end = _open_pipe(context)
         self.marks = Marks()
         # A server has the environment of when it was started; others have this one.
         is_served = context.get_start_method() == "forkserver"
@@ -207,6 +209,17 @@ class WorkerProcess:
         for end in getattr(finalizer, "_args", ()):
             with suppress(OSError):
                 os.close(end)
+
+
+def _open_pipe(context: Any) -> tuple[Any, Any]:
+    """Give both ends of a pipe that blocks, even where gevent has patched sockets."""
+    if not hasattr(socket, "AF_UNIX"):
+        return context.Pipe()  # type: ignore[no-any-return]
+    ends = _socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    for end in ends:
+        end.setblocking(True)  # whatever socket.setdefaulttimeout() was given
+    near, far = (pipes.Connection(end.detach()) for end in ends)
+    return near, far
 
 
 def _process_class(context: Any) -> Any:

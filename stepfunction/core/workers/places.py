@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Iterable
 from contextlib import suppress
-from contextvars import copy_context
 from itertools import count
 from math import inf
 from queue import Empty, SimpleQueue
@@ -20,6 +19,7 @@ from typing import Any, Protocol
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.variables import own_variables
 from stepfunction.core.waiting import join, start
 from stepfunction.core.workers.tasks import LiveAttempt, Work, make_attempt
 
@@ -96,7 +96,7 @@ class Inline:
             attempt.skip()
             return
         if self._isolate:
-            attempt.variables = copy_context()
+            attempt.variables = own_variables()
         # What is no Exception interrupts this very thread.
         attempt.end(make_attempt(attempt, self._work, Exception))
 
@@ -160,7 +160,7 @@ class Threads:
 
     def begin(self, attempt: LiveAttempt) -> None:
         # A copy for each: a context cannot be entered twice at once.
-        attempt.variables = copy_context()
+        attempt.variables = own_variables()
         if attempt.number == 1:
             self._queue.put(attempt)
         else:

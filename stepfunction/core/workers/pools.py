@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, Future
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
 from itertools import count
 from threading import get_ident
@@ -19,6 +18,7 @@ from typing import Any
 
 from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.variables import own_variables
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.executors import (
     around,
@@ -125,7 +125,7 @@ class Pool(Futures):
 
     def _hand_out(self, attempt: LiveAttempt) -> tuple[int, int, bytes]:
         """Have an attempt known by what goes with it, if it is made in this process."""
-        attempt.variables = copy_context()
+        attempt.variables = own_variables()
         attempt.variables.run(around.set, (*around.get(), self._executor))
         number = next(_numbers)
         self._numbers[attempt] = number
@@ -257,7 +257,7 @@ def _perform(
     def prepare() -> Callable[[], Any]:
         prepared = prepare_call(call, body, unpack(context))
         # What it sets is gone for the next call of that worker.
-        return partial(copy_context().run, prepared)
+        return partial(own_variables().run, prepared)
 
     return perform(prepare, pack)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+import decimal
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
+from multiprocessing import get_context
 
 import pytest
 from shared.maps import HERE, mapped
+
+from stepfunction import ProcessLanes
 
 tenant = ContextVar("tenant", default="none")
 other = ContextVar("other")
@@ -78,3 +82,38 @@ def test_what_is_set_and_taken_back_is_no_trouble(executor):
 
     workflow = mapped(work, executor=executor, batch_size=10)
     assert workflow.execute(range(20)).output == list(range(20))
+
+
+def spoil_arithmetic(item):
+    before = decimal.getcontext().prec
+    decimal.getcontext().prec = 3
+    return before
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_the_precision_of_decimal_is_that_of_the_caller(executor, batch_size):
+    def run():
+        decimal.setcontext(decimal.Context(prec=17))
+        workflow = mapped(spoil_arithmetic, executor=executor, batch_size=batch_size)
+        output = workflow.execute(range(20)).output
+        assert decimal.getcontext().prec == 17
+        return output
+
+    assert copy_context().run(run) == [17] * 20
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+@pytest.mark.parametrize("kind", [ProcessLanes, ProcessPoolExecutor])
+def test_in_processes_each_item_begins_with_what_there_is(kind, batch_size):
+    context = {} if kind is ProcessLanes else {"mp_context": get_context("forkserver")}
+    with kind(1, **context) as executor:
+        for func, expected in ((spoil_arithmetic, 28), (spoil_tenant, "none")):
+            workflow = mapped(func, executor=executor, batch_size=batch_size)
+            assert workflow.execute(range(20)).output == [expected] * 20
+            assert workflow.execute(range(20)).output == [expected] * 20
+
+
+def spoil_tenant(item):
+    before = tenant.get()
+    tenant.set(f"item {item}")
+    return before
