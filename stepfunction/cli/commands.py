@@ -45,6 +45,7 @@ from stepfunction.core.errors import (
     StepExecutionError,
     StepFunctionError,
     TranscriptError,
+    WorkerStartError,
 )
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.outcomes import Outcome, Status
@@ -206,6 +207,10 @@ def _execute(
         ExecutionTimeoutError,
         ExecutionCancelledError,
     ) as error:
+        return error.execution, error
+    except WorkerStartError as error:
+        if error.execution is None:  # it did not begin
+            raise
         return error.execution, error
     except KeyboardInterrupt:
         if begun and begun[0] is not None:  # to see how far it came

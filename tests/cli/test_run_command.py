@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 
 import pytest
 from shared.commands import COMMAND, DATA, environment
@@ -222,6 +223,24 @@ def test_a_failure_is_shown_with_the_traceback_of_the_user_alone():
         '    raise ValueError("card declined")',
         "ValueError: card declined",
     ]
+
+
+def test_a_worker_that_cannot_be_started_is_a_failure_of_the_run(run, script):
+    name = script(
+        "import threading\n"
+        "def refuse(thread): raise RuntimeError('no more threads')\n"
+        "w = StepFunction('W').add_step('A', {'a': abs}, parallel=True)\n"
+        "w.set_start_step('A')\n"
+        "threading.Thread.start = refuse\n"
+    )
+    started = threading.Thread.start
+    try:
+        code, out, err = run("run", name, "--input", "1")
+    finally:
+        threading.Thread.start = started
+    assert (code, out) == (1, "")
+    assert "'W' FAILED after 1 step" in err
+    assert "can be started: no more threads" in err
 
 
 def test_a_handled_failure_exits_with_1_and_gives_the_output_of_the_failure_step(run):

@@ -114,7 +114,9 @@ def refused(error: Exception) -> WorkerStartError:
     traceback.clear_frames(error.__traceback__)
     text = error_text(error)
     hint = _REMEDIES.get(getattr(error, "errno", None) or 0)
-    if hint is None and isinstance(error, RuntimeError | MemoryError):
+    if isinstance(error, MemoryError):
+        hint = _REMEDIES[errno.ENOMEM]
+    elif hint is None and isinstance(error, RuntimeError):
         hint = _REMEDIES[errno.EAGAIN]
     if type(error).__name__ == "ServerLost" or not spawn.get_executable():
         hint = f"what it said is above, on standard error. {_program()}"

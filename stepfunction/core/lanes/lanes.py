@@ -226,6 +226,7 @@ class ProcessLanes(Executor):
         body: Parcel,
         watcher: Watcher | None = None,
         levels: Levels | None = None,
+        sender: object = None,
         is_owed: bool = False,
     ) -> LaneFuture:
         """Schedule a packed call.
@@ -237,6 +238,7 @@ class ProcessLanes(Executor):
             body: A step's packed input, packed once for many calls; empty for none.
             watcher: Who is told when a worker begins, and of its heartbeats.
             levels: The levels to log at there; None for those of now.
+            sender: Whose call it is: each sender that has calls waiting has its turn.
             is_owed: Whether the end of this process waits for it.
 
         Returns:
@@ -257,7 +259,8 @@ class ProcessLanes(Executor):
                 levels = levels or current_levels()
                 if self._backlog.lacks_lanes(self.max_workers):
                     self._add_lane()
-                self._backlog.put(LaneCall(future, head, body, levels), is_owed)
+                call = LaneCall(future, head, body, levels, sender)
+                self._backlog.put(call, is_owed)
         except WorkerStartError as error:
             # What the last lane has left to this one.
             self._backlog.fail_if_alone(error)
@@ -272,7 +275,11 @@ class ProcessLanes(Executor):
         """
         self._lanes[:] = [lane for lane in self._lanes if not lane.has_left]
         lane = Lane(
-            self._mp_context, self._backlog, self._opening, self._most_calls
+            self._mp_context,
+            self._backlog,
+            self.max_workers,
+            self._opening,
+            self._most_calls,
         )
         self._lanes.append(lane)
         self._backlog.add_lane()
@@ -322,7 +329,12 @@ class ProcessLanes(Executor):
         """
         with self._lock:
             self._is_shut = True
-            waiting = self._backlog.take_all() if cancel_futures else []
+            waiting: list[LaneCall] = []
+            if cancel_futures:
+                self._backlog.close()
+                for lane in self._lanes:
+                    lane.take_back()
+                waiting = self._backlog.take_all()
             self._dismissal()
         cancel(waiting)  # not under the lock, for callbacks may do anything
         # A callback is called by a lane, which the others might be waiting for.
@@ -340,8 +352,7 @@ class ProcessLanes(Executor):
         try:
             cancel(self._backlog.take_all())
         finally:
-            for lane in tuple(self._lanes):
-                lane.kill(None)
+            cancel([call for lane in tuple(self._lanes) for call in lane.stop()])
 
     def begin_anew(self) -> None:
         """In a forked child, begin with no worker: those of the parent stay there."""

@@ -342,7 +342,7 @@ class LiveAttempt:
         """Take note of what it noted last. Any thread may."""
         self.noted = number
 
-    def noting(self) -> Callable[[int], None] | None:
+    def noting(self) -> None:
         """Give nothing: in this process all that is done is known."""
         return None
 

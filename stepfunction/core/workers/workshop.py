@@ -117,10 +117,9 @@ class Workshop:
             limit = max_workers or int(min(count, usable_cpus()))
             return Lanes(self._open_lanes(), work, limit)
         if is_lanes(executor):
-            # First come is first served there: who hands out all at once makes all
-            # other executions wait.
+            # Also the next for each worker: more where they turn out to be short.
             limit = max_workers or executor.max_workers * (2 if ahead else 1)
-            return Lanes(executor, work, limit)
+            return Lanes(executor, work, limit, grows=ahead and not max_workers)
         from concurrent.futures import ThreadPoolExecutor
 
         from stepfunction.core.workers.pools import Pool, ThreadPool
