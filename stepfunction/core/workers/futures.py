@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
-from stepfunction.core.workers.tasks import LiveAttempt, Report, Task, Work
+from stepfunction.core.workers.attempts import LiveAttempt, Report, Work
+from stepfunction.core.workers.tasks import Task
 
 if TYPE_CHECKING:
     from stepfunction.core.envelope.parcel import Parcel
