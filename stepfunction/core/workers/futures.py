@@ -175,15 +175,28 @@ class Lanes(Futures):
         self._pace = Pace()
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
+        from pickle import HIGHEST_PROTOCOL, dumps
+
         from stepfunction.core.envelope.envelope import pack
         from stepfunction.core.lanes.hopper import is_small
 
         task = attempt.task
-        context = self._work.make_context(attempt) if task.wants_context else None
         call, body = self._sender.parts(task)
-        head = pack((call, context, task.says_start))
+        if task.wants_context:
+            context = self._work.make_context(attempt)
+            head = pack((call, context, task.says_start))
+        else:  # which holds no exception, nor anything else of the user's
+            head = dumps((call, None, task.says_start), HIGHEST_PROTOCOL)
         self._grows = self._grows and is_small(head, body)
-        return self._lanes.send(task.name, head, body, attempt, self._levels, self)
+        return self._lanes.send(
+            task.name,
+            head,
+            body,
+            attempt,
+            self._levels,
+            sender=self,
+            is_urgent=attempt.number > 1,
+        )
 
     def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:
         ending = ending_of(future, getattr(future, "began", 0.0))
