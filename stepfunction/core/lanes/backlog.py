@@ -186,8 +186,11 @@ class Backlog:
     """The calls of one executor: those that wait, and how many are not finished."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # One for each call that waits, and each lane that is to leave: it says to look.
+        # A signal handler may submit as well; and may raise, so what is written is
+        # right after each call that is made under the lock.
+        self._lock = threading.RLock()
+        # At least one for each call that waits, and each lane that is to leave: it says
+        # to look.
         self._words: SimpleQueue[None] = SimpleQueue()
         # Of each sender with calls the next first; the sender whose turn it is first.
         self._calls: OrderedDict[object, deque[LaneCall]] = OrderedDict()
@@ -219,16 +222,22 @@ class Backlog:
         Raises:
             Exception: What it was broken off with.
         """
+        alone = deque((call,))
         with self._lock:
             if self._failure is not None:
                 raise self._failure()
             if is_owed:
                 owed.add(call.future)
+            self._words.put(None)  # first, for one too many does no harm
+            calls = self._calls.get(call.sender)
             self._unfinished += 1
             self._waiting += 1
-            calls = self._calls.setdefault(call.sender, deque())
-            calls.appendleft(call) if call.is_urgent else calls.append(call)
-            self._words.put(None)
+            if calls is None:
+                self._calls[call.sender] = alone
+            elif call.is_urgent:
+                calls.appendleft(call)
+            else:
+                calls.append(call)
             return self._unfinished
 
     def hand_back(self, calls: Iterable[LaneCall]) -> None:
@@ -260,6 +269,8 @@ class Backlog:
             with self._lock:
                 if self._waiting:
                     self._idle -= 1
+                    if self._has_ended:  # which may be what this word was to say
+                        self._words.put(None)
                     return self._next()
                 if self._has_ended:
                     self._idle -= 1
@@ -289,12 +300,13 @@ class Backlog:
 
     def _next(self) -> LaneCall:
         sender, calls = next(iter(self._calls.items()))
-        del self._calls[sender]
-        call = calls.popleft()
-        if calls:
-            self._calls[sender] = calls  # last, until all others had their turn
+        if len(calls) > 1:
+            self._calls.move_to_end(sender)  # last, until all others had their turn
+            self._waiting -= 1
+            return calls.popleft()
         self._waiting -= 1
-        return call
+        del self._calls[sender]
+        return calls[0]
 
     def finish(self) -> None:
         """Count a call as finished, before its result is known to anybody."""
