@@ -193,12 +193,10 @@ class Backlog:
 
     def lacks_lanes(self, most: int) -> bool:
         """Tell whether one call more asks for another lane, where so many may be."""
-        with self._lock:
-            enough = min(most, self._unfinished + 1)
-            if self._lanes >= enough or self._failure is not None:
-                return False
-            # Where one could not be had just now, those that there are have to do.
-            return not self._lanes or perf_counter() >= self._short_until
+        if self._lanes >= min(most, self._unfinished + 1) or self._failure is not None:
+            return False
+        # Where one could not be had just now, those that there are have to do.
+        return not self._lanes or perf_counter() >= self._short_until
 
     def add_lane(self) -> None:
         """Count a lane, before it can take a call."""
