@@ -35,7 +35,7 @@ USES = {
     "others": "flow(executor=ProcessPoolExecutor(2, get_context('forkserver')))"
     ".execute(21)",
 }
-QUIET = ("apart", "initializer", "threads", "others")  # nobody asks what became of it
+QUIET = ("apart", "initializer", "threads", "thread left", "others")  # nobody asks what became of it
 
 
 @pytest.mark.parametrize("use", USES)
