@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.envelope.omitted import portable
@@ -15,6 +15,10 @@ from stepfunction.core.wording import did_you_mean, subject
 
 if TYPE_CHECKING:
     from stepfunction.core.watching.events import Event
+
+
+# Of which the first number can be read when its process is dead.
+Noted: TypeAlias = "memoryview[int] | list[int]"
 
 
 class Line(Protocol):
@@ -32,8 +36,8 @@ class Line(Protocol):
     def note(self, number: int) -> None:
         """Note a number where it can be read when its process is dead."""
 
-    def noting(self) -> Callable[[int], None] | None:
-        """Give what notes many numbers quickly; None where nobody could read them."""
+    def noting(self) -> Noted | None:
+        """Give where to note many numbers quickly; None if nobody could read them."""
 
 
 class Context(OfPart, Mapping[str, Any]):

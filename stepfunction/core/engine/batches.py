@@ -12,7 +12,7 @@ from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, TypeAlias
 
-from stepfunction.core.context import Context, Line, context_of_item
+from stepfunction.core.context import Context, Line, Noted, context_of_item
 from stepfunction.core.definition.callables import stray_coroutine
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.envelope.answers import unreadable_result, unsent_result
@@ -59,7 +59,7 @@ class Load:
         self.first += len(results)
         self.results, self.failed = [], []
         kept = range(len(results)) if keeps else failed
-        values = [results[position] for position in kept]
+        values = results if keeps else [results[position] for position in kept]
         if _SIMPLE.issuperset(map(type, values)):
             return len(results), pack((failed, values, None))
         unsent: list[int] = []
@@ -195,27 +195,44 @@ class BatchCall:
     def _perform_and_report(
         self, load: Load, call: Callable[[Any], Any], line: Line
     ) -> None:
-        clock, note, variables = perf_counter, line.noting(), Variables()
+        clock, noted = perf_counter, line.noting()
         # Where nobody can read which had begun, each is told of when it is done.
-        is_told = self.is_timed or note is None
+        is_told = self.is_timed or noted is None
         silence = 0.0 if is_told else _LONGEST_SILENCE
         due = clock() + silence
-        for number, item in enumerate(load.items, 1):
-            if note is not None:
-                note(number)
-            try:
-                output = variables.run(call, item)
-                if type(output) is CoroutineType:
-                    raise stray_coroutine(output, self.call.name)
-                load.results.append(output)
-            except BaseException as error:
-                if self._has_failed(load, error):
-                    return
-            if variables:
-                variables = Variables()
-            if clock() > due:
+        rest, is_over = enumerate(load.items, 1), False
+        while not is_over:
+            variables = Variables()
+            is_over = variables.run(
+                self._note_some, load, rest, call, noted or [0], variables, due
+            )
+            if clock() > due and not is_over:
                 line.report(load.pack(self.keeps))
                 due = clock() + silence
+
+    def _note_some(
+        self,
+        load: Load,
+        rest: Iterator[tuple[int, Any]],
+        call: Callable[[Any], Any],
+        noted: Noted,
+        variables: Variables,
+        due: float,
+    ) -> bool:
+        """Make calls as ``_perform_some``, and note each, until they are to be told."""
+        clock, append = perf_counter, load.results.append
+        try:
+            for number, item in rest:
+                noted[0] = number
+                output = call(item)
+                if type(output) is CoroutineType:
+                    raise stray_coroutine(output, self.call.name)
+                append(output)
+                if variables or clock() > due:
+                    return False
+        except BaseException as error:
+            return self._has_failed(load, error)
+        return True
 
     def _has_failed(self, load: Load, error: BaseException) -> bool:
         """Note that the present item failed, and say whether to end with that."""

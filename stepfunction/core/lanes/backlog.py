@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, InvalidStateError
+from concurrent.futures._base import PENDING, RUNNING
 from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
@@ -42,12 +43,20 @@ class Watcher(Protocol):
         """Take note of what a dead worker noted last; None if it cannot be known."""
 
 
+class Counter(Protocol):
+    """Where calls wait that were given to a worker before it needs them."""
+
+    def withdraw(self, future: LaneFuture) -> bool:
+        """Take a call out, unless it has begun; say whether it is out."""
+
+
 class LaneFuture(Future[Any]):
     """The future of a call on a lane.
 
     Attributes:
         label: What the call is, for messages.
         began: When a worker was given the call, as ``perf_counter``; 0.0 before.
+        counter: Where it waits for a worker that it was given to; None elsewhere.
     """
 
     def __init__(self, label: str, watcher: Watcher | None = None) -> None:
@@ -55,11 +64,35 @@ class LaneFuture(Future[Any]):
         self.label = label
         self.watcher = watcher
         self.began = 0.0
+        self.counter: Counter | None = None
+
+    def cancel(self) -> bool:
+        """Cancel the call if it has not begun, wherever it waits."""
+        while not super().cancel():
+            counter = self.counter
+            if counter is None:
+                return super().cancel()  # it may have been taken back just now
+            if counter.withdraw(self):
+                self.wait_again()
+                self.end_unmade()
+        return True
+
+    def end_unmade(self) -> None:
+        """Cancel the call, which no lane will have any more."""
+        owed.discard(self)
+        if super().cancel():
+            self.set_running_or_notify_cancel()  # else whoever waits never hears of it
+
+    def running(self) -> bool:
+        """Tell whether the call has begun, and not ended."""
+        return super().running() and self.counter is None
 
     def wait_again(self) -> None:
-        """Be the future of a call that waits, after all."""
+        """Take note that the call has not begun after all."""
         with self._condition:
-            self._state = "PENDING"
+            if self._state == RUNNING:  # else it has been cancelled
+                self._state = PENDING
+        self.counter = None
 
 
 class LaneCall:
@@ -70,26 +103,45 @@ class LaneCall:
         head: The packed call.
         body: A packed value that goes with it; empty for none.
         levels: The levels to log at.
+        sender: Whose it is: all who have calls here have their turn.
+        is_urgent: Whether it comes before all that its sender has waiting.
+
+    Attributes:
+        losses: How many workers died before they began it, which were given it alone.
     """
 
-    __slots__ = ("future", "head", "body", "levels", "variables")
+    __slots__ = (
+        "future",
+        "head",
+        "body",
+        "levels",
+        "sender",
+        "is_urgent",
+        "variables",
+        "losses",
+    )
 
     def __init__(
-        self, future: LaneFuture, head: bytes, body: Parcel, levels: Levels
+        self,
+        future: LaneFuture,
+        head: bytes,
+        body: Parcel,
+        levels: Levels,
+        sender: object = None,
+        is_urgent: bool = False,
     ) -> None:
         self.future = future
         self.head = head
         self.body = body
         self.levels = levels
+        self.sender = sender
+        self.is_urgent = is_urgent
         self.variables = copy_context()
+        self.losses = 0
 
 
 # Of the calls that somebody submitted, until their callbacks are done.
 owed: set[LaneFuture] = set()
-
-
-class _Returned:
-    """Stands in a queue for a call that was handed back."""
 
 
 def begin(future: LaneFuture) -> bool:
@@ -118,11 +170,11 @@ def give(future: LaneFuture, is_result: bool, payload: Any) -> None:
 
 
 def cancel(calls: Iterable[LaneCall]) -> None:
-    """Cancel calls that wait, all of them, whatever a callback raises."""
+    """Cancel calls that no lane will have, all of them, whatever a callback raises."""
     raised: BaseException | None = None
     for call in calls:
         try:
-            call.future.cancel()
+            call.future.end_unmade()
         except BaseException as error:
             raised = error
         owed.discard(call.future)
@@ -134,14 +186,18 @@ class Backlog:
     """The calls of one executor: those that wait, and how many are not finished."""
 
     def __init__(self) -> None:
-        # An executor may be collected, and so its end be told, while it is held.
-        self._lock = threading.RLock()
-        self._queue: SimpleQueue[LaneCall | _Returned | None] = SimpleQueue()
-        self._returned: deque[LaneCall] = deque()  # for each, a mark is queued
-        self._unfinished = 0
+        self._lock = threading.Lock()
+        # One for each call that waits, and each lane that is to leave: it says to look.
+        self._words: SimpleQueue[None] = SimpleQueue()
+        # Of each sender with calls the next first; the sender whose turn it is first.
+        self._calls: OrderedDict[object, deque[LaneCall]] = OrderedDict()
+        self._waiting = self._unfinished = 0
+        self._idle = 0  # lanes that wait for a call
         self._lanes = 0
         self._short_until = 0.0
         self._failure: Callable[[], Exception] | None = None
+        self._has_ended = False
+        self._is_closed = False
 
     @property
     def is_broken(self) -> bool:
@@ -169,27 +225,86 @@ class Backlog:
             if is_owed:
                 owed.add(call.future)
             self._unfinished += 1
-            self._queue.put(call)
+            self._waiting += 1
+            calls = self._calls.setdefault(call.sender, deque())
+            calls.appendleft(call) if call.is_urgent else calls.append(call)
+            self._words.put(None)
             return self._unfinished
+
+    def hand_back(self, calls: Iterable[LaneCall]) -> None:
+        """Add calls again that were taken and not begun, as the next of their senders.
+
+        Args:
+            calls: In the order in which they were taken.
+        """
+        failed: list[LaneCall] = []
+        with self._lock:
+            for call in reversed(list(calls)):
+                call.future.wait_again()
+                if self._failure is not None:
+                    self._unfinished -= 1
+                    failed.append(call)
+                    continue
+                self._calls.setdefault(call.sender, deque()).appendleft(call)
+                self._calls.move_to_end(call.sender, last=False)
+                self._waiting += 1
+                self._words.put(None)
+        self._fail(failed)
 
     def take(self) -> LaneCall | None:
         """Wait for a call; None says that there will be no more, to one lane."""
+        with self._lock:
+            self._idle += 1
         while True:
-            call = self._queue.get()
-            if isinstance(call, LaneCall) and not self._returned:
-                return call
+            self._words.get()
             with self._lock:
-                if isinstance(call, LaneCall):
-                    # What was handed back is before it, and its mark after it.
-                    self._returned.append(call)
-                if self._returned:
-                    if call is None:
-                        self._queue.put(None)
-                        continue
-                    return self._returned.popleft()
-                if call is None:
+                if self._waiting:
+                    self._idle -= 1
+                    return self._next()
+                if self._has_ended:
+                    self._idle -= 1
                     self._lanes -= 1
+                    self._words.put(None)  # for the next
                     return None
+
+    def take_ahead(self, most: int, lanes: int) -> list[LaneCall]:
+        """Take calls that no lane is free for.
+
+        Args:
+            most: How many at most.
+            lanes: Among how many lanes they are shared.
+        """
+        taken: list[LaneCall] = []
+        with self._lock:
+            count = min(most, -((self._idle - self._waiting) // lanes))
+            if self._is_closed:
+                return taken
+            while len(taken) < count:
+                try:
+                    self._words.get_nowait()
+                except Empty:
+                    break
+                taken.append(self._next())
+        return taken
+
+    def _next(self) -> LaneCall:
+        sender, calls = next(iter(self._calls.items()))
+        del self._calls[sender]
+        call = calls.popleft()
+        if calls:
+            self._calls[sender] = calls  # last, until all others had their turn
+        self._waiting -= 1
+        return call
+
+    def finish(self) -> None:
+        """Count a call as finished, before its result is known to anybody."""
+        with self._lock:
+            self._unfinished -= 1
+
+    def close(self) -> None:
+        """Let nothing more be given to a worker before it needs it."""
+        with self._lock:
+            self._is_closed = True
 
     def lacks_lanes(self, most: int) -> bool:
         """Tell whether one call more asks for another lane, where so many may be."""
@@ -228,21 +343,14 @@ class Backlog:
                 return False
             self._lanes -= 1
             self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
-            call.future.wait_again()
-            self._returned.append(call)
-            self._queue.put(_Returned())
-            return True
-
-    def finish(self) -> None:
-        """Count a call as finished, before its result is known to anybody."""
-        with self._lock:
-            self._unfinished -= 1
+        self.hand_back([call])
+        return True
 
     def end(self) -> None:
-        """Say that there will be no more, to every lane."""
-        with self._lock:
-            for _ in range(self._lanes):
-                self._queue.put(None)
+        """Say that there will be no more, to every lane. Any thread may, anywhere."""
+        # Without the lock, which the thread of a garbage collector may hold just now.
+        self._has_ended = True
+        self._words.put(None)
 
     def break_off(self, failure: Callable[[], Exception]) -> None:
         """Let all calls that wait or come later fail.
@@ -252,22 +360,22 @@ class Backlog:
         """
         with self._lock:
             self._failure = failure
-        for call in self.take_all():
-            if begin(call.future):
-                give(call.future, False, failure())
+        self._fail(self.take_all())
+
+    def _fail(self, calls: Iterable[LaneCall]) -> None:
+        for call in calls:
+            if self._failure is not None and begin(call.future):
+                give(call.future, False, self._failure())
 
     def take_all(self) -> list[LaneCall]:
         """Take all the calls that wait."""
-        found: list[LaneCall] = []
         with self._lock:
-            try:
-                while (call := self._queue.get_nowait()) is not None:
-                    if isinstance(call, LaneCall):
-                        found.append(call)
-                self._queue.put(None)  # it was for a lane
-            except Empty:
-                pass
-            found += self._returned
-            self._returned.clear()
-            self._unfinished -= len(found)
+            found = []
+            while self._waiting:
+                found.append(self._next())
+                self._unfinished -= 1
+                try:
+                    self._words.get_nowait()
+                except Empty:  # a lane has it, and will find no call
+                    pass
         return found

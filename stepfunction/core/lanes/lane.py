@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import deque
 from concurrent.futures import Future
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 from stepfunction.core.envelope.answers import open_answer
-from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents
 from stepfunction.core.errors import (
     TransferError,
@@ -23,7 +22,6 @@ from stepfunction.core.lanes.backlog import (
     Backlog,
     LaneCall,
     LaneFuture,
-    Watcher,
     begin,
     cancel,
     give,
@@ -37,24 +35,33 @@ from stepfunction.core.lanes.deaths import (
     unready,
 )
 from stepfunction.core.lanes.ends import this_process
-from stepfunction.core.lanes.logs import replay
+from stepfunction.core.lanes.hearing import hear
 from stepfunction.core.lanes.opening import Opening
+from stepfunction.core.lanes.pace import Pace
 from stepfunction.core.lanes.process import WorkerProcess
 from stepfunction.core.logger import logger
 
 # Before a worker is ready it imports the main script, which may be long in coming.
 _SECONDS_TO_HELLO = 300.0
+# How long calls that were given ahead of need wait for one that takes longer than was
+# expected, before they are left to others.
+_LONGEST_WAIT = 0.002
+# How many workers may die of no call before one is blamed.
+_MOST_LOSSES = 3
 
 
 class Lane(threading.Thread):
-    """Takes calls from a backlog, one at a time, and replaces its worker when it dies.
+    """Takes calls from a backlog, and replaces its worker when that dies.
 
-    Only its thread speaks with the worker; any other thread may kill that, and what it
-    must know for this is written under the lock: the worker, and the call that it has.
+    Its worker makes them one at a time. Short ones it is given before it needs them;
+    these wait at it, and can be taken back. Only its thread hears the worker; any other
+    may kill that or take back what waits, and what it must know for this is written
+    under the lock: the worker, and the calls that it has.
 
     Args:
         context: Of multiprocessing, with the method to start workers by.
         backlog: The calls of its executor.
+        most: How many lanes there are at most.
         opening: What each worker does before its first call; None for nothing.
         most_calls: After how many calls a worker is replaced; None for never.
 
@@ -66,6 +73,7 @@ class Lane(threading.Thread):
         self,
         context: Any,
         backlog: Backlog,
+        most: int,
         opening: Opening | None = None,
         most_calls: int | None = None,
     ) -> None:
@@ -73,12 +81,16 @@ class Lane(threading.Thread):
         this_process.lanes.add(self)
         self._context = context
         self._backlog = backlog
+        self._most = most
         self._opening = opening
         self._most_calls = most_calls
         self._lock = threading.RLock()  # a signal handler may kill as well
         self._worker: WorkerProcess | None = None
-        self._future: LaneFuture | None = None
+        # The first has begun, or will before anything else; the others follow.
+        self._calls: deque[LaneCall] = deque()
         self._is_killed = False
+        self._pace = Pace()
+        self._answered = 0.0
         self._claim = [None]
         self.has_left = False
 
@@ -116,11 +128,12 @@ class Lane(threading.Thread):
             call = self._backlog.take()
             if call is None:
                 break
-            if self._take_on(call.future):
-                self._serve(call)
+            is_taken = self._take_on(call)
+            del call  # a lane keeps nothing alive that has ended
+            if is_taken:
+                self._serve()
             else:
                 self._backlog.finish()
-            del call  # an idle lane keeps nothing alive
         if this_process.is_ending:
             # A handler at the exit may wait for them.
             for waiting in self._backlog.take_all():
@@ -130,14 +143,43 @@ class Lane(threading.Thread):
         this_process.lanes.discard(self)
 
     def kill(self, future: Future[Any] | None) -> bool:
-        """Kill the worker if it runs the given call; None for whatever it does."""
+        """Kill the worker if it makes the given call; None for whatever it does."""
         with self._lock:
-            if future is not None and self._future is not future:
-                return False
-            self._is_killed = True
-            if self._worker is not None:
-                self._worker.kill()
-            return True
+            waiting = self._take_back()
+            found = future is None or (
+                bool(self._calls) and self._calls[-1].future is future
+            )
+            if found:
+                self._kill()
+        self._backlog.hand_back(waiting)
+        return found
+
+    def stop(self) -> list[LaneCall]:
+        """Kill the worker, and give the calls that waited for it."""
+        with self._lock:
+            waiting = self._take_back()
+            self._kill()
+        for call in waiting:
+            call.future.wait_again()
+            self._backlog.finish()
+        return waiting
+
+    def take_back(self) -> None:
+        """Leave to others what waits for the worker."""
+        with self._lock:
+            waiting = self._take_back()
+        self._backlog.hand_back(waiting)
+
+    def withdraw(self, future: LaneFuture) -> bool:
+        """Take a call out that waits for the worker; say whether it is out."""
+        with self._lock:
+            waiting = self._take_back()
+        others = [call for call in waiting if call.future is not future]
+        self._backlog.hand_back(others)
+        if len(others) == len(waiting):
+            return False
+        self._backlog.finish()
+        return True
 
     def launch(self) -> WorkerProcess:
         """Start a worker process.
@@ -166,52 +208,148 @@ class Lane(threading.Thread):
         if self._worker is not None:
             self._worker.forget()
 
-    def _take_on(self, future: LaneFuture) -> bool:
+    def _kill(self) -> None:
+        self._is_killed = True
+        if self._worker is not None:
+            self._worker.kill()
+
+    def _take_on(self, call: LaneCall) -> bool:
         with self._lock:  # from here on kill() finds it
-            if not begin(future):
+            if not begin(call.future):
                 return False
             if self._is_killed:
                 self._discard()
-            self._future, self._is_killed = future, False
+            self._calls.append(call)
+            self._is_killed = False
             return True
 
-    def _serve(self, call: LaneCall) -> None:
-        future = call.future
+    def _serve(self) -> None:
+        """Have a call made, and those that are given to the worker meanwhile."""
         try:
-            worker = self._ready_worker(future.label)
-            future.began = perf_counter()
-            if future.watcher is not None:
-                future.watcher.prepare()
-            answer = self._exchange(worker, call)
-            ended = perf_counter()
-            is_result, payload, seconds = open_answer(future.label, answer)
-            future.began = ended - seconds
+            worker = self._ready_worker(self._calls[0].future.label)
+            self._note_beginning(self._calls[0])
+            if self._give(worker, self._calls[0]):
+                self._look_ahead()
+            while self._calls:
+                try:
+                    message = worker.receive(self._patience())
+                except TimeoutError:
+                    self.take_back()
+                    continue
+                if message[:1] == messages.PACKED:
+                    self._conclude(message)
+                else:
+                    hear(message, self._calls[0])
         except BaseException as error:
-            if type(error) is WorkerStartError and self._leaves(call, error):
+            if type(error) is WorkerStartError and self._leaves(error):
                 return
-            is_result, payload = False, BaseException.with_traceback(error, None)
-        with self._lock:
-            self._future = None
-            if self._is_killed:  # too late for this call, but not for its process
-                self._discard()
-        self._backlog.finish()
-        call.body = b""  # gone before whoever waits for the result goes on
-        if this_process.is_ending and future.watcher is not None:
-            return  # the execution ends too, and need not hear of it
-        give(future, is_result, payload)
-        del payload  # its traceback would keep this frame, and so the call, alive
-        worker_now = self._worker
-        if worker_now is not None and worker_now.calls == self._most_calls:
+            self._end_all(error)
+        if self._worker is not None and self._worker.calls == self._most_calls:
             self._let_go()
 
-    def _leaves(self, call: LaneCall, error: WorkerStartError) -> bool:
-        """Leave a call to other lanes, if there are any, and be none any more."""
+    def _give(self, worker: WorkerProcess, call: LaneCall) -> bool:
+        """Give the idle worker a call, and say whether others may wait behind it."""
+        self._answered = perf_counter()
+        if worker.offer(call.head, call.body, call.levels):
+            return True
+        worker.send(call.head, call.body, call.levels)
+        return False
+
+    def _look_ahead(self) -> None:
+        """Give the worker what it will need soon."""
+        most = self._pace.ahead - len(self._calls) + 1
+        with self._lock:
+            worker = self._worker
+            if worker is None or self._is_killed:
+                return
+            if self._most_calls is not None:
+                most = min(most, self._most_calls - worker.calls)
+            if most <= 0:
+                return
+            calls = self._backlog.take_ahead(most, self._most)
+            while calls and self._offer(worker, calls[0]):
+                del calls[0]
+        self._backlog.hand_back(calls)
+
+    def _offer(self, worker: WorkerProcess, call: LaneCall) -> bool:
+        """Give the worker a call that it does not need yet; say whether it has it."""
+        if not begin(call.future):
+            self._backlog.finish()
+            return True
+        call.future.counter = self
+        if worker.offer(call.head, call.body, call.levels):
+            self._calls.append(call)
+            return True
+        return False
+
+    def _patience(self) -> float | None:
+        """Give how long those who wait at the worker wait for its answer."""
+        if len(self._calls) < 2:
+            return None
+        return max(0.0, self._answered + _LONGEST_WAIT - perf_counter())
+
+    def _take_back(self) -> list[LaneCall]:
+        """Take back the calls that wait for the worker, under the lock."""
+        if self._worker is None or len(self._calls) < 2:
+            return []
+        count, others = self._worker.take_back(), len(self._calls) - 1
+        # Never none, not for a moment: its thread looks without the lock.
+        waiting = [self._calls.pop() for _ in range(min(count, others))]
+        if count > others:  # not even the first had begun, which is to stay
+            first = self._calls[0]
+            if not self._worker.offer(first.head, first.body, first.levels):
+                self._worker.kill()  # it would wait for ever
+        for call in self._calls:
+            call.future.counter = None
+        return waiting[::-1]
+
+    def _conclude(self, answer: Contents) -> None:
+        """Take the answer of a call, and let the next begin."""
+        call = self._calls[0]
+        self._answered = ended = perf_counter()
+        try:
+            is_result, payload, seconds = open_answer(call.future.label, answer)
+            call.future.began = ended - seconds
+            self._pace.learn(seconds)
+        except BaseException as error:
+            is_result, payload = False, BaseException.with_traceback(error, None)
+        following = None
+        with self._lock:
+            self._calls.popleft()
+            if self._calls:
+                following = self._calls[0]
+                following.future.counter = None
+            elif self._is_killed:  # too late for this call, but not for its process
+                self._discard()
+        try:
+            if following is not None:
+                self._note_beginning(following)
+                self._look_ahead()
+        finally:
+            self._end(call, is_result, payload)
+            del payload  # its traceback would keep this frame, and so the call, alive
+
+    def _note_beginning(self, call: LaneCall) -> None:
+        call.future.began = perf_counter()
+        if call.future.watcher is not None:
+            call.future.watcher.prepare()
+
+    def _end(self, call: LaneCall, is_result: bool, payload: Any) -> None:
+        self._backlog.finish()
+        call.body = b""  # gone before whoever waits for the result goes on
+        if this_process.is_ending and call.future.watcher is not None:
+            return  # the execution ends too, and need not hear of it
+        give(call.future, is_result, payload)
+        del payload
+
+    def _leaves(self, error: WorkerStartError) -> bool:
+        """Leave the call to other lanes, if there are any, and be none any more."""
         with self._lock:
             if self._is_killed or this_process.is_ending:
                 return False
-            self.has_left = self._backlog.leave_to_others(call)
+            self.has_left = self._backlog.leave_to_others(self._calls[0])
             if self.has_left:
-                self._future = None
+                self._calls.clear()
         if self.has_left:
             text = "there are fewer worker processes than asked for: %s"
             logger().warning(text, error)
@@ -219,7 +357,7 @@ class Lane(threading.Thread):
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker
-        if worker is not None and worker.is_ready and worker.has_left(self._hear):
+        if worker is not None and worker.is_ready and worker.has_left(hear):
             with self._lock:
                 self._discard()
             worker = None
@@ -239,7 +377,7 @@ class Lane(threading.Thread):
                 message = worker.receive(max(0.0, end - perf_counter()))
                 if message == messages.HELLO:
                     break
-                self._hear(message)
+                hear(message)
             worker.is_ready = True
             return
         except TimeoutError:
@@ -264,7 +402,7 @@ class Lane(threading.Thread):
         try:
             worker.open()
             while (message := worker.receive())[:1] != messages.PACKED:
-                self._hear(message)
+                hear(message)
             is_done, error, _ = open_answer(opening.label, message)
             if is_done:
                 return
@@ -280,37 +418,40 @@ class Lane(threading.Thread):
         self._backlog.break_off(failure)
         raise failure()
 
-    def _exchange(self, worker: WorkerProcess, call: LaneCall) -> Contents:
-        """Send a call, and give its answer."""
-        try:
-            worker.send(call.head, call.body, call.levels)
-            while (message := worker.receive())[:1] != messages.PACKED:
-                self._hear(message, call)
-            return message
-        except (EOFError, OSError):  # nobody is at the other end any more
-            death = self._death_of(worker, call.future.label)
-            if call.future.watcher is not None:
-                calls, noted = worker.marks.calls, worker.marks.noted
-                if calls and calls != worker.calls:
-                    noted = 0  # by the call before: this one never began
+    def _end_all(self, error: BaseException) -> None:
+        """End the call that has failed with the worker; others have the rest made."""
+        worker, exitcode = self._worker, None
+        has_died = isinstance(error, EOFError | OSError) and worker is not None
+        if has_died and worker is not None:
+            exitcode = worker.wait()
+        with self._lock:
+            rest = 0 if worker is None else worker.take_back()
+            begun, self._calls = self._calls, deque()
+            waiting = [begun.pop() for _ in range(min(rest, len(begun)))][::-1]
+            noted = None
+            if worker is not None and has_died:
+                if begun and not worker.has_begun_all():  # it was dying when it took it
+                    waiting.insert(0, begun.pop())
+                noted = worker.marks.noted if begun else 0
+            if waiting and not begun and self._is_at_its_end(waiting[0]):
+                begun.append(waiting.pop(0))
+            failures: list[BaseException] = [error] * len(begun)
+            if worker is not None and has_died:
+                describe = killed if self._is_killed else crashed
+                failures = [
+                    describe(call.future.label, worker.pid, exitcode) for call in begun
+                ]
+            self._discard()  # its answer must not pass for that of the next call
+        self._backlog.hand_back(waiting)
+        for call, failure in zip(begun, failures):
+            if has_died and call.future.watcher is not None:
                 call.future.watcher.note(noted)
-            raise death from None
-        except BaseException:
-            with self._lock:
-                self._discard()  # its answer must not pass for that of the next call
-            raise
+            self._end(call, False, BaseException.with_traceback(failure, None))
 
-    def _hear(self, message: Contents, call: LaneCall | None = None) -> None:
-        """Take what is no answer, of a call or of a thread that one left behind."""
-        kind, contents = message[:1], message[1:]
-        if kind == messages.LOG and call is None:
-            replay(contents)
-        elif call is None:
-            return
-        elif kind == messages.LOG:  # as if it were logged where the call comes from
-            call.variables.run(replay, contents)
-        elif call.future.watcher is not None:
-            _TELL[kind](call.future.watcher, contents, call.future.label)
+    def _is_at_its_end(self, call: LaneCall) -> bool:
+        """Tell whether a call is not to be made though it has not begun."""
+        call.losses += 1
+        return self._is_killed or call.losses >= _MOST_LOSSES
 
     def _death_of(self, worker: WorkerProcess, label: str) -> WorkerCrashedError:
         describe = killed if self._is_killed else crashed
@@ -328,23 +469,7 @@ class Lane(threading.Thread):
     def _let_go(self) -> None:
         worker = self._worker
         if worker is not None:
-            worker.has_left(self._hear)
+            worker.has_left(hear)
             worker.let_go()
             with self._lock:
                 self._worker = None  # it holds file descriptors
-
-
-def _pass_on(watcher: Watcher, event: bytes, label: str) -> None:
-    try:
-        watcher.pass_on(unpack(event))
-    except Exception:  # as of an error's class that only the worker has
-        text = "an event of %s cannot be unpickled here"
-        logger().warning(text, label, exc_info=True)
-
-
-_TELL: dict[bytes, Callable[[Watcher, bytes, str], None]] = {
-    messages.BEGAN: lambda watcher, *_: watcher.start(),
-    messages.BEAT: lambda watcher, *_: watcher.live(),
-    messages.PART: lambda watcher, part, _: watcher.report(unpack(part)),
-    messages.EVENT: _pass_on,
-}

@@ -6,10 +6,10 @@
                    │         lane ══ pipe ══► worker process
     future ◄───────┴──────────┘
 
-Each lane is a thread of this process and a worker process of its own, which is
-given one task at a time. So a worker that dies takes its own task with it and
-nothing else, it is known which task that was, and stopping a task is killing its
-worker. What crosses the pipe is packed by ``envelope``.
+Each lane is a thread of this process and a worker process of its own, which makes one
+call at a time. So a worker that dies takes its own call with it and nothing else, it is
+known which call that was, and stopping a call is killing its worker. What crosses the
+pipe is packed by ``envelope``. Short calls go ahead of need through a ``hopper``.
 """
 
 from __future__ import annotations
@@ -226,6 +226,8 @@ class ProcessLanes(Executor):
         body: Parcel,
         watcher: Watcher | None = None,
         levels: Levels | None = None,
+        sender: object = None,
+        is_urgent: bool = False,
         is_owed: bool = False,
     ) -> LaneFuture:
         """Schedule a packed call.
@@ -237,6 +239,8 @@ class ProcessLanes(Executor):
             body: A step's packed input, packed once for many calls; empty for none.
             watcher: Who is told when a worker begins, and of its heartbeats.
             levels: The levels to log at there; None for those of now.
+            sender: Whose call it is: each sender that has calls waiting has its turn.
+            is_urgent: Whether it comes before all that its sender has waiting.
             is_owed: Whether the end of this process waits for it.
 
         Returns:
@@ -257,7 +261,8 @@ class ProcessLanes(Executor):
                 levels = levels or current_levels()
                 if self._backlog.lacks_lanes(self.max_workers):
                     self._add_lane()
-                self._backlog.put(LaneCall(future, head, body, levels), is_owed)
+                call = LaneCall(future, head, body, levels, sender, is_urgent)
+                self._backlog.put(call, is_owed)
         except WorkerStartError as error:
             # What the last lane has left to this one.
             self._backlog.fail_if_alone(error)
@@ -272,7 +277,11 @@ class ProcessLanes(Executor):
         """
         self._lanes[:] = [lane for lane in self._lanes if not lane.has_left]
         lane = Lane(
-            self._mp_context, self._backlog, self._opening, self._most_calls
+            self._mp_context,
+            self._backlog,
+            self.max_workers,
+            self._opening,
+            self._most_calls,
         )
         self._lanes.append(lane)
         self._backlog.add_lane()
@@ -322,7 +331,12 @@ class ProcessLanes(Executor):
         """
         with self._lock:
             self._is_shut = True
-            waiting = self._backlog.take_all() if cancel_futures else []
+            waiting: list[LaneCall] = []
+            if cancel_futures:
+                self._backlog.close()
+                for lane in self._lanes:
+                    lane.take_back()
+                waiting = self._backlog.take_all()
             self._dismissal()
         cancel(waiting)  # not under the lock, for callbacks may do anything
         # A callback is called by a lane, which the others might be waiting for.
@@ -340,8 +354,7 @@ class ProcessLanes(Executor):
         try:
             cancel(self._backlog.take_all())
         finally:
-            for lane in tuple(self._lanes):
-                lane.kill(None)
+            cancel([call for lane in tuple(self._lanes) for call in lane.stop()])
 
     def begin_anew(self) -> None:
         """In a forked child, begin with no worker: those of the parent stay there."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from stepfunction.core.envelope.parcel import open_nameless
 
-_CALLS, _NOTED = range(2)
-_SIZE = 2 * 8
+_CALLS, _NOTED, _HERE = range(3)
+_SIZE = 3 * 8
 
 
 class Marks:
@@ -64,6 +64,10 @@ class Marks:
 
     # What the worker does.
 
+    def arrive(self) -> None:
+        """Mark that the worker has them."""
+        self._numbers[_HERE] = 1
+
     def begin_call(self) -> None:
         """Mark that another call begins, which has noted nothing."""
         self._numbers[_NOTED] = 0
@@ -73,17 +77,21 @@ class Marks:
         """Mark what the present call notes."""
         self._numbers[_NOTED] = number
 
+    def noting(self) -> Any:
+        """Give where the present call may note numbers itself; None if unread."""
+        return self._numbers[_NOTED:] if self.are_shared else None
+
     # What its parent reads.
 
     @property
     def calls(self) -> int | None:
         """How many calls have begun; None if it cannot be known."""
-        return self._numbers[_CALLS] if self.are_shared else None
+        return self._numbers[_CALLS] if self._numbers[_HERE] else None
 
     @property
     def noted(self) -> int | None:
         """What the latest call has noted last, 0 for nothing; None if unknown."""
-        return self._numbers[_NOTED] if self.calls else None  # the worker may not share
+        return self._numbers[_NOTED] if self._numbers[_HERE] else None
 
 
 def _not_shared() -> Marks:

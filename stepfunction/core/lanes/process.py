@@ -19,6 +19,7 @@ from typing import Any
 from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.envelope import pack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
+from stepfunction.core.lanes.hopper import new_hopper
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.marks import Marks
 from stepfunction.core.lanes.messages import LEVELS, OPEN
@@ -46,7 +47,7 @@ class WorkerProcess:
     Attributes:
         pid: Its number; 0 until it has started.
         is_ready: Whether it has said so.
-        calls: How many it was given.
+        calls: How many it was given, but for those that were taken back.
         marks: What it leaves readable when it is dead.
     """
 
@@ -58,12 +59,21 @@ class WorkerProcess:
         self._context = context
         self._pipe, self._far_end = _open_pipe(context)
         self.marks = Marks()
+        self._hopper = new_hopper()
+        outlet = None if self._hopper is None else self._hopper.outlet
         # A server has the environment of when it was started; others have this one.
         is_served = context.get_start_method() == "forkserver"
         environment = dict(os.environ) if is_served else None
         self._process = _process_class(context)(
             target=serve_lane,
-            args=(self._far_end, environment, self._levels, self.marks, opening),
+            args=(
+                self._far_end,
+                outlet,
+                environment,
+                self._levels,
+                self.marks,
+                opening,
+            ),
             name=WORKER_NAME,
         )
 
@@ -90,7 +100,7 @@ class WorkerProcess:
 
     def _abandon(self) -> None:
         """Leave nothing behind of a start that was not completed."""
-        self._pipe.close()
+        self._close()
         self._far_end.close()
         self.marks.close()
         popen = self._process._popen
@@ -115,11 +125,12 @@ class WorkerProcess:
             tell(seconds)
 
     def send(self, head: bytes, body: Parcel, levels: Levels) -> None:
-        """Send a packed call, and before it the levels if the worker has others.
+        """Send an idle worker a call, and before it the levels if it has others.
 
         Raises:
             OSError: If it is not there any more.
         """
+        self._announce()
         if levels != self._levels:
             self._levels = levels
             self._pipe.send_bytes(LEVELS + pack(levels))
@@ -134,8 +145,31 @@ class WorkerProcess:
         Raises:
             OSError: If it is not there any more.
         """
+        self._announce()
         self._pipe.send_bytes(OPEN)
         send(self._pipe, b"")
+
+    def _announce(self) -> None:
+        if self._hopper is not None:
+            self._hopper.announce()
+
+    def offer(self, head: bytes, body: Parcel, levels: Levels) -> bool:
+        """Leave a call where it can be taken back, and say whether that is possible."""
+        hopper = self._hopper
+        if hopper is None or levels != self._levels or not hopper.put(head, body):
+            return False
+        self.calls += 1
+        return True
+
+    def take_back(self) -> int:
+        """Take back what was offered and has not begun; give how many calls it was."""
+        count = 0 if self._hopper is None else self._hopper.outlet.drain()
+        self.calls -= count
+        return count
+
+    def has_begun_all(self) -> bool:
+        """Tell whether it has begun all that it was given, when it is dead."""
+        return self.marks.calls in (None, self.calls)
 
     def receive(self, seconds: float | None = None) -> Contents:
         """Wait for what it says.
@@ -186,12 +220,12 @@ class WorkerProcess:
     def end(self) -> None:
         """Kill it, and wait for it to end."""
         self.kill()
-        self._pipe.close()
+        self._close()
         self._process.join(_SECONDS_TO_LEAVE)
 
     def let_go(self) -> None:
         """Let it end, which is idle."""
-        self._pipe.close()  # an idle worker that can hear nothing more leaves
+        self._close()  # an idle worker that can hear nothing more leaves
         self._process.join(_SECONDS_TO_END)
         if self._process.exitcode is None:
             logger().warning(
@@ -201,10 +235,17 @@ class WorkerProcess:
             )
             self.end()
 
+    def _close(self) -> None:
+        self._pipe.close()
+        if self._hopper is not None:
+            self._hopper.close()
+
     def forget(self) -> None:
         """In a forked child, close what would keep the parent's worker alive."""
         with suppress(OSError):  # its lane was just closing it
             self._pipe.close()
+        if self._hopper is not None:  # this may be the very worker, which takes from it
+            self._hopper.close(is_forked=not self.pid)
         finalizer = getattr(self._process._popen, "finalizer", None)
         for end in getattr(finalizer, "_args", ()):
             with suppress(OSError):

@@ -9,7 +9,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
 from functools import partial
 from multiprocessing import connection as pipes
 from multiprocessing import process as processes
@@ -19,9 +18,11 @@ from stepfunction.core.envelope.answers import perform, prepare_call, unpack_par
 from stepfunction.core.envelope.envelope import pack, pack_parcel, unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel, receive, send
 from stepfunction.core.lanes import messages
+from stepfunction.core.lanes.hopper import Outlet
 from stepfunction.core.lanes.logs import Levels, Sender
 from stepfunction.core.lanes.marks import Marks
 from stepfunction.core.lanes.opening import Opening
+from stepfunction.core.variables import own_variables
 
 _SIGNALS = signal.valid_signals()
 # That of ``signal`` makes a member of an enum of each signal that was held, which takes
@@ -32,6 +33,7 @@ _set_mask: Any = getattr(_own, "pthread_sigmask", None)
 
 def serve_lane(
     pipe: Any,
+    outlet: Outlet | None,
     environment: dict[str, str] | None,
     levels: Levels,
     marks: Marks,
@@ -41,12 +43,14 @@ def serve_lane(
 
     Args:
         pipe: The worker's end of it.
+        outlet: Where its small calls come from; None where they come by the pipe.
         environment: The parent's environment variables; None where it has them.
         levels: The levels of the parent's loggers.
         marks: What the parent can read when this process is dead.
         opening: What to do before the first call, when the lane says so.
     """
     parent = _become_a_group()
+    marks.arrive()
     if environment is not None:
         os.environ.clear()
         for name, value in environment.items():
@@ -62,29 +66,41 @@ def serve_lane(
         os.register_at_fork(after_in_child=sender.let_go)
     speaker.answer(messages.HELLO)
     with suppress(OSError):
-        pipe.poll(None)
+        pipe.poll(None) if outlet is None else outlet.peek()
     # Not before: what the parent told this process when it started it came over the
     # same pipe, and must not count as its end.
     _die_with(parent)
-    while _serve_next(pipe, speaker, sender, opening):
+    while _serve_next(pipe, outlet, speaker, sender, opening):
         pass
+    if outlet is not None:
+        outlet.close()
 
 
 def _serve_next(
-    pipe: Any, speaker: Speaker, sender: Sender, opening: Opening | None
+    pipe: Any,
+    outlet: Outlet | None,
+    speaker: Speaker,
+    sender: Sender,
+    opening: Opening | None,
 ) -> bool:
     """Do what the lane says next; tell whether it has not let this worker go."""
+    call: tuple[bytes, Contents] | None = None
     try:
-        head, body = pipe.recv_bytes(), receive(pipe)
+        if pipe.closed:
+            return False
+        if outlet is not None:
+            call = outlet.take()
+        head, body = call or (pipe.recv_bytes(), receive(pipe))
     except (EOFError, OSError):
         return False
     if head[:1] == messages.LEVELS:
         sender.adopt(unpack(head[1:]))
-        return True
+        return _serve_next(pipe, None, speaker, sender, opening)  # of the same packet
     if head == messages.OPEN and opening is not None:
         speaker.answer(perform(opening.prepare, pack_parcel))
         return True
     speaker.marks.begin_call()
+    del call
     answer = perform(partial(_prepare, speaker, head, body), pack_parcel)
     del head, body  # whoever reads a large answer need not wait for their memory
     speaker.answer(answer)
@@ -96,26 +112,15 @@ def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]
     parts = unpack_part("the function", head)
     if not body:
         function, args, keywords = parts
-        return partial(_isolated(), function, *args, **keywords)
+        return partial(own_variables().run, function, *args, **keywords)
     call, context, says_start = parts
     if context is not None:
         context.line = speaker.line()
     prepared = prepare_call(call, body, context)  # which may import much
     if says_start:
         speaker.say(messages.BEGAN)
-    return partial(_isolated(), prepared)
-
-
-def _isolated() -> Callable[..., Any]:
-    """Give what makes a call that leaves this process's context variables alone.
-
-    The call is unpacked before: what a module sets while it is imported is for all.
-    """
-    run = copy_context().run
-    decimal = sys.modules.get("decimal")
-    if decimal is not None:  # a copy has the same context of arithmetic, not a copy
-        run(lambda: decimal.setcontext(decimal.getcontext().copy()))
-    return run
+    # Only now: what a module sets while it is imported is for all.
+    return partial(own_variables().run, prepared)
 
 
 class Speaker:
@@ -212,10 +217,9 @@ class Line:
         """Note a number where it can be read when this process is dead."""
         self._speaker.note_of(self._call, number)
 
-    def noting(self) -> Callable[[int], None] | None:
-        """Give what notes many numbers quickly; None where nobody could read them."""
-        marks = self._speaker.marks
-        return marks.note if marks.are_shared else None
+    def noting(self) -> Any:
+        """Give where to note many numbers quickly; None if nobody could read them."""
+        return self._speaker.marks.noting()
 
 
 @contextmanager

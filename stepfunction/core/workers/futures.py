@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
-from stepfunction.core.workers.tasks import LiveAttempt, Report, Task, Work
+from stepfunction.core.workers.attempts import LiveAttempt, Report, Work
+from stepfunction.core.workers.tasks import Task
 
 if TYPE_CHECKING:
     from stepfunction.core.envelope.parcel import Parcel
@@ -156,27 +157,53 @@ class Lanes(Futures):
     hears_parts = True
     is_inline = False
 
-    def __init__(self, lanes: ProcessLanes, work: Work, limit: int | None) -> None:
+    def __init__(
+        self, lanes: ProcessLanes, work: Work, limit: int, grows: bool = False
+    ) -> None:
         from stepfunction.core.envelope.envelope import pack_parcel
         from stepfunction.core.lanes.logs import current_levels
+        from stepfunction.core.lanes.pace import Pace
 
         super().__init__(limit)
         self._lanes = lanes
         self._work = work
         self._sender = Sender(work, pack_parcel)
         self._levels = current_levels()
+        # Whether more may be handed out while they are short, and by how much.
+        self._grows = grows
+        self._least = limit
+        self._pace = Pace()
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
+        from pickle import HIGHEST_PROTOCOL, dumps
+
         from stepfunction.core.envelope.envelope import pack
+        from stepfunction.core.lanes.hopper import is_small
 
         task = attempt.task
-        context = self._work.make_context(attempt) if task.wants_context else None
         call, body = self._sender.parts(task)
-        head = pack((call, context, task.says_start))
-        return self._lanes.send(task.name, head, body, attempt, self._levels)
+        if task.wants_context:
+            context = self._work.make_context(attempt)
+            head = pack((call, context, task.says_start))
+        else:  # which holds no exception, nor anything else of the user's
+            head = dumps((call, None, task.says_start), HIGHEST_PROTOCOL)
+        self._grows = self._grows and is_small(head, body)
+        return self._lanes.send(
+            task.name,
+            head,
+            body,
+            attempt,
+            self._levels,
+            sender=self,
+            is_urgent=attempt.number > 1,
+        )
 
     def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:
-        return ending_of(future, getattr(future, "began", 0.0))
+        ending = ending_of(future, getattr(future, "began", 0.0))
+        if self._grows:
+            self._pace.learn(ending[3] - ending[2])
+            self.limit = self._least + self._pace.ahead * self._lanes.max_workers
+        return ending
 
     def halt(self, attempts: Iterable[LiveAttempt]) -> list[LiveAttempt]:
         # Of those that have ended the report is on its way. A copy, for others may be

@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.logger import logger
+from stepfunction.core.workers.attempts import Work
 from stepfunction.core.workers.executors import (
     around,
     is_lanes,
@@ -16,7 +17,6 @@ from stepfunction.core.workers.executors import (
     workers_of,
 )
 from stepfunction.core.workers.places import Inline, Place, Threads
-from stepfunction.core.workers.tasks import Work
 
 if TYPE_CHECKING:
     from stepfunction.core.lanes.lanes import ProcessLanes
@@ -117,10 +117,10 @@ class Workshop:
             limit = max_workers or int(min(count, usable_cpus()))
             return Lanes(self._open_lanes(), work, limit)
         if is_lanes(executor):
-            # First come is first served there: who hands out all at once makes all
-            # other executions wait.
-            limit = max_workers or executor.max_workers * (2 if ahead else 1)
-            return Lanes(executor, work, limit)
+            # Also the next for each worker: more where they turn out to be short.
+            most = executor.max_workers * (2 if ahead else 1)
+            limit = min(max_workers or most, most)
+            return Lanes(executor, work, limit, grows=ahead and not max_workers)
         from concurrent.futures import ThreadPoolExecutor
 
         from stepfunction.core.workers.pools import Pool, ThreadPool
