@@ -237,19 +237,24 @@ class Backlog:
         Args:
             calls: In the order in which they were taken.
         """
-        failed: list[LaneCall] = []
         with self._lock:
-            for call in reversed(list(calls)):
-                call.future.wait_again()
-                if self._failure is not None:
-                    self._unfinished -= 1
-                    failed.append(call)
-                    continue
-                self._calls.setdefault(call.sender, deque()).appendleft(call)
-                self._calls.move_to_end(call.sender, last=False)
-                self._waiting += 1
-                self._words.put(None)
+            failed = self._take_again(calls)
         self._fail(failed)
+
+    def _take_again(self, calls: Iterable[LaneCall]) -> list[LaneCall]:
+        """Do so, under the lock, and give those that are to fail."""
+        failed: list[LaneCall] = []
+        for call in reversed(list(calls)):
+            call.future.wait_again()
+            if self._failure is not None:
+                self._unfinished -= 1
+                failed.append(call)
+                continue
+            self._calls.setdefault(call.sender, deque()).appendleft(call)
+            self._calls.move_to_end(call.sender, last=False)
+            self._waiting += 1
+            self._words.put(None)
+        return failed
 
     def take(self) -> LaneCall | None:
         """Wait for a call; None says that there will be no more, to one lane."""
@@ -343,7 +348,8 @@ class Backlog:
                 return False
             self._lanes -= 1
             self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
-        self.hand_back([call])
+            failed = self._take_again([call])  # before the others may end
+        self._fail(failed)
         return True
 
     def end(self) -> None:
