@@ -20,10 +20,11 @@ from stepfunction.core.outcomes import STOPPED, Outcome
 from stepfunction.core.probes import looking_on
 from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import News
+from stepfunction.core.workers.attempts import LiveAttempt, Report, make_attempt
 from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
 from stepfunction.core.workers.retry import judges_results
-from stepfunction.core.workers.tasks import LiveAttempt, Report, Task, make_attempt
+from stepfunction.core.workers.tasks import Task
 
 
 def perform(

@@ -18,7 +18,8 @@ from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
 from stepfunction.core.watching.telling import News
 from stepfunction.core.wording import subject
-from stepfunction.core.workers.tasks import LiveAttempt, Task, Work
+from stepfunction.core.workers.attempts import LiveAttempt, Work
+from stepfunction.core.workers.tasks import Task
 
 
 class Terms(NamedTuple):

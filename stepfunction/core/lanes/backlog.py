@@ -105,12 +105,22 @@ class LaneCall:
         body: A packed value that goes with it; empty for none.
         levels: The levels to log at.
         sender: Whose it is: all who have calls here have their turn.
+        is_urgent: Whether it comes before all that its sender has waiting.
 
     Attributes:
         losses: How many workers died before they began it, which were given it alone.
     """
 
-    __slots__ = ("future", "head", "body", "levels", "sender", "variables", "losses")
+    __slots__ = (
+        "future",
+        "head",
+        "body",
+        "levels",
+        "sender",
+        "is_urgent",
+        "variables",
+        "losses",
+    )
 
     def __init__(
         self,
@@ -119,12 +129,14 @@ class LaneCall:
         body: Parcel,
         levels: Levels,
         sender: object = None,
+        is_urgent: bool = False,
     ) -> None:
         self.future = future
         self.head = head
         self.body = body
         self.levels = levels
         self.sender = sender
+        self.is_urgent = is_urgent
         self.variables = copy_context()
         self.losses = 0
 
@@ -216,7 +228,8 @@ class Backlog:
                 owed.add(call.future)
             self._unfinished += 1
             self._waiting += 1
-            self._calls.setdefault(call.sender, deque()).append(call)
+            calls = self._calls.setdefault(call.sender, deque())
+            calls.appendleft(call) if call.is_urgent else calls.append(call)
             self._words.put(None)
             return self._unfinished
 

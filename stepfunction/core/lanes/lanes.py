@@ -6,10 +6,10 @@
                    │         lane ══ pipe ══► worker process
     future ◄───────┴──────────┘
 
-Each lane is a thread of this process and a worker process of its own, which is
-given one task at a time. So a worker that dies takes its own task with it and
-nothing else, it is known which task that was, and stopping a task is killing its
-worker. What crosses the pipe is packed by ``envelope``.
+Each lane is a thread of this process and a worker process of its own, which makes one
+call at a time. So a worker that dies takes its own call with it and nothing else, it is
+known which call that was, and stopping a call is killing its worker. What crosses the
+pipe is packed by ``envelope``. Short calls go ahead of need through a ``hopper``.
 """
 
 from __future__ import annotations
@@ -227,6 +227,7 @@ class ProcessLanes(Executor):
         watcher: Watcher | None = None,
         levels: Levels | None = None,
         sender: object = None,
+        is_urgent: bool = False,
         is_owed: bool = False,
     ) -> LaneFuture:
         """Schedule a packed call.
@@ -239,6 +240,7 @@ class ProcessLanes(Executor):
             watcher: Who is told when a worker begins, and of its heartbeats.
             levels: The levels to log at there; None for those of now.
             sender: Whose call it is: each sender that has calls waiting has its turn.
+            is_urgent: Whether it comes before all that its sender has waiting.
             is_owed: Whether the end of this process waits for it.
 
         Returns:
@@ -259,7 +261,7 @@ class ProcessLanes(Executor):
                 levels = levels or current_levels()
                 if self._backlog.lacks_lanes(self.max_workers):
                     self._add_lane()
-                call = LaneCall(future, head, body, levels, sender)
+                call = LaneCall(future, head, body, levels, sender, is_urgent)
                 self._backlog.put(call, is_owed)
         except WorkerStartError as error:
             # What the last lane has left to this one.

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
-from stepfunction.core.workers.tasks import LiveAttempt, Report, Task, Work
+from stepfunction.core.workers.attempts import LiveAttempt, Report, Work
+from stepfunction.core.workers.tasks import Task
 
 if TYPE_CHECKING:
     from stepfunction.core.envelope.parcel import Parcel
@@ -174,15 +175,28 @@ class Lanes(Futures):
         self._pace = Pace()
 
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
+        from pickle import HIGHEST_PROTOCOL, dumps
+
         from stepfunction.core.envelope.envelope import pack
         from stepfunction.core.lanes.hopper import is_small
 
         task = attempt.task
-        context = self._work.make_context(attempt) if task.wants_context else None
         call, body = self._sender.parts(task)
-        head = pack((call, context, task.says_start))
+        if task.wants_context:
+            context = self._work.make_context(attempt)
+            head = pack((call, context, task.says_start))
+        else:  # which holds no exception, nor anything else of the user's
+            head = dumps((call, None, task.says_start), HIGHEST_PROTOCOL)
         self._grows = self._grows and is_small(head, body)
-        return self._lanes.send(task.name, head, body, attempt, self._levels, self)
+        return self._lanes.send(
+            task.name,
+            head,
+            body,
+            attempt,
+            self._levels,
+            sender=self,
+            is_urgent=attempt.number > 1,
+        )
 
     def _ending(self, attempt: LiveAttempt, future: Future[Any]) -> Ending:
         ending = ending_of(future, getattr(future, "began", 0.0))

@@ -20,15 +20,15 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.errors import refusal_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
-from stepfunction.core.workers.places import Place
-from stepfunction.core.workers.tasks import (
+from stepfunction.core.workers.attempts import (
     RUNNING,
     Letter,
     LiveAttempt,
     Part,
     Report,
-    Task,
 )
+from stepfunction.core.workers.places import Place
+from stepfunction.core.workers.tasks import Task
 
 # To look a member of an enum up takes its time.
 _SKIPPED = Outcome.SKIPPED

@@ -21,7 +21,7 @@ from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.variables import own_variables
 from stepfunction.core.waiting import join, start
-from stepfunction.core.workers.tasks import LiveAttempt, Work, make_attempt
+from stepfunction.core.workers.attempts import LiveAttempt, Work, make_attempt
 
 # So many are started at once; others one by one, while attempts end, at such intervals.
 _FIRST_THREADS = 4

@@ -20,6 +20,7 @@ from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.variables import own_variables
 from stepfunction.core.wording import error_text
+from stepfunction.core.workers.attempts import LiveAttempt, Report, Work, make_attempt
 from stepfunction.core.workers.executors import (
     around,
     cancels_what_began,
@@ -33,7 +34,6 @@ from stepfunction.core.workers.futures import (
     ending_of,
     let_go_of,
 )
-from stepfunction.core.workers.tasks import LiveAttempt, Report, Work, make_attempt
 
 _numbers = count()
 # How many attempts a place begins with whose size is not known, and for how long.

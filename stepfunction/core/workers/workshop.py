@@ -9,6 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.logger import logger
+from stepfunction.core.workers.attempts import Work
 from stepfunction.core.workers.executors import (
     around,
     is_lanes,
@@ -16,7 +17,6 @@ from stepfunction.core.workers.executors import (
     workers_of,
 )
 from stepfunction.core.workers.places import Inline, Place, Threads
-from stepfunction.core.workers.tasks import Work
 
 if TYPE_CHECKING:
     from stepfunction.core.lanes.lanes import ProcessLanes
@@ -118,7 +118,8 @@ class Workshop:
             return Lanes(self._open_lanes(), work, limit)
         if is_lanes(executor):
             # Also the next for each worker: more where they turn out to be short.
-            limit = max_workers or executor.max_workers * (2 if ahead else 1)
+            most = executor.max_workers * (2 if ahead else 1)
+            limit = min(max_workers or most, most)
             return Lanes(executor, work, limit, grows=ahead and not max_workers)
         from concurrent.futures import ThreadPoolExecutor
 

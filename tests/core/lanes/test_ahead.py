@@ -18,9 +18,12 @@ from stepfunction import (
     WorkerCrashedError,
     WorkerKilledError,
 )
+from stepfunction.core.envelope.envelope import pack
 from stepfunction.core.lanes import hopper, lane, pace
 
 LONG = 30.0  # no test takes as long
+SENDER = object()
+HEAD = pack((double, (1,), {}))
 
 
 @pytest.fixture
@@ -302,3 +305,19 @@ def test_a_worker_that_dies_between_calls_is_blamed_for_none(busy_lane, tmp_path
         found = {future.result() for future in futures}
         assert len(found) == 1 and worker not in found
         worker = found.pop()
+
+
+def test_a_second_attempt_does_not_wait_for_all_that_was_handed_out(
+    busy_lane, tmp_path
+):
+    go = tmp_path / "go"
+    busy_lane.submit(tell_and_wait, (tmp_path / "on", go))
+    wait_for(tmp_path / "on")
+    order = []
+    futures = [busy_lane.send(str(n), HEAD, b"", sender=SENDER) for n in range(40)]
+    urgent = busy_lane.send("urgent", HEAD, b"", sender=SENDER, is_urgent=True)
+    for future in (*futures, urgent):
+        future.add_done_callback(lambda done: order.append(done.label))
+    go.touch()
+    wait([*futures, urgent])
+    assert order.index("urgent") <= 1 + pace._MOST

@@ -7,7 +7,7 @@ from shared.calls import double
 
 from stepfunction import ProcessLanes, StepFunction, WorkerCrashedError
 from stepfunction.core.lanes import marks
-from stepfunction.core.workers.tasks import LiveAttempt
+from stepfunction.core.workers.attempts import LiveAttempt
 
 
 @pytest.fixture
