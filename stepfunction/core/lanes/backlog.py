@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.lanes.logs import Levels
 from stepfunction.core.logger import logger
+from stepfunction.core.waiting import Latch
 
-# How long no other lane is added after one could not be had.
+# How long no other lane is added, or tries again, after one could not be had.
 _SECONDS_TO_DO_WITHOUT = 1.0
 
 
@@ -197,6 +198,7 @@ class Backlog:
         self._short_until = 0.0
         self._failure: Callable[[], Exception] | None = None
         self._has_ended = False
+        self._over = Latch()
         self._is_closed = False
 
     @property
@@ -343,7 +345,7 @@ class Backlog:
         """Let other lanes make a call before all that waits, as its lane has no worker.
 
         Returns:
-            Whether there are others; the lane then is none any more.
+            Whether there are others; the lane then is none until it has had a rest.
         """
         with self._lock:
             if self._lanes < 2:
@@ -353,10 +355,27 @@ class Backlog:
         self.hand_back([call])
         return True
 
+    def rest(self, most: int) -> bool:
+        """Let a lane that had no worker wait a while, and be one again.
+
+        Args:
+            most: How many lanes there are at most.
+
+        Returns:
+            Whether it is one; not where there is no need of it any more.
+        """
+        if self._over.wait(_SECONDS_TO_DO_WITHOUT):
+            return False
+        with self._lock:
+            is_needed = self._lanes < most and not self._has_ended
+            self._lanes += is_needed
+            return is_needed
+
     def end(self) -> None:
         """Say that there will be no more, to every lane. Any thread may, anywhere."""
         # Without the lock, which the thread of a garbage collector may hold just now.
         self._has_ended = True
+        self._over.open()
         self._words.put(None)
 
     def break_off(self, failure: Callable[[], Exception]) -> None:

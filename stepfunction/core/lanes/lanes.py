@@ -318,8 +318,10 @@ class ProcessLanes(Executor):
         Returns:
             Whether there was anything to stop: False if the call has ended.
         """
-        return future.cancel() or any(
-            lane.kill(future) for lane in tuple(self._lanes)
+        # Again, for it may just have been on its way back from a lane without a worker.
+        return any(
+            future.cancel() or any(lane.kill(future) for lane in tuple(self._lanes))
+            for _ in range(3)
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

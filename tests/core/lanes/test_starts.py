@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -380,6 +381,24 @@ def test_fewer_lanes_do_where_no_more_can_be_had(monkeypatch, caplog):
             while "fewer worker processes" not in caplog.text:
                 calls = [lanes.submit(add, n) for n in range(20)]
                 assert [call.result() for call in calls] == [*range(1, 21)]
+
+
+def test_a_lane_that_could_not_be_had_for_a_moment_is_had_soon(monkeypatch, tmp_path):
+    refusals = iter([True])
+
+    def refuse_once(*arguments):
+        if next(refusals, False):
+            refuse_memory()
+        return start_program(*arguments)
+
+    start_program = util.spawnv_passfds
+    with ProcessLanes(2, start_method="spawn") as lanes:
+        occupied = lanes.submit(tell_and_wait, (tmp_path / "began", tmp_path / "end"))
+        wait_for(tmp_path / "began")
+        monkeypatch.setattr(util, "spawnv_passfds", refuse_once)
+        assert lanes.submit(add, 1).result() == 2  # which waits for no other call
+        assert not occupied.done()
+        tell(tmp_path / "end")
 
 
 def test_all_calls_fail_where_no_worker_can_be_had(monkeypatch):
