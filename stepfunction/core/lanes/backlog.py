@@ -207,6 +207,11 @@ class Backlog:
         return self._failure is not None
 
     @property
+    def has_more(self) -> bool:
+        """Whether calls wait for a lane."""
+        return self._waiting > 0
+
+    @property
     def is_idle(self) -> bool:
         """Whether all that was put in is finished."""
         return self._unfinished == 0

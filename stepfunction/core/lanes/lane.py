@@ -263,6 +263,8 @@ class Lane(threading.Thread):
 
     def _look_ahead(self) -> None:
         """Give the worker what it will need soon."""
+        if not self._backlog.has_more:
+            return
         most = self._pace.ahead - len(self._calls) + 1
         with self._lock:
             worker = self._worker
