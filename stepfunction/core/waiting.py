@@ -105,10 +105,18 @@ def start(thread: threading.Thread) -> None:
             "the system gives no more (ulimit -u), or has no memory for it: have fewer "
             "run at once, or use executor='inline'"
         )
-        if not threading.main_thread().is_alive():
+        if main_has_ended():
             hint = "the program is ending: use executor='inline', or execute it before"
         text = f"no thread {thread.name!r} can be started: {error}; {hint}"
         raise WorkerStartError(text) from error
+
+
+def main_has_ended() -> bool:
+    """Tell whether the main thread has come to its end, as the program then does."""
+    main: Any = threading.main_thread()
+    # Until Python 3.13 an interrupt of is_alive() makes a thread one that has ended.
+    stopped: bool | None = getattr(main, "_is_stopped", None)
+    return not main.is_alive() if stopped is None else stopped
 
 
 def join(thread: threading.Thread, seconds: float = inf) -> bool:

@@ -53,6 +53,8 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         self._before = signal.signal(signal.SIGINT, self._handle)
         self._tracing = sys.gettrace()
+        # Python 3.12 looks once, here, whether anybody wants to see opcodes.
+        sys._getframe().f_trace_opcodes = True
         sys.settrace(self._call)
         return self
 

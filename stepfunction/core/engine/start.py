@@ -94,7 +94,7 @@ def begin(
     is_elsewhere = executor is not None and runs_in_processes(executor)
     needs_processes = is_elsewhere or (executor is None and graph.uses_processes)
     if needs_processes and not keeps_here():
-        from stepfunction.core.lanes.lanes import refuse_where_processes_cannot_start
+        from stepfunction.core.lanes.refusals import refuse_where_processes_cannot_start
 
         refuse_where_processes_cannot_start()
     if is_elsewhere:

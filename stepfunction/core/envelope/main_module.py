@@ -19,6 +19,8 @@ from operator import attrgetter
 from types import FunctionType
 from typing import Any
 
+from stepfunction.core.waiting import main_has_ended
+
 _ORIGIN: tuple[str, ...] = ("__file__", "__spec__")
 _main = sys.modules.get("__main__")
 _file = getattr(_main, "__file__", None)
@@ -51,7 +53,7 @@ def is_at_its_end() -> bool:
     """Whether this is a handler that the interpreter calls when the program exits."""
     main = threading.main_thread()
     # Before it calls them it waits for other threads, as if this one had ended.
-    return threading.current_thread() is main and not main.is_alive()
+    return threading.current_thread() is main and main_has_ended()
 
 
 def has_name(value: Any) -> bool:

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.lanes.logs import Levels
 from stepfunction.core.logger import logger
+from stepfunction.core.waiting import Latch
 
-# How long no other lane is added after one could not be had.
+# How long no other lane is added, or tries again, after one could not be had.
 _SECONDS_TO_DO_WITHOUT = 1.0
 
 
@@ -186,8 +187,11 @@ class Backlog:
     """The calls of one executor: those that wait, and how many are not finished."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        # One for each call that waits, and each lane that is to leave: it says to look.
+        # A signal handler may submit as well; and may raise, so what is written is
+        # right after each call that is made under the lock.
+        self._lock = threading.RLock()
+        # At least one for each call that waits, and each lane that is to leave: it says
+        # to look.
         self._words: SimpleQueue[None] = SimpleQueue()
         # Of each sender with calls the next first; the sender whose turn it is first.
         self._calls: OrderedDict[object, deque[LaneCall]] = OrderedDict()
@@ -197,12 +201,18 @@ class Backlog:
         self._short_until = 0.0
         self._failure: Callable[[], Exception] | None = None
         self._has_ended = False
+        self._over = Latch()
         self._is_closed = False
 
     @property
     def is_broken(self) -> bool:
         """Whether nothing more is to run."""
         return self._failure is not None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether calls wait for a lane."""
+        return self._waiting > 0
 
     @property
     def is_idle(self) -> bool:
@@ -219,16 +229,22 @@ class Backlog:
         Raises:
             Exception: What it was broken off with.
         """
+        alone = deque((call,))
         with self._lock:
             if self._failure is not None:
                 raise self._failure()
             if is_owed:
                 owed.add(call.future)
+            self._words.put(None)  # first, for one too many does no harm
+            calls = self._calls.get(call.sender)
             self._unfinished += 1
             self._waiting += 1
-            calls = self._calls.setdefault(call.sender, deque())
-            calls.appendleft(call) if call.is_urgent else calls.append(call)
-            self._words.put(None)
+            if calls is None:
+                self._calls[call.sender] = alone
+            elif call.is_urgent:
+                calls.appendleft(call)
+            else:
+                calls.append(call)
             return self._unfinished
 
     def hand_back(self, calls: Iterable[LaneCall]) -> None:
@@ -237,19 +253,24 @@ class Backlog:
         Args:
             calls: In the order in which they were taken.
         """
-        failed: list[LaneCall] = []
         with self._lock:
-            for call in reversed(list(calls)):
-                call.future.wait_again()
-                if self._failure is not None:
-                    self._unfinished -= 1
-                    failed.append(call)
-                    continue
-                self._calls.setdefault(call.sender, deque()).appendleft(call)
-                self._calls.move_to_end(call.sender, last=False)
-                self._waiting += 1
-                self._words.put(None)
+            failed = self._take_again(calls)
         self._fail(failed)
+
+    def _take_again(self, calls: Iterable[LaneCall]) -> list[LaneCall]:
+        """Do so, under the lock, and give those that are to fail."""
+        failed: list[LaneCall] = []
+        for call in reversed(list(calls)):
+            call.future.wait_again()
+            if self._failure is not None:
+                self._unfinished -= 1
+                failed.append(call)
+                continue
+            self._calls.setdefault(call.sender, deque()).appendleft(call)
+            self._calls.move_to_end(call.sender, last=False)
+            self._waiting += 1
+            self._words.put(None)
+        return failed
 
     def take(self) -> LaneCall | None:
         """Wait for a call; None says that there will be no more, to one lane."""
@@ -260,6 +281,8 @@ class Backlog:
             with self._lock:
                 if self._waiting:
                     self._idle -= 1
+                    if self._has_ended:  # which may be what this word was to say
+                        self._words.put(None)
                     return self._next()
                 if self._has_ended:
                     self._idle -= 1
@@ -289,12 +312,13 @@ class Backlog:
 
     def _next(self) -> LaneCall:
         sender, calls = next(iter(self._calls.items()))
-        del self._calls[sender]
-        call = calls.popleft()
-        if calls:
-            self._calls[sender] = calls  # last, until all others had their turn
+        if len(calls) > 1:
+            self._calls.move_to_end(sender)  # last, until all others had their turn
+            self._waiting -= 1
+            return calls.popleft()
         self._waiting -= 1
-        return call
+        del self._calls[sender]
+        return calls[0]
 
     def finish(self) -> None:
         """Count a call as finished, before its result is known to anybody."""
@@ -308,12 +332,10 @@ class Backlog:
 
     def lacks_lanes(self, most: int) -> bool:
         """Tell whether one call more asks for another lane, where so many may be."""
-        with self._lock:
-            enough = min(most, self._unfinished + 1)
-            if self._lanes >= enough or self._failure is not None:
-                return False
-            # Where one could not be had just now, those that there are have to do.
-            return not self._lanes or perf_counter() >= self._short_until
+        if self._lanes >= min(most, self._unfinished + 1) or self._failure is not None:
+            return False
+        # Where one could not be had just now, those that there are have to do.
+        return not self._lanes or perf_counter() >= self._short_until
 
     def add_lane(self) -> None:
         """Count a lane, before it can take a call."""
@@ -338,20 +360,38 @@ class Backlog:
         """Let other lanes make a call before all that waits, as its lane has no worker.
 
         Returns:
-            Whether there are others; the lane then is none any more.
+            Whether there are others; the lane then is none until it has had a rest.
         """
         with self._lock:
             if self._lanes < 2:
                 return False
             self._lanes -= 1
             self._short_until = perf_counter() + _SECONDS_TO_DO_WITHOUT
-        self.hand_back([call])
+            failed = self._take_again([call])  # before the others may end
+        self._fail(failed)
         return True
+
+    def rest(self, most: int) -> bool:
+        """Let a lane that had no worker wait a while, and be one again.
+
+        Args:
+            most: How many lanes there are at most.
+
+        Returns:
+            Whether it is one; not where there is no need of it any more.
+        """
+        if self._over.wait(_SECONDS_TO_DO_WITHOUT):
+            return False
+        with self._lock:
+            is_needed = self._lanes < most and not self._has_ended
+            self._lanes += is_needed
+            return is_needed
 
     def end(self) -> None:
         """Say that there will be no more, to every lane. Any thread may, anywhere."""
         # Without the lock, which the thread of a garbage collector may hold just now.
         self._has_ended = True
+        self._over.open()
         self._words.put(None)
 
     def break_off(self, failure: Callable[[], Exception]) -> None:

@@ -66,7 +66,7 @@ class Lane(threading.Thread):
         most_calls: After how many calls a worker is replaced; None for never.
 
     Attributes:
-        has_left: Whether it has left its calls to others, for it has no worker.
+        has_left: Whether it has left for good, for there are others in its place.
     """
 
     def __init__(
@@ -93,6 +93,7 @@ class Lane(threading.Thread):
         self._answered = 0.0
         self._claim = [None]
         self.has_left = False
+        self._is_spent = False  # it had no worker
 
     def claim(self) -> bool:
         """Tell whether its thread has not begun, which then does nothing.
@@ -124,7 +125,12 @@ class Lane(threading.Thread):
         """Have calls made until there will be no more."""
         if not self.claim():
             return
-        while not this_process.is_ending and not self.has_left:
+        while not this_process.is_ending:
+            if self._is_spent:
+                self._is_spent = False
+                self.has_left = not self._backlog.rest(self._most)
+                if self.has_left:
+                    break
             call = self._backlog.take()
             if call is None:
                 break
@@ -257,6 +263,8 @@ class Lane(threading.Thread):
 
     def _look_ahead(self) -> None:
         """Give the worker what it will need soon."""
+        if not self._backlog.has_more:
+            return
         most = self._pace.ahead - len(self._calls) + 1
         with self._lock:
             worker = self._worker
@@ -343,17 +351,17 @@ class Lane(threading.Thread):
         del payload
 
     def _leaves(self, error: WorkerStartError) -> bool:
-        """Leave the call to other lanes, if there are any, and be none any more."""
+        """Leave the call to other lanes, if there are any, and be none for a while."""
         with self._lock:
             if self._is_killed or this_process.is_ending:
                 return False
-            self.has_left = self._backlog.leave_to_others(self._calls[0])
-            if self.has_left:
+            self._is_spent = self._backlog.leave_to_others(self._calls[0])
+            if self._is_spent:
                 self._calls.clear()
-        if self.has_left:
+        if self._is_spent:
             text = "there are fewer worker processes than asked for: %s"
             logger().warning(text, error)
-        return self.has_left
+        return self._is_spent
 
     def _ready_worker(self, label: str) -> WorkerProcess:
         worker = self._worker

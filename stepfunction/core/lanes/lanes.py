@@ -20,12 +20,11 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from multiprocessing import process as processes
 from operator import index
 from typing import Any, ParamSpec, TypeVar
 from weakref import finalize
 
-from stepfunction.core.envelope import arrival, main_module
+from stepfunction.core.envelope import main_module
 from stepfunction.core.envelope.envelope import pack_once
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.envelope.refusals import pack_call, pack_taken
@@ -39,12 +38,14 @@ from stepfunction.core.lanes.backlog import (
     cancel,
 )
 from stepfunction.core.lanes.chunks import results
-from stepfunction.core.lanes.deaths import UNGUARDED, unguarded
 from stepfunction.core.lanes.ends import this_process
 from stepfunction.core.lanes.lane import Lane
 from stepfunction.core.lanes.logs import Levels, current_levels
 from stepfunction.core.lanes.opening import Opening
-from stepfunction.core.lanes.process import WORKER_NAME
+from stepfunction.core.lanes.refusals import (
+    refuse_beside_threads,
+    refuse_where_processes_cannot_start,
+)
 from stepfunction.core.logger import logger
 from stepfunction.core.surroundings import take
 from stepfunction.core.waiting import join, start
@@ -258,7 +259,7 @@ class ProcessLanes(Executor):
         """
         refuse_where_processes_cannot_start()
         if self._forks:
-            _refuse_beside_threads()
+            refuse_beside_threads()
         future = LaneFuture(label, watcher)
         try:
             with self._lock:
@@ -323,8 +324,10 @@ class ProcessLanes(Executor):
         Returns:
             Whether there was anything to stop: False if the call has ended.
         """
-        return future.cancel() or any(
-            lane.kill(future) for lane in tuple(self._lanes)
+        # Again, for it may just have been on its way back from a lane without a worker.
+        return any(
+            future.cancel() or any(lane.kill(future) for lane in tuple(self._lanes))
+            for _ in range(3)
         )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -412,52 +415,3 @@ def usable_cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def refuse_where_processes_cannot_start() -> None:
-    """Raise where starting a worker process would only break.
-
-    Raises:
-        WorkerStartError: In a worker that is still importing the main script, or what
-            its call needs, in a daemonic process, and in one that ends.
-    """
-    if this_process.is_ending or main_module.is_at_its_end():
-        raise WorkerStartError(
-            "this program is ending, and its worker processes have ended; execute it "
-            "before, or with executor='inline'"
-        )
-    current = processes.current_process()
-    if getattr(current, "_inheriting", False):
-        if current.name == WORKER_NAME:
-            os._exit(UNGUARDED)  # whoever started this worker will say it
-        raise unguarded()
-    if arrival.is_under_way():
-        raise WorkerStartError(
-            "a worker process imports a module for its task, and while it is imported "
-            "this module executes steps in processes, of which each would import it "
-            "again; put what executes them into a function that the program calls, or "
-            'under the guard if __name__ == "__main__"'
-        )
-    if current.daemon:
-        raise WorkerStartError(
-            "this process is daemonic (a worker of Celery or multiprocessing.Pool), so "
-            "it may not start others; use executor='thread', or workers that are not "
-            "daemonic (concurrent.futures, Celery with --pool threads or solo)"
-        )
-
-
-def _refuse_beside_threads() -> None:
-    """Raise where a fork could copy a lock that another thread holds just then.
-
-    Raises:
-        WorkerStartError: If a thread other than this one and the lanes runs.
-    """
-    own = {threading.current_thread(), *this_process.lanes}
-    others = {*threading.enumerate()} - own
-    if others:
-        names = ", ".join(sorted(repr(thread.name) for thread in others))
-        raise WorkerStartError(
-            f"start_method='fork' copies this process while other threads run in it "
-            f"({names}); a lock that one of them holds stays locked in the copy for "
-            "ever. Use 'forkserver' or 'spawn'"
-        )

@@ -159,7 +159,7 @@ class Pool(Futures):
         except KeyError:
             return  # it was cancelled, or its executor has given it up
         self._numbers.pop(attempt, None)
-        if attempt.of_step.requested or attempt.cancellation.requested:
+        if attempt.cancellation.is_overdue:  # nobody waits for it any more
             attempt.skip()
             return
         # What is no Exception interrupts the very thread that waits for all.

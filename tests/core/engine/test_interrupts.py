@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -172,6 +173,7 @@ def silence():
     logger.setLevel(logging.CRITICAL + 1)
     yield
     logger.setLevel(logging.NOTSET)
+    gc.collect()  # of what was interrupted, while no more is said of it
 
 
 @EVERY

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager, suppress
+from multiprocessing import util
 from pathlib import Path
 
 import pytest
@@ -287,7 +288,6 @@ def test_a_folder_of_temporary_files_is_not_needed(tmp_path):
 
 
 ODD = {
-    "the folder is gone": "os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone')",
     "no standard streams": "os.closerange(0, 3)",
     "no standard input": "os.close(0); sys.stdin = None",
     "no main module": "main = sys.modules.pop('__main__')",
@@ -320,6 +320,24 @@ if __name__ == "__main__":
 """,
     )
     assert program.run() == (0, "[0, 1, 2, 3]", "")
+
+
+def test_workers_start_in_a_folder_that_is_gone_or_are_refused(tmp_path):
+    program = Program(
+        tmp_path,
+        f"""
+from stepfunction import WorkerStartError
+if __name__ == "__main__":
+    os.chdir({str(tmp_path)!r})
+    os.mkdir("gone"); os.chdir("gone"); os.rmdir("../gone")
+    try:
+        print(ProcessLanes(1).submit(abs, -3).result())
+    except WorkerStartError:  # some releases of Python start no program there
+        print(3)
+""",
+    )
+    code, out, _ = program.run()
+    assert (code, out) == (0, "3\n")
 
 
 @pytest.mark.parametrize("method", ["forkserver", "spawn"])
@@ -380,6 +398,24 @@ def test_fewer_lanes_do_where_no_more_can_be_had(monkeypatch, caplog):
             while "fewer worker processes" not in caplog.text:
                 calls = [lanes.submit(add, n) for n in range(20)]
                 assert [call.result() for call in calls] == [*range(1, 21)]
+
+
+def test_a_lane_that_could_not_be_had_for_a_moment_is_had_soon(monkeypatch, tmp_path):
+    refusals = iter([True])
+
+    def refuse_once(*arguments):
+        if next(refusals, False):
+            refuse_memory()
+        return start_program(*arguments)
+
+    start_program = util.spawnv_passfds
+    with ProcessLanes(2, start_method="spawn") as lanes:
+        occupied = lanes.submit(tell_and_wait, (tmp_path / "began", tmp_path / "end"))
+        wait_for(tmp_path / "began")
+        monkeypatch.setattr(util, "spawnv_passfds", refuse_once)
+        assert lanes.submit(add, 1).result() == 2  # which waits for no other call
+        assert not occupied.done()
+        tell(tmp_path / "end")
 
 
 def test_all_calls_fail_where_no_worker_can_be_had(monkeypatch):
