@@ -5,6 +5,7 @@ Tests may use Django's own test classes, or functions with the fixture ``tables`
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import sys
@@ -22,7 +23,8 @@ from stepfunction.core.watching import telling
 def set_up_project() -> None:
     """Set Django up with the project, and leave no trace in the environment."""
     sys.path.insert(0, str(HERE))
-    os.environ["SHOP_DIR"] = tempfile.mkdtemp(prefix="stepfunction-shop-")
+    own = os.environ["SHOP_DIR"] = tempfile.mkdtemp(prefix="stepfunction-shop-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
     before = os.environ.pop("DJANGO_SETTINGS_MODULE", None)
     os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
     try:
@@ -70,7 +72,6 @@ def databases():
     yield
     teardown_databases(old, verbosity=0)
     teardown_test_environment()
-    shutil.rmtree(os.environ["SHOP_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
