@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from contextvars import Context as Variables
 from contextvars import copy_context
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 
