@@ -21,9 +21,8 @@ def own_variables(of: Variables | None = None) -> Variables:
         of: What to copy; None for those of this thread.
     """
     variables = copy_context() if of is None else of.copy()
-    decimal: Any = sys.modules.get("decimal")
-    if decimal is not None and variables and _has_arithmetic(variables):
-        variables.run(_copy_arithmetic, decimal)
+    if variables and "decimal" in sys.modules and _has_arithmetic(variables):
+        variables.run(_copy_arithmetic)
     return variables
 
 
@@ -45,5 +44,7 @@ def _has_arithmetic(variables: Variables) -> bool:
     return any(variable.name == "decimal_context" for variable in variables)
 
 
-def _copy_arithmetic(decimal: Any) -> None:
+def _copy_arithmetic() -> None:
+    import decimal
+
     decimal.setcontext(decimal.getcontext().copy())

@@ -36,6 +36,8 @@ _SKIPPED = Outcome.SKIPPED
 # only with the next report.
 _LONGEST_WAIT = 0.5
 _SOON = 0.001
+# So many are read before others begin, for which there may be room.
+_MOST_LETTERS = 8
 # A source that takes longer for a task is not waited for before others begin.
 _LONGEST_ASKING = 0.001
 # Of tasks that are taken one by one, so that failures do not pile up in memory.
@@ -290,9 +292,12 @@ class _Loop:
         return not self.inbox.empty() or soonest <= perf_counter()
 
     def see_to_next(self) -> None:
-        """Read one letter, or see to what has become due."""
+        """Read some letters, or see to what has become due."""
         if not self.inbox.empty():
-            self.read(self.inbox.get())
+            for _ in range(_MOST_LETTERS):
+                self.read(self.inbox.get())
+                if self.inbox.empty():
+                    return
             return
         now = perf_counter()
         if self.pauses.soonest <= now:

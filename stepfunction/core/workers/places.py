@@ -29,6 +29,7 @@ _FIRST_THREADS = 4
 _BETWEEN_STARTS = 0.001
 # The work that may wait for each thread, in seconds, where tasks are taken one by one.
 _WORK_AHEAD = 0.001
+_BETWEEN_LOOKS = 15  # of attempts, at how long one takes
 _SHORTEST = 1e-6
 
 
@@ -181,7 +182,7 @@ class Threads:
         # Short tasks are done before a second thread has started, and computing ones
         # gain nothing by more than a few; where they wait, none ends meanwhile.
         self._looked += 1
-        if self._looked & 15 == 0:
+        if self._looked & _BETWEEN_LOOKS == 0:
             self._set_limit()
         while len(self._threads) < self._most and not self._queue.empty():
             now = perf_counter()
@@ -225,16 +226,16 @@ class Threads:
                 continue
             report = make_attempt(attempt, self._work)
             self._working.pop(attempt, None)
-            if self._ahead:
-                *_, began, ended = report
-                self._note(ended - began)
-            self._ended += 1  # another thread's may get lost: it is seen to change
+            # Another thread's may get lost: it is seen to change.
+            self._ended = ended = self._ended + 1
+            if self._ahead and ended & _BETWEEN_LOOKS == 1:
+                self._note(report.ended - report.began)
             attempt.end(report)
             del attempt, report
 
     def _note(self, seconds: float) -> None:
         before = self._seconds
-        self._seconds = seconds if before == inf else before + (seconds - before) / 8
+        self._seconds = seconds if before == inf else (before + seconds) / 2
 
     def _first_of_all(self, found: LiveAttempt) -> LiveAttempt | None:
         """Give what goes before what was found, which is then the next that does."""
