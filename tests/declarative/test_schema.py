@@ -45,10 +45,10 @@ def test_every_field_of_a_step_is_written():
     assert {*_FIELDS} == {*Step._fields} - {"name", "action"}
 
 
-def test_every_argument_of_a_workflow_is_written_but_its_listeners():
+def test_every_argument_of_a_workflow_is_written_but_what_is_code():
     signature = inspect.signature(StepFunction)
     known = {*StepFunction.json_schema()["properties"]}
-    assert {*signature.parameters} - known == {"listeners"}
+    assert {*signature.parameters} - known == {"listeners", "surroundings"}
 
 
 def test_a_read_workflow_takes_failures_as_the_written_one():
