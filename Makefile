@@ -4,9 +4,11 @@ python := $(VENV)/bin/python
 
 # What needs Django, Graphviz, a cluster or a whole environment is not of the core, and
 # some of the rest takes long without depending on the version.
-slow_core := core/watching/test_events_of_nested.py \
-	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py \
-	core/lanes/test_cpython.py core/lanes/test_orphans.py core/lanes/test_traps.py
+slow_core := core/engine/test_cancelled_anywhere.py core/engine/test_interrupts.py \
+	core/lanes core/watching/test_events_of_nested.py \
+	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py
+# Half of all tests, by the time they take.
+slow := $(slow_core) contrib
 not_core := cli contrib django drawing executors test_django_demo.py test_django_page.py \
 	test_examples.py test_map_properties.py test_progress.py test_properties.py test_readme.py \
 	test_soak.py test_tracing.py
@@ -32,15 +34,16 @@ pictures: $(VENV)/.has-drawing ## make the pictures of the documents; needs Chro
 		--hide-scrollbars --window-size=1100,1950 \
 		--screenshot=examples/car_purchase_report.png build/report.html
 
-test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests
-	.ci/postgres $(python) -m pytest
+test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests, in two halves beside each other
+	.ci/postgres .ci/side-by-side \
+		"$(python) -m pytest $(slow:%=--ignore=tests/%)" "$(python) -m pytest $(slow:%=tests/%)"
 
 test-core: $(VENV)/.has-test-core ## run the tests that need no extra
 	$(python) -m pytest --session-timeout=420 \
 		$(not_core:%=--ignore=tests/%) $(slow_core:%=--ignore=tests/%)
 
 test-slow: $(VENV)/.has-test-core ## run the core tests that take longer
-	$(python) -m pytest --session-timeout=420 $(slow_core:%=tests/%)
+	$(python) -m pytest --session-timeout=540 $(slow_core:%=tests/%)
 
 test-all: ## run both on every CPython from 3.11 up that is here
 	.ci/test-all
