@@ -109,6 +109,7 @@ class LaneCall:
 
     Attributes:
         losses: How many workers died before they began it, which were given it alone.
+        number: What it is known by where it waits for its worker; 0 elsewhere.
     """
 
     __slots__ = (
@@ -120,6 +121,7 @@ class LaneCall:
         "is_urgent",
         "variables",
         "losses",
+        "number",
     )
 
     def __init__(
@@ -139,6 +141,7 @@ class LaneCall:
         self.is_urgent = is_urgent
         self.variables = copy_context()
         self.losses = 0
+        self.number = 0
 
 
 # Of the calls that somebody submitted, until their callbacks are done.

@@ -1,7 +1,8 @@
 """Hopper: where a worker finds its next small calls, and its lane takes them back.
 
 The system gives each packet in it to one taker and no other, whichever comes first: so
-what was taken back was not begun, and what was not has been.
+what was taken back was not begun, and what was not has been. Each has a number, for the
+worker may take one while its lane takes those before and behind it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from typing import Any
 from stepfunction.core.envelope.parcel import Parcel
 
 _LARGEST = 8192  # bytes of a call that may go through it
-_LENGTH = struct.Struct("I")
+_HEADER = struct.Struct("IQ")  # the length of the packed call, and its number
 _KIND: int | None = getattr(_socket, "SOCK_SEQPACKET", None)
 _AT_ONCE = getattr(_socket, "MSG_DONTWAIT", 0) | getattr(_socket, "MSG_NOSIGNAL", 0)
-# Says that the next call comes through the pipe: it has no length.
-_BY_PIPE = _LENGTH.pack(0)
+# Says that the next call comes through the pipe: it has no length, and no number.
+_BY_PIPE = _HEADER.pack(0, 0)
 
 Call = tuple[bytes, bytes]  # a packed call, and what goes with it
 
@@ -45,21 +46,21 @@ class Outlet:
             EOFError: If there will be none.
             OSError: The same.
         """
-        packet = self._end.recv(_LARGEST + _LENGTH.size)
+        packet = self._end.recv(_LARGEST + _HEADER.size)
         if not packet:
             raise EOFError
         if packet == _BY_PIPE:
             return None
-        end = _LENGTH.size + _LENGTH.unpack_from(packet)[0]
-        return packet[_LENGTH.size : end], packet[end:]
+        end = _HEADER.size + _HEADER.unpack_from(packet)[0]
+        return packet[_HEADER.size : end], packet[end:]
 
-    def drain(self) -> int:
-        """Take all that is there, and give how much it was."""
-        count = 0
+    def drain(self) -> list[int]:
+        """Take all that is there, and give the numbers that it had."""
+        numbers: list[int] = []
         with suppress(OSError):
-            while self._end.recv(1, _AT_ONCE):
-                count += 1
-        return count
+            while header := self._end.recv(_HEADER.size, _AT_ONCE):
+                numbers.append(_HEADER.unpack(header)[1])
+        return numbers
 
     def close(self) -> None:
         """Take nothing more."""
@@ -74,11 +75,11 @@ class Hopper:
         self._end = end
         self.outlet = outlet
 
-    def put(self, head: bytes, body: Parcel) -> bool:
+    def put(self, head: bytes, body: Parcel, number: int) -> bool:
         """Add a call, and tell whether that was possible."""
         if not isinstance(body, bytes) or not is_small(head, body):
             return False
-        return self._put(b"".join((_LENGTH.pack(len(head)), head, body)))
+        return self._put(b"".join((_HEADER.pack(len(head), number), head, body)))
 
     def announce(self) -> None:
         """Say that a call comes through the pipe.

@@ -245,7 +245,7 @@ class Lane(threading.Thread):
                 if message[:1] == messages.PACKED:
                     self._conclude(message)
                 else:
-                    hear(message, self._calls[0])
+                    hear(message, self._present())
         except BaseException as error:
             if type(error) is WorkerStartError and self._leaves(error):
                 return
@@ -256,7 +256,8 @@ class Lane(threading.Thread):
     def _give(self, worker: WorkerProcess, call: LaneCall) -> bool:
         """Give the idle worker a call, and say whether others may wait behind it."""
         self._answered = perf_counter()
-        if worker.offer(call.head, call.body, call.levels):
+        call.number = worker.offer(call.head, call.body, call.levels)
+        if call.number:
             return True
         worker.send(call.head, call.body, call.levels)
         return False
@@ -285,10 +286,10 @@ class Lane(threading.Thread):
             self._backlog.finish()
             return True
         call.future.counter = self
-        if worker.offer(call.head, call.body, call.levels):
+        call.number = worker.offer(call.head, call.body, call.levels)
+        if call.number:
             self._calls.append(call)
-            return True
-        return False
+        return bool(call.number)
 
     def _patience(self) -> float | None:
         """Give how long those who wait at the worker wait for its answer."""
@@ -300,20 +301,28 @@ class Lane(threading.Thread):
         """Take back the calls that wait for the worker, under the lock."""
         if self._worker is None or len(self._calls) < 2:
             return []
-        count, others = self._worker.take_back(), len(self._calls) - 1
-        # Never none, not for a moment: its thread looks without the lock.
-        waiting = [self._calls.pop() for _ in range(min(count, others))]
-        if count > others:  # not even the first had begun, which is to stay
-            first = self._calls[0]
-            if not self._worker.offer(first.head, first.body, first.levels):
+        numbers = self._worker.take_back()
+        waiting = [call for call in self._calls if call.number in numbers]
+        if len(waiting) == len(self._calls):  # not even the first, which is to stay
+            first = waiting.pop(0)
+            first.number = self._worker.offer(first.head, first.body, first.levels)
+            if not first.number:
                 self._worker.kill()  # it would wait for ever
+        for call in waiting:
+            # Never none, not for a moment: its thread looks without the lock.
+            self._calls.remove(call)
         for call in self._calls:
             call.future.counter = None
-        return waiting[::-1]
+        return waiting
+
+    def _present(self) -> LaneCall:
+        """Give the call that the worker has just been heard of."""
+        with self._lock:  # what stood before it may just be taken back
+            return self._calls[0]
 
     def _conclude(self, answer: Contents) -> None:
         """Take the answer of a call, and let the next begin."""
-        call = self._calls[0]
+        call = self._present()
         self._answered = ended = perf_counter()
         try:
             is_result, payload, seconds = open_answer(call.future.label, answer)
@@ -433,9 +442,10 @@ class Lane(threading.Thread):
         if has_died and worker is not None:
             exitcode = worker.wait()
         with self._lock:
-            rest = 0 if worker is None else worker.take_back()
-            begun, self._calls = self._calls, deque()
-            waiting = [begun.pop() for _ in range(min(rest, len(begun)))][::-1]
+            numbers = [] if worker is None else worker.take_back()
+            waiting = [call for call in self._calls if call.number in numbers]
+            begun = [call for call in self._calls if call.number not in numbers]
+            self._calls = deque()
             noted = None
             if worker is not None and has_died:
                 if begun and not worker.has_begun_all():  # it was dying when it took it

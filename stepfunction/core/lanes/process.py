@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
+from itertools import count
 from multiprocessing import connection as pipes
 from multiprocessing import context as contexts
 from multiprocessing import process as processes
@@ -31,6 +32,7 @@ WORKER_NAME = "stepfunction-worker"
 _OURS = "stepfunction.core.lanes.fork_server"
 _SECONDS_TO_END = 1.0  # for an idle worker, once it has been let go
 _SECONDS_TO_LEAVE = 5.0  # for one that has been killed
+_numbers = count(1)  # of what is offered
 _MOST_WORDS = 300  # more than a full pipe holds
 
 
@@ -153,19 +155,28 @@ class WorkerProcess:
         if self._hopper is not None:
             self._hopper.announce()
 
-    def offer(self, head: bytes, body: Parcel, levels: Levels) -> bool:
-        """Leave a call where it can be taken back, and say whether that is possible."""
-        hopper = self._hopper
-        if hopper is None or levels != self._levels or not hopper.put(head, body):
-            return False
-        self.calls += 1
-        return True
+    def offer(self, head: bytes, body: Parcel, levels: Levels) -> int:
+        """Leave a call where it can be taken back.
 
-    def take_back(self) -> int:
-        """Take back what was offered and has not begun; give how many calls it was."""
-        count = 0 if self._hopper is None else self._hopper.outlet.drain()
-        self.calls -= count
-        return count
+        Returns:
+            The number that it then has; 0 where that is not possible.
+        """
+        hopper, number = self._hopper, next(_numbers)
+        if hopper is None or levels != self._levels:
+            return 0
+        if not hopper.put(head, body, number):
+            return 0
+        self.calls += 1
+        return number
+
+    def take_back(self) -> list[int]:
+        """Take back what was offered and has not begun; give the numbers that it had.
+
+        One that comes through the pipe has the number 0.
+        """
+        numbers = [] if self._hopper is None else self._hopper.outlet.drain()
+        self.calls -= len(numbers)
+        return numbers
 
     def has_begun_all(self) -> bool:
         """Tell whether it has begun all that it was given, when it is dead."""
