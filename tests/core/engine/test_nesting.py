@@ -508,10 +508,15 @@ def test_workflows_that_are_nested_deep_come_back_from_a_process(inner):
     assert execution.history[0].step == "A"
 
 
-def test_workflows_that_are_nested_too_deep_for_a_process_are_refused_at_once():
+def test_workflows_that_are_nested_very_deep_run_in_a_process_or_are_refused_at_once():
     workflow = StepFunction("P").add_step("A", nested(250), executor="process")
-    with pytest.raises(StepFunctionError, match="deep"):
-        workflow.set_start_step("A").execute(7, timeout=60)
+    workflow.set_start_step("A")
+    try:
+        output = workflow.execute(7, timeout=60).output
+    except StepFunctionError as error:
+        assert "deep" in str(error)
+    else:
+        assert output == 8  # Python 3.13 has room for it
 
 
 def test_an_execution_that_is_a_value_of_another_comes_along_once():

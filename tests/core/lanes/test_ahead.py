@@ -321,3 +321,27 @@ def test_a_second_attempt_does_not_wait_for_all_that_was_handed_out(
     go.touch()
     wait([*futures, urgent])
     assert order.index("urgent") <= 1 + pace._MOST
+
+
+def test_a_call_that_is_taken_past_one_that_is_taken_back_keeps_its_answer(
+    monkeypatch, patient, tmp_path
+):
+    passed = tmp_path / "passed"
+    calls = [(abs, -2), (touch, passed), (abs, -4)]
+
+    def take_the_first_alone(outlet):
+        header = outlet._end.recv(hopper._HEADER.size, hopper._AT_ONCE)
+        go.touch()  # so that the worker takes what stood behind it
+        wait_for(passed)
+        return [hopper._HEADER.unpack(header)[1]]
+
+    with ProcessLanes(1) as lanes:
+        learn(lanes)
+        _, go, (second, third, fourth) = hold_up(lanes, tmp_path, calls)
+        while not all(map(waits_at_a_worker, (second, third, fourth))):
+            time.sleep(0)
+        with monkeypatch.context() as patches:
+            patches.setattr(hopper.Outlet, "drain", take_the_first_alone)
+            fourth.cancel()
+        assert [it.result() for it in (second, third)] == [2, None]
+        assert fourth.result() == 4

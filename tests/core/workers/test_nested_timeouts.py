@@ -102,7 +102,7 @@ def test_a_nested_workflow_in_a_process_is_killed_with_what_it_runs(tmp_path):
 def test_a_nested_workflow_kills_its_processes_when_its_time_is_over(tmp_path):
     path = tmp_path / "pid"
     nested = nested_of(tell_pid_and_hang, executor="process")
-    workflow = one(nested, timeout=1, on_failure="Late")
+    workflow = one(nested, timeout=3, on_failure="Late")
     workflow.add_step("Late", lambda error: is_gone(pids_in(path)[0]))
     assert workflow.execute(path).output is True
 
