@@ -254,11 +254,12 @@ def wait_until_released(value, context):
 def test_what_was_abandoned_keeps_no_listener_busy():
     letters = {"begun": threading.Event(), "released": threading.Event()}
     workflow = fan_out({"t": nested_of(wait_until_released)}, timeout=LIMIT)
-    told = Told()
+    told, before = Told(), {*threading.enumerate()}  # some may be of other tests
 
     workflow.execute(letters, listeners=[told])
     count = len(told)
-    (left,) = [it for it in threading.enumerate() if it.name.startswith("A-")]
+    found = {*threading.enumerate()} - before
+    (left,) = [it for it in found if it.name.startswith("A-")]
     letters["released"].set()
     left.join(10)
 
