@@ -91,11 +91,11 @@ class MemoryStore:
             kept = self.executions[row.key]
             kept.head = kept.head._replace(status=status, ended=ended)
 
-    def forget(self, row, visit):
+    def forget(self, row, before, visit):
         with self._lock:
             self.append(*row)
             rows = self.executions[row.key].rows
-            for number in [it for it in rows if 0 < it < row.number]:
+            for number in [it for it in rows if 0 < it < before]:
                 del rows[number]
             for head in self.nested(row.key):
                 if head.visit < visit:
@@ -177,5 +177,5 @@ class DyingStore:
     def turn(self, row, status, ended):
         self._commit("turn", row, status, ended)
 
-    def forget(self, row, visit):
-        self._commit("forget", row, visit)
+    def forget(self, row, before, visit):
+        self._commit("forget", row, before, visit)
