@@ -52,14 +52,16 @@ examples:
 
 With --store the execution is kept while it runs. The same line goes on with what was
 killed, and gives again what has ended.""",
-    "resume": """One that failed goes on from the step that failed, one that died from the first step
+    "resume": """\
+One that failed goes on from the step that failed, one that died from the first step
 that is not stored. The rest is as with run.
 
 examples:
   %(prog)s orders.py:checkout order-17 --store runs.db
   %(prog)s orders.py:checkout order-17 --store runs.db --answer '"paid by hand"'
   %(prog)s orders.py:checkout order-17 --store runs.db --start-at Pay""",
-    "recover": """What became of each goes to standard output, a line each. What another process runs is
+    "recover": """\
+What became of each goes to standard output, a line each. What another process runs is
 left to it. A module without :workflow stands for all that it has.
 
 example:
@@ -83,16 +85,19 @@ examples:
   stepfunction run orders.py:checkout --json > run.json
   stepfunction report run.json -o run.html
   stepfunction report order-17 --store runs.db -o run.html""",
-    "history": """The latest is the first. What has not ended and can be resumed has died, or was
+    "history": """\
+The latest is the first. What has not ended and can be resumed has died, or was
 interrupted. Ages are as 90s, 15m, 12h, 30d or 8w.
 
 examples:
   %(prog)s --store runs.db
   %(prog)s --store runs.db --workflow Checkout --status FAILED --since 7d --json""",
-    "show": """examples:
+    "show": """\
+examples:
   %(prog)s order-17 --store runs.db
   %(prog)s order-17 --store runs.db --json > run.json""",
-    "prune": """What has not ended is never lost. Ages are as 90s, 15m, 12h, 30d or 8w.
+    "prune": """\
+What has not ended is never lost. Ages are as 90s, 15m, 12h, 30d or 8w.
 
 example:
   %(prog)s --store runs.db --older-than 30d --dry-run""",

@@ -72,12 +72,13 @@ def recover(args: Namespace) -> tuple[int, str]:
     code, lines = DONE, []
     with open_store(args.store) as store:
         for it in store.recover(workflows, limit=args.limit):
-            how = f"refused: {it.error}" if it.execution is None else it.execution.status
             if it.execution is None:
-                code = WRONG_USE
-            elif it.error is not None or it.execution.status is not Status.COMPLETED:
-                code = code or FAILED
-            lines.append((shown(it.id), shown(it.workflow), shown(str(how))))
+                code, how = WRONG_USE, f"refused: {it.error}"
+            else:
+                how = str(it.execution.status)
+                if it.execution.status is not Status.COMPLETED:
+                    code = code or FAILED
+            lines.append((shown(it.id), shown(it.workflow), shown(how)))
     if not lines:
         say("nothing has died")
     return code, _table(lines)
