@@ -129,18 +129,21 @@ class Store(Protocol):
             ExecutionClaimedError: As ``append``.
         """
 
-    def forget(self, row: Row, visit: int) -> None:
-        """Keep a row that says all that those before it said, and lose these.
+    def forget(self, row: Row, before: int, visit: int) -> None:
+        """Keep a row, and lose others for it, in one.
 
-        The first row stays. What was nested in an earlier visit than ``visit`` is lost
-        with it.
+        Args:
+            row: What says all that the lost rows said that is still wanted.
+            before: Rows of a lower number are lost, but for the first.
+            visit: What is nested in earlier visits than this is lost too.
         """
 
     def rows(self, key: int) -> Iterator[tuple[int, str]]:
         """Give the rows of an execution, as number and text, in their order.
 
         Raises:
-            StoreError: If one is damaged, or lacks.
+            StoreError: If one is damaged, or lacks. Between the first and the next
+                there is a gap where rows have been lost by ``forget``, and no other.
         """
 
     def apart(self, key: int, name: str) -> bytes:
