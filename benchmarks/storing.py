@@ -47,8 +47,7 @@ numbers = count()
 def new_store(folder: str, synchronous: str = "NORMAL") -> Any:
     from stepfunction.stores import SQLiteStore
 
-    path = Path(folder, f"store-{next(numbers)}.db")
-    return SQLiteStore(path, synchronous=synchronous)
+    return SQLiteStore(Path(folder, "runs.db"), synchronous=synchronous)
 
 
 def stored(workflow: Any, store: Any, value: Any = 0) -> Any:
@@ -187,7 +186,7 @@ def takeovers() -> Iterator[Row]:
     seconds = []
     with TemporaryDirectory() as folder, ExitStack() as stack:
         store = stack.enter_context(new_store(folder))
-        path = next(Path(folder).glob("*.db"))
+        path = Path(folder, "runs.db")
         for number in range(15):
             id = f"hangs {number}"
             with subprocess.Popen(
