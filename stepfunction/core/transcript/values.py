@@ -430,6 +430,8 @@ def _integer(text: Any) -> int:
 
 
 def _joined(pieces: Any) -> str:
+    if type(pieces) is not list:
+        raise TypeError(f"{shown(pieces)} is no list")
     return "".join(map(_text, pieces))
 
 
