@@ -437,11 +437,10 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def refusal_behind(error: BaseException | None) -> WorkerStartError | None:
     """Give the refusal to start a worker that is, or is behind, an error of ours."""
-    found: Any = _behind(error, WorkerStartError)
-    return found
+    return _behind(error, WorkerStartError)
 
 
-def _behind(error: BaseException | None, kinds: Any) -> BaseException | None:
+def _behind(error: BaseException | None, kinds: Any) -> Any:
     if error is None or not is_a(error, StepFunctionError):
         return None
     return next((it for it in causes(error) if is_a(it, kinds)), None)
@@ -449,8 +448,7 @@ def _behind(error: BaseException | None, kinds: Any) -> BaseException | None:
 
 def stop_behind(error: BaseException) -> StoreError | ResumeError | None:
     """Give what keeps an execution from going on that is, or is behind, an error."""
-    found: Any = _behind(error, (StoreError, ResumeError))
-    return found
+    return _behind(error, (StoreError, ResumeError))
 
 
 def add_note(error: BaseException, note: str) -> None:

@@ -25,10 +25,9 @@ from stepfunction.core.engine.tasks import PastTask
 from stepfunction.core.engine.verdict import remember, verdict_of
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
-    StepExecutionError,
-    StepFunctionError,
+    ResumeError,
     StoreError,
-    TranscriptError,
+    UnstorableValueError,
 )
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failed, Failing, Position
@@ -95,11 +94,9 @@ class Restored:
         journal.began = journal.ended = head.started - self._epoch
         try:
             self._go_through()
+        except (ResumeError, UnstorableValueError):
+            raise
         except (LookupError, TypeError, ValueError) as error:
-            if isinstance(error, StepFunctionError) and not isinstance(
-                error, TranscriptError
-            ):
-                raise
             raise self._damage(f"says what cannot be read: {error}") from error
         if self.undone:
             journal.undone = self.undone

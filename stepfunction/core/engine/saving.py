@@ -512,9 +512,7 @@ def begin(
         session.error = error
         raise
     if key == 0 and head.outer is not None:
-        error = ExecutionClaimedError(
-            f"execution {session.id!r} was taken over by somebody else", session.id
-        )
-        session.error = error
-        raise error
+        text = f"execution {session.id!r} was taken over by somebody else"
+        session.error = ExecutionClaimedError(text, session.id)
+        raise session.error
     return Saving(session, key, 1, prefix, head.outer is None, head.turn)

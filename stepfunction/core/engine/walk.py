@@ -78,7 +78,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
             journal.position = position
             face = tell_beginning(audience, journal)
         try:
-            if face is None and saving is run.guard is None:
+            if face is None and saving is None and run.guard is None:
                 position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
@@ -139,9 +139,9 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
     """
     _, moves, longest, *_ = graph.course
     saving = journal.saving
-    is_watched = not (run.guard is saving is None) or (
-        run.audience is not None and run.audience.hears_all
-    )
+    is_watched = saving is not None or run.guard is not None
+    if run.audience is not None and run.audience.hears_all:
+        is_watched = True
     while (name := position[0]) is not None:
         noted = len(journal.entries)
         if run.cancellation.requested or journal.forgotten or noted >= longest:
