@@ -178,8 +178,10 @@ class _AnswerWriter(ValueWriter):
 
     def container(self, value: Any, at: tuple[Any, ...]) -> Any:
         """Write what has other values inside."""
+        if isinstance(value, list | tuple):
+            value = list(value)
         if not isinstance(value, Mapping):
-            return super().container(list(value), at)
+            return super().container(value, at)
         names = (str(key) if type(key) is Outcome else key for key in value)
         return super().container(dict(zip(names, value.values())), at)
 

@@ -20,8 +20,10 @@ from stepfunction.core.errors import StoreError
 
 try:
     import fcntl
+
+    _HAS_LOCKS = True
 except ImportError:  # as on Windows
-    fcntl = None  # type: ignore[assignment]
+    _HAS_LOCKS = False
 
 # How the system lays out what it says of a lock: type, whence, start, length, pid.
 _IS_LINUX = sys.platform.startswith("linux")
@@ -51,10 +53,19 @@ class Claims:
 
         Returns:
             None if that has worked; else the process that has it, 0 for one unknown.
+
+        Raises:
+            StoreError: If claims cannot be had on this system, or are lost on others.
         """
         with self._lock:
             if key in self._held:
                 return os.getpid()
+            if self._path is not None and not _HAS_LOCKS:
+                raise StoreError(
+                    "an execution cannot be claimed on this system, which has no "
+                    "record locks (no module 'fcntl'), so two processes could run it "
+                    'at once; SQLiteStore(":memory:") needs none'
+                )
             if self._descriptor is None:
                 self._held[key] = {key}
                 self.writable.add(key)
@@ -169,17 +180,12 @@ def claims_beside(path: str) -> Claims:
     """Give the claims of this process in the file beside a store's.
 
     Raises:
-        StoreError: If claims cannot be had on this system.
         OSError: If the file cannot be opened.
     """
-    if fcntl is None:
-        raise StoreError(
-            "an execution cannot be claimed on this system, which has no record locks "
-            "(no module 'fcntl'), so two processes could run it at once; "
-            'SQLiteStore(":memory:") needs none'
-        )
+    name = f"{path}.lock"
+    if not _HAS_LOCKS:
+        return Claims(name, None)
     with _opening:
-        name = f"{path}.lock"
         try:
             found = _open.get(_identity(os.stat(name)))
         except FileNotFoundError:

@@ -60,9 +60,7 @@ class Face(ABC):
         """End what it has open."""
 
     @abstractmethod
-    def _listed(
-        self, workflow: str | None, status: str | None, since: float
-    ) -> Iterator[StoredExecution]:
+    def _listed(self, since: float) -> Iterator[StoredExecution]:
         """Give the outermost executions that began since then, the latest first."""
 
     @abstractmethod
@@ -113,12 +111,14 @@ class Face(ABC):
             problems.append(Problem("since", text))
         if problems:
             raise DefinitionError("list", problems)
-        found = self._listed(
-            None if name is None else plain_text(name),
-            None if status is None else plain_text(status),
-            -inf if since is None else float(since),
+        found = self._listed(-inf if since is None else float(since))
+        wanted = (
+            it
+            for it in found
+            if (name is None or it.workflow == name)
+            and (status is None or it.status == status)
         )
-        return [*islice(found, limit)]
+        return [*islice(wanted, limit)]
 
     def prune(
         self, older_than: float | timedelta, dry_run: bool = False
@@ -153,7 +153,7 @@ class Face(ABC):
             return ended is not None and ended <= before
 
         # All of them first: what is lost meanwhile must not move what is read.
-        old = [it for it in self._listed(None, None, -inf) if is_old(it.ended)]
+        old = [it for it in self._listed(-inf) if is_old(it.ended)]
         if dry_run:
             return [it for it in old if not it.claimed]
         try:

@@ -80,6 +80,10 @@ class Link:
         """Whether it can be used, by this process."""
         return self._end.alive and self.pid == os.getpid()
 
+    def is_settled(self) -> bool:
+        """Say whether no transaction is open, which a statement would be part of."""
+        return not self.connection.in_transaction
+
     def settle(self) -> None:
         """Undo what an interrupt has left half done; for who has the lock."""
         if self.connection.in_transaction:

@@ -14,13 +14,16 @@ from stepfunction.core.errors import StoreError
 # "stpf": whose file it is, in its header.
 APPLICATION = 0x73747066
 
-# A row of ``rows`` and ``apart`` belongs to the execution of its ``key``; the id of a
-# row is key << 32 | number, so that what is added comes last in one tree and nothing
-# else is written. A sum is a CRC-32 in unsigned form, of UTF-8: of a row, its id, a
-# space and the text, with a "!" behind the id where all rows before it but the first
-# were lost; of an execution, its columns in this order as far as ``length``, as Python
-# writes them, each in a line; of a graph, its digest, a space and the text; of what is
-# apart, its key, a space, the name and the data. Host and pid are of who had it last.
+# The id of a row is the key of its execution << 32 | its number, so that what is added
+# comes last in one tree and nothing else is written. Rows between the first and
+# ``since`` have been forgotten; ``length`` is how many there are, of what has ended.
+# What stands apart is needed by the rows from ``since`` to ``until``. Host and pid are
+# of who had the execution last.
+#
+# Sums are CRC-32, unsigned, of UTF-8: of a row, its id, a space and the text; of an
+# execution, its columns before the sum, each in a line as Python's repr(); of a graph,
+# its digest, a space and the text; of what is apart, its key, a space, the name and the
+# data.
 _VERSIONS: tuple[tuple[str, ...], ...] = (
     (
         """CREATE TABLE executions (
@@ -37,6 +40,7 @@ _VERSIONS: tuple[tuple[str, ...], ...] = (
             part TEXT NOT NULL,
             turn INTEGER NOT NULL,
             length INTEGER,
+            since INTEGER NOT NULL,
             sum INTEGER NOT NULL,
             host TEXT,
             pid INTEGER
@@ -61,10 +65,14 @@ _VERSIONS: tuple[tuple[str, ...], ...] = (
             place INTEGER PRIMARY KEY,
             key INTEGER NOT NULL,
             name TEXT NOT NULL,
-            number INTEGER NOT NULL,
+            since INTEGER NOT NULL,
+            until INTEGER NOT NULL,
             sum INTEGER NOT NULL,
-            data BLOB NOT NULL,
             UNIQUE (key, name)
+        )""",
+        """CREATE TABLE pieces (
+            place INTEGER PRIMARY KEY,
+            data BLOB NOT NULL
         )""",
     ),
 )

@@ -30,36 +30,35 @@ from stepfunction.stores.refusals import (
     taken_over,
 )
 from stepfunction.stores.tables import (
-    ADD_EXECUTION,
     ADD_GRAPH,
     ADD_ROW,
-    ALL_WITHIN,
     APART,
+    BATCH,
     CHUNK,
-    END,
-    ENDED,
     EXECUTION,
     GRAPH,
     LAST,
     LAST_KEY,
     LATEST,
-    LENGTH,
     LOSE_UNUSED_GRAPHS,
     NESTED,
+    ORPHANS,
     OUTERMOST,
     OWN,
     ROWS,
     SHIFT,
-    STATUS,
-    SUMMED,
+    WITHIN,
     Execute,
+    Facts,
     add,
+    add_execution,
     apart_sum,
+    change,
     checksum,
+    facts_of,
     forget,
     lose,
     one,
-    sum_of,
 )
 
 _T = TypeVar("_T")
@@ -118,18 +117,19 @@ class SQLiteStore(Face):
 
     def find(self, id: str) -> Head | None:
         """Give the head of the outermost execution of an ``id``; None without one."""
-        found = self._read(lambda execute: one(execute, OUTERMOST, plain_text(id)))
+        name = plain_text(id)
+        found = self._read(lambda execute: one(execute, OUTERMOST, name))
         if found is None:
             return None
-        head = self._head(found)
-        if head.id != id:
-            raise damage(self._path, f"the execution {id!r} is called {head.id!r}")
-        return head
+        facts = self._facts(found)
+        if facts.id != name:
+            raise damage(self._path, f"the execution {name!r} is called {facts.id!r}")
+        return facts.head()
 
     def nested(self, key: int) -> list[Head]:
         """Give those nested in an execution, by visit, part and turn."""
         found = self._read(lambda execute: execute(NESTED, (key,)).fetchall())
-        return [self._head(each) for each in found]
+        return [self._facts(each).head() for each in found]
 
     def begin(self, head: Head, graph: str, text: str, apart: Apart | None) -> int:
         """Keep a new execution with its first row; see ``Store``."""
@@ -140,30 +140,21 @@ class SQLiteStore(Face):
         def work(execute: Execute) -> int:
             last = one(execute, LAST_KEY)
             key: int = last[0] + 1 if last else 1
-            outer, root = head.outer, key
-            if outer is not None:
-                root = self._outermost(execute, outer)
-                if not link.claims.has(root):
-                    raise self._claimed(execute, root)
-            facts: tuple[Any, ...] = (
-                *(key, root, plain_text(head.id), plain_text(head.workflow)),
-                *(plain_text(head.status), float(head.started)),
-                *(None if head.ended is None else float(head.ended), head.graph),
-                *(outer, head.visit, head.part, head.turn, None),
-            )
-            values = (*facts, sum_of(facts), host_name(), getpid())
-            if not execute(ADD_EXECUTION, values).rowcount:
+            root = key if head.outer is None else self._outermost(execute, head.outer)
+            if head.outer is not None and not link.claims.has(root):
+                raise self._claimed(execute, root)
+            if not add_execution(execute, facts_of(head, key, root)):
                 return 0
-            kept = (head.graph, checksum(f"{head.graph} {graph}"), graph)
-            execute(ADD_GRAPH, kept)
+            sum = checksum(f"{head.graph} {graph}")
+            execute(ADD_GRAPH, (head.graph, sum, graph))
             add(execute, Row(key, 0, text, apart))
-            if outer is None:
-                taken.append(key)
-                holder = link.claims.take(key)
-                if holder is not None:
-                    raise claimed(head.id, host_name(), holder)
-            else:
+            if head.outer is not None:
                 link.claims.adopt(key, root)
+                return key
+            taken.append(key)
+            holder = link.claims.take(key)
+            if holder is not None:
+                raise claimed(head.id, host_name(), holder)
             return key
 
         try:
@@ -200,17 +191,14 @@ class SQLiteStore(Face):
         if apart is None and link is not None and link.pid == getpid():
             try:
                 with link.lock:
-                    if (
-                        key in link.claims.writable
-                        and not link.connection.in_transaction
-                    ):
+                    if key in link.claims.writable and link.is_settled():
                         id = key << SHIFT | number
                         sum = crc32(f"{id} {text}".encode())
                         link.execute(ADD_ROW, (id, text, sum))
                         return
             except (sqlite3.Error, MemoryError, OverflowError, UnicodeError):
                 pass  # which the long way says better
-        self.append_all([Row(key, number, text, apart)])
+        self._keep([Row(key, number, text, apart)])
 
     def append_all(self, rows: Iterable[Row]) -> None:
         """Keep rows together: all of them, or none; see ``Store``."""
@@ -220,53 +208,59 @@ class SQLiteStore(Face):
 
     def turn(self, row: Row, status: str, ended: float | None) -> None:
         """Keep a row together with what the execution's status is from then on."""
+        at = None if ended is None else float(ended)
+        length = None if ended is None else row.number + 1
+        name = plain_text(status)
 
-        def work(execute: Execute) -> None:
-            found = [*one(execute, EXECUTION, row.key)]
-            self._head(found)
-            found[STATUS] = plain_text(status)
-            found[ENDED] = None if ended is None else float(ended)
-            found[LENGTH] = None if ended is None else row.number + 1
-            changed = (found[STATUS], found[ENDED], found[LENGTH])
-            execute(END, (*changed, sum_of(found[SUMMED]), row.key))
+        def work(execute: Execute, facts: Facts) -> None:
+            now = facts._replace(status=name, ended=at, length=length)
+            change(execute, now)
 
         self._keep([row], work)
 
-    def forget(self, row: Row, visit: int) -> None:
-        """Keep a row that says all that those before it said, and lose these."""
-        self._keep([row], lambda execute: forget(execute, row, visit))
+    def forget(self, row: Row, before: int, visit: int) -> None:
+        """Keep a row, and lose others for it, in one; see ``Store``."""
+        self._keep([row], lambda execute, facts: forget(execute, facts, before, visit))
 
     def rows(self, key: int) -> Iterator[tuple[int, str]]:
-        """Give the rows of an execution, as number and text, in their order.
+        """Give the rows of an execution, as number and text; see ``Store``."""
+        facts = self._facts_at(key)
+        while True:
+            found = self._rows_at(key)
+            # Those that are forgotten meanwhile are not missed.
+            before, facts = facts, self._facts_at(key)
+            if facts.since == before.since:
+                return self._checked(before, found)
 
-        Where earlier ones were forgotten, the first is followed by the one that says
-        all that they said.
-        """
-        found = self._read(lambda execute: one(execute, EXECUTION, key))
-        if found is None:
-            raise damage(self._path, f"there is no execution of the key {key}")
-        self._head(found)
-        id, length = found[2], found[LENGTH]
+    def _rows_at(self, key: int) -> list[tuple[int, str, int]]:
+        found: list[tuple[int, str, int]] = []
         at, last = key << SHIFT, key << SHIFT | LAST
-        expected = 0
         while True:
             asked = (at, last, CHUNK)
             chunk = self._read(lambda execute: execute(ROWS, asked).fetchall())
-            for at, text, sum in chunk:
-                number = at & LAST
-                if sum != checksum(f"{at} {text}"):
-                    if sum != checksum(f"{at}! {text}") or not expected:
-                        what = f"row {number} of execution {id!r} is not as it was"
-                        raise damage(self._path, what)
-                elif number != expected:
-                    raise self._gap(id, expected)
-                yield number, text
-                expected = number + 1
+            found += chunk
             if len(chunk) < CHUNK:
+                return found
+            at = chunk[-1][0] + 1
+
+    def _checked(
+        self, facts: Facts, found: list[tuple[int, str, int]]
+    ) -> Iterator[tuple[int, str]]:
+        expected = 0
+        for id, text, sum in found:
+            number = id & LAST
+            if sum != crc32(f"{id} {text}".encode()):
+                what = f"row {number} of execution {facts.id!r} is not as it was"
+                raise damage(self._path, what)
+            if number != expected:
                 break
-            at += 1
-        if not expected or length is not None and expected < length:
-            raise self._gap(id, expected)
+            yield number, text
+            expected = expected + 1 if expected else facts.since
+        else:
+            if len(found) and (facts.length is None or expected >= facts.length):
+                return
+        what = f"row {expected} of execution {facts.id!r} is not there"
+        raise damage(self._path, what)
 
     def apart(self, key: int, name: str) -> bytes:
         """Give what a row of an execution refers to; see ``Store``."""
@@ -301,60 +295,68 @@ class SQLiteStore(Face):
         if link is not None:
             link.close()
 
-    def _listed(
-        self, workflow: str | None, status: str | None, since: float
-    ) -> Iterator[StoredExecution]:
+    def _listed(self, since: float) -> Iterator[StoredExecution]:
         started, key = float("inf"), 0
         while True:
             asked = (started, key, since, CHUNK)
             chunk = self._read(lambda execute: execute(LATEST, asked).fetchall())
             for found in chunk:
-                head = self._head(found)
-                started, key = head.started, head.key
-                if workflow is None or head.workflow == workflow:
-                    if status is None or head.status == status:
-                        yield self._summary(head, *found[-2:])
+                facts = self._facts(found)
+                started, key = facts.started, facts.key
+                holder = self._try(lambda link: link.claims.holder(key))
+                yield StoredExecution(
+                    *(facts.id, facts.workflow, Status(facts.status), started),
+                    *(facts.ended, holder is not None, facts.host, holder or facts.pid),
+                )
             if len(chunk) < CHUNK:
                 return
 
-    def _summary(
-        self, head: Head, host: str | None, pid: int | None
-    ) -> StoredExecution:
-        holder = self._try(lambda link: link.claims.holder(head.key))
-        return StoredExecution(
-            *(head.id, head.workflow, Status(head.status), head.started, head.ended),
-            *(holder is not None, host, holder or pid),
-        )
-
     def _lose(self, id: str, is_old: Callable[[float | None], bool]) -> bool:
-        link = self._linked()
         head = self.find(id)
         if head is None:
             return False
-        outermost = head.key
-        if self._try(lambda link: link.claims.take(outermost)) is not None:
+        key = head.key
+        link = self._linked()
+        if self._try(lambda link: link.claims.take(key), link) is not None:
             return False
 
         def work(execute: Execute) -> bool:
-            found = one(execute, EXECUTION, outermost)
-            if found is None or not is_old(found[ENDED]):
+            found = one(execute, EXECUTION, key)
+            if found is None or not is_old(self._facts(found).ended):
                 return False
-            for (key,) in execute(ALL_WITHIN, (outermost,)).fetchall():
-                lose(execute, key)
+            lose(execute, key)
             return True
 
         try:
-            return self._write(work)
+            nested = self._read(lambda execute: execute(WITHIN, (key,)).fetchall())
+            is_lost = self._write(work)
+            if is_lost:
+                self._lose_all(nested)
+            return is_lost
         finally:
-            link.claims.give(outermost)
+            link.claims.give(key)
 
     def _tidy(self) -> None:
+        orphans = self._read(lambda execute: execute(ORPHANS).fetchall())
+        self._lose_all(orphans)
         self._write(lambda execute: execute(LOSE_UNUSED_GRAPHS))
+
+    def _lose_all(self, keys: list[tuple[int]]) -> None:
+        """Lose so many at once that others who write need not wait for long."""
+
+        def work(execute: Execute, batch: list[tuple[int]]) -> None:
+            for (key,) in batch:
+                lose(execute, key)
+
+        for at in range(0, len(keys), BATCH):
+            self._write(partial(work, batch=keys[at : at + BATCH]))
 
     # --- how ----------------------------------------------------------------------
 
     def _keep(
-        self, rows: list[Row], work: Callable[[Execute], None] | None = None
+        self,
+        rows: list[Row],
+        work: Callable[[Execute, Facts], None] | None = None,
     ) -> None:
         link = self._linked()
 
@@ -367,10 +369,9 @@ class SQLiteStore(Face):
                 except sqlite3.IntegrityError as error:
                     if not is_collision(error):
                         raise
-                    root = self._outermost(execute, row.key)
-                    raise self._taken_over(execute, root) from error
+                    raise self._taken_over(execute, row.key) from error
             if work is not None:
-                work(execute)
+                work(execute, self._facts(one(execute, EXECUTION, rows[0].key)))
 
         self._write(keep, link)
 
@@ -387,9 +388,7 @@ class SQLiteStore(Face):
                 f"store {self._path!r}: the execution is not there; it was pruned, or "
                 "is in the memory of another process"
             )
-        self._head(found)
-        root: int = found[1]
-        return root
+        return self._facts(found).root
 
     def _claimed(
         self, execute: Execute, key: int, holder: int | None = None
@@ -397,20 +396,26 @@ class SQLiteStore(Face):
         found = one(execute, EXECUTION, key)
         if found is None:
             return damage(self._path, f"there is no execution of the key {key}")
-        return claimed(found[2], found[-2], holder or found[-1])
+        facts = self._facts(found)
+        return claimed(facts.id, facts.host, holder or facts.pid)
 
     def _taken_over(self, execute: Execute, key: int) -> StoreError:
-        found = one(execute, EXECUTION, key)
-        return taken_over(found[2], found[-2], found[-1])
+        facts = self._facts(one(execute, EXECUTION, self._outermost(execute, key)))
+        return taken_over(facts.id, facts.host, facts.pid)
 
-    def _head(self, found: Any) -> Head:
-        if found[13] != sum_of(found[SUMMED]):
-            raise damage(self._path, f"execution {found[2]!r} is not as it was")
-        key, _, *facts = found[:LENGTH]
-        return Head(key, *facts)
+    def _facts_at(self, key: int) -> Facts:
+        found = self._read(lambda execute: one(execute, EXECUTION, key))
+        if found is None:
+            raise damage(self._path, f"there is no execution of the key {key}")
+        return self._facts(found)
 
-    def _gap(self, id: str, number: int) -> StoreError:
-        return damage(self._path, f"row {number} of execution {id!r} is not there")
+    def _facts(self, found: Any) -> Facts:
+        if found is None:
+            raise damage(self._path, "an execution is not there")
+        facts = Facts(*found)
+        if facts != facts.summed():
+            raise damage(self._path, f"execution {facts.id!r} is not as it was")
+        return facts
 
     def _linked(self) -> Link:
         link = self._link

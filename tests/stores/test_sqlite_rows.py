@@ -132,31 +132,43 @@ def test_a_turn_that_collides_changes_no_status(any_store, begin):
 
 
 def test_what_is_forgotten_is_lost_but_the_first_row(any_store, begin):
-    key = begin(any_store, apart={"a": b"a"})
-    for number in range(1, 10):
-        any_store.append(key, number, "1", {"b": b"b", "c": b"c"})
-    any_store.forget(Row(key, 10, "all", {"c": b"c", "d": b"d"}), 0)
-    any_store.append(key, 11, "11")
-    assert [*any_store.rows(key)] == [(0, '["begin"]'), (10, "all"), (11, "11")]
-    kept = [any_store.apart(key, name) for name in ("a", "c", "d")]
-    assert kept == [b"a", b"c", b"d"]
-    with pytest.raises(StoreError):
-        any_store.apart(key, "b")
-
-
-def test_forgetting_again_loses_what_was_said_of_all(any_store, begin):
     key = begin(any_store)
-    any_store.forget(Row(key, 1, "all", {"a": b"a"}), 0)
-    any_store.append(key, 2, "2")
-    any_store.forget(Row(key, 3, "all"), 0)
-    assert [*any_store.rows(key)] == [(0, '["begin"]'), (3, "all")]
+    for number in range(1, 10):
+        any_store.append(key, number, str(number))
+    any_store.forget(Row(key, 10, "all"), 8, 0)
+    any_store.append(key, 11, "11")
+    rows = [(0, '["begin"]'), (8, "8"), (9, "9"), (10, "all"), (11, "11")]
+    assert [*any_store.rows(key)] == rows
+    any_store.forget(Row(key, 12, "all"), 12, 0)
+    assert [*any_store.rows(key)] == [(0, '["begin"]'), (12, "all")]
+
+
+def test_forgetting_nothing_loses_nothing(any_store, begin):
+    key = begin(any_store)
+    any_store.append(key, 1, "1")
+    for number in (2, 3):
+        any_store.forget(Row(key, number, "all"), 1, 0)
+    assert [number for number, _ in any_store.rows(key)] == [0, 1, 2, 3]
+
+
+def test_what_forgotten_rows_alone_refer_to_is_lost(any_store, begin):
+    key = begin(any_store, apart={"first": b"first"})
+    any_store.append(key, 1, "1", {"first": b"first", "lost": b"lost"})
+    any_store.append(key, 2, "2", {"again": b"again"})
+    any_store.append(key, 3, "3", {"again": b"again"})
+    any_store.append(key, 4, "4", {"late": b"late"})
+    any_store.forget(Row(key, 5, "all", {"all": b"all"}), 3, 0)
+    for name in ("first", "again", "late", "all"):
+        assert any_store.apart(key, name) == name.encode()
+    with pytest.raises(StoreError):
+        any_store.apart(key, "lost")
 
 
 def test_what_was_nested_in_forgotten_visits_is_lost_with_all_in_it(any_store, begin):
     key = begin(any_store)
     early, late = (begin(any_store, outer=key, visit=visit) for visit in (3, 4))
     innermost = begin(any_store, outer=early)
-    any_store.forget(Row(key, 1, "all"), 4)
+    any_store.forget(Row(key, 1, "all"), 1, 4)
     assert [each.key for each in any_store.nested(key)] == [late]
     for lost in (early, innermost):
         with pytest.raises(StoreError):
