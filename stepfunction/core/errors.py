@@ -437,7 +437,8 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def refusal_behind(error: BaseException | None) -> WorkerStartError | None:
     """Give the refusal to start a worker that is, or is behind, an error of ours."""
-    return _behind(error, WorkerStartError)
+    found: WorkerStartError | None = _behind(error, WorkerStartError)
+    return found
 
 
 def _behind(error: BaseException | None, kinds: Any) -> Any:
@@ -448,7 +449,8 @@ def _behind(error: BaseException | None, kinds: Any) -> Any:
 
 def stop_behind(error: BaseException) -> StoreError | ResumeError | None:
     """Give what keeps an execution from going on that is, or is behind, an error."""
-    return _behind(error, (StoreError, ResumeError))
+    found: StoreError | ResumeError | None = _behind(error, (StoreError, ResumeError))
+    return found
 
 
 def add_note(error: BaseException, note: str) -> None:

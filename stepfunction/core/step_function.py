@@ -737,6 +737,8 @@ class StepFunction(Workflow):
             own = self._with_own(surroundings)
         stored = self._stored(store, execution_id, timeout)
         execution = self._begin(initial_input, executor, timeout, listeners, stored)
+        if execution.status is not Status.INITIALIZED:  # a store has given its end
+            return finish(execution, timeout, check)
         with using(own):
             return await finish_beside(loop, execution, timeout, check, shield)
 
@@ -873,9 +875,9 @@ class StepFunction(Workflow):
         FAILED, CANCELLED or TIMED_OUT goes on from the step that failed, with fresh
         attempts and a fresh time limit, as by AWS Step Functions' redrive; of a
         parallel or map step only what had not succeeded is done, and a nested workflow
-        goes on from its own failed step. What had followed the failure is set aside. One
-        that is COMPLETED is given back. What was under way runs at least once more, what
-        is recorded is not done again.
+        goes on from its own failed step. What had followed the failure is set aside.
+        One that is COMPLETED is given back. What was under way runs at least once more,
+        what is recorded is not done again.
 
         Args:
             execution_id: The ``id`` of the execution.

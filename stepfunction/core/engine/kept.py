@@ -226,8 +226,8 @@ class KeptVisit:
                 return False
             text = (
                 f"item {index} of step {self.step!r} is another than the one that was "
-                "done; let items= give what it gave, or allow_changed=True does the new "
-                "one too"
+                "done; let items= give what it gave, or allow_changed=True has the new "
+                "one done too"
             )
             raise ResumeError(text, self.saving.session.id, (text,))
         visit = begun.visits.get(index)

@@ -32,8 +32,8 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
-from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Ended, Outcome, Status
-from stepfunction.core.raised import is_a
+from stepfunction.core.history.results import MapResults
+from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome, Status
 from stepfunction.core.store import Head, Store
 from stepfunction.core.transcript import rows
 from stepfunction.core.transcript.rows import json_text
@@ -315,8 +315,10 @@ class Restored:
                 raise self._damage(f"lacks the workflow nested in {self._name!r}")
             restored = Restored(self.session, head, graph, self.run)
             found = self._made[place] = restored.finish()
-            found.saving = Saving(self.session, head.key, restored.number, "", turn=turn)
-            found.saving.is_decided = True
+            prefix, number = restored.first["prefix"], restored.number
+            saving = Saving(self.session, head.key, number, prefix, turn=turn)
+            saving.is_decided = True
+            found.saving = saving
         return found
 
     def _facts(self, name: Any, facts: Mapping[str, Any], part: Any) -> Visit:
@@ -395,7 +397,9 @@ class Restored:
                 PastTask(begun.visits.get(name) or Visit(name, Outcome.CANCELLED))
                 for name in action.tasks
             ]
-            failed = [PastTask(it) for it in begun.visits.values() if it.error is not None]
+            failed = [task for task in tasks if task.error is not None]
+            in_time = list(begun.visits)
+            failed.sort(key=lambda task: in_time.index(task.key))
             found = gather(step.name, action, tasks, failed)
         if visit.error is not None or found.outcome is not visit.outcome:
             found = found._replace(outcome=visit.outcome, error=visit.error)
@@ -504,7 +508,7 @@ def _items_of(value: Any, action: Any) -> Any:
 
 
 def _item_at(items: Any, index: int) -> Any:
-    if type(items) in (list, tuple) and index < len(items):
+    if type(items) in (list, tuple, MapResults) and index < len(items):
         return items[index]
     return _UNKNOWN
 

@@ -12,8 +12,9 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from threading import RLock
 from time import time
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.engine.kept import Begun, KeptVisit
@@ -28,8 +29,8 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.journal import Journal, name_of
 from stepfunction.core.history.position import Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
-from stepfunction.core.outcomes import Ended, Status
 from stepfunction.core.keys import quoted
+from stepfunction.core.outcomes import Ended, Status
 from stepfunction.core.raised import is_a
 from stepfunction.core.store import Head, Row, Store
 from stepfunction.core.transcript import rows
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 # Of the outer one, what the store says of the nested one, its workflow, its run, and
 # whether what failed is done again: its journal; None where it is to begin anew.
+Kept = TypeVar("Kept")
 GoOn: TypeAlias = "Callable[[Saving, Head, Graph, Run, bool], Journal | None]"
 
 
@@ -58,7 +60,16 @@ class Session:
         allow_changed: Whether an item may be another than it was.
     """
 
-    __slots__ = ("store", "id", "is_closed", "error", "go_on", "allow_changed")
+    __slots__ = (
+        "store",
+        "id",
+        "is_closed",
+        "error",
+        "go_on",
+        "allow_changed",
+        "_lock",
+        "_pid",
+    )
 
     def __init__(
         self, store: Store, id: str, go_on: GoOn, allow_changed: bool = False
@@ -69,6 +80,39 @@ class Session:
         self.is_closed = False
         self.error: StoreError | None = None
         self.allow_changed = allow_changed
+        self._lock = RLock()  # for a signal handler may end it
+        self._pid = os.getpid()
+
+    def keep(self, how: Callable[..., Kept], *facts: Any) -> Kept | None:
+        """Have the store keep something, unless this process has let go of it.
+
+        Args:
+            how: The store's method.
+            *facts: What it is given.
+
+        Returns:
+            What that gives; None where nothing was kept.
+
+        Raises:
+            StoreError: If it cannot be, or could not be before.
+        """
+        if os.getpid() != self._pid:  # which has no claim, and may find the lock held
+            text = f"execution {self.id!r} is run by the process that forked this one"
+            raise ExecutionClaimedError(text, self.id, None, self._pid)
+        with self._lock:
+            if not self.may_note():
+                return None
+            try:
+                return how(*facts)
+            except StoreError as error:
+                self.error = error
+                raise
+
+    def let_go(self, key: int) -> None:
+        """Keep nothing more, and let others have an execution."""
+        with self._lock:
+            self.is_closed = True
+        self.store.release(key)
 
     def may_note(self) -> bool:
         """Say whether to note anything.
@@ -140,7 +184,8 @@ class Saving:
         Raises:
             UnstorableValueError: If it cannot be stored.
         """
-        if self.count is not None or (visit.child is not None and visit.child.saving is not None):
+        child = visit.child
+        if self.count is not None or (child is not None and child.saving is not None):
             return None
         return self.fragment(visit.output, visit.name)
 
@@ -185,21 +230,35 @@ class Saving:
         if is_plain and visit.child is None:
             text = f'["{rows.STEP}",{name},{ended!r},{then},{output}]'
         else:
-            facts = self.facts(visit, epoch, output)
+            facts = self.facts(visit, epoch, output, self.count)
             text = f'["{rows.VISIT}",{name},{ended!r},{then},{facts}]'
         self._append(text, visit.error)
         self.begun = self.resumed = self.count = None
         if journal.keeps is not None:
             self._starts.append((self.number, failing))
 
-    def facts(self, visit: Visit, epoch: float, output: str | None) -> str:
+    def facts(
+        self,
+        visit: Visit,
+        epoch: float,
+        output: str | None,
+        count: int | None = None,
+    ) -> str:
+        """Give the facts of a visit, as a row has them.
+
+        Args:
+            visit: The visit.
+            epoch: What to add to its moments to have the time of day.
+            output: Its output, as it is to be noted; None where others say it.
+            count: How many tasks or items it has had; None of any other.
+        """
         facts = [f'"o":"{visit.outcome}"']
         if output is not None:
             facts.append(f'"r":{output}')
         if visit.error is not None:
-            facts.append(f'"e":{self._error(visit)}')
-        if self.count is not None and visit.child is None:
-            facts.append(f'"n":{self.count}')
+            facts.append(f'"e":{self._error(visit, count)}')
+        if count is not None:
+            facts.append(f'"n":{count}')
         if visit.attempts:
             attempts = (
                 self.attempt(one, epoch, visit.error) for one in visit.attempts
@@ -212,19 +271,18 @@ class Saving:
     def attempt(
         self, attempt: Ended, epoch: float, last: BaseException | None = None
     ) -> str:
+        """Give an attempt, as a row has it; its error is 0 where it is the last."""
         outcome, began, ended, error = attempt
         told = "null"
         if error is not None:
             told = "0" if error is last else self._error_text(error)
         return f'["{outcome}",{epoch + began!r},{epoch + ended!r},{told}]'
 
-    def _error(self, visit: Visit) -> str:
+    def _error(self, visit: Visit, count: int | None) -> str:
         """Give what a step failed with; 0 where its tasks say it."""
-        error = visit.error
-        assert error is not None
-        if is_a(error, ParallelStepExecutionError) and error.step == visit.name:
-            if visit.child is None and self.count is not None:
-                return "0"
+        error: Any = visit.error
+        if count is not None and is_a(error, ParallelStepExecutionError):
+            return "0"
         return self._error_text(error)
 
     def _error_text(self, error: BaseException) -> str:
@@ -309,7 +367,7 @@ class Saving:
             failed = ",".join(self._failed(one, epoch) for one in failing)
             facts.append(f'"failing":[{failed}]')
         row = self._row(f'["{rows.FORGET}",{{{",".join(facts)}}}]')
-        self._call(self.session.store.forget, row, before, journal.forgotten)
+        self.session.keep(self.session.store.forget, row, before, journal.forgotten)
 
     def _failed(self, failed: Failed, epoch: float) -> str:
         entry, value, began, ended, error = failed
@@ -399,14 +457,13 @@ class Saving:
         """
         if self.origin is None:
             return timeout
-        if self.deadline is None:
+        if self.deadline is None or journal.undone:  # which is to be gone through with
             return None
         return min(journal.timeout, self.deadline - time())
 
     def let_go(self) -> None:
         """Note nothing more, and let another process have the execution."""
-        self.session.is_closed = True
-        self.session.store.release(self.key)
+        self.session.let_go(self.key)
 
     # --- how it is noted -------------------------------------------------------------
 
@@ -418,8 +475,7 @@ class Saving:
         """Keep the rows that were taken down."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []
-            if self.session.may_note():
-                self._call(self.session.store.append_all, waiting)
+            self.session.keep(self.session.store.append_all, waiting)
 
     def _append(self, text: str, error: BaseException | None = None) -> None:
         if not self.session.may_note():
@@ -432,7 +488,7 @@ class Saving:
             apart = self._fragments.take_apart()
             number = self.number
             self.number = number + 1
-            self._call(self.session.store.append, self.key, number, text, apart)
+            self.session.keep(self.session.store.append, self.key, number, text, apart)
         except StoreError as failure:
             if error is not None:  # what the step had failed with is not to be lost
                 failure.__cause__ = error
@@ -441,19 +497,12 @@ class Saving:
     def _turn(self, text: str, status: Status, ended: float | None) -> None:
         self.flush()
         row = self._row(text)
-        self._call(self.session.store.turn, row, status.value, ended)
+        self.session.keep(self.session.store.turn, row, status.value, ended)
 
     def _row(self, text: str) -> Row:
         number = self.number
         self.number = number + 1
         return Row(self.key, number, text, self._fragments.take_apart())
-
-    def _call(self, keep: Callable[..., object], *facts: Any) -> None:
-        try:
-            keep(*facts)
-        except StoreError as error:
-            self.session.error = error
-            raise
 
     def _name(self, name: str | None) -> str:
         found = self._names.get(name)
@@ -502,15 +551,11 @@ def begin(
     }
     text = f'["{rows.BEGIN}",{json_text(told)[:-1]},"input":{written}}}]'
     shape, shape_digest = text_of_graph(graph)
-    if not session.may_note():
+    head = head._replace(graph=shape_digest)
+    apart = fragments.take_apart()
+    key = session.keep(session.store.begin, head, shape, text, apart)
+    if key is None:
         raise ExecutionCancelledError("the execution was stopped")
-    try:
-        key = session.store.begin(
-            head._replace(graph=shape_digest), shape, text, fragments.take_apart()
-        )
-    except StoreError as error:
-        session.error = error
-        raise
     if key == 0 and head.outer is not None:
         text = f"execution {session.id!r} was taken over by somebody else"
         session.error = ExecutionClaimedError(text, session.id)

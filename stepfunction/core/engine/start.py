@@ -303,8 +303,6 @@ async def finish_beside(
     """
     import asyncio
 
-    if execution.status is not Status.INITIALIZED:
-        return finish(execution, timeout, check)
     done: asyncio.Future[Execution] = loop.create_future()
     done.add_done_callback(lambda it: it.cancelled() or it.exception())
     variables = copy_context()

@@ -1,4 +1,4 @@
-"""Stored: how an execution begins, goes on, or is given back, where there is a store."""
+"""Stored: how an execution begins, goes on, or is given back, with a store."""
 
 from __future__ import annotations
 

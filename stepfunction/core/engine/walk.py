@@ -29,7 +29,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.chronicle import end_record, last_record
 from stepfunction.core.history.journal import Journal
-from stepfunction.core.history.position import Blame, Failed, Failing, Position
+from stepfunction.core.history.position import Blame, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import (
     COMPLETED,
@@ -48,12 +48,11 @@ from stepfunction.core.watching.telling import (
 )
 from stepfunction.core.wording import subject
 
-
 # What ends an execution that can go on from where it stands.
 _STOPPING = (StoreError, ResumeError)
 
 
-def run_to_end(journal: Journal, run: Run) -> None:
+def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
     """Run an execution to its end. Only the thread that does so writes its journal.
 
     Args:
@@ -90,7 +89,7 @@ def run_to_end(journal: Journal, run: Run) -> None:
             _end(journal, run, graph, verdict)
         else:
             _, value, failing = position
-            if failing is None and not says_end and journal.saving is None:
+            if failing is None and not says_end and saving is None:
                 journal.output, journal.status = value, COMPLETED
             else:
                 _end(journal, run, graph, verdict_of(journal, graph, position))

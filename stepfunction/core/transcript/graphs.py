@@ -346,7 +346,8 @@ def _differences(
     if was["name"] != is_now["name"]:
         yield f"{where}the workflow was {was['name']!r} and is {is_now['name']!r}"
     if was["start"] != is_now["start"]:
-        yield f"{where}it began with {was['start']!r} and begins with {is_now['start']!r}"
+        starts = f"{was['start']!r} and begins with {is_now['start']!r}"
+        yield f"{where}it began with {starts}"
     before = {step["name"]: step for step in was["steps"]}
     after = {step["name"]: step for step in is_now["steps"]}
     for name in before:
@@ -368,7 +369,8 @@ def _step_differences(
     if action["kind"] != other["kind"]:
         yield f"{name} was a {action['kind']} step and is a {other['kind']} step"
         return
-    for key, what in (("arrows", "arrows"), ("inputs", "named inputs"), ("ends", "end")):
+    pairs_of = (("arrows", "arrows"), ("inputs", "named inputs"), ("ends", "end"))
+    for key, what in pairs_of:
         if was[key] != now[key]:
             yield f"{name} has other {what}: {_told(was[key])}, now {_told(now[key])}"
     pairs = [(None, action.get("call", action), other.get("call", other))]
