@@ -280,7 +280,7 @@ def _plain_text(value: Any) -> str | None:
     """Give the JSON of plain data; None where something in it is to be marked."""
     try:
         text = _as_json(value)
-    except ValueError:  # as of a number that JSON has not
+    except (TypeError, ValueError):  # as of a number that JSON has not
         return None
     if "\\ud" in text:
         try:
@@ -322,11 +322,11 @@ class _Writer(ValueWriter):
         self.is_marked = True
         return super().other(value, at)
 
-    def mapping(self, written: dict[Any, Any], at: Path) -> dict[str, Any]:
-        """Give a dict whose values have been written already."""
-        mapped = super().mapping(written, at)
-        self.is_marked = self.is_marked or mapped is not written
-        return mapped
+    def mapping(self, pairs: list[tuple[Any, Any]], at: Path) -> dict[str, Any]:
+        """Give a dict, as its keys and what was written of their values."""
+        written = super().mapping(pairs, at)
+        self.is_marked = self.is_marked or "$dict" in written
+        return written
 
     def container(self, value: Any, at: Path) -> Any:
         """Write what has other values inside."""
