@@ -437,20 +437,17 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 def refusal_behind(error: BaseException | None) -> WorkerStartError | None:
     """Give the refusal to start a worker that is, or is behind, an error of ours."""
-    found: WorkerStartError | None = _behind(error, WorkerStartError)
-    return found
-
-
-def _behind(error: BaseException | None, kinds: Any) -> Any:
     if error is None or not is_a(error, StepFunctionError):
         return None
-    return next((it for it in causes(error) if is_a(it, kinds)), None)
+    return next((it for it in causes(error) if is_a(it, WorkerStartError)), None)
 
 
 def stop_behind(error: BaseException) -> StoreError | ResumeError | None:
     """Give what keeps an execution from going on that is, or is behind, an error."""
-    found: StoreError | ResumeError | None = _behind(error, (StoreError, ResumeError))
-    return found
+    if not is_a(error, StepFunctionError):
+        return None
+    kinds = (StoreError, ResumeError)
+    return next((it for it in causes(error) if is_a(it, kinds)), None)
 
 
 def add_note(error: BaseException, note: str) -> None:

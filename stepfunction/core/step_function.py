@@ -636,7 +636,9 @@ class StepFunction(Workflow):
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
-        stored = self._stored(store, execution_id, timeout)
+        stored = None
+        if store is not None or execution_id is not None or self._store is not None:
+            stored = self._stored(store, execution_id, timeout)
         execution = self._begin(initial_input, executor, timeout, listeners, stored)
         if not own:
             return finish(execution, timeout, check)

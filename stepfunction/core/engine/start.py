@@ -83,6 +83,7 @@ def checked_arguments(
     return told
 
 
+_INITIALIZED = Status.INITIALIZED
 _LONGEST_ID = 200
 _OF_STORES = ("begin", "find", "append", "append_all", "rows", "claim", "release")
 
@@ -160,15 +161,18 @@ def carry_out(
     """
     journal: Any = execution.journal
     run: Any = journal.run
+    if journal.status is not _INITIALIZED:
+        return  # a store has given its end
     run.thread = run.cancellation.thread = get_ident()
     saving = journal.saving
     if saving is not None:
         timeout = saving.seconds_left(journal, timeout)
-    if timeout is not None and timeout <= 0:  # its time passed while it was stored
-        run.cancellation.request(is_overdue=True)
-        timeout = None
-    elif timeout is not None and (saving is None or saving.origin is None):
-        journal.timeout = timeout
+    if timeout is not None:
+        if timeout <= 0:  # its time has passed while it was stored
+            run.cancellation.request(is_overdue=True)
+            timeout = None
+        elif saving is None or saving.origin is None:
+            journal.timeout = timeout
     try:
         if taken is not None:
             run.cancellation.within(timeout, within, taken, _go, journal, run)
@@ -236,10 +240,9 @@ def finish(
         StepFunctionError: As ``StepFunction.execute``.
         BaseException: What interrupts this thread.
     """
-    if execution.status is Status.INITIALIZED:  # else a store has given its end
-        carry_out(execution, timeout, taken)
+    carry_out(execution, timeout, taken)
     graph = cast(Graph, execution.graph)
-    if graph.has_compensations or execution.journal.undone:
+    if graph.has_compensations:
         execution.raise_if_not_undone()
     if execution.blame is not None and execution.ended_at is None:
         raise execution.failure()  # which no step took

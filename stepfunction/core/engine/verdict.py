@@ -6,7 +6,7 @@ is found as it was.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import StepExecutionError, StepLimitError
@@ -17,22 +17,12 @@ from stepfunction.core.raised import context_of, is_a
 from stepfunction.core.wording import error_text
 
 
-class Verdict(NamedTuple):
-    """How an execution ends.
-
-    Attributes:
-        status: ``COMPLETED`` or ``FAILED``.
-        output: What the last step returned; None after an unhandled failure.
-        error: The first failure; None where it completed.
-        blame: The step at which it failed; None where it completed.
-        broke_off: Whether it failed elsewhere than at a step that ends it.
-    """
-
-    status: Status
-    output: Any = None
-    error: Exception | None = None
-    blame: Blame | None = None
-    broke_off: bool = False
+# How an execution ends: ``COMPLETED`` or ``FAILED``; what the last step returned, None
+# after an unhandled failure; the first failure, and the step at which it failed, None
+# of both where it completed; whether it failed elsewhere than at a step that ends it. A
+# plain tuple, for each handled failure makes one.
+Verdict: TypeAlias = tuple[Status, Any, Exception | None, Blame | None, bool]
+_FAILED = Status.FAILED
 
 
 def verdict_of(journal: Journal, graph: Graph, position: Position) -> Verdict:
@@ -46,11 +36,11 @@ def verdict_of(journal: Journal, graph: Graph, position: Position) -> Verdict:
     follower, value, failing = position
     if follower is not None:
         error: Any = limit_error(journal, graph, follower)
-        return Verdict(Status.FAILED, None, error, Blame(follower, error, True), True)
+        return _FAILED, None, error, Blame(follower, error, True), True
     last = graph.table[journal.last_step]
     if failing is None:
         if last.ends != "failed":
-            return Verdict(COMPLETED, value)
+            return COMPLETED, value, None, None, False
         text = f"step {last.name!r} of {graph.name!r} ends the workflow as failed"
         error = StepExecutionError(text, last.name)
         blame = Blame(last.name, error, True)
@@ -60,16 +50,16 @@ def verdict_of(journal: Journal, graph: Graph, position: Position) -> Verdict:
             failure, error = StepExecutionError(text, last.name), found.error
             failure.__cause__ = error
             blame = Blame(last.name, failure, True)
-        return Verdict(Status.FAILED, value, error, blame)
+        return _FAILED, value, error, blame, False
     first, latest = (_blame_at(failed, graph) for failed in failing)
     if journal.has_just_failed:
         is_end = last.action.always_fails
         error = (latest if is_end else first).error
-        return Verdict(Status.FAILED, None, error, latest, not is_end)
+        return _FAILED, None, error, latest, not is_end
     is_failure_step = last.name in graph.failure_steps
     if last.ends == "completed" or (last.ends is None and not is_failure_step):
-        return Verdict(COMPLETED, value)
-    return Verdict(Status.FAILED, value, first.error, first)
+        return COMPLETED, value, None, None, False
+    return _FAILED, value, first.error, first, False
 
 
 def limit_error(journal: Journal, graph: Graph, follower: str) -> StepLimitError:

@@ -85,7 +85,7 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
                 raise ExecutionCancelledError("the execution was stopped")
         except StepLimitError as error:
             blame = Blame(error.step, error, True)
-            verdict = Verdict(Status.FAILED, None, error, blame, True)
+            verdict = (Status.FAILED, None, error, blame, True)
             _end(journal, run, graph, verdict)
         else:
             _, value, failing = position
@@ -336,7 +336,7 @@ def _after_failure(
     elif run.cancellation.requested:
         interrupt = ExecutionCancelledError("the execution was stopped")
         interrupt.__cause__ = error
-    else:
+    elif journal.saving is not None:
         interrupt = stop_behind(error)
     if interrupt is not None:
         journal.position, journal.here = (step.name, failed[1], failing), None
@@ -366,17 +366,19 @@ def _after_failure(
 
 def _end(journal: Journal, run: Run, graph: Graph, verdict: Verdict) -> None:
     """End a run as is right; one that has failed, once all that succeeded is undone."""
-    status, output, error, blame, journal.broke_off = verdict
+    status, output, error, blame, broke_off = verdict
     saving = journal.saving
     if blame is not None and error is not None:
         if saving is not None and refusal_behind(blame.error) is not None:
             saving.session.is_closed = True  # it can go on where workers can be had
         elif graph.has_compensations:
             undo(journal, run, end_record(journal, error, blame))
+        journal.broke_off = broke_off
     if saving is not None:
         saving.note_end(journal, status, perf_counter())
-    journal.blame, journal.output = blame, output
-    journal.error, journal.status = error, status
+    if blame is not None:
+        journal.blame, journal.error = blame, error
+    journal.output, journal.status = output, status
 
 
 def _stop(journal: Journal, run: Run, error: BaseException, status: Status) -> None:

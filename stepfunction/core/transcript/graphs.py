@@ -188,6 +188,7 @@ class _GraphReader:
             frozenset(map(str, it.get("failure_steps", list))),
             it.get("max_steps", int | None),
             keep_history=keeps.value,
+            has_compensations=any(step.may_be_undone for step in table.values()),
         )
 
     def _step(self, it: Part) -> Step:

@@ -381,7 +381,9 @@ class _Loop:
         """See to what follows from an attempt: another, heirs, or the task's end."""
         refusal: Exception | None = None
         if task.error is not None:
-            refusal = refusal_behind(task.error) or stop_behind(task.error)
+            refusal = refusal_behind(task.error)
+            if refusal is None and self.kept is not None:
+                refusal = stop_behind(task.error)
         if refusal is not None and not self.is_stopping:
             self.refusal = refusal  # no task has failed: none can run here
             self.stop()
