@@ -16,7 +16,6 @@ from stepfunction.core.outcomes import COMPLETED, Status
 from stepfunction.core.raised import context_of, is_a
 from stepfunction.core.wording import error_text
 
-
 # How an execution ends: ``COMPLETED`` or ``FAILED``; what the last step returned, None
 # after an unhandled failure; the first failure, and the step at which it failed, None
 # of both where it completed; whether it failed elsewhere than at a step that ends it. A
