@@ -446,8 +446,9 @@ def stop_behind(error: BaseException) -> StoreError | ResumeError | None:
     """Give what keeps an execution from going on that is, or is behind, an error."""
     if not is_a(error, StepFunctionError):
         return None
-    kinds = (StoreError, ResumeError)
-    return next((it for it in causes(error) if is_a(it, kinds)), None)
+    kinds: Any = (StoreError, ResumeError)
+    found: Any = (it for it in causes(error) if is_a(it, kinds))
+    return next(found, None)
 
 
 def add_note(error: BaseException, note: str) -> None:
