@@ -73,7 +73,8 @@ def recover(args: Namespace) -> tuple[int, str]:
     with open_store(args.store) as store:
         for it in store.recover(workflows, limit=args.limit):
             if it.execution is None:
-                code, how = WRONG_USE, f"refused: {it.error}"
+                how = " ".join(f"refused: {it.error}".split())
+                code = WRONG_USE
             else:
                 how = str(it.execution.status)
                 if it.execution.status is not Status.COMPLETED:

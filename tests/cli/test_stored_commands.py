@@ -342,14 +342,14 @@ def test_show_leaves_out_items_that_went_well(shop):
     head, first, item, *rest = out.splitlines()
     assert (code, len(rest)) == (0, 2)
     assert first.endswith(", 100 items")
-    assert item.split()[1] == "FAILED"
+    assert item.split()[:3] == ["item", "0", "FAILED"]
     assert item.endswith("ZeroDivisionError: division by zero")
 
 
 def test_report_of_a_stored_execution(failed):
     code, out, err = failed("report", "order-17", "-o", "run.html")
     assert (code, out) == (0, "")
-    assert err.startswith("report: ")
+    assert "report: " in err
     assert "no money" in (failed.folder / "run.html").read_text()
 
 
