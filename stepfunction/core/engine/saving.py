@@ -174,7 +174,7 @@ class Saving:
         self._names: dict[str | None, str] = {None: "null"}
         self._waiting: list[Row] = []
         # Of the steps that are remembered: their first rows, what had failed before.
-        self._starts: deque[tuple[int, Failing | None]] = deque()
+        self._starts: deque[tuple[int, Failing | None]] = deque([(1, None)])
 
     # --- what is noted ---------------------------------------------------------------
 
@@ -347,7 +347,7 @@ class Saving:
         if not self.session.may_note():
             return
         self.flush()
-        while len(self._starts) > len(journal.entries) // 3:
+        while len(self._starts) > len(journal.entries) // 3 + 1:
             self._starts.popleft()
         before, failing = self._starts[0]
         first = as_visit(journal.entries[0], journal.entries[2])
@@ -444,7 +444,7 @@ class Saving:
 
     def remember(self, starts: Iterable[tuple[int, Failing | None]]) -> None:
         """Take over where steps begin that it may have to forget."""
-        self._starts.extend(starts)
+        self._starts = deque(starts)
 
     # --- its time --------------------------------------------------------------------
 
