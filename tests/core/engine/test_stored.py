@@ -1,4 +1,4 @@
-"""Executions that a store keeps: the same line begins them, goes on, gives them back."""
+"""Executions that are kept: the same line begins them, goes on, gives them back."""
 
 import asyncio
 import threading
