@@ -9,12 +9,13 @@ slow_core := core/engine/test_cancelled_anywhere.py core/engine/test_interrupts.
 	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py
 # Half of all tests, by the time they take.
 slow := $(slow_core) contrib
+with_django := contrib test_django_page.py
 not_core := cli contrib django drawing executors test_django_demo.py test_django_page.py \
 	test_examples.py test_map_properties.py test_progress.py test_properties.py test_readme.py \
 	test_soak.py test_tracing.py
 
-.PHONY: help demo django-demo pictures test test-core test-slow test-all stress soak \
-	lint check bench cover build clean
+.PHONY: help demo django-demo pictures test test-core test-slow test-django test-all \
+	stress soak lint check bench cover build clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -45,7 +46,10 @@ test-core: $(VENV)/.has-test-core ## run the tests that need no extra
 test-slow: $(VENV)/.has-test-core ## run the core tests that take longer
 	$(python) -m pytest --session-timeout=540 $(slow_core:%=tests/%)
 
-test-all: ## run both on every CPython from 3.11 up that is here
+test-django: $(VENV)/.has-test-django ## run the tests of Django; DJANGO='Django~=6.0.0' names one
+	.ci/postgres $(python) -m pytest --session-timeout=420 $(with_django:%=tests/%)
+
+test-all: ## run these three on every CPython from 3.11 up that is here
 	.ci/test-all
 
 stress: $(VENV)/.has-test-core ## run the concurrency tests 50 times, with all cores busy
@@ -86,7 +90,7 @@ $(VENV)/.has-browser: $(VENV)/.made .ci/browser
 
 # Stamps, so that a second run has nothing to install.
 $(VENV)/.has-%: $(VENV)/.made setup.cfg setup.py
-	$(python) -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(python) -m pip install --quiet --disable-pip-version-check --editable '.[$*]' $(DJANGO)
 	@touch $@
 
 $(VENV)/.made:

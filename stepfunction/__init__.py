@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         DefinitionError,
         DrawingError,
         ExecutionCancelledError,
+        ExecutionClaimedError,
+        ExecutionNotFoundError,
         ExecutionTimeoutError,
         FailStepError,
         HeartbeatTimeoutError,
@@ -25,12 +27,15 @@ if TYPE_CHECKING:
         ParallelStepExecutionError,
         RemoteError,
         RemoteTraceback,
+        ResumeError,
         StepExecutionError,
         StepFunctionError,
         StepLimitError,
         StepTimeoutError,
+        StoreError,
         TranscriptError,
         TransferError,
+        UnstorableValueError,
         WorkerCrashedError,
         WorkerInitError,
         WorkerKilledError,
@@ -43,6 +48,7 @@ if TYPE_CHECKING:
     from stepfunction.core.outcomes import Outcome, Status
     from stepfunction.core.step_function import StepFunction
     from stepfunction.core.surroundings import Surroundings, register_surroundings
+    from stepfunction.core.transcript.kinds import register_codec
     from stepfunction.core.watching.events import Event, Listener
     from stepfunction.core.workers.retry import RetryPolicy
     from stepfunction.declarative.registry import FunctionRegistry
@@ -58,6 +64,8 @@ __all__ = [
     "Event",
     "Execution",
     "ExecutionCancelledError",
+    "ExecutionClaimedError",
+    "ExecutionNotFoundError",
     "ExecutionTimeoutError",
     "FailStepError",
     "FunctionRegistry",
@@ -72,6 +80,7 @@ __all__ = [
     "ProcessLanes",
     "RemoteError",
     "RemoteTraceback",
+    "ResumeError",
     "RetryPolicy",
     "Status",
     "Step",
@@ -81,14 +90,17 @@ __all__ = [
     "StepLimitError",
     "StepRecord",
     "StepTimeoutError",
+    "StoreError",
     "Surroundings",
     "TaskResults",
     "TranscriptError",
     "TransferError",
+    "UnstorableValueError",
     "WorkerCrashedError",
     "WorkerInitError",
     "WorkerKilledError",
     "WorkerStartError",
+    "register_codec",
     "register_surroundings",
 ]
 
@@ -113,6 +125,7 @@ _HOMES = {
     "StepRecord": "core.history.records",
     "Surroundings": "core.surroundings",
     "TaskResults": "core.history.results",
+    "register_codec": "core.transcript.kinds",
     "register_surroundings": "core.surroundings",
 }
 

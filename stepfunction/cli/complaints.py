@@ -1,4 +1,4 @@
-"""Complaints: what a person is told on standard error."""
+"""Complaints: what a person is told on standard error, and a shell by a code."""
 
 from __future__ import annotations
 
@@ -20,9 +20,14 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.wording import error_text, listed, subject
 
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 GREEN, RED = "32", "31"
 _MOST_LISTED, _NEXT_LINE = 20, "\n  "
 _OUR_FOLDER = str(Path(__file__).parents[1]) + os.sep
+
+
+class Refusal(Exception):
+    """The command cannot do what it is asked; the message says what to change."""
 
 
 def say(text: str) -> None:

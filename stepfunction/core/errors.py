@@ -20,6 +20,11 @@
     │   └── WorkerKilledError                 it was killed because somebody asked
     ├── TransferError (TypeError)             a value cannot cross between processes
     ├── RemoteError                           an exception that could not come over
+    ├── StoreError                            a store cannot keep or give something
+    │   ├── ExecutionClaimedError             somebody else runs this execution
+    │   └── ExecutionNotFoundError (LookupError)   nothing is stored of that id
+    ├── ResumeError (ValueError)              what is stored cannot go on so
+    ├── UnstorableValueError (TypeError)      a value cannot be stored as it is
     ├── TranscriptError (ValueError)          a text is no transcript of an execution
     └── DrawingError                          a picture cannot be made here
 
@@ -331,6 +336,89 @@ class RemoteTraceback(Exception):
         return f'\n"""\n{self.args[0]}"""' if self.args else ""
 
 
+class StoreError(StepFunctionError):
+    """A store cannot keep something, or give it back: its disk, its file, its damage.
+
+    It is no failure of a step: none tolerates it, tries again or takes it. The
+    execution stops before its next step, undoes nothing, and can be resumed. What the
+    system said, or what the step had failed with, is the ``__cause__``.
+
+    Attributes:
+        execution: The execution that was stopped by it; None where none was running.
+    """
+
+    execution: Execution | None = None
+
+    def __reduce__(self) -> Any:
+        # The execution stays where it ran: it may hold anything, this error included.
+        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
+        return type(self), self.args, facts
+
+
+class ExecutionClaimedError(StoreError):
+    """Another process, or another thread of this one, runs the execution.
+
+    Attributes:
+        id: The ``id`` of the execution.
+        host: The name of the machine on which it runs; None if that is not known.
+        pid: The process that runs it; None if that is not known.
+    """
+
+    def __init__(
+        self, message: str, id: str, host: str | None = None, pid: int | None = None
+    ) -> None:
+        super().__init__(message, id, host, pid)
+        self.id = id
+        self.host = host
+        self.pid = pid
+
+
+class ExecutionNotFoundError(StoreError, LookupError):
+    """Nothing is stored of an execution of that ``id``.
+
+    Attributes:
+        id: The ``id``.
+    """
+
+    def __init__(self, message: str, id: str) -> None:
+        super().__init__(message, id)
+        self.id = id
+
+
+class ResumeError(StepFunctionError, ValueError):
+    """What is stored cannot go on so: its input, its workflow or an item is another.
+
+    Nothing has been called, and what is stored stays as it is.
+
+    Attributes:
+        id: The ``id`` of the execution.
+        differences: Each thing that is another than it was, as a sentence.
+    """
+
+    def __init__(
+        self, message: str, id: str, differences: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message, id, tuple(differences))
+        self.id = id
+        self.differences = tuple(differences)
+
+
+class UnstorableValueError(StepFunctionError, TypeError):
+    """A value cannot be stored as it is, and would not come back.
+
+    Attributes:
+        step: The name of the step that gave it; None of an execution's input.
+        result: The value, which the step gave all the same.
+    """
+
+    def __init__(
+        self, message: str, step: str | None = None, result: Any = None
+    ) -> None:
+        super().__init__(message, step, result)
+        self.step = step
+        self.result = result
+
+
 class TranscriptError(StepFunctionError, ValueError):
     """A text is none that ``Execution.to_json()`` has written."""
 
@@ -351,7 +439,15 @@ def refusal_behind(error: BaseException | None) -> WorkerStartError | None:
     """Give the refusal to start a worker that is, or is behind, an error of ours."""
     if error is None or not is_a(error, StepFunctionError):
         return None
-    found = (it for it in causes(error) if is_a(it, WorkerStartError))
+    return next((it for it in causes(error) if is_a(it, WorkerStartError)), None)
+
+
+def stop_behind(error: BaseException) -> StoreError | ResumeError | None:
+    """Give what keeps an execution from going on that is, or is behind, an error."""
+    if not is_a(error, StepFunctionError):
+        return None
+    kinds: Any = (StoreError, ResumeError)
+    found: Any = (it for it in causes(error) if is_a(it, kinds))
     return next(found, None)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -59,9 +60,16 @@ def svg_for_notebook(graph: Graph, trail: Trail | None = None) -> str | None:
     if not has_layouter():
         return None
     try:
-        picture = laid_out(to_dot(graph, trail), "svg").decode()
+        return _element(to_dot(graph, trail))
     except DrawingError:  # from Graphviz: a trail has all that it needs
         return None
+
+
+# By what is drawn, for a page often shows an execution that was just read from a text.
+@lru_cache(maxsize=16)
+def _element(text: str) -> str:
+    """Give the ``svg`` element of a DOT text, which takes long the first time."""
+    picture = laid_out(text, "svg").decode()
     picture = picture[picture.index("<svg") :]  # what comes before has no place there
     return re.sub('<g id="[^"]*"', "<g", picture)
 

@@ -1,0 +1,192 @@
+"""Running: the command ``run``, which gives what a workflow comes to."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from stepfunction.cli.complaints import (
+    DONE,
+    FAILED,
+    GREEN,
+    RED,
+    WRONG_USE,
+    Refusal,
+    colored,
+    list_failures,
+    say,
+    show_failure,
+    show_traceback,
+)
+from stepfunction.core.errors import (
+    CompensationError,
+    ExecutionCancelledError,
+    ExecutionTimeoutError,
+    StepExecutionError,
+    StepFunctionError,
+    WorkerStartError,
+)
+from stepfunction.core.history.execution import Execution
+from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.transcript.values import ValueWriter
+from stepfunction.core.wording import counted, duration_text, error_text
+
+if TYPE_CHECKING:
+    from stepfunction.core.step_function import StepFunction
+    from stepfunction.core.watching.events import Event, Listener
+
+
+def run(args: Namespace) -> tuple[int, str]:
+    """Run a workflow to its end."""
+    value = _read_input(args.input)
+    if args.report is not None:
+        _refuse_unwritable(args.report)
+    workflow = args.places.load(args.target)
+    execution, failure = _execute(workflow, value, args)
+    if execution is None:
+        return FAILED, ""
+    if not args.progress:  # which has told it
+        _tell_the_end(execution)
+    if failure is not None:
+        show_failure(failure)
+    code = DONE if failure is None else FAILED
+    if args.report is not None and not _write_report(execution, args.report):
+        code = code or WRONG_USE
+    return code, _answer(execution, args)
+
+
+def _answer(execution: Execution, args: Namespace) -> str:
+    if args.json:
+        return execution.to_json() + "\n"
+    if execution.output is None and execution.status is not Status.COMPLETED:
+        return ""
+    # An escape is right in every encoding, and hard to read.
+    has_utf8 = codecs.lookup(output_of(args).encoding or "utf-8").name == "utf-8"
+    output = _AnswerWriter().write(execution.output)
+    return json.dumps(output, ensure_ascii=not has_utf8) + "\n"
+
+
+def _execute(
+    workflow: StepFunction, value: Any, args: Namespace
+) -> tuple[Execution | None, StepFunctionError | None]:
+    """Run the workflow and give the execution, if there is one, and how it failed."""
+    begun: list[Execution | None] = []
+
+    def keep(event: Event) -> None:
+        if not begun:
+            begun.append(event.execution)
+
+    listeners: list[Listener] = [] if args.report is None else [keep]
+    if args.progress:
+        listeners.append(_new_progress())
+    options = {"executor": args.executor, "timeout": args.timeout}
+    try:
+        return workflow.execute(value, check=True, listeners=listeners, **options), None
+    except (
+        CompensationError,
+        StepExecutionError,
+        ExecutionTimeoutError,
+        ExecutionCancelledError,
+    ) as error:
+        return error.execution, error
+    except WorkerStartError as error:
+        if error.execution is None:  # it did not begin
+            raise
+        return error.execution, error
+    except KeyboardInterrupt:
+        if begun and begun[0] is not None:  # to see how far it came
+            _write_report(begun[0], args.report)
+        raise
+    except SystemExit as error:
+        say(f"stepfunction: a step ended the program: {error_text(error)}")
+        show_traceback(error)
+        return None, None
+
+
+def _tell_the_end(execution: Execution) -> None:
+    steps = sum(record.part is None for record in execution.history)
+    is_done = execution.status is Status.COMPLETED
+    status = colored(str(execution.status), GREEN if is_done else RED, sys.stderr)
+    took = duration_text(execution.duration)
+    say(f"{execution.workflow!r} {status} after {counted(steps, 'step')} in {took}")
+    # The failure that ended it is told of by itself.
+    last = None if is_done else execution.blame
+    list_failures(
+        record
+        for record in execution.failures
+        if last is None or record.error is not last.error
+    )
+
+
+def _new_progress() -> Listener:
+    try:
+        from stepfunction.progress import RichProgress
+    except ModuleNotFoundError as error:  # which says what to install
+        raise Refusal(str(error)) from None
+    return RichProgress()
+
+
+def _read_input(given: str | None) -> Any:
+    if given is None:
+        return None
+    text: str | bytes = given
+    if given == "-":
+        text = sys.stdin.buffer.read()
+    elif given.startswith("@"):
+        text = Path(given[1:]).read_bytes()
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        hint = "" if text != given else "; a file is named as @FILE, a text is quoted: "
+        hint = hint and hint + "'\"text\"'"
+        raise Refusal(f"--input is no JSON: {error}{hint}") from None
+
+
+def _refuse_unwritable(file: str) -> None:
+    """Refuse a file before the run whose report could not be kept."""
+    folder = Path(file).absolute().parent
+    if not os.access(folder, os.W_OK) or Path(file).is_dir():
+        raise Refusal(f"{file!r} cannot be written; name a file in a folder that can")
+
+
+def _write_report(execution: Execution, file: str) -> bool:
+    try:
+        say(f"report: {execution.report(file)}")
+    except OSError as error:
+        say(f"stepfunction: the report cannot be written: {error}")
+        return False
+    return True
+
+
+class _AnswerWriter(ValueWriter):
+    """Writes an output, with the marks of ``Execution.to_dict()``.
+
+    Tuples become lists, and all mappings of texts, or of outcomes, objects.
+    """
+
+    def other(self, value: Any, at: tuple[Any, ...]) -> Any:
+        """Write what JSON has not."""
+        if issubclass(type(value), (Mapping, list, tuple)):
+            return self.inside(value, at)
+        return super().other(value, at)
+
+    def container(self, value: Any, at: tuple[Any, ...]) -> Any:
+        """Write what has other values inside."""
+        kind = type(value)
+        if issubclass(kind, (list, tuple)):
+            value = list(value)
+        if not issubclass(kind, Mapping):
+            return super().container(value, at)
+        names = (str(key) if type(key) is Outcome else key for key in value)
+        return super().container(dict(zip(names, value.values())), at)
+
+
+def output_of(args: Namespace) -> TextIO:
+    """Give where the answer goes, also while standard output is kept for it."""
+    return args.out or sys.__stdout__ or sys.stdout
