@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from stepfunction.core.outcomes import Outcome, Status
     from stepfunction.core.step_function import StepFunction
     from stepfunction.core.surroundings import Surroundings, register_surroundings
+    from stepfunction.core.transcript.kinds import register_codec
     from stepfunction.core.watching.events import Event, Listener
     from stepfunction.core.workers.retry import RetryPolicy
     from stepfunction.declarative.registry import FunctionRegistry
@@ -99,6 +100,7 @@ __all__ = [
     "WorkerInitError",
     "WorkerKilledError",
     "WorkerStartError",
+    "register_codec",
     "register_surroundings",
 ]
 
@@ -123,6 +125,7 @@ _HOMES = {
     "StepRecord": "core.history.records",
     "Surroundings": "core.surroundings",
     "TaskResults": "core.history.results",
+    "register_codec": "core.transcript.kinds",
     "register_surroundings": "core.surroundings",
 }
 

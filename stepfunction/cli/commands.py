@@ -43,6 +43,7 @@ from stepfunction.core.wording import counted
 if TYPE_CHECKING:
     from stepfunction.core.step_function import StepFunction
 
+_NO_WORKFLOWS = "no app has workflows"
 _SUFFIXES = {"txt": "text", "gv": "dot", "mmd": "mermaid"}
 
 
@@ -169,8 +170,10 @@ def _is_held_up() -> bool:
 
 def _check(args: Namespace) -> tuple[int, str]:
     found: dict[str, list[str]] = {}
-    for given in args.targets:
+    for given in args.targets or args.places.inside(None):  # all of a project
         found |= _checked(given, args.places)
+    if not found:
+        say(_NO_WORKFLOWS)
     answer = ""
     for target, problems in found.items():
         if not problems:
@@ -270,7 +273,7 @@ def _list(args: Namespace) -> tuple[int, str]:
             continue
         rows.append((target, workflow.name, counted(len(workflow.steps), "step")))
     if not rows and code == DONE:
-        say(f"{args.module or 'no app'} has {'no ' * bool(args.module)}workflows")
+        say(f"{args.module} has no workflows" if args.module else _NO_WORKFLOWS)
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))
     lines = (f"{target:<{first}}  {name:<{second}}  {n}\n" for target, name, n in rows)
     return code, "".join(lines)

@@ -11,7 +11,13 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import (
+    AbstractContextManager,
+    ExitStack,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 from contextvars import ContextVar
 from itertools import count
 from typing import Any
@@ -159,7 +165,8 @@ def using(own: tuple[Any, ...]) -> Iterator[None]:
     try:
         yield
     finally:
-        _in_force.reset(token)
+        with suppress(ValueError):  # a coroutine whose loop is gone ends elsewhere
+            _in_force.reset(token)
 
 
 def checked_surroundings(given: Any, problems: list[str]) -> tuple[Any, ...]:

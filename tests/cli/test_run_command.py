@@ -79,7 +79,7 @@ def test_what_json_cannot_hold_is_marked(run):
     assert code == 0
     assert json.loads(out) == {
         "tuple": [1, 2],
-        "set": {"$repr": "{3}"},
+        "set": {"$set": [3]},
         "nan": {"$float": "nan"},
         "deep": [1],
     }
@@ -106,7 +106,7 @@ def test_keys_that_are_no_texts_are_marked_as_in_a_transcript(run, script):
     )
     code, out, _ = run("run", name)
     assert code == 0
-    assert json.loads(out) == {"$dict": [[17, [1, {"$repr": "{2}"}]], ["note", None]]}
+    assert json.loads(out) == {"$dict": [[17, [1, {"$set": [2]}]], ["note", None]]}
 
 
 def test_counts_of_outcomes_are_printed_by_their_names(run, script):
@@ -395,10 +395,10 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_run(run, tmp_path
 # --- interrupts ---------------------------------------------------------------------
 
 
-def test_a_number_that_is_too_long_for_json_is_its_repr(run, factories):
+def test_a_number_that_is_too_long_for_json_is_marked(run, factories):
     code, out, err = run("run", f"{factories}:fine")
     assert code == 0
-    assert list(json.loads(out)) == ["$repr"]
+    assert list(json.loads(out)) == ["$int"]
 
 
 def test_a_report_is_not_written_to_standard_output(run, tmp_path):

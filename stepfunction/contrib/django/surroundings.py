@@ -6,15 +6,14 @@ import asyncio
 import logging
 import os
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
 
 import django
-from asgiref.sync import AsyncToSync, SyncToAsync, async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured, SynchronousOnlyOperation
@@ -23,13 +22,13 @@ from django.utils.module_loading import import_string
 
 from stepfunction.contrib.django import databases
 from stepfunction.contrib.django.conf import setting
+from stepfunction.contrib.django.coroutines import run_beside_loop, run_on
 from stepfunction.contrib.django.errors import IN_A_COROUTINE, atomic_block_error
 from stepfunction.contrib.django.savepoints import guarded
 from stepfunction.core.envelope.envelope import pack, unpack
 from stepfunction.core.errors import add_note
 from stepfunction.core.lanes.logs import Sender
 from stepfunction.core.surroundings import Host, surroundings_problem, this_process
-from stepfunction.core.waiting import join, start
 
 
 class DjangoSurroundings(Host):
@@ -111,19 +110,11 @@ class DjangoSurroundings(Host):
         of the ORM goes that is awaited there.
         """
         if asyncio._get_running_loop() is not None:
-            _run_beside_loop(function)
-            return
-        if loop is None:
+            run_beside_loop(function)
+        elif loop is None:
             async_to_sync(function)()
-            return
-        # Where async_to_sync looks for the loop that it may run on.
-        known: Any = SyncToAsync.threadlocal
-        before = {name: known.__dict__.get(name) for name in _LOOP}
-        known.main_event_loop, known.main_event_loop_pid = loop, os.getpid()
-        try:
-            async_to_sync(function)()
-        finally:
-            known.__dict__.update(before)
+        else:
+            run_on(loop, function)
 
     def advise(self, error: BaseException) -> None:
         """Say what to do in the place of a query in a coroutine."""
@@ -147,37 +138,8 @@ class DjangoSurroundings(Host):
         return ran
 
 
-def _run_beside_loop(function: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Run a coroutine while this thread, and the loop that runs in it, wait."""
-    executor = getattr(AsyncToSync.executors, "current", None)
-    language: str | None = translation.get_language()
-    zone = getattr(timezone._active, "value", None)
-    raised: list[BaseException] = []
-
-    async def main() -> None:
-        if executor is not None:
-            AsyncToSync.executors.current = executor
-        with translation.override(language), timezone.override(zone):
-            await function()
-
-    def work() -> None:
-        try:
-            asyncio.run(main())
-        except BaseException as error:
-            raised.append(error)
-
-    variables = copy_context()
-    thread = threading.Thread(target=variables.run, args=(work,), daemon=True)
-    start(thread)
-    while not join(thread):
-        pass
-    if raised:
-        raise raised[0]
-
-
 surroundings = DjangoSurroundings()
 _AS_SET = "as the settings say"
-_LOOP = ("main_event_loop", "main_event_loop_pid")
 # Where this runs inside a task, the databases that it may not query.
 _refused_here: ContextVar[frozenset[str]]
 _refused_here = ContextVar("stepfunction_refused", default=frozenset())

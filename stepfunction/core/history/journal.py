@@ -27,6 +27,7 @@ from stepfunction.core.raised import is_a
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
+    from stepfunction.core.engine.saving import Saving
     from stepfunction.core.history.execution import Execution
 
 _INITIALIZED = Status.INITIALIZED
@@ -93,6 +94,7 @@ class Journal:
         results: Step name to output, of the first ``_results_end`` entries.
         present: What was under way when a transcript of it was written.
         is_live: Whether it is no transcript, which stays as it is.
+        saving: What notes it in a store too; None for nothing.
     """
 
     error: BaseException | None = None
@@ -107,6 +109,7 @@ class Journal:
     forgotten = 0
     timeout = inf
     is_live = True
+    saving: Saving | None = None
     _id: str | None = None
     _workflow = ""
     skipped: Sequence[tuple[str, float]] = ()
@@ -398,6 +401,7 @@ _STAYS = (
     "position",
     "begun",
     "recovered",
+    "saving",
     "here",
     "decided",
     "results",

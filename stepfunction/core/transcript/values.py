@@ -6,20 +6,28 @@ an object with one key that begins with ``$``::
     {"$repr": text}            any other value, as its repr; cut where it is long
     {"$error": number}         an exception, by its place in the table
     {"$float": "nan"}          also "inf" and "-inf"
-    {"$tuple": [value, …]}
+    {"$int": "-0xff"}          of more digits than Python reads
+    {"$str": [text, …]}        pieces of a text, between halves of a character
+    {"$bytes": text}           in base64
+    {"$tuple": [value, …]}     so also $set and $frozenset, ordered by what is written
     {"$dict": [[key, value], …]}    other keys than text, or one that begins with $
     {"$results": [dict, error]}     the results of a parallel step
     {"$items": [list, error]}       the results of a map step
     {"$outcome": "SUCCEEDED"}       an ``Outcome``
+    {"$value": [name, value]}       of a class with a codec: what that made of it
 
-A ``ValueWriter`` is lenient. All but a ``$repr``, which ``lost`` and ``endless`` write,
-comes back as it was: where nothing may be lost, these two refuse. A ``StrictWriter``
-has no marks at all: what JSON has not is noted with its place.
+``kinds`` has more of them. A ``ValueWriter`` is lenient. All but a ``$repr``, which
+``lost`` and ``endless`` write, comes back as it was: where nothing may be lost, these
+two refuse. A ``StrictWriter`` has no marks at all: what JSON has not is noted with its
+place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import re
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 from stepfunction.core.envelope.omitted import Omitted
@@ -32,7 +40,8 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.results import MapResults, TaskResults
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
-from stepfunction.core.transcript.parts import Part, Path, Repeated, shown
+from stepfunction.core.transcript import kinds
+from stepfunction.core.transcript.parts import Part, Path, Repeated, place, shown
 from stepfunction.core.wording import error_text
 
 # Of where a value stands, which begins with the step (a task as "step.task") and
@@ -41,6 +50,8 @@ Redact: TypeAlias = Callable[[Path, Any], Any]
 
 DEEPEST = 100  # containers in one another
 _LONGEST_REPR = 10_000
+# Where two code points stand for a character together, which JSON reads as that one.
+_PAIR = re.compile("(?<=[\ud800-\udbff])(?=[\udc00-\udfff])")
 
 
 class ValueWriter:
@@ -49,15 +60,15 @@ class ValueWriter:
     Args:
         redact: Gives what to write in the place of each value.
         number: Gives the place of an exception in a table, of one that was met in a
-            step.
+            step; None for one that has none.
     """
 
-    largest = 2**10_000  # Python reads no number of more than 4,300 digits
+    largest = 10**4_000  # Python reads no number of more than 4,300 digits
 
     def __init__(
         self,
         redact: Redact | None = None,
-        number: Callable[[BaseException, str], int] | None = None,
+        number: Callable[[BaseException, str], int | None] | None = None,
     ) -> None:
         self._redact = redact
         self._number = number
@@ -79,9 +90,12 @@ class ValueWriter:
 
     def _plain(self, value: Any, at: Path) -> Any:
         kind = type(value)
-        if value is None or kind is bool or kind is str:
+        if value is None or kind is bool:
             return value
-        if kind is int or kind is float:
+        if kind is str:
+            if value.isascii() or not _PAIR.search(value):
+                return value
+        elif kind is int or kind is float:
             if abs(value) < self.largest:
                 return value
         elif kind is list or kind is dict:
@@ -93,16 +107,46 @@ class ValueWriter:
         kind = type(value)
         if kind is float:
             return {"$float": repr(value)}
+        if kind is int:
+            return {"$int": hex(value)}
+        if kind is str:
+            return {"$str": _PAIR.split(value)}
         if kind is Omitted:
             return {"$repr": value.text}
         if kind is Outcome:
             return {"$outcome": value.value}
+        if kind is bytes:
+            return self.blob(value, at)
         if is_a(value, BaseException) and self._number is not None:
-            return {"$error": self._number(value, str(at[0]))}
-        if isinstance(value, dict | list | tuple) and (
-            kind in _MARKED or self._redact is not None  # for its repr would tell all
-        ):
+            number = self._number(value, str(at[0]) if at else "")
+            return self.lost(value, at) if number is None else {"$error": number}
+        if id(kind) in _MARKED:
             return self.inside(value, at)
+        known = kinds.of(kind)
+        if known is not None:
+            return self._guarded(value, at, lambda: self._of_kind(known, value, at))
+        if self._redact is not None and issubclass(kind, (dict, list, tuple)):
+            return self.inside(value, at)  # for its repr would tell all
+        return self.lost(value, at)
+
+    def blob(self, value: bytes, at: Path) -> Any:
+        """Write bytes."""
+        if len(value) > _LONGEST_REPR:
+            return self.lost(value, at)
+        return {"$bytes": b2a_base64(value, newline=False).decode()}
+
+    def _of_kind(self, kind: kinds.Kind, value: Any, at: Path) -> Any:
+        """Write what a value is made of."""
+        try:
+            parts = kind.encode(value)
+        except Exception as error:  # a codec may do anything
+            return self.unmade(value, at, error)
+        if kind.name:  # what is to be hidden of it may be plain only now
+            return {kind.mark: [kind.name, self.write(parts, at)]}
+        return {kind.mark: self._plain(parts, at)}
+
+    def unmade(self, value: Any, at: Path, error: Exception) -> Any:
+        """Write a value which its codec could not encode."""
         return self.lost(value, at)
 
     def lost(self, value: Any, at: Path) -> Any:
@@ -111,11 +155,14 @@ class ValueWriter:
 
     def inside(self, value: Any, at: Path) -> Any:
         """Write a container, unless it stands in itself, or too deep in others."""
+        return self._guarded(value, at, lambda: self.container(value, at))
+
+    def _guarded(self, value: Any, at: Path, write: Callable[[], Any]) -> Any:
         if id(value) in self._open or len(self._open) >= DEEPEST:
             return self.endless(value, at)
         self._open.add(id(value))
         try:
-            return self.container(value, at)
+            return write()
         finally:
             self._open.discard(id(value))
 
@@ -125,51 +172,70 @@ class ValueWriter:
 
     def container(self, value: Any, at: Path) -> Any:
         """Write what has other values inside."""
-        if isinstance(value, TaskResults | MapResults):
+        # Not by isinstance(), nor by methods of its own, which may say anything.
+        kind = type(value)
+        if kind is TaskResults or kind is MapResults:
             return self._results(value, at)
-        if isinstance(value, dict):
-            pairs = list(value.items())
-            written = {key: self.write(part, (*at, key)) for key, part in pairs}
-            return self.mapping(written, at)
-        items = [self.write(part, (*at, index)) for index, part in enumerate(value)]
-        return {"$tuple": items} if isinstance(value, tuple) else items
+        if issubclass(kind, dict):
+            pairs = list(dict.items(value))
+            return self.mapping(
+                [(key, self.write(part, (*at, key))) for key, part in pairs], at
+            )
+        base: Any = next(it for it in _SEQUENCES if issubclass(kind, it))
+        items = [
+            self.write(part, (*at, index))
+            for index, part in enumerate(base.__iter__(value))
+        ]
+        if base is set or base is frozenset:
+            # Their own order is another in each process.
+            items.sort(key=json.dumps)
+        return items if base is list else {f"${base.__name__}": items}
 
-    def mapping(self, written: dict[Any, Any], at: Path) -> dict[str, Any]:
-        """Give a dict whose values have been written already."""
-        is_plain = all(type(key) is str for key in written)
-        if is_plain and not (len(written) == 1 and next(iter(written))[:1] == "$"):
-            return written
-        keys = (self._plain(key, at) for key in written)  # which are not redacted
-        return {"$dict": [[key, it] for key, it in zip(keys, written.values())]}
+    def mapping(self, pairs: list[tuple[Any, Any]], at: Path) -> dict[str, Any]:
+        """Give a dict, as its keys and what was written of their values."""
+        is_plain = all(
+            type(key) is str and (key.isascii() or not _PAIR.search(key))
+            for key, _ in pairs
+        )
+        if is_plain and not (len(pairs) == 1 and pairs[0][0][:1] == "$"):
+            return dict(pairs)
+        # Keys are not redacted.
+        return {"$dict": [[self._plain(key, at), it] for key, it in pairs]}
 
     def _results(self, value: Any, at: Path) -> dict[str, list[Any]]:
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        results = {}
+        is_tasks = type(value) is TaskResults
+        pairs = value.items() if is_tasks else enumerate(value)
+        results = []
         for key, result in list(pairs):
             where: Path = (*at, key)
             if at[1:] == ("output",):  # so that a task is met at the same place
                 where = (f"{at[0]}.{key}", "output")
-            results[key] = self.write(result, where)
+            results.append((key, self.write(result, where)))
         failure = value._failure
         if failure is not None:
-            failure = self._number and self._number(failure, str(at[0]))
-        if isinstance(value, dict):
+            step = str(at[0]) if at else ""
+            failure = self._number and self._number(failure, step)
+        if is_tasks:
             return {"$results": [self.mapping(results, at), failure]}
-        return {"$items": [list(results.values()), failure]}
+        return {"$items": [[it for _, it in results], failure]}
 
 
-_MARKED = (tuple, TaskResults, MapResults)
+_SEQUENCES = (list, tuple, set, frozenset)
+# By id, for a class may have an equality of its own too.
+_MARKED = {id(it) for it in (tuple, set, frozenset, TaskResults, MapResults)}
 
 
 def repr_of(value: Any) -> str:
     """Give the repr of any value, cut where it is long."""
-    if isinstance(value, bytes | bytearray) and len(value) > _LONGEST_REPR:
+    kind = type(value)
+    if (kind is bytes or kind is bytearray) and len(value) > _LONGEST_REPR:
         text = f"{bytes(value[:_LONGEST_REPR])!r}"[:_LONGEST_REPR]
         return f"{text}… ({len(value)} bytes in all)"
     try:
-        text = repr(value)
+        text = str.__str__(repr(value))
     except Exception as error:  # any class may do anything here
-        return f"<{type(value).__qualname__}, whose repr failed: {error_text(error)}>"
+        _, name = kinds.module_and_name(kind)
+        return f"<{name}, whose repr failed: {error_text(error)}>"
     if len(text) <= _LONGEST_REPR:
         return text
     return f"{text[:_LONGEST_REPR]}… ({len(text)} characters in all)"
@@ -199,12 +265,12 @@ class StrictWriter(ValueWriter):
                 self._refuse(at, f"the key {key!r} is there more than once")
         return self._written[id(value)]
 
-    def mapping(self, written: dict[Any, Any], at: Path) -> Any:
+    def mapping(self, pairs: list[tuple[Any, Any]], at: Path) -> Any:
         """Give a dict, all keys of which are to be texts."""
-        for key in written:
+        for key, _ in pairs:
             if type(key) is not str:
                 self._refuse(at, f"the key {shown(key)} is no text")
-        return written
+        return dict(pairs)
 
     def endless(self, value: Any, at: Path) -> Any:
         """Note a container in itself, or too deep in others."""
@@ -270,33 +336,72 @@ class ValueReader:
         ]
 
     def _marked(self, mark: str, it: Part) -> Any:
-        inside = it.value
-        if mark == "$repr" and isinstance(inside, str):
-            return Omitted(inside)
-        if mark == "$float" and inside in ("nan", "inf", "-inf"):
-            return float(inside)
-        if mark == "$outcome" and inside in tuple(Outcome):
-            return Outcome(inside)
-        if mark == "$error" and type(inside) is int:
+        make = _SIMPLE.get(mark)
+        if make is not None:
+            return self._made(make, it.value, it)
+        if mark == "$error" and type(it.value) is int:
             return it.picked(self.errors)
-        if isinstance(inside, list):
-            if mark == "$tuple":
-                return tuple(self.read(it))
-            if mark == "$dict":
-                return self._dict(it)
-            if mark in ("$results", "$items") and len(inside) == 2:
-                return self._results(mark, it)
+        if mark == "$bytes":
+            return self.blob(it)
+        if mark in _LISTED:
+            if type(it.value) is list:
+                read: Any = _LISTED[mark]
+                return read(self, mark, it)
+        else:
+            decode = kinds.decoder_of(mark)
+            if decode is not None:
+                return self._made(decode, self.read(it), it)
         it.refuse("is not a value that to_json() writes")
 
-    def _dict(self, it: Part) -> dict[Any, Any]:
+    def blob(self, it: Part) -> bytes:
+        """Give the bytes of a text."""
         try:
-            return dict(self.read(it))
+            return a2b_base64(it.value, strict_mode=True)
         except (TypeError, ValueError) as error:
-            if isinstance(error, TranscriptError):
-                raise
-            it.refuse(f"is no dict: {error}")
+            it.refuse(f"is no base64: {error}")
+
+    def _tuple(self, mark: str, it: Part) -> tuple[Any, ...]:
+        return tuple(self.read(it))
+
+    def _hashed(self, mark: str, it: Part) -> Any:
+        parts = self.read(it)
+        if mark == "$dict":
+            if not all(type(pair) is list and len(pair) == 2 for pair in parts):
+                it.refuse("is no list of pairs")
+        kind: Any = {"$dict": dict, "$set": set, "$frozenset": frozenset}[mark]
+        made = self._made(kind, parts, it)
+        if len(made) != len(parts):
+            it.refuse("has something twice")
+        return made
+
+    def _own(self, mark: str, it: Part) -> Any:
+        if len(it.value) != 2 or type(it.value[0]) is not str:
+            it.refuse("names no class")
+        name, parts = it.value[0], self.read(Part(it.value[1], (*it.path, 1)))
+        codec = kinds.codec_of(name)
+        if codec is None:
+            return self.unknown(name, parts, it)
+        made = self._made(codec.decode, parts, it)
+        if type(made) is not codec.type:
+            it.refuse(f"has become a {type(made).__qualname__}, and no {name:.100}")
+        return made
+
+    def unknown(self, name: str, parts: Any, it: Part) -> Any:
+        """Give what stands for a value of a class without a codec here."""
+        return Omitted(f"{name} of {repr_of(parts)}")
+
+    def _made(self, make: Callable[[Any], Any], parts: Any, it: Part) -> Any:
+        try:
+            return make(parts)
+        except (MemoryError, RecursionError, TranscriptError):
+            raise
+        except Exception as error:  # a codec may do anything, and a hash
+            text = f"{place(it.path)} of the transcript cannot be made again: "
+            raise TranscriptError(text + error_text(error)) from error
 
     def _results(self, mark: str, it: Part) -> TaskResults | MapResults:
+        if len(it.value) != 2:
+            it.refuse("is not a value that to_json() writes")
         written, number = it.value
         results = self.read(Part(written, it.path))
         failure = None if number is None else Part(number, it.path).picked(self.errors)
@@ -308,4 +413,50 @@ class ValueReader:
         it.refuse("is not a value that to_json() writes")
 
 
+def _omitted(text: Any) -> Omitted:
+    return Omitted(_text(text))
+
+
+def _number(text: Any) -> float:
+    if text not in ("nan", "inf", "-inf"):
+        raise ValueError(f"{shown(text)} is no such number")
+    return float(text)
+
+
+def _integer(text: Any) -> int:
+    if not _HEX.fullmatch(_text(text)):
+        raise ValueError(f"{shown(text)} is no such number")
+    return int(text, 16)
+
+
+def _joined(pieces: Any) -> str:
+    if type(pieces) is not list:
+        raise TypeError(f"{shown(pieces)} is no list")
+    return "".join(map(_text, pieces))
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise TypeError(f"{shown(value)} is no text")
+    return value
+
+
 _LEAVES = (str, int, float, bool, type(None))
+_HEX = re.compile("-?0x[0-9a-f]+")
+# What stands for itself, and what is a list of values that are read first.
+_SIMPLE: Mapping[str, Callable[[Any], Any]] = {
+    "$float": _number,
+    "$int": _integer,
+    "$outcome": Outcome,
+    "$repr": _omitted,
+    "$str": _joined,
+}
+_LISTED: Mapping[str, Callable[[ValueReader, str, Part], Any]] = {
+    "$dict": ValueReader._hashed,
+    "$frozenset": ValueReader._hashed,
+    "$items": ValueReader._results,
+    "$results": ValueReader._results,
+    "$set": ValueReader._hashed,
+    "$tuple": ValueReader._tuple,
+    kinds.OWN: ValueReader._own,
+}

@@ -179,6 +179,19 @@ def test_all_workflows_of_an_app_are_checked(run):
     assert (code, out) == (0, "shop.Quote: ok\nshop.Sale: ok\nshop.Nightly: ok\n")
 
 
+def test_all_workflows_of_the_project_are_checked_where_none_is_named(run, monkeypatch):
+    bad = StepFunction("Bad").add_step("A", str)
+    monkeypatch.setattr(workflows, "bad", bad, raising=False)
+    code, out, err = run("check")
+    assert (code, out) == (2, "shop.Quote: ok\nshop.Sale: ok\nshop.Nightly: ok\n")
+    assert err.startswith("shop.Bad: 1 problem\n")
+
+
+def test_a_project_without_workflows_has_none_that_is_wrong(run, monkeypatch):
+    monkeypatch.delitem(sys.modules, workflows.__name__)
+    assert run("check") == (0, "", "no app has workflows\n")
+
+
 def test_an_unsound_workflow_is_told_of_with_2(run, monkeypatch):
     bad = StepFunction("Bad").add_step("A", str)
     monkeypatch.setattr(workflows, "bad", bad, raising=False)

@@ -193,3 +193,64 @@ def test_execute_in_an_async_function_uses_the_orm_in_async_steps(tables):
         return one(count).execute().output
 
     assert asyncio.run(main()) == 0
+
+
+@pytest.mark.parametrize("how", ["hangs", "insists", "queries"])
+def test_an_async_step_ends_when_its_loop_is_closed(tables, how):
+    begun, ended = threading.Event(), threading.Event()
+
+    async def hang(_):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+            if how == "insists":
+                await asyncio.sleep(60)
+            elif how == "queries":
+                await Car.objects.acount()
+
+    loop = asyncio.new_event_loop()
+    told = []
+    workflow = StepFunction("One", listeners=[told.append])
+    workflow.add_step("One", hang).set_start_step("One")
+    left = loop.create_task(workflow.aexecute())
+    while not begun.is_set():
+        loop.run_until_complete(asyncio.sleep(0.001))
+    loop.close()
+    execution = told[0].execution
+    assert execution.wait(20)
+    assert ended.is_set()
+    assert execution.status is Status.FAILED
+    assert "closed" in str(execution.error)
+    left.get_coro().close()  # as nobody else does
+    left._log_destroy_pending = False
+
+
+def test_an_async_step_ends_when_its_loop_is_closed_before_it_begins(tables):
+    begun, waits = threading.Event(), threading.Event()
+
+    def first(_):
+        begun.set()
+        assert waits.wait(20)
+
+    async def second(_):
+        return await Car.objects.acount()
+
+    loop = asyncio.new_event_loop()
+    told = []
+    workflow = StepFunction("Two", listeners=[told.append])
+    workflow.add_step("First", first, "Second").add_step("Second", second)
+    left = loop.create_task(workflow.set_start_step("First").aexecute())
+    while not begun.is_set():
+        loop.run_until_complete(asyncio.sleep(0.001))
+    loop.call_soon_threadsafe = lambda *_, **__: None  # it never comes to that
+    waits.set()
+    execution = told[0].execution
+    while execution.context.get("First", "") is not None:
+        assert not execution.wait(0.001)
+    loop.close()
+    assert execution.wait(20)
+    assert "closed" in str(execution.error)
+    left.get_coro().close()
+    left._log_destroy_pending = False

@@ -38,6 +38,10 @@ Colour = Enum("Colour", "RED BLUE")
 EMPTY, UNKNOWN = "the shelf is empty", "no such order"
 
 
+class Cards(list):
+    pass
+
+
 class Unspeakable:
     def __repr__(self):
         raise RuntimeError("no words")
@@ -373,6 +377,15 @@ def test_a_function_that_was_read_refuses_to_be_called(copy):
         {"$unknown": 1},
         {"$": 1},
         {"$a": 1, "b": 2},
+        pytest.param(2**20_000, id="long"),
+        "\ud83d\ude00",
+        {"\ud83d\ude00": 1},
+        b"bytes",
+        bytearray(b"bytes"),
+        {1, "a", (2, b"c")},
+        frozenset({(1, 2)}),
+        date(2026, 1, 2),
+        1j,
     ],
 )
 def test_plain_values_come_back_as_they_were(value):
@@ -386,18 +399,7 @@ def test_not_a_number_comes_back():
 
 
 @pytest.mark.parametrize(
-    "value",
-    [
-        b"bytes",
-        bytearray(b"bytes"),
-        {1},
-        date(2026, 1, 2),
-        Point(1, 2),
-        Colour.RED,
-        1j,
-        int,
-        object(),
-    ],
+    "value", [Point(1, 2), Colour.RED, OrderedDict(a=1), int, object()]
 )
 def test_other_values_come_back_as_their_repr(value):
     execution = giving([value]).execute()
@@ -411,15 +413,11 @@ def test_a_value_whose_repr_fails_is_written_all_the_same():
     assert text == "<Unspeakable, whose repr failed: RuntimeError: no words>"
 
 
-@pytest.mark.parametrize("value", [b"x" * 1_000_000, {"x" * 1_000_000}])
+@pytest.mark.parametrize("value", [b"x" * 1_000_000, Cards(["x" * 1_000_000])])
 def test_a_long_repr_is_cut_and_says_so(value):
     text = read_back(giving(value).execute()).output.text
     assert len(text) < 11_000
     assert text.endswith("in all)")
-
-
-def test_a_number_too_long_to_be_read_is_written_as_its_repr():
-    assert isinstance(read_back(giving(2**20_000).execute()).output, Omitted)
 
 
 def test_a_value_inside_itself_ends_with_an_ellipsis():
@@ -647,10 +645,6 @@ def test_any_execution_is_read_as_it_was_written(workflow, value):
 class Card(NamedTuple):
     owner: str
     number: str
-
-
-class Cards(list):
-    pass
 
 
 @pytest.mark.parametrize(
