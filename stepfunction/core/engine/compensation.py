@@ -152,9 +152,7 @@ class _WayBack:
 
     @property
     def _key(self) -> str:
-        saving = self.journal.saving
-        of = self.journal.id if saving is None else saving.prefix
-        return f"{of}/undo"
+        return f"{self.journal.key}/undo"
 
     def call(
         self, call: Call, output: Any, step: str, part: PartKey | None = None

@@ -490,3 +490,94 @@ def test_recover_goes_on_with_all_that_died_and_says_what_became_of_each(store, 
     assert isinstance(three.error, ResumeError) and three.execution is None
     assert [it.id for it in store.recover([gone])] == ["three"]
     assert store.recover([workflow, other, gone]) == []
+
+
+def key_of_call(value, context):
+    return context.idempotency_key
+
+
+def test_a_key_inside_a_nested_workflow_in_a_process_stays_over_attempts():
+    inner = StepFunction("Inner").add_step("I", key_of_call).set_start_step("I")
+    middle = StepFunction("Middle").add_step("N", inner, "F")
+    middle.add_step("F", fail_if_new).set_start_step("N")
+    workflow = StepFunction("W")
+    retry = RetryPolicy(2, interval=0)
+    workflow.add_step("P", middle, executor="process", retry=retry)
+    execution = workflow.set_start_step("P").execute(1)
+    (record,) = execution.history
+    first, second = record.attempts
+    assert str(first.error.__cause__) == execution.output
+
+
+_seen = "stepfunction-seen"
+
+
+def fail_if_new(value, context):
+    """Fail in the first process that gets here, by a mark in the environment."""
+    import pathlib
+    import tempfile
+
+    mark = pathlib.Path(tempfile.gettempdir(), f"{_seen}-{value.replace('/', '-')}")
+    if mark.exists():
+        mark.unlink()
+        return value
+    mark.write_text("")
+    raise ValueError(value)
+
+
+def test_listeners_hear_that_it_goes_on_and_nothing_of_before(store, steps):
+    workflow = chain(steps, "A", "B")
+    steps.trouble["B"] = Death()
+    with pytest.raises(Death):
+        workflow.execute(1, store=store, execution_id="one")
+    heard = []
+    workflow.resume("one", store=store, listeners=[heard.append])
+    assert [(it.kind, it.step) for it in heard] == [
+        ("execution_resumed", None),
+        ("step_started", "B"),
+        ("step_succeeded", "B"),
+        ("execution_ended", None),
+    ]
+
+
+def test_events_of_tasks_are_told_when_they_are_kept(store):
+    told = []
+
+    def listen(event):
+        if event.kind == "task_succeeded":
+            kinds = [text.split(",")[0] for _, text in store.rows(1)]
+            told.append(kinds.count('["t"'))
+
+    workflow = StepFunction("W").add_parallel_step("P", {"a": str, "b": str})
+    workflow.set_start_step("P").execute(1, store=store, listeners=[listen])
+    assert len(told) == 2 and told[0] >= 1 and told[1] == 2
+
+
+class Row:
+    """An item that no store could keep, as one of an ORM."""
+
+    def __init__(self, key):
+        self.key = key
+
+
+def test_items_need_not_be_such_as_can_be_stored(store):
+    workflow = StepFunction("W")
+    rows = [Row(1), Row(2)]
+    workflow.add_map_step("M", lambda row: row.key, items=lambda it: rows)
+    execution = workflow.set_start_step("M").execute(0, store=store)
+    assert execution.output == [1, 2]
+
+
+def test_results_that_nobody_keeps_need_not_be_such_as_can_be_stored(store):
+    workflow = StepFunction("W")
+    workflow.add_map_step("M", lambda it: Thing(), keep_results=False)
+    execution = workflow.set_start_step("M").execute([1, 2], store=store)
+    assert execution.status is Status.COMPLETED
+
+
+def test_a_dry_run_keeps_nothing(store, steps):
+    from stepfunction.testing import dry_run
+
+    workflow = StepFunction("W", store=store).add_step("A", steps.step("A"))
+    dry_run(workflow.set_start_step("A"), {})
+    assert store.list() == []
