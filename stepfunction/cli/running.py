@@ -172,15 +172,16 @@ class _AnswerWriter(ValueWriter):
 
     def other(self, value: Any, at: tuple[Any, ...]) -> Any:
         """Write what JSON has not."""
-        if isinstance(value, Mapping | list | tuple):
+        if issubclass(type(value), (Mapping, list, tuple)):
             return self.inside(value, at)
         return super().other(value, at)
 
     def container(self, value: Any, at: tuple[Any, ...]) -> Any:
         """Write what has other values inside."""
-        if isinstance(value, list | tuple):
+        kind = type(value)
+        if issubclass(kind, (list, tuple)):
             value = list(value)
-        if not isinstance(value, Mapping):
+        if not issubclass(kind, Mapping):
             return super().container(value, at)
         names = (str(key) if type(key) is Outcome else key for key in value)
         return super().container(dict(zip(names, value.values())), at)

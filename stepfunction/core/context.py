@@ -40,6 +40,20 @@ class Line(Protocol):
         """Give where to note many numbers quickly; None if nobody could read them."""
 
 
+class Pausing(Protocol):
+    """What keeps when a wait step goes on."""
+
+    def pause(self, seconds: float) -> float:
+        """Keep it, and give how long that still is."""
+
+    def left_of_wait(self) -> float | None:
+        """Give how long to wait still; None where that was not kept."""
+
+
+# As those of Stripe, the longest that services take.
+_LONGEST_KEY = 255
+
+
 class Context(OfPart, Mapping[str, Any]):
     """A read-only mapping of step name to output, or exception, so far.
 
@@ -57,6 +71,7 @@ class Context(OfPart, Mapping[str, Any]):
             compensation is called, of what the execution failed with.
         cancellation: What ``cancelled`` asks, for the engine; None in a process.
         line: By which the attempt is heard of, for the engine; None if nobody listens.
+        kept: What keeps when a wait step goes on, for the engine; None for nothing.
     """
 
     __slots__ = (
@@ -67,7 +82,10 @@ class Context(OfPart, Mapping[str, Any]):
         "failure",
         "cancellation",
         "line",
+        "kept",
         "_results",
+        "_execution_key",
+        "_visit",
     )
 
     def __init__(
@@ -80,6 +98,9 @@ class Context(OfPart, Mapping[str, Any]):
         cancellation: Cancellation | None = None,
         results: Mapping[str, Any] | None = None,
         line: Line | None = None,
+        execution_key: str = "",
+        visit: int = 0,
+        kept: Pausing | None = None,
     ) -> None:
         self.execution_id = execution_id
         self.step = step
@@ -89,6 +110,24 @@ class Context(OfPart, Mapping[str, Any]):
         self.cancellation = cancellation
         self._results = results
         self.line = line
+        self.kept = kept
+        self._execution_key = execution_key
+        self._visit = visit
+
+    @property
+    def idempotency_key(self) -> str:
+        """What a service can know a repeated call by, in at most 255 characters.
+
+        It is the same for every attempt of this call, also after ``resume()``, and
+        another for every other visit of the step, and for every other task and item.
+        """
+        part = "" if self.part is None else f"/{self.part}"
+        whole = f"{self._execution_key or self.execution_id}/{self._visit}{part}"
+        if len(whole) <= _LONGEST_KEY:
+            return whole
+        from hashlib import sha256  # dear
+
+        return sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
     @property
     def cancelled(self) -> bool:
@@ -174,6 +213,11 @@ class Context(OfPart, Mapping[str, Any]):
             self.part,
             self.attempt,
             failure,
+            None,
+            None,
+            None,
+            self._execution_key,
+            self._visit,
         )
 
 
@@ -188,4 +232,6 @@ def context_of_item(context: Context, index: int) -> Context:
         context.cancellation,
         context._results,
         context.line,
+        context._execution_key,
+        context._visit,
     )

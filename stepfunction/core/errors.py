@@ -439,7 +439,15 @@ def refusal_behind(error: BaseException | None) -> WorkerStartError | None:
     """Give the refusal to start a worker that is, or is behind, an error of ours."""
     if error is None or not is_a(error, StepFunctionError):
         return None
-    found = (it for it in causes(error) if is_a(it, WorkerStartError))
+    return next((it for it in causes(error) if is_a(it, WorkerStartError)), None)
+
+
+def stop_behind(error: BaseException) -> StoreError | ResumeError | None:
+    """Give what keeps an execution from going on that is, or is behind, an error."""
+    if not is_a(error, StepFunctionError):
+        return None
+    kinds: Any = (StoreError, ResumeError)
+    found: Any = (it for it in causes(error) if is_a(it, kinds))
     return next(found, None)
 
 

@@ -29,3 +29,8 @@ class OfPart:
     def item(self) -> int | None:
         """The index of the item of a map step; None for all else."""
         return None if isinstance(self.part, str) else self.part
+
+
+def quoted(text: str) -> str:
+    """Give a text without the mark that parts keys from one another."""
+    return text.replace("%", "%25").replace("/", "%2F")

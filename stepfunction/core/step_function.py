@@ -15,11 +15,14 @@ from stepfunction.core.definition.drafts import Draft
 from stepfunction.core.definition.freezing import freeze
 from stepfunction.core.definition.graph import Definition, Graph, Step
 from stepfunction.core.engine.start import (
+    Stored,
     begin,
     checked_arguments,
     finish,
     finish_apart,
     finish_beside,
+    id_problems,
+    store_problems,
 )
 from stepfunction.core.errors import DefinitionError, Problem, about
 from stepfunction.core.history.execution import Execution
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
     import tenacity
 
+    from stepfunction.core.engine.run import Run
+    from stepfunction.core.history.journal import Journal
+    from stepfunction.core.store import Store
 
 Error = TypeVar("Error", bound=BaseException)
 BranchChoice: TypeAlias = (
@@ -77,6 +83,9 @@ class StepFunction(Workflow):
         surroundings: What its tasks find around them in the threads and processes
             where they run, as a tenant: see ``Surroundings``. Likewise those of the
             outer workflow where it is nested.
+        store: Where its executions are kept, as ``stepfunction.stores.SQLiteStore``,
+            so that they can go on after a crash; None for nowhere. Where it is nested,
+            that of the outer workflow is.
 
     Raises:
         DefinitionError: If the arguments are not sound, with every reason.
@@ -97,8 +106,9 @@ class StepFunction(Workflow):
         keep_history: int | None = None,
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = _NONE,
+        store: Store | None = None,
     ) -> None:
-        problems: list[str] = []
+        problems: list[str] = list(store_problems(store))
         self._surroundings = checked_surroundings(surroundings, problems)
         self._listeners = checked_listeners(listeners, problems)
         if not isinstance(name, str) or not name:
@@ -113,6 +123,7 @@ class StepFunction(Workflow):
         if problems:
             raise DefinitionError("StepFunction", problems)
         self._name = plain_text(name)
+        self._store = store
         self._max_steps = max_steps
         self._keep_history = keep_history
         self._on_failure = frozen_on_failure(on_failure)
@@ -577,6 +588,8 @@ class StepFunction(Workflow):
         check: bool = False,
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = _NONE,
+        store: Store | None = None,
+        execution_id: str | None = None,
     ) -> Execution:
         """Run the workflow to its end.
 
@@ -592,6 +605,13 @@ class StepFunction(Workflow):
                 happens, after those of the workflow. What one raises is logged.
             surroundings: What tasks find around them in other threads and processes,
                 within those of the workflow.
+            store: Where the execution is kept; None for the workflow's store, if it
+                has one.
+            execution_id: The ``id`` under which it is kept there, up to 200
+                characters; None for one of its own. Where there is one of that ``id``
+                already that has died, it goes on from where it stood, and one that
+                has ended is given back, or raises what it raised: nothing is done
+                twice.
 
         Returns:
             What happened. It is COMPLETED, or FAILED where it ended on a failure
@@ -599,6 +619,12 @@ class StepFunction(Workflow):
 
         Raises:
             DefinitionError: If the workflow is not sound; nothing has then run.
+            ResumeError: If what is stored under ``execution_id`` had another input, or
+                is of another workflow, or of another shape of it.
+            ExecutionClaimedError: If another process or thread runs it.
+            StoreError: If the store fails. It stops before its next step, and can go
+                on from there.
+            UnstorableValueError: If the input cannot be stored.
             CompensationError: If compensations failed; the others have run. It is
                 raised whatever else there would be to raise, its ``__cause__``.
             StepExecutionError: If a step failed and no step took the failure, or,
@@ -610,7 +636,10 @@ class StepFunction(Workflow):
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
-        execution = self._begin(initial_input, executor, timeout, listeners)
+        stored = None
+        if store is not None or execution_id is not None or self._store is not None:
+            stored = self._stored(store, execution_id, timeout)
+        execution = self._begin(initial_input, executor, timeout, listeners, stored)
         if not own:
             return finish(execution, timeout, check)
         with using(own):
@@ -624,6 +653,8 @@ class StepFunction(Workflow):
         timeout: float | None = None,
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = _NONE,
+        store: Store | None = None,
+        execution_id: str | None = None,
     ) -> Execution:
         """Begin to run the workflow in a thread of its own.
 
@@ -636,6 +667,8 @@ class StepFunction(Workflow):
             timeout: As in ``execute``.
             listeners: As in ``execute``; they are called by the workflow's thread.
             surroundings: As in ``execute``; they are around the workflow's thread too.
+            store: As in ``execute``.
+            execution_id: As in ``execute``.
 
         Returns:
             The execution while it runs: look at its ``status`` and ``history``,
@@ -647,7 +680,8 @@ class StepFunction(Workflow):
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
-        execution = self._begin(initial_input, executor, timeout, listeners)
+        stored = self._stored(store, execution_id, timeout)
+        execution = self._begin(initial_input, executor, timeout, listeners, stored)
         try:
             with using(own):
                 finish_apart(execution, timeout)
@@ -666,6 +700,8 @@ class StepFunction(Workflow):
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = _NONE,
         shield: bool = False,
+        store: Store | None = None,
+        execution_id: str | None = None,
     ) -> Execution:
         """Run the workflow to its end without blocking the event loop.
 
@@ -685,6 +721,9 @@ class StepFunction(Workflow):
             shield: Whether it goes on when the awaiting task is cancelled, as a web
                 server does when the client goes away. The program does not wait for
                 it, as after ``start()``.
+            store: As in ``execute``. Where the awaiting task is cancelled, what is
+                stored can go on.
+            execution_id: As in ``execute``.
 
         Returns:
             As ``execute``.
@@ -698,7 +737,14 @@ class StepFunction(Workflow):
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
-        execution = self._begin(initial_input, executor, timeout, listeners)
+        stored = self._stored(store, execution_id, timeout)
+        told = (executor, timeout, listeners, stored)
+        if stored is None:
+            execution = self._begin(initial_input, *told)
+        else:  # which may have to wait for others
+            execution = await asyncio.to_thread(self._begin, initial_input, *told)
+        if execution.status is not Status.INITIALIZED:  # a store has given its end
+            return finish(execution, timeout, check)
         with using(own):
             return await finish_beside(loop, execution, timeout, check, shield)
 
@@ -816,6 +862,95 @@ class StepFunction(Workflow):
 
         return execution, run
 
+    def resume(
+        self,
+        execution_id: str,
+        *,
+        store: Store | None = None,
+        answer: Any = ...,
+        start_at: str | None = None,
+        timeout: float | None = None,
+        allow_changed: bool = False,
+        executor: ExecutorChoice | None = None,
+        check: bool = False,
+        listeners: Iterable[Listener] = (),
+    ) -> Execution:
+        """Go on with a stored execution: one that has died, failed, or was stopped.
+
+        One that has died goes on with the first step that is not recorded. One that is
+        FAILED, CANCELLED or TIMED_OUT goes on from the step that failed, with fresh
+        attempts and a fresh time limit, as by AWS Step Functions' redrive; of a
+        parallel or map step only what had not succeeded is done, and a nested workflow
+        goes on from its own failed step. What had followed the failure is set aside.
+        One that is COMPLETED is given back. What was under way runs at least once more,
+        what is recorded is not done again.
+
+        Args:
+            execution_id: The ``id`` of the execution.
+            store: Where it is kept; None for the workflow's store.
+            answer: Of one that is FAILED: the output of the step that failed, which is
+                then not called again, as of what was done by hand.
+            start_at: The step to go back to, the latest visit of it.
+            timeout: How many seconds it may take from now on; None for what it had.
+            allow_changed: Whether to go on where the workflow has another shape than
+                it had, if its next step is still there, and where items are others.
+            executor: As in ``execute``.
+            check: As in ``execute``.
+            listeners: As in ``execute``; they are not told of what is recorded.
+
+        Returns:
+            As ``execute``: what happened, also before.
+
+        Raises:
+            ExecutionNotFoundError: If nothing is stored under this ``id``.
+            ExecutionClaimedError: If another process or thread runs it.
+            ResumeError: If it cannot go on so: its workflow has another shape, it has
+                undone steps, or there is no failure for an ``answer``.
+            StepFunctionError: As ``execute``.
+        """
+        kept = self._store if store is None else store
+        if kept is None:
+            problem = "there is no store; give store=, here or to the workflow"
+            raise DefinitionError("resume", [problem])
+        problems = [*store_problems(kept), *id_problems(execution_id)]
+        if problems:
+            raise DefinitionError("resume", problems)
+
+        def stored(graph: Graph, _: Any, run: Run) -> Journal:
+            from stepfunction.core.engine.stored import resume_stored  # dear
+
+            by_hand = answer is not ..., answer
+            wish = (*by_hand, start_at, timeout, allow_changed)
+            return resume_stored(graph, run, kept, execution_id, *wish)
+
+        execution = self._begin(None, executor, timeout, listeners, stored)
+        with using(self._surroundings):
+            return finish(execution, timeout, check)
+
+    def _stored(
+        self, store: Store | None, execution_id: str | None, timeout: float | None
+    ) -> Stored | None:
+        """Give what has a store keep an execution; None where there is none."""
+        kept = self._store if store is None else store
+        if kept is None and execution_id is None:
+            return None
+        problems = [*store_problems(store)]
+        if execution_id is not None:
+            problems += id_problems(execution_id)
+        if kept is None:
+            text = "execution_id is the id under which a store keeps the execution"
+            problems.append(Problem("execution_id", text, "; give store= too"))
+        if problems:
+            raise DefinitionError("execute", problems)
+
+        def stored(graph: Graph, value: Any, run: Run) -> Journal:
+            from stepfunction.core.engine.stored import begin_stored  # dear
+
+            assert kept is not None
+            return begin_stored(graph, value, run, kept, execution_id, timeout)
+
+        return stored
+
     def _with_own(self, surroundings: Iterable[Any]) -> tuple[Any, ...]:
         """Give what is to be around the tasks of an execution, besides all others."""
         problems: list[str] = []
@@ -830,9 +965,10 @@ class StepFunction(Workflow):
         executor: ExecutorChoice | None,
         timeout: float | None,
         listeners: Iterable[Listener],
+        stored: Stored | None = None,
     ) -> Execution:
         told = (*self._listeners, *checked_arguments(executor, timeout, listeners))
-        execution = begin(self.compile(), initial_input, executor, told)
+        execution = begin(self.compile(), initial_input, executor, told, stored)
         self._latest = execution
         return execution
 

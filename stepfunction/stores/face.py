@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from math import inf
 from time import time
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
-from stepfunction.core.errors import DefinitionError, Problem
+from stepfunction.core.errors import DefinitionError, Problem, ResumeError
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.outcomes import Status
 from stepfunction.core.wording import did_you_mean, plain_text
+
+if TYPE_CHECKING:
+    from stepfunction.core.history.execution import Execution
 
 
 class StoredExecution(Frozen):
@@ -45,8 +48,39 @@ class StoredExecution(Frozen):
     pid: int | None
 
 
+class Recovered(Frozen):
+    """What became of an execution that had died.
+
+    Attributes:
+        id: Its ``id``.
+        workflow: The name of its workflow.
+        execution: The execution, at its end; None where it did not go on.
+        error: What it raised, or why it did not go on; None where it COMPLETED, or a
+            step took the failure.
+    """
+
+    __slots__ = ()
+
+    id: str
+    workflow: str
+    execution: Execution | None
+    error: Exception | None
+
+
+class Resumable(Protocol):
+    """A workflow, as ``recover`` needs it."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+
+    def resume(self, execution_id: str, /, *, store: Any) -> Execution:
+        """Go on with a stored execution."""
+
+
 # A class that has a method of that name cannot say it by itself.
 _Executions: TypeAlias = list[StoredExecution]
+_Recoveries: TypeAlias = list[Recovered]
 
 
 class Face(ABC):
@@ -119,6 +153,75 @@ class Face(ABC):
             and (status is None or it.status == status)
         )
         return [*islice(wanted, limit)]
+
+    def load(self, id: str) -> Execution:
+        """Give a stored execution as it stands, to look at, draw and report.
+
+        Nothing is run or claimed for that. An item of a map step that ``items=`` gave
+        by a call is an ``Omitted``, for items are not stored.
+
+        Args:
+            id: The ``id`` of the execution.
+
+        Raises:
+            ExecutionNotFoundError: If nothing is stored of that ``id``.
+            StoreError: If it cannot be read.
+        """
+        from stepfunction.core.engine.start import load  # dear
+
+        store: Any = self  # what executions ask stands in the class of a store
+        return load(store, id)
+
+    def recover(
+        self, workflows: Iterable[Resumable], limit: int | None = None
+    ) -> _Recoveries:
+        """Go on with all executions that have died, one after the other.
+
+        These are those that are RUNNING, and that no process runs. What one raises
+        keeps no other from going on.
+
+        Args:
+            workflows: The workflows that they may be of.
+            limit: How many to go on with at most.
+
+        Returns:
+            What became of each, the oldest first; one that is of none of these
+            workflows, or was refused, with the reason as its ``error``.
+
+        Raises:
+            DefinitionError: If an argument is none of these.
+            StoreError: If the store cannot be read.
+        """
+        problems = [*_limit_problems(limit)]
+        known: dict[str, Resumable] = {}
+        for workflow in workflows:
+            if not callable(getattr(workflow, "resume", None)):
+                text = f"workflows are StepFunctions, not {workflow!r}"
+                problems.append(Problem("workflows", text))
+            elif known.setdefault(workflow.name, workflow) is not workflow:
+                text = f"two of the workflows are called {workflow.name!r}"
+                problems.append(Problem("workflows", text))
+        if problems:
+            raise DefinitionError("recover", problems)
+        dead = [it for it in self.list(status="RUNNING") if not it.claimed]
+        dead.reverse()
+        return [self._recovered(it, known) for it in islice(dead, limit)]
+
+    def _recovered(
+        self, it: StoredExecution, known: Mapping[str, Resumable]
+    ) -> Recovered:
+        if it.workflow not in known:
+            text = (
+                f"execution {it.id!r} is of workflow {it.workflow!r}, which is none of "
+                "those that were given"
+            )
+            return Recovered(it.id, it.workflow, None, ResumeError(text, it.id))
+        try:
+            execution = known[it.workflow].resume(it.id, store=self)
+        except Exception as error:
+            found = getattr(error, "execution", None)
+            return Recovered(it.id, it.workflow, found, error)
+        return Recovered(it.id, it.workflow, execution, None)
 
     def prune(
         self, older_than: float | timedelta, dry_run: bool = False

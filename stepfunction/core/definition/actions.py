@@ -288,14 +288,21 @@ class Wait(Frozen, Action):
             ExecutionCancelledError: If the execution is to stop.
         """
         assert context is not None
-        what = f"step {context.step!r}"
+        what, kept = f"step {context.step!r}", context.kept
+        left = None if kept is None else kept.left_of_wait()
+        if left is not None:  # it was chosen before this process began
+            context.sleep(to_pass(what, left))
+            return value
         if self.until is None:
             chosen: Any = self.seconds
             seconds = answer(chosen, value) if callable(chosen) else chosen
             problem = seconds_problem(seconds)
             if problem:
                 raise ValueError(f"{what} cannot wait: {problem}")
-            context.sleep(to_pass(what, float(seconds)))
+            seconds = float(seconds)
+            if kept is not None:
+                seconds = kept.pause(seconds)
+            context.sleep(to_pass(what, seconds))
             return value
         until: Any = self.until
         if callable(until):
@@ -303,7 +310,10 @@ class Wait(Frozen, Action):
         problem = until_problem(until)
         if problem:
             raise ValueError(f"{what} cannot wait: {problem}")
-        left = to_pass(what, max(0.0, seconds_until(until)))
+        left = max(0.0, seconds_until(until))
+        if kept is not None:
+            kept.pause(left)
+        left = to_pass(what, left)
         while left > 0:
             context.sleep(min(left, _LONGEST_TRUST))
             left = seconds_until(until)

@@ -243,7 +243,7 @@ class Graph(Defined, Callee):
         has_compensations: Whether any step, here or nested, has a compensation.
     """
 
-    __slots__ = ("course", "may_recover")  # which follow from the fields
+    __slots__ = ("course", "may_recover", "written")  # which follow from the fields
     kind = "workflow"
 
     name: str
@@ -266,6 +266,7 @@ class Graph(Defined, Callee):
             keep_history,
             any(step.ends is not None for step in table.values()),
         )
+        self.written: tuple[str, str] | None = None  # by who writes it first
         # Whether anything, here or nested, may follow a failure.
         self.may_recover: bool = any(step.may_recover for step in table.values())
 

@@ -22,6 +22,7 @@ from stepfunction.core.errors import (
     NoBranchMatchedError,
     ParallelStepExecutionError,
     TransferError,
+    UnstorableValueError,
     add_note,
     without_our_frames,
 )
@@ -30,7 +31,7 @@ from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
 from stepfunction.core.keys import PartKey
-from stepfunction.core.outcomes import UNDER_WAY, Outcome
+from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import tell_record
 from stepfunction.core.wording import subject
@@ -85,7 +86,9 @@ class _WayBack:
         self.duties = self._duties(graph)
         self._failure = failure
         self._run = run
-        self._undone: list[Visit] = []
+        # What was undone before another process took it over is not undone again.
+        self._undone: list[Visit] = list(journal.undone)
+        self._before = len(self._undone)
         journal.undone = self._undone
 
     def _duties(self, graph: Graph) -> Iterator[_Duty | _WayBack]:
@@ -137,17 +140,27 @@ class _WayBack:
         # One that is under way undoes itself: first its status, which it sets after.
         if child is None or child.status in UNDER_WAY:
             return
-        if child.undone is not Journal.undone or not graph.has_compensations:
+        is_undone = child.undone is not Journal.undone
+        if is_undone and child.saving is not None:
+            is_undone = child.status is not Status.COMPLETED  # else it was broken off
+        if is_undone or not graph.has_compensations:
             return
         if self._run.audience is not None:
             key = step if part is None else (step, part)
             child.path = (*self.journal.path, key)
         yield _WayBack(child, graph, self._failure, self._run)
 
+    @property
+    def _key(self) -> str:
+        return f"{self.journal.key}/undo"
+
     def call(
         self, call: Call, output: Any, step: str, part: PartKey | None = None
     ) -> BaseException | None:
         """Call what undoes a step or task, note what came of it, and give its error."""
+        if self._before:
+            self._before -= 1
+            return None
         journal = self.journal
         context = Context(
             journal.id,
@@ -156,6 +169,8 @@ class _WayBack:
             failure=self._failure,
             cancellation=Cancellation(),  # what is half undone serves nobody
             results=journal.results_so_far(),
+            execution_key=self._key,
+            visit=len(self._undone),
         )
         error: BaseException | None = None
         outcome, returned = Outcome.SUCCEEDED, None
@@ -183,6 +198,8 @@ class _WayBack:
         if part is not None:
             visit = Visit(step, outcome, tasks=(visit._replace(name=part),))
         self._undone.append(visit)
+        if journal.saving is not None:
+            journal.saving.note_undone(journal, visit)
         if self._run.audience is not None:
             record = undone_record(journal, visit)
             tell_record(self._run.audience, journal, "compensation", record)
@@ -193,8 +210,10 @@ def _output_of(visit: Visit) -> tuple[Any] | None:
     """Give what a step gave, also if that led nowhere; None if it gave nothing."""
     if visit.outcome is Outcome.SUCCEEDED:
         return (visit.output,)
-    error = visit.error
-    if is_a(error, NoBranchMatchedError) and error.step == visit.name:
+    error: Any = visit.error
+    # It gave something, which led nowhere, or could not be stored.
+    gave = is_a(error, NoBranchMatchedError) or is_a(error, UnstorableValueError)
+    if gave and error.step == visit.name:
         return (error.result,)
     return None
 

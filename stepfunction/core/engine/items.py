@@ -22,6 +22,7 @@ from stepfunction.core.engine.tasks import StepTask, Terms
 from stepfunction.core.errors import (
     StepTimeoutError,
     TransferError,
+    UnstorableValueError,
     without_our_frames,
 )
 from stepfunction.core.history.records import Visit
@@ -74,15 +75,40 @@ class Plan(NamedTuple):
 
     def tasks(self, items: Iterator[Any], tally: Tally) -> Iterator[Task]:
         """Give the items as tasks, when they are asked for."""
-        size = self.size
+        size, kept = self.size, self.terms.kept
+        is_known = kept is not None and kept.begun.knows_items
         while some := list(islice(items, size)):
             first = tally.taken
             tally.taken += len(some)
-            if size == 1:
+            if is_known:
+                yield from self._left(first, some, tally)
+            elif size == 1:
                 yield self.item(first, some[0])
             else:
                 yield Batch(self, tally, Load(first, some))
         tally.total, tally.has_all = tally.taken, True
+
+    def _left(self, first: int, some: list[Any], tally: Tally) -> Iterator[Task]:
+        """Give as tasks what is left of items of which some may have ended before."""
+        kept: Any = self.terms.kept
+        left: list[Any] = []
+        for index, item in enumerate(some, first):
+            if kept.recall_item(index, item, tally):
+                continue
+            if self.batch_call is None or kept.begun.attempts.get(index):
+                task = self.item(index, item)
+                kept.recall_one(task)
+                yield task
+                continue
+            if left and left[-1][0] != index - 1:
+                yield self._batch(left, tally)
+                left = []
+            left.append((index, item))
+        if left:
+            yield self._batch(left, tally)
+
+    def _batch(self, left: list[Any], tally: Tally) -> Batch:
+        return Batch(self, tally, Load(left[0][0], [item for _, item in left]))
 
     def item(self, index: int, item: Any, ending: Ended | None = None) -> Item:
         """Give the task of an item.
@@ -206,6 +232,7 @@ class Batch(Task):
         if outcome is Outcome.ABANDONED:
             results = results[:done]  # to which who was left behind may add
         failed = [at for at in self.load.failed if at < done]
+        failed = self._kept(first, results, failed)
         if done == len(items) and not failed and not self._is_stopped:
             self._tally.take(first, results, 0)
             return []
@@ -231,6 +258,25 @@ class Batch(Task):
                 load = Load(first + some.start, items[some.start : some.stop])
                 heirs.append(Batch(plan, self._tally, load, left_out))
         return heirs
+
+    def _kept(self, first: int, results: list[Any], failed: list[int]) -> list[int]:
+        """Have kept what succeeded, and give what failed, for it cannot be kept too."""
+        kept = self._plan.terms.kept
+        if kept is None or not results:
+            return failed
+        step, others = self._plan.terms.name, set(failed)
+        outputs: list[str | None] = []
+        for at, result in enumerate(results):
+            output = None
+            if at not in others:
+                try:
+                    output = kept.fragment(result, step, subject(step, first + at))
+                except UnstorableValueError as error:
+                    results[at] = error
+                    others.add(at)
+            outputs.append(output)
+        kept.took(first, self.items, outputs)
+        return sorted(others)
 
     def _begun(self, outcome: Outcome, done: int) -> int | None:
         """Give how many items had begun when it ended; None if nobody can know.
@@ -329,6 +375,9 @@ def perform_map(
         return terms.present(alone, ended.values())
 
     terms.show(present)
+    kept = terms.kept
+    if kept is not None and kept.has_failed_enough(action, total):
+        return kept.visit_of_items(tally)
     try:
         run_tasks(
             tasks,
@@ -338,11 +387,15 @@ def perform_map(
             end,
             at_once=total is not None,
             under_way=under_way,
+            kept=kept,
         )
     except BaseException as interrupt:
         is_failure = is_a(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return tally.broken_visit(outcome, interrupt)
+    finally:
+        if kept is not None:
+            kept.saving.count = tally.taken
     return tally.visit()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context, Line
@@ -17,13 +17,17 @@ from stepfunction.core.errors import (
     TransferError,
 )
 from stepfunction.core.history.journal import Journal
-from stepfunction.core.outcomes import STOPPED, Status
+from stepfunction.core.keys import PartKey
+from stepfunction.core.outcomes import STOPPED, UNDER_WAY, Status
 from stepfunction.core.probes import probed, skipping
 from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import guard
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.workshop import Workshop
+
+if TYPE_CHECKING:
+    from stepfunction.core.engine.kept import KeptVisit
 
 
 class NestedCall:
@@ -36,6 +40,9 @@ class NestedCall:
         timeout: How many seconds an attempt may take, where nobody else looks after
             that.
         reach: By which it is told of; None where nobody listens.
+        lineage: What the idempotency keys of its calls begin with.
+        kept: What keeps the visit that it is part of; None for nothing.
+        key: The task that it is, or the index of the item; None for the step itself.
 
     Attributes:
         journal: That of its latest run, from when it begins, in this process.
@@ -50,8 +57,14 @@ class NestedCall:
         title: str,
         timeout: float | None = None,
         reach: Reach | None = None,
+        lineage: str | None = None,
+        kept: KeptVisit | None = None,
+        key: PartKey | None = None,
     ) -> None:
         self.graph = graph
+        self.lineage = lineage
+        self.kept = kept
+        self.key = key
         self.run = run
         self.title = title
         self.timeout = timeout
@@ -81,12 +94,17 @@ class NestedCall:
     ) -> Journal:
         run = self.run.apart(cancellation)
         run.guard = guard()
-        journal = Journal(self.graph, value, run)
+        if self.kept is None:
+            journal = Journal(self.graph, value, run)
+            journal.lineage = self.lineage
+        else:
+            journal = self.kept.child(self.graph, value, run, self.key)
         if self.reach is not None:
             run.audience = self.reach.audience(journal, line)
         self.journal = run.top = journal
         try:
-            run.go(journal, run)
+            if journal.status in UNDER_WAY:
+                run.go(journal, run)
         finally:
             run.audience = None  # which may hold those it is nested in
             try:
@@ -100,7 +118,8 @@ class NestedCall:
 
     def __reduce__(self) -> Any:
         override = self.run.workshop.override
-        facts = (self.graph, self.run.go, self.title, self.timeout, self.reach)
+        named = (self.title, self.timeout, self.reach, self.lineage)
+        facts = (self.graph, self.run.go, *named)
         if not isinstance(override, str):
             override = None
         return partial, (_run_elsewhere, *facts, override, self._skips)
@@ -112,6 +131,7 @@ def _run_elsewhere(
     title: str,
     timeout: float | None,
     reach: Reach | None,
+    lineage: str | None,
     override: str | None,
     skips: bool,
     value: Any,
@@ -123,7 +143,7 @@ def _run_elsewhere(
     """
     workshop = Workshop(override)
     run = Run(go, workshop, Cancellation())
-    call = NestedCall(graph, run, title, timeout, reach=reach)
+    call = NestedCall(graph, run, title, timeout, reach, lineage)
     try:
         if not skips or skipping.get() is not None:
             return call(value, context)

@@ -52,7 +52,8 @@ def perform(
         given = (value,)
     if run.audience is not None:
         news = News(run.audience, journal, name)
-    terms = Terms(step, name, journal, run, failing, news, given)
+    kept = None if journal.saving is None else journal.saving.visit(journal, step)
+    terms = Terms(step, name, journal, run, failing, news, given, kept)
     try:
         visit = _perform(terms, value, error)
     except BaseException as raised:
@@ -96,6 +97,11 @@ def _perform_here(
     retry, task = terms.step.retry, StepTask(terms, terms.step.action)
     work, first = terms.work(value), LiveAttempt(task, cancellation)
     terms.show(task.now)
+    if terms.kept is not None and error is None:
+        terms.kept.recall_one(task)
+    if task.attempts:
+        run_tasks((task,), Inline(work, isolate=False), cancellation, kept=terms.kept)
+        return task.visit()
     if error is None:
         report = make_attempt(first, work, catch=Exception)
     else:
@@ -103,7 +109,7 @@ def _perform_here(
         report = Report(first, Outcome.FAILED, error, began, now)
     task.settle(report, cancellation.requested)
     if retry is not None and (task.error is not None or judges_results(retry)):
-        run_tasks((task,), Inline(work, isolate=False), cancellation)
+        run_tasks((task,), Inline(work, isolate=False), cancellation, kept=terms.kept)
     return task.visit()
 
 
@@ -113,7 +119,9 @@ def _perform_elsewhere(terms: Terms, value: Any, cancellation: Cancellation) -> 
     work = terms.work(value, [task])
     terms.show(task.now)
     place = terms.run.workshop.place(step.executor, work, 1)
-    run_tasks((task,), place, cancellation)
+    if terms.kept is not None:
+        terms.kept.recall_one(task)
+    run_tasks((task,), place, cancellation, kept=terms.kept)
     return task.visit()
 
 
@@ -137,20 +145,31 @@ def _fan_out(
     work = terms.work(value, tasks)
     place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)
     terms.show(lambda: terms.present(tasks))
+    left, kept = tasks, terms.kept
+    if kept is not None:
+        kept.saving.count = len(tasks)
+        left = kept.recall(tasks)
+        if [it for it in kept.failed(tasks) if is_enough(it)]:
+            left = []  # it was about to stop the others
     try:
-        run_tasks(tasks, place, cancellation, is_enough)
+        run_tasks(left, place, cancellation, is_enough, kept=kept)
     except BaseException as interrupt:
         visits = tuple(task.visit() for task in tasks)
         is_failure = is_a(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(terms.name, outcome, error=interrupt, tasks=visits)
-    return _gather(terms.name, action, tasks, failed)
+    return gather(terms.name, action, tasks, failed)
 
 
-def _gather(
-    step: str, action: FanOut, tasks: Sequence[StepTask], failed: list[Task]
-) -> Visit:
-    """Make one visit of the ends of all tasks."""
+def gather(step: str, action: FanOut, tasks: Sequence[Any], failed: list[Any]) -> Visit:
+    """Make one visit of the ends of all tasks.
+
+    Args:
+        step: The name of the step.
+        action: Its action.
+        tasks: The tasks.
+        failed: Those that failed before they were told to stop, as they failed.
+    """
     visits = tuple(task.visit() for task in tasks)
     in_time = set(failed)  # who failed after being told to stop is not in it
     failed += (it for it in tasks if it.error is not None and it not in in_time)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from threading import get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.arguments import is_duration
@@ -21,7 +21,12 @@ from stepfunction.core.definition.freezing import sending_problems
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.walk import run_to_end
-from stepfunction.core.errors import DefinitionError, WorkerStartError
+from stepfunction.core.errors import (
+    DefinitionError,
+    Problem,
+    StoreError,
+    WorkerStartError,
+)
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.logger import logger
@@ -50,6 +55,11 @@ from stepfunction.core.workers.workshop import Workshop
 if TYPE_CHECKING:
     import asyncio
 
+    from stepfunction.core.store import Store
+
+# Of the workflow, the input and the run: the journal of an execution that is stored.
+Stored: TypeAlias = "Callable[[Graph, Any, Run], Journal]"
+
 
 def checked_arguments(
     executor: Any, timeout: Any, listeners: Any
@@ -73,11 +83,34 @@ def checked_arguments(
     return told
 
 
+_INITIALIZED = Status.INITIALIZED
+_LONGEST_ID = 200
+_OF_STORES = ("begin", "find", "append", "append_all", "rows", "claim", "release")
+
+
+def store_problems(store: Any) -> Iterator[Problem]:
+    """Say why something cannot be a store; None can be."""
+    if store is not None and not all(hasattr(store, name) for name in _OF_STORES):
+        text = f"store is a store as stepfunction.stores.SQLiteStore, not {store!r}"
+        yield Problem("store", text)
+
+
+def id_problems(execution_id: Any) -> Iterator[Problem]:
+    """Say why something cannot be the ``id`` of an execution."""
+    if not isinstance(execution_id, str) or not execution_id:
+        text = f"execution_id is a text, not {execution_id!r}"
+        yield Problem("execution_id", text)
+    elif len(execution_id) > _LONGEST_ID:
+        text = f"execution_id has {len(execution_id)} characters"
+        yield Problem("execution_id", text, f"; give at most {_LONGEST_ID}")
+
+
 def begin(
     graph: Graph,
     initial_input: Any,
     executor: ExecutorChoice | None,
     listeners: Iterable[Listener] | None,
+    stored: Stored | None = None,
 ) -> Execution:
     """Give an execution that can run: the one door to all that is run.
 
@@ -86,6 +119,8 @@ def begin(
         initial_input: The input of its first step.
         executor: The executor of every step that has one; None to leave it to them.
         listeners: Who is told; None for nobody, and not the log either.
+        stored: What gives the journal of an execution that a store has, or is to have;
+            None for one that nobody stores.
 
     Raises:
         DefinitionError: If it was to run on an executor where it cannot.
@@ -102,7 +137,10 @@ def begin(
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
     run = Run(run_to_end, Workshop(executor), Cancellation())
-    journal = Journal(graph, initial_input, run)
+    if stored is None:
+        journal = Journal(graph, initial_input, run)
+    else:
+        journal = stored(graph, initial_input, run)
     if listeners is not None:
         run.audience = audience_of(listeners, journal, is_here=True)
     return journal.execution
@@ -123,9 +161,18 @@ def carry_out(
     """
     journal: Any = execution.journal
     run: Any = journal.run
+    if journal.status is not _INITIALIZED:
+        return  # a store has given its end
     run.thread = run.cancellation.thread = get_ident()
+    saving = journal.saving
+    if saving is not None:
+        timeout = saving.seconds_left(journal, timeout)
     if timeout is not None:
-        journal.timeout = timeout
+        if timeout <= 0:  # its time has passed while it was stored
+            run.cancellation.request(is_overdue=True)
+            timeout = None
+        elif saving is None or saving.origin is None:
+            journal.timeout = timeout
     try:
         if taken is not None:
             run.cancellation.within(timeout, within, taken, _go, journal, run)
@@ -137,6 +184,8 @@ def carry_out(
         run.cancellation.request()
         if journal.status in UNDER_WAY:
             _never_begun(journal, error)
+        if isinstance(error, StoreError):
+            error.execution = execution
         raise
     finally:
         try:
@@ -146,6 +195,8 @@ def carry_out(
             raise
         finally:
             run.audience = None  # which may hold those who were told
+            if saving is not None:
+                saving.let_go()
             try:
                 journal.end()
             except BaseException:
@@ -206,6 +257,8 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
     Raises:
         WorkerStartError: If there can be no thread for it.
     """
+    if execution.status is not Status.INITIALIZED:
+        return  # a store has given its end
     _ = execution.journal.ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended
@@ -299,7 +352,7 @@ def _stop(execution: Execution, error: BaseException) -> None:
     """Stop an execution that nobody awaits any more."""
     if isinstance(error, WorkerStartError):
         _give_up(execution, error)
-    execution.cancel()
+    _leave(execution)
 
 
 def _give_up(execution: Execution, error: WorkerStartError) -> None:
@@ -307,6 +360,8 @@ def _give_up(execution: Execution, error: WorkerStartError) -> None:
     journal = execution.journal
     run: Any = journal.run
     _never_begun(journal, error)
+    if journal.saving is not None:
+        journal.saving.let_go()
     run.audience = None
     run.workshop.close()
     journal.end()
@@ -330,4 +385,29 @@ def _see_to_the_end() -> None:
 
 def _cancel_apart() -> None:
     for execution in list(_apart):
-        execution.cancel()
+        _leave(execution)
+
+
+def _leave(execution: Execution) -> None:
+    """Stop an execution here; what is stored can go on from there."""
+    saving = execution.journal.saving
+    if saving is not None:
+        saving.session.is_closed = True
+    execution.cancel()
+
+
+def load(store: Store, execution_id: str) -> Execution:
+    """Give a stored execution, to look at.
+
+    Args:
+        store: The store.
+        execution_id: The ``id`` of the execution.
+
+    Raises:
+        ExecutionNotFoundError: If there is none of that ``id``.
+        StoreError: If what is stored is damaged.
+    """
+    from stepfunction.core.engine.stored import load_execution  # dear
+
+    run = Run(run_to_end, Workshop(None), Cancellation())
+    return load_execution(store, execution_id, run)

@@ -10,7 +10,7 @@ from typing import Any
 
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
-from stepfunction.core.engine.tasks import StepTask
+from stepfunction.core.engine.tasks import PastTask, StepTask
 from stepfunction.core.history.records import Visit
 from stepfunction.core.history.results import (
     ItemOutcomes,
@@ -90,7 +90,7 @@ class Tally:
         """Say whether an item has a record of its own however it ends."""
         return self._action.keep_results and index < _MOST_RECORDED
 
-    def end(self, task: StepTask) -> None:
+    def end(self, task: StepTask | PastTask) -> None:
         """Take note of the end of an item."""
         index: Any = task.key
         outcome = task.outcome or Outcome.CANCELLED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.context import Context
 from stepfunction.core.definition.graph import Graph, Step
@@ -21,6 +21,9 @@ from stepfunction.core.wording import subject
 from stepfunction.core.workers.attempts import LiveAttempt, Work
 from stepfunction.core.workers.tasks import Task
 
+if TYPE_CHECKING:
+    from stepfunction.core.engine.kept import KeptVisit
+
 
 class Terms(NamedTuple):
     """What the tasks of one visit of a step have in common.
@@ -33,6 +36,7 @@ class Terms(NamedTuple):
         failing: What has failed on the way to it.
         news: Who tells of its tasks; None where nobody listens.
         given: The input of a step that names its inputs; None for the output before.
+        kept: What keeps the visit in a store; None for nothing.
         timeout: How many seconds an attempt may take, where it can be stopped.
         heartbeat: How many may pass without a sign of life, where that is heard.
     """
@@ -44,6 +48,7 @@ class Terms(NamedTuple):
     failing: Failing | None
     news: News | None
     given: tuple[Any] | None
+    kept: KeptVisit | None
     timeout: float | None = None
     heartbeat: float | None = None
 
@@ -98,6 +103,9 @@ class Terms(NamedTuple):
             attempt.cancellation,
             journal.results_so_far(),
             attempt,
+            journal.key,
+            journal.steps,
+            self.kept,
         )
 
 
@@ -110,12 +118,14 @@ class StepTask(Task):
         key: The name of the task, or the index of the item; None for the step itself.
     """
 
-    __slots__ = ("_step", "_graph")
+    __slots__ = ("_step", "_graph", "_kept", "fragment")
 
     def __init__(
         self, terms: Terms, action: Any, key: PartKey | None = None
     ) -> None:
-        step, step_name, _, _, _, news, _, timeout, heartbeat = terms
+        step, step_name, _, _, _, news, _, kept, timeout, heartbeat = terms
+        self._kept = kept
+        self.fragment: str | None = None
         name = subject(step_name, key)
         self._step = step_name
         self._graph = graph = action.nested
@@ -133,7 +143,9 @@ class StepTask(Task):
         if run.audience is not None:
             way = terms.name if key is None else (terms.name, key)
             reach = run.audience.reach((*terms.journal.path, way))
-        return NestedCall(graph, run, name, own_timeout, reach)
+        lineage = terms.journal.key_of_nested(key)
+        facts = (reach, lineage, terms.kept, key)
+        return NestedCall(graph, run, name, own_timeout, *facts)
 
     @property
     def child(self) -> Journal | None:
@@ -145,6 +157,8 @@ class StepTask(Task):
     def opened(self, payload: Any) -> Any:
         """Give the output, which a nested workflow has not given yet, or fail."""
         if self._graph is None:
+            if self._kept is not None and self.key is not None:
+                self.fragment = self._kept.fragment(payload, self._step, self.name)
             return payload
         call: Any = self.call
         call.journal = child = payload  # if it was another process, heard of only now
@@ -153,6 +167,15 @@ class StepTask(Task):
             to_pass(what, seconds)  # which told nobody here
         child.skipped = ()
         return output_of_child(self._step, self.name, child)
+
+    def recall_end(self, visit: Visit) -> None:
+        """Take over how it ended in another process."""
+        _, self.outcome, attempts, self.output, self.error, _, child, *_ = visit
+        self.attempts += attempts
+        self.has_ended = True
+        if self._graph is not None:
+            call: Any = self.call
+            call.journal = child
 
     def now(self) -> Visit:
         """Give what can be said of it now. Any thread may."""
@@ -174,3 +197,27 @@ class StepTask(Task):
             self.child,
             self.given,
         )
+
+
+class PastTask:
+    """A task or item of the past, for who makes one visit of many.
+
+    Attributes:
+        key: Its name, or its index.
+        outcome: How it ended.
+        output: What it returned.
+        error: What it failed with.
+        attempts: How each attempt ended.
+        child: The journal of a nested workflow.
+    """
+
+    __slots__ = ("key", "outcome", "attempts", "output", "error", "child", "_visit")
+
+    def __init__(self, visit: Visit) -> None:
+        self._visit = visit
+        self.key, self.outcome, self.attempts, *_ = visit
+        self.output, self.error, self.child = visit.output, visit.error, visit.child
+
+    def visit(self) -> Visit:
+        """Give what the journal is to say of it."""
+        return self._visit

@@ -17,29 +17,42 @@ from stepfunction.core.engine.compensation import undo
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import failed_visit, perform
 from stepfunction.core.engine.run import Run
+from stepfunction.core.engine.verdict import Verdict, limit_error, remember, verdict_of
 from stepfunction.core.errors import (
     ExecutionCancelledError,
-    StepExecutionError,
+    ResumeError,
     StepLimitError,
+    StoreError,
     refusal_behind,
+    stop_behind,
     without_our_frames,
 )
 from stepfunction.core.history.chronicle import end_record, last_record
 from stepfunction.core.history.journal import Journal
-from stepfunction.core.history.position import Blame, Failed, Failing, Position
+from stepfunction.core.history.position import Blame, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
-from stepfunction.core.outcomes import COMPLETED, RUNNING, Outcome, Status
-from stepfunction.core.raised import context_of, is_a
+from stepfunction.core.outcomes import (
+    COMPLETED,
+    RUNNING,
+    UNDER_WAY,
+    Ended,
+    Outcome,
+    Status,
+)
+from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import (
     tell_beginning,
     tell_end,
     tell_record,
     tell_step_start,
 )
-from stepfunction.core.wording import error_text, subject
+from stepfunction.core.wording import subject
+
+# What ends an execution that can go on from where it stands.
+_STOPPING = (StoreError, ResumeError)
 
 
-def run_to_end(journal: Journal, run: Run) -> None:
+def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
     """Run an execution to its end. Only the thread that does so writes its journal.
 
     Args:
@@ -53,6 +66,9 @@ def run_to_end(journal: Journal, run: Run) -> None:
     course = graph.course
     start, _, _, _, keep_history, says_end = course
     position: Position = (start, journal.input, None)
+    saving = journal.saving
+    if saving is not None and saving.origin is not None:
+        position = saving.origin
     audience = run.audience
     face = None  # of all that is told, so that nobody has to make another
     try:
@@ -61,31 +77,38 @@ def run_to_end(journal: Journal, run: Run) -> None:
             journal.position = position
             face = tell_beginning(audience, journal)
         try:
-            if face is None and run.guard is None:
+            if face is None and saving is None and run.guard is None:
                 position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
             if run.cancellation.requested:
                 raise ExecutionCancelledError("the execution was stopped")
         except StepLimitError as error:
-            journal.broke_off = True
-            _fail(journal, run, error, Blame(error.step, error, True))
+            blame = Blame(error.step, error, True)
+            verdict = (Status.FAILED, None, error, blame, True)
+            _end(journal, run, graph, verdict)
         else:
             _, value, failing = position
-            if failing is None and not says_end:
+            if failing is None and not says_end and saving is None:
                 journal.output, journal.status = value, COMPLETED
             else:
-                _conclude(journal, run, graph, value, failing)
+                _end(journal, run, graph, verdict_of(journal, graph, position))
     except ExecutionCancelledError as stopped:
         is_overdue = run.cancellation.is_overdue
         status = Status.TIMED_OUT if is_overdue else Status.CANCELLED
         _stop(journal, run, stopped, status)
+    except _STOPPING as stopped:  # what is stored can go on from there
+        journal.broke_off, journal.error = True, stopped
+        journal.status = Status.CANCELLED
+        raise
     except Exception as error:  # the engine could not go on, as at too deep a nesting
         journal.broke_off = True
         journal.error, journal.status = error, Status.FAILED
         raise
     except BaseException as interrupt:
         journal.error = interrupt
+        if saving is not None and _is_all(run, interrupt):
+            saving.session.is_closed = True  # others may go on from there
         _stop(journal, run, interrupt, Status.CANCELLED)
         raise
     finally:
@@ -114,9 +137,10 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         BaseException: What interrupts this thread.
     """
     _, moves, longest, *_ = graph.course
-    is_watched = run.guard is not None or (
-        run.audience is not None and run.audience.hears_all
-    )
+    saving = journal.saving
+    is_watched = saving is not None or run.guard is not None
+    if run.audience is not None and run.audience.hears_all:
+        is_watched = True
     while (name := position[0]) is not None:
         noted = len(journal.entries)
         if run.cancellation.requested or journal.forgotten or noted >= longest:
@@ -138,17 +162,24 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
     call, nested, *_, step = move
     name: Any
     name, value, failing = position
-    entry = name
+    entry, saving = name, journal.saving
     try:
-        if call is not None:
+        if call is not None and not (saving and saving.has_begun):
             output = call(value) if run.guard is None else run.guard(call, value)
             if type(output) is CoroutineType:
                 raise stray_coroutine(output, name_of(call))
         elif nested is not None:
-            journal.here = child = Journal(nested, value, run)
+            if journal.saving is None:
+                child = Journal(nested, value, run)
+                if journal.lineage is not None:
+                    child.lineage = journal.key_of_nested()
+            else:
+                child = journal.saving.nested(nested, value, run, journal)
+            journal.here = child
             entry = (name, child)
             child.path = (*journal.path, name)
-            run_to_end(child, run)
+            if child.status in UNDER_WAY:
+                run_to_end(child, run)
             output = child.output
             if child.status is not COMPLETED:
                 output_of_child(name, subject(name), child)
@@ -196,6 +227,8 @@ def sprint(  # noqa: C901
             elif nested is not None:
                 journal.here = child = Journal(nested, value, run)
                 entry = (name, child)
+                if journal.lineage is not None:
+                    child.lineage = journal.key_of_nested()
                 if run.audience is not None:
                     child.path = (*journal.path, name)
                 run_to_end(child, run)
@@ -234,9 +267,14 @@ def _after(
     journal: Journal, run: Run, step: Step, visit: Visit, failing: Failing | None
 ) -> Position:
     """Note a step that was performed together with where it leads; then tell of it."""
+    saving, output = journal.saving, None
+    if saving is not None and saving.resumed is not None:
+        visit = _as_resumed(visit, saving.resumed)
     if visit.error is None:
         try:
             follower = step.after(visit.output)
+            if saving is not None:
+                output = saving.written(visit)
         except BaseException as raised:
             error = without_our_frames(raised)
             visit = failed_visit(visit, error)
@@ -248,7 +286,10 @@ def _after(
             # The main path was reached again.
             journal.recovered, failing = failing, None
     journal.note(visit, visit.output)
-    journal.position = (follower, visit.output, failing)
+    position = (follower, visit.output, failing)
+    if saving is not None:
+        saving.note(journal, visit, position, output)
+    journal.position = position
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal))
     return journal.position
@@ -299,6 +340,8 @@ def _after_failure(
     elif run.cancellation.requested:
         interrupt = ExecutionCancelledError("the execution was stopped")
         interrupt.__cause__ = error
+    elif journal.saving is not None:
+        interrupt = stop_behind(error)
     if interrupt is not None:
         journal.position, journal.here = (step.name, failed[1], failing), None
         if run.audience is not None:
@@ -308,74 +351,38 @@ def _after_failure(
         failing = (failed, failed)
     else:
         first, _ = failing
-        _remember(first[-1], error)
+        remember(first[-1], error)
         failing = (first, failed)
     if target is None:
         target = step.after_failure(error)
-    if refusal_behind(error) is not None:
+    target_is_sure = refusal_behind(error) is None
+    if not target_is_sure:
         target = None  # it is no failure of the step
-    journal.position = position = (target, error, failing)
+    position = (target, error, failing)
+    if journal.saving is not None and target_is_sure:
+        visit = as_visit(entry, error)
+        journal.saving.note(journal, visit, position, None)
+    journal.position = position
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal), target)
     return position
 
 
-def _remember(first: BaseException, error: BaseException) -> None:
-    """Make the first failure the context of a failure in a failure step."""
-    earlier, later = _contexts(first), _contexts(error)
-    if not {id(one) for one in earlier} & {id(one) for one in later}:
-        BaseException.__setattr__(later[-1], "__context__", first)
-
-
-def _contexts(error: BaseException) -> list[BaseException]:
-    chain = {id(error): error}
-    while (context := context_of(error)) is not None and id(context) not in chain:
-        chain[id(context)] = error = context
-    return list(chain.values())
-
-
-def _conclude(
-    journal: Journal, run: Run, graph: Graph, value: Any, failing: Failing | None
-) -> None:
-    """Say how a run ends that failed on its way, or whose last step says it."""
-    last = graph.table[journal.last_step]
-    if failing is None:
-        journal.output = value
-        if last.ends != "failed":
-            journal.status = COMPLETED
-            return
-        text = f"step {last.name!r} of {graph.name!r} ends the workflow as failed"
-        error: Exception = StepExecutionError(text, last.name)
-        blame = Blame(last.name, error, True)
-        if journal.recovered is not None:  # as of a step that cleans up in any case
-            found = _blame_at(journal.recovered[0], graph)
-            text += f", after step {found.step!r} had failed: {error_text(found.error)}"
-            failure, error = StepExecutionError(text, last.name), found.error
-            failure.__cause__ = error
-            blame = Blame(last.name, failure, True)
-        _fail(journal, run, error, blame)
-        return
-    first, latest = (_blame_at(failed, graph) for failed in failing)
-    if journal.has_just_failed:
-        is_end = last.action.always_fails
-        journal.broke_off = not is_end
-        _fail(journal, run, (latest if is_end else first).error, latest)
-        return
-    journal.output = value
-    is_failure_step = last.name in graph.failure_steps
-    if last.ends == "completed" or (last.ends is None and not is_failure_step):
-        journal.status = COMPLETED
-    else:
-        _fail(journal, run, first.error, first)
-
-
-def _fail(journal: Journal, run: Run, error: Exception, blame: Blame) -> None:
-    """End a run that has failed, once all that had succeeded is undone."""
-    assert journal.graph is not None
-    if journal.graph.has_compensations:
-        undo(journal, run, end_record(journal, error, blame))
-    journal.blame = blame
-    journal.error, journal.status = error, Status.FAILED
+def _end(journal: Journal, run: Run, graph: Graph, verdict: Verdict) -> None:
+    """End a run as is right; one that has failed, once all that succeeded is undone."""
+    status, output, error, blame, broke_off = verdict
+    saving = journal.saving
+    if blame is not None and error is not None:
+        if saving is not None and refusal_behind(blame.error) is not None:
+            saving.session.is_closed = True  # it can go on where workers can be had
+        elif graph.has_compensations:
+            undo(journal, run, end_record(journal, error, blame))
+        journal.broke_off = broke_off
+    if saving is not None:
+        saving.note_end(journal, status, perf_counter())
+    if blame is not None:
+        journal.blame, journal.error = blame, error
+    journal.output, journal.status = output, status
 
 
 def _stop(journal: Journal, run: Run, error: BaseException, status: Status) -> None:
@@ -384,26 +391,33 @@ def _stop(journal: Journal, run: Run, error: BaseException, status: Status) -> N
     Whoever told it to stop may not wait for it, and cannot undo it then. Where all are
     stopped nothing is undone.
     """
-    graph, root = journal.graph, run.cancellation.root
+    graph, is_all = journal.graph, _is_all(run, error)
     assert graph is not None
-    is_all = root.requested or (
-        root.thread == get_ident() and not isinstance(error, ExecutionCancelledError)
-    )
     try:
-        if run.top is not journal or is_all or not graph.has_compensations:
-            return
-        if journal.entries and journal.undone is Journal.undone:
-            undo(journal, run, last_record(journal).replace(error=error))
+        if run.top is journal and not is_all and graph.has_compensations:
+            if journal.entries and journal.undone is Journal.undone:
+                undo(journal, run, last_record(journal).replace(error=error))
+        saving = journal.saving
+        if saving is not None and saving.is_outermost is is_all:
+            saving.note_end(journal, status, perf_counter())
     finally:
         journal.status = status
 
 
-def _blame_at(failed: Failed, graph: Graph) -> Blame:
-    """Say which step failed."""
-    (name, *_), *_, error = failed
-    is_ours = is_a(error, StepExecutionError)
-    action = graph.table[name].action
-    return Blame(name, error, is_ours and action.kind != "call")
+def _is_all(run: Run, error: BaseException) -> bool:
+    """Tell whether what stops a run stops the whole execution."""
+    root = run.cancellation.root
+    return root.requested or (
+        root.thread == get_ident() and not isinstance(error, ExecutionCancelledError)
+    )
+
+
+def _as_resumed(visit: Visit, resumed: float) -> Visit:
+    """Give a visit that has begun when its execution went on."""
+    if visit.attempts or visit.outcome is None:
+        return visit
+    one: Ended = (visit.outcome, resumed, perf_counter(), visit.error)
+    return visit._replace(attempts=(one,))
 
 
 def _go_on(journal: Journal, run: Run, position: Position) -> int:
@@ -419,13 +433,10 @@ def _go_on(journal: Journal, run: Run, position: Position) -> int:
     longest = graph.longest_journal(journal.forgotten)
     if len(journal.entries) >= longest and graph.keep_history is not None:
         journal.forget(graph.keep_history)
+        if journal.saving is not None:
+            journal.saving.note_forgotten(journal)
         longest = graph.longest_journal(journal.forgotten)
     if len(journal.entries) < longest:
         return longest
     journal.position = position
-    follower = position[0] or ""
-    raise StepLimitError(
-        f"{journal.workflow!r} has run {graph.max_steps} steps and would go on with "
-        f"{follower!r}; if that is no endless loop, raise max_steps",
-        follower,
-    )
+    raise limit_error(journal, graph, position[0] or "")

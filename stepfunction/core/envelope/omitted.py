@@ -18,6 +18,10 @@ class Omitted(Frozen):
     __slots__ = ()
     text: str
 
+    def __str__(self) -> str:
+        # So that an exception that had the value says what it said.
+        return self.text
+
 
 def portable(value: Any, stand_in: Callable[[str], Any] = Omitted) -> Any:
     """Give the value if it can be pickled, else what stands for its ``repr``."""

@@ -20,6 +20,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
+from stepfunction.core.transcript.kinds import name_of
 from stepfunction.core.transcript.parts import Part
 from stepfunction.core.transcript.values import Redact, ValueReader, ValueWriter
 from stepfunction.core.wording import error_text, traceback_text
@@ -173,14 +174,15 @@ def _index(it: Part) -> Any:
 
 def is_ours(error: BaseException) -> bool:
     """Tell whether an exception comes back as what it was."""
-    return type(error) in _OURS.values()
+    kind = type(error)
+    return any(it is kind for it in _OURS.values())
 
 
 def type_name(error: BaseException) -> str:
     """Give the qualified name of an exception's class, of one that was read too."""
     if is_a(error, RemoteError):
         return error.type_name
-    return f"{type(error).__module__}.{type(error).__qualname__}"
+    return name_of(type(error))
 
 
 def text_of(error: BaseException) -> str:

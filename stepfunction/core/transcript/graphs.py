@@ -6,7 +6,7 @@ name alone, and of what its author fixed (constants, ``params``) nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from math import inf
 from numbers import Real
@@ -18,8 +18,8 @@ from stepfunction.core.definition.callables import name_of
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.envelope.omitted import Omitted
-from stepfunction.core.errors import StepFunctionError
-from stepfunction.core.transcript.parts import NUMBER, Part
+from stepfunction.core.errors import StepFunctionError, TranscriptError
+from stepfunction.core.transcript.parts import NUMBER, Part, data_of
 from stepfunction.core.transcript.values import ValueWriter
 
 # Those that are written field by field.
@@ -188,6 +188,7 @@ class _GraphReader:
             frozenset(map(str, it.get("failure_steps", list))),
             it.get("max_steps", int | None),
             keep_history=keeps.value,
+            has_compensations=any(step.may_be_undone for step in table.values()),
         )
 
     def _step(self, it: Part) -> Step:
@@ -297,3 +298,99 @@ def _undo(it: Part) -> Any:
 
 def _pairs(it: Part) -> tuple[tuple[str, str], ...]:
     return tuple((name, it.get(name, str)) for name in it.value)
+
+
+def text_of_graph(graph: Graph) -> tuple[str, str]:
+    """Give a graph as a text that ``read_graph`` reads, and the digest of that."""
+    if graph.written is None:
+        from hashlib import blake2b
+        from json import dumps
+
+        writer = GraphWriter(ValueWriter())
+        writer.number(graph)
+        text = dumps(writer.table, separators=(",", ":"))
+        digest = blake2b(text.encode(), digest_size=16).hexdigest()
+        graph.written = (text, digest)
+    return graph.written
+
+
+def read_graph(text: str) -> Graph:
+    """Give the graph that a text is of, with all that is nested in it.
+
+    Raises:
+        TranscriptError: If it is of none.
+    """
+    table = data_of(text, "the graph")
+    if not isinstance(table, list) or not table:
+        raise TranscriptError("the graph is no list of graphs")
+    return read_graphs(Part(table).parts())[-1]
+
+
+def differences(text: str, graph: Graph) -> tuple[str, ...]:
+    """Say in what the shape of a graph differs from one that was written.
+
+    That is in its names, kinds, arrows, tasks, nested workflows and named inputs.
+    Functions, retries, limits and executors may be others.
+
+    Args:
+        text: What was written.
+        graph: The graph as it is now.
+    """
+    now = data_of(text_of_graph(graph)[0], "the graph")
+    return tuple(_differences(data_of(text, "the graph"), now, -1, -1, ""))
+
+
+def _differences(
+    old: Any, new: Any, at: int, now: int, where: str
+) -> Iterator[str]:
+    was, is_now = old[at], new[now]
+    if was["name"] != is_now["name"]:
+        yield f"{where}the workflow was {was['name']!r} and is {is_now['name']!r}"
+    if was["start"] != is_now["start"]:
+        starts = f"{was['start']!r} and begins with {is_now['start']!r}"
+        yield f"{where}it began with {starts}"
+    before = {step["name"]: step for step in was["steps"]}
+    after = {step["name"]: step for step in is_now["steps"]}
+    for name in before:
+        if name not in after:
+            yield f"{where}step {name!r} is gone"
+    for name in after:
+        if name not in before:
+            yield f"{where}step {name!r} is new"
+    for name, step in before.items():
+        if name in after:
+            yield from _step_differences(old, new, step, after[name], where)
+
+
+def _step_differences(
+    old: Any, new: Any, was: Any, now: Any, where: str
+) -> Iterator[str]:
+    name = f"{where}step {was['name']!r}"
+    action, other = was["action"], now["action"]
+    if action["kind"] != other["kind"]:
+        yield f"{name} was a {action['kind']} step and is a {other['kind']} step"
+        return
+    pairs_of = (("arrows", "arrows"), ("inputs", "named inputs"), ("ends", "end"))
+    for key, what in pairs_of:
+        if was[key] != now[key]:
+            yield f"{name} has other {what}: {_told(was[key])}, now {_told(now[key])}"
+    pairs = [(None, action.get("call", action), other.get("call", other))]
+    if action["kind"] == "parallel":
+        tasks, others = action["tasks"], other["tasks"]
+        if list(tasks) != list(others):
+            yield f"{name} has other tasks: {list(tasks)}, now {list(others)}"
+        pairs = [(task, tasks[task], others[task]) for task in tasks if task in others]
+    for task, before, after in pairs:
+        inside = name if task is None else f"{name}, task {task!r}"
+        if before["kind"] != after["kind"]:
+            yield f"{inside} called a {before['kind']} and calls a {after['kind']}"
+        elif before["kind"] == "workflow":
+            graphs = before["graph"], after["graph"]
+            yield from _differences(old, new, *graphs, f"{inside}: ")
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, list):
+        arrows = (f"{it['kind']} {it['label']!r} to {it['target']!r}" for it in value)
+        return "; ".join(arrows) or "none"
+    return "none" if value is None else repr(value)

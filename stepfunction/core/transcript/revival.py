@@ -30,7 +30,7 @@ from stepfunction.core.wording import error_text, traceback_text
 
 _RECORDED = "_recorded_traceback"  # where there is no place for a RemoteTraceback
 # What the classes of Python's own keep elsewhere than in ``args`` and ``__dict__``.
-_FIELDS: dict[type[BaseException], tuple[str, ...]] = {
+_KNOWN: dict[type[BaseException], tuple[str, ...]] = {
     AttributeError: ("name",),
     ImportError: ("msg", "name", "path", "name_from"),
     NameError: ("name",),
@@ -48,7 +48,14 @@ _FIELDS: dict[type[BaseException], tuple[str, ...]] = {
     UnicodeEncodeError: ("encoding", "object", "start", "end", "reason"),
     UnicodeTranslateError: ("object", "start", "end", "reason"),
 }
-_EXITS = (SystemExit, KeyboardInterrupt)
+# By id, for a class may have an equality of its own.
+_FIELDS = {id(kind): names for kind, names in _KNOWN.items()}
+_EXITS = {id(SystemExit), id(KeyboardInterrupt)}
+_SPANS: tuple[tuple[type[Any], type[Any]], ...] = (
+    (UnicodeDecodeError, bytes),
+    (UnicodeEncodeError, str),
+    (UnicodeTranslateError, str),
+)
 _HEAPTYPE = 1 << 9
 
 _the: Any = vars(BaseException)
@@ -169,7 +176,7 @@ class ErrorTable:
 def _fields_of(kind: type[Any]) -> list[tuple[str, Any]]:
     """Give what an exception has of a class that is not in its ``__dict__``."""
     contents = _contents_of(kind)
-    names = _FIELDS.get(kind, ())
+    names = _FIELDS.get(id(kind), ())
     if not names and _flags_of(kind) & _HEAPTYPE:
         names = contents.get("__slots__", ())
         names = (names,) if type(names) is str else names
@@ -228,6 +235,9 @@ def read_errors(table: Part, values: ValueReader) -> None:
     for error, it in zip(values.errors, parts):
         if not is_a(error, RemoteError) or _is_of(it, RemoteError):
             _fill(error, it, values)
+        elif "__notes__" in it.get("attributes", dict):
+            notes = it.part("attributes").part("__notes__")
+            _attributes(error)["__notes__"] = values.read(notes)
         _link(error, it, values)
 
 
@@ -297,10 +307,10 @@ def _loaded(module: str, name: str) -> Any:
         if not issubclass(type(found), type):
             return None
         contents = _contents_of(found)
-    if BaseException not in _mro_of(found):
+    family = {*map(id, _mro_of(found))}
+    if id(BaseException) not in family:
         return None
-    is_exit = any(it in _EXITS for it in _mro_of(found))
-    return found if found in _EXITS or not is_exit else None
+    return None if family & _EXITS and id(found) not in _EXITS else found
 
 
 def _base(kind: type[Any]) -> Any:
@@ -320,8 +330,9 @@ def _fill(error: BaseException, it: Part, values: ValueReader) -> None:
     }
     fields = it.part("fields", dict)
     read = {one.path[-1]: values.read(one) for one in fields.parts()}
-    if is_a(error, UnicodeError) and not _is_span(read):
-        fields.refuse("are of no text")
+    for kind, of in _SPANS:
+        if is_a(error, kind) and not _is_span(read, of):
+            fields.refuse("are of no text")
     _args.__set__(error, tuple(args))
     _attributes(error).update(attributes)
     for kind in _mro_of(type(error)):
@@ -333,18 +344,21 @@ def _fill(error: BaseException, it: Part, values: ValueReader) -> None:
                     fields.part(name).refuse("is of another type")
 
 
-def _is_span(fields: dict[str, Any]) -> bool:
+def _is_span(fields: dict[str, Any], kind: type[Any]) -> bool:
     """Tell whether an error of Unicode has all it says, as its text takes for granted.
 
-    Where it is none of the three that have such fields there are none.
+    One that was made without its ``__init__`` has none of it.
     """
     if not fields:
         return True
-    text, start, end = map(fields.get, ("object", "start", "end"))
+    names = ("object", "start", "end", "reason", "encoding")
+    found: list[Any] = [fields.get(it) for it in names]
+    text, start, end, *said = found
     return (
-        isinstance(text, str | bytes)
+        type(text) is kind
         and type(start) is type(end) is int
         and 0 <= start <= end <= len(text)
+        and all(type(it) is str for it in said if it is not None)
     )
 
 

@@ -207,13 +207,10 @@ def _digest(data: bytes) -> str:
 
 def _text_of(value: Any) -> tuple[str, dict[str, bytes] | None]:
     """Give the whole text of a value, and what it refers to."""
-    kind = type(value)
-    is_container = kind is dict or kind is list
     try:
-        if kind in _LEAVES or (is_container and _is_plain(value)):
-            text = _plain_text(value)
-            if text is not None:
-                return text, None
+        text = _plain_text(value) if _is_plain(value) else None
+        if text is not None:
+            return text, None
         writer = _Writer()
         written = writer.write(value)
         text = _as_json(written)
@@ -244,7 +241,20 @@ def _text_of_error(
 
 
 def _is_plain(value: Any) -> bool:
-    """Tell whether a dict, or a list, is of what JSON has, but for some numbers.
+    """Tell whether a value is of what JSON has, but for some numbers and texts."""
+    kind = type(value)
+    try:
+        if kind is dict or kind is list:
+            return _has_plain_parts(value)
+        return kind in _LEAVES
+    except UnstorableValueError:
+        raise
+    except Exception:  # as of a class that cannot be hashed, or what changes meanwhile
+        return False
+
+
+def _has_plain_parts(value: Any) -> bool:
+    """Tell it of a dict or a list.
 
     All containers that are equally deep are looked at together, by C code alone.
     """
@@ -280,7 +290,7 @@ def _plain_text(value: Any) -> str | None:
     """Give the JSON of plain data; None where something in it is to be marked."""
     try:
         text = _as_json(value)
-    except ValueError:  # as of a number that JSON has not
+    except (TypeError, ValueError):  # as of a number that JSON has not
         return None
     if "\\ud" in text:
         try:
@@ -322,11 +332,11 @@ class _Writer(ValueWriter):
         self.is_marked = True
         return super().other(value, at)
 
-    def mapping(self, written: dict[Any, Any], at: Path) -> dict[str, Any]:
-        """Give a dict whose values have been written already."""
-        mapped = super().mapping(written, at)
-        self.is_marked = self.is_marked or mapped is not written
-        return mapped
+    def mapping(self, pairs: list[tuple[Any, Any]], at: Path) -> dict[str, Any]:
+        """Give a dict, as its keys and what was written of their values."""
+        written = super().mapping(pairs, at)
+        self.is_marked = self.is_marked or "$dict" in written
+        return written
 
     def container(self, value: Any, at: Path) -> Any:
         """Write what has other values inside."""

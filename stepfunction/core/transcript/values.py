@@ -120,12 +120,12 @@ class ValueWriter:
         if is_a(value, BaseException) and self._number is not None:
             number = self._number(value, str(at[0]) if at else "")
             return self.lost(value, at) if number is None else {"$error": number}
-        if kind in _MARKED:
+        if id(kind) in _MARKED:
             return self.inside(value, at)
         known = kinds.of(kind)
         if known is not None:
             return self._guarded(value, at, lambda: self._of_kind(known, value, at))
-        if self._redact is not None and isinstance(value, dict | list | tuple):
+        if self._redact is not None and issubclass(kind, (dict, list, tuple)):
             return self.inside(value, at)  # for its repr would tell all
         return self.lost(value, at)
 
@@ -172,57 +172,70 @@ class ValueWriter:
 
     def container(self, value: Any, at: Path) -> Any:
         """Write what has other values inside."""
-        if isinstance(value, TaskResults | MapResults):
+        # Not by isinstance(), nor by methods of its own, which may say anything.
+        kind = type(value)
+        if kind is TaskResults or kind is MapResults:
             return self._results(value, at)
-        if isinstance(value, dict):
-            pairs = list(value.items())
-            written = {key: self.write(part, (*at, key)) for key, part in pairs}
-            return self.mapping(written, at)
-        items = [self.write(part, (*at, index)) for index, part in enumerate(value)]
-        if isinstance(value, set | frozenset):
+        if issubclass(kind, dict):
+            pairs = list(dict.items(value))
+            return self.mapping(
+                [(key, self.write(part, (*at, key))) for key, part in pairs], at
+            )
+        base: Any = next(it for it in _SEQUENCES if issubclass(kind, it))
+        items = [
+            self.write(part, (*at, index))
+            for index, part in enumerate(base.__iter__(value))
+        ]
+        if base is set or base is frozenset:
             # Their own order is another in each process.
-            return {f"${type(value).__name__}": sorted(items, key=json.dumps)}
-        return {"$tuple": items} if isinstance(value, tuple) else items
+            items.sort(key=json.dumps)
+        return items if base is list else {f"${base.__name__}": items}
 
-    def mapping(self, written: dict[Any, Any], at: Path) -> dict[str, Any]:
-        """Give a dict whose values have been written already."""
+    def mapping(self, pairs: list[tuple[Any, Any]], at: Path) -> dict[str, Any]:
+        """Give a dict, as its keys and what was written of their values."""
         is_plain = all(
             type(key) is str and (key.isascii() or not _PAIR.search(key))
-            for key in written
+            for key, _ in pairs
         )
-        if is_plain and not (len(written) == 1 and next(iter(written))[:1] == "$"):
-            return written
-        keys = (self._plain(key, at) for key in written)  # which are not redacted
-        return {"$dict": [[key, it] for key, it in zip(keys, written.values())]}
+        if is_plain and not (len(pairs) == 1 and pairs[0][0][:1] == "$"):
+            return dict(pairs)
+        # Keys are not redacted.
+        return {"$dict": [[self._plain(key, at), it] for key, it in pairs]}
 
     def _results(self, value: Any, at: Path) -> dict[str, list[Any]]:
-        pairs = value.items() if isinstance(value, dict) else enumerate(value)
-        results = {}
+        is_tasks = type(value) is TaskResults
+        pairs = value.items() if is_tasks else enumerate(value)
+        results = []
         for key, result in list(pairs):
             where: Path = (*at, key)
             if at[1:] == ("output",):  # so that a task is met at the same place
                 where = (f"{at[0]}.{key}", "output")
-            results[key] = self.write(result, where)
+            results.append((key, self.write(result, where)))
         failure = value._failure
         if failure is not None:
-            failure = self._number and self._number(failure, str(at[0]))
-        if isinstance(value, dict):
+            step = str(at[0]) if at else ""
+            failure = self._number and self._number(failure, step)
+        if is_tasks:
             return {"$results": [self.mapping(results, at), failure]}
-        return {"$items": [list(results.values()), failure]}
+        return {"$items": [[it for _, it in results], failure]}
 
 
-_MARKED = (tuple, set, frozenset, TaskResults, MapResults)
+_SEQUENCES = (list, tuple, set, frozenset)
+# By id, for a class may have an equality of its own too.
+_MARKED = {id(it) for it in (tuple, set, frozenset, TaskResults, MapResults)}
 
 
 def repr_of(value: Any) -> str:
     """Give the repr of any value, cut where it is long."""
-    if isinstance(value, bytes | bytearray) and len(value) > _LONGEST_REPR:
+    kind = type(value)
+    if (kind is bytes or kind is bytearray) and len(value) > _LONGEST_REPR:
         text = f"{bytes(value[:_LONGEST_REPR])!r}"[:_LONGEST_REPR]
         return f"{text}… ({len(value)} bytes in all)"
     try:
-        text = repr(value)
+        text = str.__str__(repr(value))
     except Exception as error:  # any class may do anything here
-        return f"<{type(value).__qualname__}, whose repr failed: {error_text(error)}>"
+        _, name = kinds.module_and_name(kind)
+        return f"<{name}, whose repr failed: {error_text(error)}>"
     if len(text) <= _LONGEST_REPR:
         return text
     return f"{text[:_LONGEST_REPR]}… ({len(text)} characters in all)"
@@ -252,12 +265,12 @@ class StrictWriter(ValueWriter):
                 self._refuse(at, f"the key {key!r} is there more than once")
         return self._written[id(value)]
 
-    def mapping(self, written: dict[Any, Any], at: Path) -> Any:
+    def mapping(self, pairs: list[tuple[Any, Any]], at: Path) -> Any:
         """Give a dict, all keys of which are to be texts."""
-        for key in written:
+        for key, _ in pairs:
             if type(key) is not str:
                 self._refuse(at, f"the key {shown(key)} is no text")
-        return written
+        return dict(pairs)
 
     def endless(self, value: Any, at: Path) -> Any:
         """Note a container in itself, or too deep in others."""
@@ -417,6 +430,8 @@ def _integer(text: Any) -> int:
 
 
 def _joined(pieces: Any) -> str:
+    if type(pieces) is not list:
+        raise TypeError(f"{shown(pieces)} is no list")
     return "".join(map(_text, pieces))
 
 

@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
-from stepfunction.core.errors import refusal_behind
+from stepfunction.core.errors import refusal_behind, stop_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
 from stepfunction.core.workers.attempts import (
@@ -28,7 +28,7 @@ from stepfunction.core.workers.attempts import (
     Report,
 )
 from stepfunction.core.workers.places import Place
-from stepfunction.core.workers.tasks import Task
+from stepfunction.core.workers.tasks import Kept, Task
 
 # To look a member of an enum up takes its time.
 _SKIPPED = Outcome.SKIPPED
@@ -53,6 +53,7 @@ def run_tasks(
     ended: Callable[[Task], None] = lambda task: None,
     at_once: bool = True,
     under_way: dict[Task, None] | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """Bring tasks to their ends; each then has an outcome.
 
@@ -66,6 +67,7 @@ def run_tasks(
         ended: Called with each task when it has ended.
         at_once: Whether the iterator is likely to give the next task without delay.
         under_way: Kept up with the tasks that have been taken and have not ended.
+        kept: What keeps their ends before anybody is told of them; None for nothing.
 
     Raises:
         WorkerStartError: What kept a worker from being started, when all have ended.
@@ -74,7 +76,7 @@ def run_tasks(
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
     taken = {} if under_way is None else under_way
-    _Loop(tasks, place, cancellation, is_enough, ended, at_once, taken).run()
+    _Loop(tasks, place, cancellation, is_enough, ended, at_once, taken, kept).run()
 
 
 class _Source:
@@ -160,6 +162,7 @@ class _Loop:
         ended: Callable[[Task], None],
         at_once: bool,
         taken: dict[Task, None],
+        kept: Kept | None,
     ) -> None:
         self.place = place
         self.cancellation = cancellation
@@ -171,6 +174,8 @@ class _Loop:
         self.under_way: set[LiveAttempt] = set()
         self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
         self.open = taken
+        self.kept = kept
+        self.untold: list[Task] = []  # that have ended, and are to be kept first
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_understaffed = False  # whether more may be needed to make attempts
         self.is_stopping = False
@@ -211,6 +216,7 @@ class _Loop:
                 finally:
                     for task in tuple(self.open):
                         self.end(task)
+                    self.keep()
         if self.refusal is not None:
             raise self.refusal
         if source.error is not None:
@@ -238,6 +244,8 @@ class _Loop:
                 task = self.waiting.popleft() if self.waiting else self.next_of_source()
             if task is None:
                 return False
+            if place.is_inline and self.untold:
+                self.keep()  # for this call may take its time
             attempt = LiveAttempt(task, self.cancellation, self.inbox)
             under_way.add(attempt)
             try:
@@ -308,6 +316,7 @@ class _Loop:
             return
         longest = _SOON if self.is_understaffed else _LONGEST_WAIT
         soonest = min(self.pauses.soonest, self.limits.soonest)
+        self.keep()
         try:
             letter = self.inbox.get(timeout=min(soonest - now, longest))
         except Empty:
@@ -370,7 +379,11 @@ class _Loop:
 
     def go_on(self, task: Task) -> None:
         """See to what follows from an attempt: another, heirs, or the task's end."""
-        refusal = None if task.error is None else refusal_behind(task.error)
+        refusal: Exception | None = None
+        if task.error is not None:
+            refusal = refusal_behind(task.error)
+            if refusal is None and self.kept is not None:
+                refusal = stop_behind(task.error)
         if refusal is not None and not self.is_stopping:
             self.refusal = refusal  # no task has failed: none can run here
             self.stop()
@@ -383,6 +396,8 @@ class _Loop:
         if not self.is_stopping:
             pause = None if task.retry is None else task.pause_before_next()
             if pause is not None:
+                if self.kept is not None:
+                    self.kept.retried(task, pause)
                 task.tell_retried(pause)
                 self.pauses.add(perf_counter() + to_pass(task.name, pause), task)
                 return
@@ -395,8 +410,23 @@ class _Loop:
         if task in self.open:
             del self.open[task]
             task.has_ended = True
-            task.tell_end()
+            if self.kept is None:
+                task.tell_end()
+                self.ended(task)
+                return
+            self.kept.ended(task)
             self.ended(task)
+            self.untold.append(task)
+            if self.kept.is_due:
+                self.keep()
+
+    def keep(self) -> None:
+        """Have kept what has ended, and tell of it then."""
+        if self.untold and self.kept is not None:
+            untold, self.untold = self.untold, []
+            self.kept.flush()
+            for task in untold:
+                task.tell_end()
 
     # Stopping.
 

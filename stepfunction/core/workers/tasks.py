@@ -44,6 +44,26 @@ class Told(Protocol):
         """Hear what was told inside an attempt."""
 
 
+class Kept(Protocol):
+    """What keeps how tasks ended where it outlives the process.
+
+    It is told on the thread that runs their loop.
+    """
+
+    def retried(self, task: Task, pause: float) -> None:
+        """Keep that a failed attempt is followed by another, after so many seconds."""
+
+    def ended(self, task: Task) -> None:
+        """Take down that there will be no other attempt, to be kept soon."""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether what was taken down is to be kept now, whatever comes next."""
+
+    def flush(self) -> None:
+        """Keep what was taken down."""
+
+
 class Task:
     """A call on its way to its end, and what became of it.
 
@@ -83,6 +103,7 @@ class Task:
         "has_ended",
         "_retries",
         "_has_told_start",
+        "_left",
     )
 
     def __init__(
@@ -113,6 +134,20 @@ class Task:
         self.has_ended = False
         self._retries: Retries | None = None
         self._has_told_start = False
+        self._left: float | None = None
+
+    def recall(self, attempts: Sequence[Ended], output: Any, left: float) -> None:
+        """Take over attempts that were made in another process, and go on from there.
+
+        Args:
+            attempts: How each ended. Another is to follow.
+            output: What the last returned.
+            left: How many seconds are left of the pause before the next.
+        """
+        self.attempts += attempts
+        self.outcome, _, _, self.error = attempts[-1]
+        self.began = attempts[0][1]
+        self.output, self._left = output, left
 
     @property
     def guards_itself(self) -> bool:
@@ -188,6 +223,9 @@ class Task:
             if self._retries is None:
                 since = perf_counter() - self.attempts[0][1]
                 self._retries = Retries(retry, self.name, since)
+                if self._left is not None:
+                    for *_, earlier in self.attempts[:-1]:
+                        self._retries.after(None, earlier)
             seconds, self.output = self._retries.after(self.output, error)
         except BaseException as final:
             if final is error:
@@ -201,6 +239,8 @@ class Task:
             return None
         if seconds is None:
             self.outcome, self.error = SUCCEEDED, None
+        elif self._left is not None:
+            seconds, self._left = self._left, None
         return seconds
 
     # What a task is asked that stands for several calls.

@@ -1,0 +1,281 @@
+"""Kept: what a store knows of one visit of a step, before it is done again.
+
+``Begun`` is what is known from an earlier run, ``KeptVisit`` gives it to who asks, and
+takes down what comes of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Any
+
+from stepfunction.core.definition.actions import MapItems
+from stepfunction.core.definition.arguments import share
+from stepfunction.core.engine.tasks import PastTask
+from stepfunction.core.envelope.omitted import Omitted
+from stepfunction.core.errors import ResumeError, UnstorableValueError
+from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.records import Visit
+from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
+from stepfunction.core.transcript import rows
+from stepfunction.core.transcript.rows import json_text
+from stepfunction.core.transcript.storing import digest_of
+
+if TYPE_CHECKING:
+    from stepfunction.core.definition.graph import Graph, Step
+    from stepfunction.core.engine.run import Run
+    from stepfunction.core.engine.saving import Saving
+    from stepfunction.core.engine.tally import Tally
+    from stepfunction.core.engine.tasks import StepTask
+
+# Ends of tasks that come together share a commit, for so many seconds at most.
+_LONGEST_DELAY = 0.05
+_NOT_ENDED = (Outcome.KILLED, Outcome.CANCELLED, Outcome.ABANDONED, Outcome.SKIPPED)
+
+
+class Begun:
+    """What is known of a step that had begun when its process died, or that failed.
+
+    Attributes:
+        visits: Part to visit, of tasks and items that have ended, as they ended.
+        digests: Index to the digest of the item.
+        outputs: Index to output, of items that have no visit.
+        attempts: Part to the attempts made so far.
+        pauses: Part to the pause before the next: its length, and when it ends.
+        returned: Part to what the last attempt returned.
+        wait: How long a wait step waits, and until when.
+        turns: Part to the number of the nested execution of the last failed attempt.
+        is_fresh: Whether what failed is done again.
+        is_used: Whether there is anything of this.
+    """
+
+    def __init__(self) -> None:
+        self.visits: dict[Any, Visit] = {}
+        self.digests: dict[int, str] = {}
+        self.outputs: dict[int, Any] = {}
+        self.attempts: dict[Any, list[Ended]] = {}
+        self.pauses: dict[Any, tuple[float, float]] = {}
+        self.returned: dict[Any, Any] = {}
+        self.wait: tuple[float, float] | None = None
+        self.turns: dict[Any, int] = {}
+        self.is_fresh = False
+        self.is_used = False
+
+    @property
+    def knows_items(self) -> bool:
+        """Whether there is anything that items have to be compared with."""
+        return bool(self.visits or self.outputs or self.attempts)
+
+
+class KeptVisit:
+    """What keeps one visit of a step that is more than a plain call.
+
+    Args:
+        saving: What notes the execution.
+        journal: That of the execution.
+        begun: What is known of the step from an earlier run.
+        step: The step.
+    """
+
+    def __init__(
+        self, saving: Saving, journal: Journal, begun: Begun, step: Step
+    ) -> None:
+        action: Any = step.action
+        self.saving = saving
+        self.step = step.name
+        # What nobody wants to have need not be such as can be stored.
+        self.keeps: bool = not action.has_items or action.keep_results
+        self.begun = begun
+        self.journal = journal
+        self._epoch = journal.run.epoch
+        self._cancellation = journal.run.cancellation
+        self._since = 0.0
+        self._has_any = False
+        self._called: set[Any] = set()  # parts whose nested workflow has been begun
+
+    # --- what is kept ----------------------------------------------------------------
+
+    @property
+    def is_due(self) -> bool:
+        """Whether what was taken down is to be kept now, whatever comes next."""
+        return self._has_any and perf_counter() - self._since >= _LONGEST_DELAY
+
+    def flush(self) -> None:
+        """Keep what was taken down."""
+        self._has_any = False
+        self.saving.flush()
+
+    def _buffer(self, text: str) -> None:
+        if not self._has_any:
+            self._has_any, self._since = True, perf_counter()
+        self.saving.buffer(text)
+
+    def retried(self, task: Any, pause: float) -> None:
+        """Keep that a failed attempt is followed by another, after so many seconds."""
+        saving = self.saving
+        if not saving.session.may_note():
+            return
+        last = task.attempts[-1]
+        attempt = saving.attempt(last, self._epoch)
+        returned = saving.lenient(task.output)
+        child = task.child
+        turn = "null" if child is None or child.saving is None else child.saving.turn
+        facts = f"{pause!r},{time() + pause!r},{turn},{returned}"
+        self._buffer(f'["{rows.ATTEMPT}",{json_text(task.key)},{attempt},{facts}]')
+        self.flush()
+
+    def ended(self, task: Any) -> None:
+        """Take down that there will be no other attempt, to be kept soon."""
+        if task.key is None or task.outcome is None:
+            return  # that of the step itself is in its own row; a batch tells of items
+        if not self.saving.session.may_note():
+            return
+        if task.outcome in _NOT_ENDED and self._cancellation.root.requested:
+            return  # it was stopped with the whole, and is to go on
+        visit = task.visit()
+        if visit.outcome is not SUCCEEDED and not visit.attempts:
+            return  # it never began
+        output = task.fragment if visit.error is None else None
+        if visit.error is None and output is None and visit.outcome is SUCCEEDED:
+            if visit.child is None or visit.child.saving is None:
+                output = self.saving.lenient(visit.output)
+        facts = self.saving.facts(visit, self._epoch, output)
+        if type(task.key) is int and task.given is not None:
+            facts = f'{facts[:-1]},"d":{json_text(_digest(task.given[0]))}}}'
+        self._buffer(f'["{rows.TASK}",{json_text(task.key)},{facts}]')
+
+    def took(
+        self, first: int, items: Sequence[Any], outputs: Sequence[str | None]
+    ) -> None:
+        """Take down items that travelled together and succeeded.
+
+        Args:
+            first: The index of the first.
+            items: The items.
+            outputs: What came of each, as it is to be noted; None where it failed.
+        """
+        if not self.saving.session.may_note():
+            return
+        told = ",".join(
+            "null" if output is None else f"[{output},{json_text(_digest(item))}]"
+            for item, output in zip(items, outputs)
+        )
+        self._buffer(f'["{rows.ITEMS}",{first},[{told}]]')
+        if self.is_due:
+            self.flush()
+
+    def fragment(self, value: Any, step: str, title: str) -> str:
+        """Give an output as it is to be noted.
+
+        Raises:
+            UnstorableValueError: If it cannot be stored.
+        """
+        if not self.keeps:
+            return "null"
+        return self.saving.fragment(value, step, title)
+
+    # --- what was kept ---------------------------------------------------------------
+
+    def pause(self, seconds: float) -> float:
+        """Keep when a wait step goes on, and give how long that still is."""
+        left = self.left_of_wait()
+        if left is not None:
+            return left
+        if self.saving.session.may_note():
+            self._buffer(f'["{rows.WAIT}",{seconds!r},{time() + seconds!r}]')
+            self.flush()
+        return seconds
+
+    def left_of_wait(self) -> float | None:
+        """Give how long to wait still; None where that was not kept."""
+        if self.begun.wait is None:
+            return None
+        seconds, due = self.begun.wait
+        return max(0.0, min(seconds, due - time()))
+
+    def recall(self, tasks: Iterable[StepTask]) -> list[StepTask]:
+        """Give to tasks what is known of them, and give those that have not ended."""
+        return [task for task in tasks if not self.recall_one(task)]
+
+    def recall_one(self, task: StepTask) -> bool:
+        """Give to a task what is known of it, and say whether it has ended."""
+        begun, key = self.begun, task.key
+        visit = begun.visits.get(key)
+        if visit is not None:
+            task.recall_end(visit)
+            return True
+        attempts = begun.attempts.get(key)
+        if attempts:
+            seconds, due = begun.pauses[key]
+            left = max(0.0, min(seconds, due - time()))
+            task.recall(attempts, begun.returned.get(key), left)
+        return False
+
+    def failed(self, tasks: Iterable[StepTask]) -> list[StepTask]:
+        """Give the tasks that had failed, as they failed."""
+        by_key = {task.key: task for task in tasks}
+        visits = self.begun.visits.values()
+        return [by_key[it.name] for it in visits if it.error is not None]
+
+    def recall_item(self, index: int, item: Any, tally: Tally) -> bool:
+        """Give to the tally what came of an item, and say whether it has ended.
+
+        Raises:
+            ResumeError: If that was another item.
+        """
+        begun = self.begun
+        if begun.digests.get(index) and _digest(item) != begun.digests[index]:
+            if self.saving.session.allow_changed:
+                return False
+            text = (
+                f"item {index} of step {self.step!r} is another than the one that was "
+                "done; let items= give what it gave, or allow_changed=True has the new "
+                "one done too"
+            )
+            raise ResumeError(text, self.saving.session.id, (text,))
+        visit = begun.visits.get(index)
+        if visit is not None:
+            tally.end(PastTask(visit._replace(given=(item,))))
+            return True
+        if index in begun.outputs:
+            tally.take(index, [begun.outputs[index]], 0)
+            return True
+        return False
+
+    def has_failed_enough(self, action: MapItems, total: int | None) -> bool:
+        """Say whether so many items had failed that the others were to be stopped."""
+        errors = [it for it in self.begun.visits.values() if it.error is not None]
+        tolerated: Any = action.tolerated
+        if isinstance(tolerated, str):
+            tolerated = inf if total is None else share(tolerated, total)
+        return action.stop_on_failure and len(errors) > tolerated
+
+    def visit_of_items(self, tally: Tally) -> Visit:
+        """Make one visit of the items that have ended, where no other is to begin."""
+        begun = self.begun
+        for index in sorted({*begun.visits, *begun.outputs}):
+            given = Omitted("an item that was not asked for again")
+            if index in begun.outputs:
+                tally.take(index, [begun.outputs[index]], 0)
+            else:
+                tally.end(PastTask(begun.visits[index]._replace(given=(given,))))
+            tally.taken = index + 1
+        self.saving.count = tally.taken
+        return tally.visit()
+
+    def child(self, graph: Graph, value: Any, run: Run, key: Any) -> Journal:
+        """Give the journal of a workflow that is nested in a task, to be run."""
+        is_again = key in self._called
+        self._called.add(key)
+        return self.saving.nested(graph, value, run, self.journal, key, is_again)
+
+
+def _digest(item: Any) -> str:
+    """Give the digest of an item; nothing for one that could not be stored."""
+    # It is not stored, and may be anything: it is then taken for what it was.
+    try:
+        return digest_of(item)
+    except UnstorableValueError:
+        return ""
