@@ -27,7 +27,7 @@ from stepfunction.core.transcript.storing import digest_of
 from stepfunction.core.wording import subject
 
 if TYPE_CHECKING:
-    from stepfunction.core.definition.graph import Graph
+    from stepfunction.core.definition.graph import Graph, Step
     from stepfunction.core.engine.run import Run
     from stepfunction.core.engine.saving import Saving
     from stepfunction.core.engine.tally import Tally
@@ -103,16 +103,19 @@ class KeptVisit:
         saving: What notes the execution.
         journal: That of the execution.
         begun: What is known of the step from an earlier run.
-        step: The name of the step.
+        step: The step.
     """
 
     def __init__(
-        self, saving: Saving, journal: Journal, begun: Begun, step: str
+        self, saving: Saving, journal: Journal, begun: Begun, step: Step
     ) -> None:
+        action: Any = step.action
         self.saving = saving
-        self.step = step
+        self.step = step.name
+        # What nobody wants to have need not be such as can be stored.
+        self.keeps: bool = not action.has_items or action.keep_results
         self.begun = begun
-        self.at = journal.steps
+        self.journal = journal
         self._epoch = journal.run.epoch
         self._cancellation = journal.run.cancellation
         self._since = 0.0
@@ -169,7 +172,7 @@ class KeptVisit:
                     output = self.saving.lenient(visit.output)
             facts = self.saving.facts(visit, self._epoch, output)
         if type(task.key) is int and task.given is not None:
-            digest = self._digest_of_item(task.key, task.given[0])
+            digest = _digest(task.given[0])
             facts = f'{facts[:-1]},"d":"{digest}"}}'
         self._buffer(f'["{rows.TASK}",{json_text(task.key)},{facts}]')
 
@@ -230,30 +233,9 @@ class KeptVisit:
             except UnstorableValueError as error:
                 refused[begin] = error
             return
-        digest = self._digest_of_items(first + begin, items[begin:end])
+        digest = _digest_of_all(items[begin:end])
         facts = f'{first + begin},"{digest}",{outputs}'
         self._buffer(f'["{rows.ITEMS}",{facts}]')
-
-    def _digest_of_items(self, first: int, items: list[Any]) -> str:
-        try:
-            return digest_of(items)
-        except UnstorableValueError:
-            for index, item in enumerate(items, first):
-                self._digest_of_item(index, item)
-            raise
-
-    def _digest_of_item(self, index: int, item: Any) -> str:
-        """Give the digest by which an item is compared when this goes on.
-
-        Raises:
-            UnstorableValueError: If there is none.
-        """
-        try:
-            return digest_of(item)
-        except UnstorableValueError as error:
-            what = subject(self.step, index)
-            text = f"{what} cannot be compared when this goes on: {error}"
-            raise UnstorableValueError(text, self.step) from None
 
     def fragment(self, value: Any, step: str, title: str) -> str:
         """Give an output as it is to be noted.
@@ -261,6 +243,8 @@ class KeptVisit:
         Raises:
             UnstorableValueError: If it cannot be stored.
         """
+        if not self.keeps:
+            return "null"
         return self.saving.fragment(value, step, title)
 
     # --- what was kept ---------------------------------------------------------------
@@ -313,7 +297,7 @@ class KeptVisit:
             ResumeError: If that was another item.
         """
         begun = self.begun
-        if index in begun.digests and digest_of(item) != begun.digests[index]:
+        if begun.digests.get(index) and _digest(item) != begun.digests[index]:
             self._refuse_item(f"item {index}")
             return False
         visit = begun.visits.get(index)
@@ -345,7 +329,7 @@ class KeptVisit:
             if begin >= end:
                 break
             at = begin - first
-            if digest_of(items[at : at + length]) != digest:
+            if _digest_of_all(items[at : at + length]) != digest:
                 what, last = f"item {begin}", begin + length - 1
                 self._refuse_item(what if length == 1 else f"one of {what} to {last}")
                 self.begun.forget_run(begin, length)
@@ -384,7 +368,7 @@ class KeptVisit:
         """Give the journal of a workflow that is nested in a task, to be run."""
         is_again = key in self._called
         self._called.add(key)
-        return self.saving.nested(graph, value, run, self.at, key, is_again)
+        return self.saving.nested(graph, value, run, self.journal, key, is_again)
 
 
 def _between(failed: Iterable[int], count: int) -> Iterator[tuple[int, int]]:
@@ -394,3 +378,17 @@ def _between(failed: Iterable[int], count: int) -> Iterator[tuple[int, int]]:
         if begin < at:
             yield begin, at
         begin = at + 1
+
+
+def _digest(item: Any) -> str:
+    """Give the digest of an item; nothing for one that could not be stored."""
+    # It is not stored, and may be anything: it is then taken for what it was.
+    try:
+        return digest_of(item)
+    except UnstorableValueError:
+        return ""
+
+
+def _digest_of_all(items: list[Any]) -> str:
+    """Give the digest of items that travelled together."""
+    return _digest(items) or digest_of([_digest(item) for item in items])
