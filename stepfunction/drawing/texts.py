@@ -10,8 +10,10 @@ from pprint import pformat
 from typing import Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import Omitted
+from stepfunction.core.history.results import MapResults, TaskResults
 from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.exceptions import text_of, type_name
+from stepfunction.core.transcript.values import repr_of
 
 _WIDTH = 96  # of values, in characters
 
@@ -31,9 +33,10 @@ def error_text(error: BaseException, most: int) -> str:
 
 def value_text(value: Any, most: int) -> str:
     """Give a value as Python would write it, and not much more of it than is shown."""
-    if isinstance(value, Omitted):
+    kind = type(value)
+    if kind is Omitted:
         text = value.text
-    elif isinstance(value, str):
+    elif kind is str:
         text = value if "\n" in value else repr(value[: most + 1])
     else:
         trimmed = _trimmed(value, [most])
@@ -60,7 +63,8 @@ class _Text(NamedTuple):
 
 def _trimmed(value: Any, room: list[int]) -> Any:
     """Give a value without what there is no room for: it may be very large."""
-    if isinstance(value, dict):
+    kind = type(value)
+    if kind is dict or kind is TaskResults:
         found: dict[Any, Any] = {}
         for key, item in value.items():
             if room[0] <= 0:
@@ -68,22 +72,37 @@ def _trimmed(value: Any, room: list[int]) -> Any:
                 break
             found[_trimmed(key, room)] = _trimmed(item, room)
         return found
-    if isinstance(value, list | tuple):
+    if kind in _SEQUENCES:
         items: list[Any] = []
         for item in value:
             if room[0] <= 0:
                 items.append(_Text(f"… {len(value) - len(items):,} more"))
                 break
             items.append(_trimmed(item, room))
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, Omitted):
-        shown: Any = _Text(value.text)
-    elif is_a(value, BaseException):
-        name = type_name(value).removeprefix("builtins.")
-        shown = _Text(f"<{name}: {text_of(value)}>")
-    else:
-        shown = value[: room[0]] + "…" * (len(value) > room[0]) if (
-            isinstance(value, str)
-        ) else value
+        if kind is tuple:
+            return tuple(items)
+        if kind is not set and kind is not frozenset:
+            return items
+        inside = f"{{{', '.join(map(repr, items))}}}" if items else ""
+        return _Text(inside if items and kind is set else f"{kind.__name__}({inside})")
+    shown = _leaf(value, room[0])
     room[0] -= len(str(shown)) + 4
     return shown
+
+
+def _leaf(value: Any, room: int) -> Any:
+    kind = type(value)
+    if kind is str:
+        return value[:room] + "…" * (len(value) > room)
+    if kind is Omitted:
+        return _Text(value.text)
+    if is_a(value, BaseException):
+        name = type_name(value).removeprefix("builtins.")
+        return _Text(f"<{name}: {text_of(value)}>")
+    if kind is int and abs(value) >= _LARGEST:  # which Python may refuse to write
+        return _Text(f"{hex(value)[:room]}…")
+    return _Text(repr_of(value))  # which a class of the user's may refuse
+
+
+_SEQUENCES = (list, tuple, set, frozenset, MapResults)
+_LARGEST = 10**1_000
