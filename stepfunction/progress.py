@@ -79,7 +79,7 @@ class RichProgress:
     def __call__(self, event: Event) -> None:
         """Show an event."""
         if not event.place:
-            if event.what == "started":
+            if event.what in ("started", "resumed"):
                 self._begin(event)
             else:
                 self._end(event)

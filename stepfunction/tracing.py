@@ -75,7 +75,7 @@ class Tracing:
             self._add_compensation(event)
             return
         span = self._find(event, event.place)
-        if event.what == "started":
+        if event.what in ("started", "resumed"):
             if span is None or span.is_ended:
                 self._begin(event, event.time)
             return

@@ -738,7 +738,11 @@ class StepFunction(Workflow):
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
         stored = self._stored(store, execution_id, timeout)
-        execution = self._begin(initial_input, executor, timeout, listeners, stored)
+        told = (executor, timeout, listeners, stored)
+        if stored is None:
+            execution = self._begin(initial_input, *told)
+        else:  # which may have to wait for others
+            execution = await asyncio.to_thread(self._begin, initial_input, *told)
         if execution.status is not Status.INITIALIZED:  # a store has given its end
             return finish(execution, timeout, check)
         with using(own):

@@ -46,7 +46,7 @@ def to_dot(graph: Graph, trail: Trail | None = None) -> str:
         graph: What is drawn.
         trail: What an execution left on it; None to draw the graph alone.
     """
-    picture = Picture(graph, trail, _MOST_IN_A_COLUMN)
+    picture = Picture(graph, trail, is_laid_out=True)
     text: str = _Drawing(picture).dot.to_string()
     return text
 
@@ -129,6 +129,8 @@ class _Drawing:
             tooltip=_quoted(picture.name),
             ranksep="0.45",
             nodesep="0.35",
+            # How often Graphviz may move boxes to make arrows shorter, for each step.
+            **({"nslimit": "4"} if picture.has_columns else {}),
         )
         self.dot.set_node_defaults(
             shape="box",
@@ -313,7 +315,6 @@ def _quoted(text: str, newline: str = "\\n") -> str:
 
 
 _ESCAPES = {ord("\\"): "\\\\", ord('"'): '\\"', ord("&"): "&amp;"}
-_MOST_IN_A_COLUMN = 60
 _NOT_TAKEN = {"penwidth": "0.6", "arrowsize": "0.6"}
 _INPUT = {
     "fontsize": "9",

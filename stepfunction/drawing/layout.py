@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import threading
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,8 +38,12 @@ def laid_out(text: str, kind: str) -> bytes:
         return text.encode()
     if shutil.which("dot") is not None:
         return _laid_out_by_program(text, kind)
-    if find_spec("pygraphviz") is not None:
-        return _laid_out_in_process(text, kind)
+    library = find_spec("pygraphviz")
+    if library is not None:
+        if library.origin is None or not sys.executable or hasattr(sys, "frozen"):
+            return _laid_out_in_process(text, kind)
+        home = os.path.dirname(os.path.dirname(library.origin))
+        return _laid_out_by_library(text, kind, home)
     raise _no_layouter(kind)
 
 
@@ -95,13 +100,25 @@ _SECONDS_TO_DRAW = 60
 
 
 def _laid_out_by_program(text: str, kind: str) -> bytes:
-    command = ["dot", f"-T{kind}"]
     try:
-        run = subprocess.run(
+        run = _run(["dot", f"-T{kind}"], text)
+    except OSError as error:
+        raise DrawingError(f"Graphviz's dot cannot be run: {error}") from error
+    if run.returncode:
+        raise DrawingError(
+            f"Graphviz's dot could not draw {kind} and ended with exit code "
+            f"{run.returncode}: {_said(run)}"
+        )
+    _log(run)
+    return run.stdout
+
+
+def _run(command: list[str], text: str) -> subprocess.CompletedProcess[bytes]:
+    try:
+        return subprocess.run(
             command,
             input=text.encode(),
             capture_output=True,
-            check=True,
             timeout=_SECONDS_TO_DRAW,
         )
     except subprocess.TimeoutExpired as error:
@@ -109,17 +126,61 @@ def _laid_out_by_program(text: str, kind: str) -> bytes:
             f"Graphviz's dot has not drawn this in {_SECONDS_TO_DRAW} s; draw the "
             "nested workflows by themselves, or use to_mermaid()"
         ) from error
-    except OSError as error:
-        raise DrawingError(f"Graphviz's dot cannot be run: {error}") from error
-    except subprocess.CalledProcessError as error:
-        reason = error.stderr.decode(errors="replace").strip()
+
+
+def _said(run: subprocess.CompletedProcess[bytes]) -> str:
+    return run.stderr.decode(errors="replace").strip()
+
+
+def _log(run: subprocess.CompletedProcess[bytes]) -> None:
+    """Log what Graphviz, or what it draws texts with, warned of."""
+    said = _said(run)
+    if said:
+        logger().warning("Graphviz said: %s", said)
+
+
+def _laid_out_by_library(text: str, kind: str, home: str) -> bytes:
+    """Draw in a process of its own, for the library of Graphviz stops all threads.
+
+    What it writes to standard error is seen there, and it can be given up.
+
+    Args:
+        text: The DOT text.
+        kind: One of ``FORMATS``.
+        home: The folder that has pygraphviz.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _DRAWS, home, kind]
+    try:
+        run = _run(command, text)
+    except OSError:  # as where no process can be started
+        return _laid_out_in_process(text, kind)
+    if run.returncode == 0:
+        _log(run)
+        return run.stdout
+    if run.returncode == _REFUSES:
+        raise DrawingError(f"pygraphviz could not draw {kind}: {_said(run)}")
+    if run.returncode < 0:
         raise DrawingError(
-            f"Graphviz's dot could not draw {kind} and ended with exit code "
-            f"{error.returncode}: {reason}"
-        ) from error
-    return run.stdout
+            f"pygraphviz could not draw {kind}: its process was ended by signal "
+            f"{-run.returncode}"
+        )
+    # It may not be a Python that was run, or one that finds less than this one.
+    return _laid_out_in_process(text, kind)
 
 
+_REFUSES = 81
+_DRAWS = f"""
+import sys
+sys.path.append(sys.argv[1])
+import pygraphviz
+drawing = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())
+try:
+    picture = drawing.draw(format=sys.argv[2], prog="dot")
+except (OSError, ValueError) as error:
+    sys.stderr.write(str(error))
+    sys.exit({_REFUSES})
+sys.stdout.buffer.write(picture)
+"""
 _in_graphviz = threading.Lock()  # its library is not made for two threads at once
 
 

@@ -20,6 +20,7 @@ from stepfunction.drawing.captions import (
     shape_of,
     task_captions,
 )
+from stepfunction.drawing.columns import Candidate, Columns
 from stepfunction.drawing.crowds import (
     Group,
     crowded_targets,
@@ -29,9 +30,9 @@ from stepfunction.drawing.crowds import (
 from stepfunction.drawing.signs import Note, shortened
 from stepfunction.drawing.trail import Trail
 
-_ROWS = 25  # of a column, where there are columns
 _MOST_IN_A_ROW = 8
 _MOST_NAMES = 100
+_MOST_LEADS = 12
 
 
 class Link(NamedTuple):
@@ -135,20 +136,21 @@ class Picture:
         title: What stands above it.
         start: The name of the first step.
         is_begun: Whether the execution came to that; None where there is none.
+        has_columns: Whether it has so many steps that they stand in columns.
         boxes: Step name to its box, in the order of the definition.
     """
 
     def __init__(
-        self, graph: Graph, trail: Trail | None = None, column: int | None = None
+        self, graph: Graph, trail: Trail | None = None, is_laid_out: bool = False
     ) -> None:
         """Decide what is drawn.
 
         Args:
             graph: What is drawn.
             trail: What an execution left on it; None to draw the graph alone.
-            column: How many steps may stand below each other. Where there are more,
-                they stand in columns, and what is inside of steps is counted and not
-                drawn. None for any number.
+            is_laid_out: Whether it is laid out here, so that it must not take long:
+                many steps stand in columns, what is inside of them is counted and not
+                drawn, and the boxes say where arrows lead that have no room.
         """
         self.name, self.start = graph.name, graph.start
         self.title = [graph.name]
@@ -156,14 +158,37 @@ class Picture:
         if trail is not None:
             self.title = [shortened(graph.name), *trail.lines]
             self.is_begun = trail.began
-        self._graph, self._trail, self._column = graph, trail, column
+        self._graph, self._trail, self._is_laid_out = graph, trail, is_laid_out
         self._leaving = {name: step.arrows() for name, step in graph.table.items()}
         self._crowded = crowded_targets(self._leaving)
         self._general = general_arrows(graph, self._leaving, self._crowded)
-        self._columns: dict[str, int] = {}
-        if column is not None and len(graph.table) > column:
-            self._columns = _columns(graph.start, self._leaving)
+        self._columns = Columns(graph.start, self._leaving) if is_laid_out else None
+        self.has_columns = self._columns is not None and self._columns.are_many
+        self._drawn = self._drawn_arrows()
         self.boxes = {name: self._box(step) for name, step in graph.table.items()}
+
+    def _drawn_arrows(self) -> set[tuple[str, Arrow]]:
+        """Give the steps with those of their arrows that are drawn."""
+        found = list[Candidate]()
+        for name, arrows in self._leaving.items():
+            taken = set[Arrow]() if self._trail is None else self._trail.taken(name)
+            for arrow in arrows:
+                is_left_out = arrow.kind == "failure" and arrow not in taken and (
+                    self._is_crowd(name, arrow) or self._are_apart(name, arrow.target)
+                )
+                if not is_left_out:
+                    found.append(Candidate(name, arrow, arrow in taken))
+        if self._columns is not None:
+            found = self._columns.with_room(found)
+        return {(name, arrow) for name, arrow, _ in found}
+
+    def _is_crowd(self, name: str, arrow: Arrow) -> bool:
+        """Whether a failure's arrow is one of too many, and not the last of them."""
+        return self._crowded.get(arrow.target, name) != name
+
+    def _are_apart(self, one: str, other: str) -> bool:
+        """Whether two steps stand in different columns."""
+        return self._columns is not None and self._columns.are_apart(one, other)
 
     def _box(self, step: Step) -> Box:
         name, trail = step.name, self._trail
@@ -183,7 +208,7 @@ class Picture:
         """Draw what is in a step, or count it where there is no room."""
         name, action = step.name, step.action
         tasks, nested = action.tasks, action.nested
-        is_folded = bool(self._columns) and (nested is not None or bool(tasks))
+        is_folded = self.has_columns and (nested is not None or bool(tasks))
         box.is_stack = is_folded or (action.has_items and nested is None)
         if is_folded:
             what = counted(len(tasks), "task") if tasks else f"workflow {nested.name}"
@@ -195,8 +220,8 @@ class Picture:
         elif tasks:
             shape = "failure" if box.is_failure else "task"
             box.tasks = self._tasks(step, tasks, shape)
-        is_large = action.has_tasks or nested is not None
-        box.has_end_beside = box.may_end and is_large and not is_folded
+        has_inside = action.has_tasks or nested is not None
+        box.has_end_beside = box.may_end and has_inside and not is_folded
 
     def _nest(
         self, box: Box, graph: Graph, step: str, task: str | None, is_map: bool = False
@@ -209,7 +234,7 @@ class Picture:
                 box.note = box.note._replace(which=which)
         elif trail is not None:
             inner = trail.inside(step, task, graph)
-        box.inside = Picture(graph, inner, self._column)
+        box.inside = Picture(graph, inner, self._is_laid_out)
 
     def _tasks(self, step: Step, tasks: Mapping[str, Any], shape: str) -> list[Box]:
         """Make the boxes of a parallel step's tasks."""
@@ -234,50 +259,33 @@ class Picture:
 
     def _link(self, box: Box, step: Step) -> None:
         """Make the arrows of a step, and let its box say what is not drawn."""
-        name, columns = step.name, self._columns
+        name = step.name
         follows = None if self._trail is None else self._trail.taken(name)
         links, leads = list[Link](), list[str]()
         for arrow in self._leaving[name]:
             kind, label, target = arrow.kind, arrow.label, arrow.target
             taken = None if follows is None else arrow in follows
-            aside = bool(columns) and columns[name] != columns[target]
-            drawn, general = True, False
+            aside = self._are_apart(name, target)
+            drawn, general = (name, arrow) in self._drawn, False
+            asks, is_said = label, not drawn
             if kind == "failure":
-                general = arrow in self._general
-                is_crowd = self._crowded.get(target, name) != name
-                drawn = bool(taken) or not (aside or is_crowd)
-                if not drawn and not (general and is_crowd):
-                    leads.append(f"{label or 'on failure'} → {shortened(target)}")
+                general, asks = arrow in self._general, label or "on failure"
+                is_said = is_said and not (general and self._is_crowd(name, arrow))
+            if is_said:
+                leads.append(f"{asks} → {shortened(target)}".lstrip())
             links.append(Link(name, target, kind, label, taken, drawn, general, aside))
         inputs = inputs_of(step) if step.inputs else {}
         for origin, parameters in inputs.items():
-            drawn = not columns or columns[name] == columns[origin]
+            drawn = not self._are_apart(name, origin)
             if not drawn:
                 leads.append(f"{parameters} ← {shortened(origin)}")
             links.append(Link(origin, name, "input", parameters, None, drawn))
         if box.has_end_beside:
             taken = None if self._trail is None else self._trail.end == name
             links.append(Link(name, None, "next", "", taken))
+        if len(leads) > _MOST_LEADS:
+            leads[_MOST_LEADS:] = [f"and {len(leads) - _MOST_LEADS:,} more"]
         box.links, box.leads = links, leads
-
-
-def _columns(start: str, leaving: Mapping[str, Sequence[Arrow]]) -> dict[str, int]:
-    """Give the column of each step.
-
-    Arrows from column to column do not say what stands below what. So a long chain is
-    no strip that nobody can read, and long arrows do not take minutes to lay out; nor
-    do the clusters that they would cross, for what is inside a step is not drawn then.
-    """
-    depths, row = {start: 0}, [start]
-    while row:
-        below = []
-        for name in row:
-            for arrow in leaving[name]:
-                if arrow.target not in depths:
-                    depths[arrow.target] = depths[name] + 1
-                    below.append(arrow.target)
-        row = below
-    return {name: depth // _ROWS for name, depth in depths.items()}
 
 
 def row_length(count: int) -> int:

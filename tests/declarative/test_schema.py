@@ -48,7 +48,7 @@ def test_every_field_of_a_step_is_written():
 def test_every_argument_of_a_workflow_is_written_but_what_is_code():
     signature = inspect.signature(StepFunction)
     known = {*StepFunction.json_schema()["properties"]}
-    assert {*signature.parameters} - known == {"listeners", "surroundings"}
+    assert {*signature.parameters} - known == {"listeners", "surroundings", "store"}
 
 
 def test_a_read_workflow_takes_failures_as_the_written_one():

@@ -338,10 +338,46 @@ def test_without_graphviz_the_default_says_so_in_one_log_line(caplog):
     ]
 
 
-def test_with_graphviz_nothing_is_logged(caplog):
+def test_with_graphviz_nothing_is_logged_but_what_it_said(caplog):
     with caplog.at_level(logging.DEBUG, "stepfunction"):
         chain("A").visualize()
-    assert caplog.messages == []
+    own = [it for it in caplog.messages if not it.startswith("Graphviz said: ")]
+    assert own == []
+
+
+WARNS = """
+import sys
+sys.stderr.write("Fontconfig warning: no fonts here\\n")
+sys.stdout.write("drawn")
+"""
+
+
+def test_what_dot_warns_of_is_logged(dot_program, caplog, capfd):
+    dot_program(WARNS)
+    assert Path(chain("A").visualize("a.svg")).read_bytes() == b"drawn"
+    assert caplog.messages == ["Graphviz said: Fontconfig warning: no fonts here"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("no_dot")
+def test_what_the_library_of_graphviz_warns_of_is_logged(
+    folder, monkeypatch, caplog, capfd
+):
+    config = folder / "fonts.conf"
+    config.write_text("<fontconfig><nonsense/></fontconfig>")
+    monkeypatch.setenv("FONTCONFIG_FILE", str(config))
+    assert chain("A")._repr_svg_().startswith("<svg")
+    assert 'unknown element "nonsense"' in caplog.text
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.usefixtures("no_dot")
+@pytest.mark.parametrize("program", ["", "/nowhere/python", "/bin/false"])
+def test_where_no_python_can_be_started_pygraphviz_draws_in_this_process(
+    monkeypatch, program
+):
+    monkeypatch.setattr(sys, "executable", program)
+    assert Path(chain("A").visualize("a.png")).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.usefixtures("no_graphviz")
@@ -736,6 +772,7 @@ def test_no_two_threads_are_in_graphviz_at_once(monkeypatch):
         def close(self): ...
 
     monkeypatch.setattr("pygraphviz.AGraph", Layout)
+    monkeypatch.setattr(sys, "executable", "")  # so that it draws in this process
     workflow = chain("A")
     with ThreadPoolExecutor(2) as pool:
         paths = list(pool.map(workflow.visualize, ["a.svg", "b.svg"]))

@@ -22,6 +22,7 @@ from stepfunction.core.errors import (
     NoBranchMatchedError,
     ParallelStepExecutionError,
     TransferError,
+    UnstorableValueError,
     add_note,
     without_our_frames,
 )
@@ -151,9 +152,7 @@ class _WayBack:
 
     @property
     def _key(self) -> str:
-        saving = self.journal.saving
-        of = self.journal.id if saving is None else saving.prefix
-        return f"{of}/undo"
+        return f"{self.journal.key}/undo"
 
     def call(
         self, call: Call, output: Any, step: str, part: PartKey | None = None
@@ -211,8 +210,10 @@ def _output_of(visit: Visit) -> tuple[Any] | None:
     """Give what a step gave, also if that led nowhere; None if it gave nothing."""
     if visit.outcome is Outcome.SUCCEEDED:
         return (visit.output,)
-    error = visit.error
-    if is_a(error, NoBranchMatchedError) and error.step == visit.name:
+    error: Any = visit.error
+    # It gave something, which led nowhere, or could not be stored.
+    gave = is_a(error, NoBranchMatchedError) or is_a(error, UnstorableValueError)
+    if gave and error.step == visit.name:
         return (error.result,)
     return None
 

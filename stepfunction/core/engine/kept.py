@@ -15,7 +15,7 @@ from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask
 from stepfunction.core.envelope.omitted import Omitted
-from stepfunction.core.errors import ResumeError
+from stepfunction.core.errors import ResumeError, UnstorableValueError
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
@@ -24,7 +24,7 @@ from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import digest_of
 
 if TYPE_CHECKING:
-    from stepfunction.core.definition.graph import Graph
+    from stepfunction.core.definition.graph import Graph, Step
     from stepfunction.core.engine.run import Run
     from stepfunction.core.engine.saving import Saving
     from stepfunction.core.engine.tally import Tally
@@ -76,16 +76,19 @@ class KeptVisit:
         saving: What notes the execution.
         journal: That of the execution.
         begun: What is known of the step from an earlier run.
-        step: The name of the step.
+        step: The step.
     """
 
     def __init__(
-        self, saving: Saving, journal: Journal, begun: Begun, step: str
+        self, saving: Saving, journal: Journal, begun: Begun, step: Step
     ) -> None:
+        action: Any = step.action
         self.saving = saving
-        self.step = step
+        self.step = step.name
+        # What nobody wants to have need not be such as can be stored.
+        self.keeps: bool = not action.has_items or action.keep_results
         self.begun = begun
-        self.at = journal.steps
+        self.journal = journal
         self._epoch = journal.run.epoch
         self._cancellation = journal.run.cancellation
         self._since = 0.0
@@ -140,7 +143,7 @@ class KeptVisit:
                 output = self.saving.lenient(visit.output)
         facts = self.saving.facts(visit, self._epoch, output)
         if type(task.key) is int and task.given is not None:
-            facts = f'{facts[:-1]},"d":{json_text(digest_of(task.given[0]))}}}'
+            facts = f'{facts[:-1]},"d":{json_text(_digest(task.given[0]))}}}'
         self._buffer(f'["{rows.TASK}",{json_text(task.key)},{facts}]')
 
     def took(
@@ -156,7 +159,7 @@ class KeptVisit:
         if not self.saving.session.may_note():
             return
         told = ",".join(
-            "null" if output is None else f"[{output},{json_text(digest_of(item))}]"
+            "null" if output is None else f"[{output},{json_text(_digest(item))}]"
             for item, output in zip(items, outputs)
         )
         self._buffer(f'["{rows.ITEMS}",{first},[{told}]]')
@@ -169,6 +172,8 @@ class KeptVisit:
         Raises:
             UnstorableValueError: If it cannot be stored.
         """
+        if not self.keeps:
+            return "null"
         return self.saving.fragment(value, step, title)
 
     # --- what was kept ---------------------------------------------------------------
@@ -221,7 +226,7 @@ class KeptVisit:
             ResumeError: If that was another item.
         """
         begun = self.begun
-        if index in begun.digests and digest_of(item) != begun.digests[index]:
+        if begun.digests.get(index) and _digest(item) != begun.digests[index]:
             if self.saving.session.allow_changed:
                 return False
             text = (
@@ -264,4 +269,13 @@ class KeptVisit:
         """Give the journal of a workflow that is nested in a task, to be run."""
         is_again = key in self._called
         self._called.add(key)
-        return self.saving.nested(graph, value, run, self.at, key, is_again)
+        return self.saving.nested(graph, value, run, self.journal, key, is_again)
+
+
+def _digest(item: Any) -> str:
+    """Give the digest of an item; nothing for one that could not be stored."""
+    # It is not stored, and may be anything: it is then taken for what it was.
+    try:
+        return digest_of(item)
+    except UnstorableValueError:
+        return ""

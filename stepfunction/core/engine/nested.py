@@ -40,6 +40,7 @@ class NestedCall:
         timeout: How many seconds an attempt may take, where nobody else looks after
             that.
         reach: By which it is told of; None where nobody listens.
+        lineage: What the idempotency keys of its calls begin with.
         kept: What keeps the visit that it is part of; None for nothing.
         key: The task that it is, or the index of the item; None for the step itself.
 
@@ -56,10 +57,12 @@ class NestedCall:
         title: str,
         timeout: float | None = None,
         reach: Reach | None = None,
+        lineage: str | None = None,
         kept: KeptVisit | None = None,
         key: PartKey | None = None,
     ) -> None:
         self.graph = graph
+        self.lineage = lineage
         self.kept = kept
         self.key = key
         self.run = run
@@ -93,6 +96,7 @@ class NestedCall:
         run.guard = guard()
         if self.kept is None:
             journal = Journal(self.graph, value, run)
+            journal.lineage = self.lineage
         else:
             journal = self.kept.child(self.graph, value, run, self.key)
         if self.reach is not None:
@@ -114,7 +118,8 @@ class NestedCall:
 
     def __reduce__(self) -> Any:
         override = self.run.workshop.override
-        facts = (self.graph, self.run.go, self.title, self.timeout, self.reach)
+        named = (self.title, self.timeout, self.reach, self.lineage)
+        facts = (self.graph, self.run.go, *named)
         if not isinstance(override, str):
             override = None
         return partial, (_run_elsewhere, *facts, override, self._skips)
@@ -126,6 +131,7 @@ def _run_elsewhere(
     title: str,
     timeout: float | None,
     reach: Reach | None,
+    lineage: str | None,
     override: str | None,
     skips: bool,
     value: Any,
@@ -137,7 +143,7 @@ def _run_elsewhere(
     """
     workshop = Workshop(override)
     run = Run(go, workshop, Cancellation())
-    call = NestedCall(graph, run, title, timeout, reach=reach)
+    call = NestedCall(graph, run, title, timeout, reach, lineage)
     try:
         if not skips or skipping.get() is not None:
             return call(value, context)

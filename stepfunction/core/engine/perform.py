@@ -52,7 +52,7 @@ def perform(
         given = (value,)
     if run.audience is not None:
         news = News(run.audience, journal, name)
-    kept = None if journal.saving is None else journal.saving.visit(journal, name)
+    kept = None if journal.saving is None else journal.saving.visit(journal, step)
     terms = Terms(step, name, journal, run, failing, news, given, kept)
     try:
         visit = _perform(terms, value, error)

@@ -16,7 +16,7 @@ from threading import RLock
 from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
-from stepfunction.core.definition.graph import Graph
+from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.kept import Begun, KeptVisit
 from stepfunction.core.errors import (
     ExecutionCancelledError,
@@ -29,7 +29,6 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.journal import Journal, name_of
 from stepfunction.core.history.position import Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
-from stepfunction.core.keys import quoted
 from stepfunction.core.outcomes import Ended, Status
 from stepfunction.core.raised import is_a
 from stepfunction.core.store import Head, Row, Store
@@ -174,7 +173,7 @@ class Saving:
         self._names: dict[str | None, str] = {None: "null"}
         self._waiting: list[Row] = []
         # Of the steps that are remembered: their first rows, what had failed before.
-        self._starts: deque[tuple[int, Failing | None]] = deque()
+        self._starts: deque[tuple[int, Failing | None]] = deque([(1, None)])
 
     # --- what is noted ---------------------------------------------------------------
 
@@ -347,7 +346,7 @@ class Saving:
         if not self.session.may_note():
             return
         self.flush()
-        while len(self._starts) > len(journal.entries) // 3:
+        while len(self._starts) > len(journal.entries) // 3 + 1:
             self._starts.popleft()
         before, failing = self._starts[0]
         first = as_visit(journal.entries[0], journal.entries[2])
@@ -389,7 +388,7 @@ class Saving:
         graph: Graph,
         value: Any,
         run: Run,
-        at: int,
+        outer: Journal,
         part: Any = None,
         is_again: bool = False,
     ) -> Journal:
@@ -399,10 +398,11 @@ class Saving:
             graph: The workflow.
             value: Its input.
             run: What it shares with what it is nested in.
-            at: How many steps of this one have ended.
+            outer: The journal of this one.
             part: The task that it is nested in, or the index of the item.
             is_again: Whether this process has run it already, as another attempt.
         """
+        at = outer.steps
         place = (at, json_text(part))
         begun, head = self.begun, self.heads.get(place[1])
         if not is_again and begun is not None and head is not None:
@@ -413,9 +413,7 @@ class Saving:
         turn = self.turns.get(place, -1) + 1
         self.turns[place] = turn
         journal = Journal(graph, value, run)
-        prefix = f"{self.prefix}/{at}"
-        if part is not None:
-            prefix = f"{prefix}.{quoted(str(part))}"
+        prefix = outer.key_of_nested(part)
         head = Head(
             0,
             journal.id,
@@ -432,7 +430,7 @@ class Saving:
         journal.saving = begin(self.session, head, graph, value, prefix, {})
         return journal
 
-    def visit(self, journal: Journal, step: str) -> KeptVisit:
+    def visit(self, journal: Journal, step: Step) -> KeptVisit:
         """Give what keeps the visit of a step that is more than a plain call."""
         begun = Begun() if self.begun is None else self.begun
         return KeptVisit(self, journal, begun, step)
@@ -444,7 +442,7 @@ class Saving:
 
     def remember(self, starts: Iterable[tuple[int, Failing | None]]) -> None:
         """Take over where steps begin that it may have to forget."""
-        self._starts.extend(starts)
+        self._starts = deque(starts)
 
     # --- its time --------------------------------------------------------------------
 

@@ -332,8 +332,11 @@ def _failed_at(restored: Restored, journal: Journal, visits: list[str]) -> int |
     if journal.status is not Status.FAILED:
         return None
     results = journal.entries[2::3]
+    failing, error = restored.position[2], journal.error
+    if failing is not None and restored.graph.table[visits[-1]].action.always_fails:
+        error = failing[0][-1]  # which led to the step that is there to fail
     for at in reversed(range(len(visits))):
-        if results[at] is journal.error:
+        if results[at] is error:
             return at
     if restored.position[0] is None and journal.blame is not None:
         return _latest(visits, journal.blame.step)

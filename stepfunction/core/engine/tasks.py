@@ -103,7 +103,7 @@ class Terms(NamedTuple):
             attempt.cancellation,
             journal.results_so_far(),
             attempt,
-            journal.id if self.kept is None else self.kept.saving.prefix,
+            journal.key,
             journal.steps,
             self.kept,
         )
@@ -143,7 +143,9 @@ class StepTask(Task):
         if run.audience is not None:
             way = terms.name if key is None else (terms.name, key)
             reach = run.audience.reach((*terms.journal.path, way))
-        return NestedCall(graph, run, name, own_timeout, reach, terms.kept, key)
+        lineage = terms.journal.key_of_nested(key)
+        facts = (reach, lineage, terms.kept, key)
+        return NestedCall(graph, run, name, own_timeout, *facts)
 
     @property
     def child(self) -> Journal | None:

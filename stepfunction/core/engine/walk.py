@@ -171,8 +171,10 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
         elif nested is not None:
             if journal.saving is None:
                 child = Journal(nested, value, run)
+                if journal.lineage is not None:
+                    child.lineage = journal.key_of_nested()
             else:
-                child = journal.saving.nested(nested, value, run, journal.steps)
+                child = journal.saving.nested(nested, value, run, journal)
             journal.here = child
             entry = (name, child)
             child.path = (*journal.path, name)
@@ -225,6 +227,8 @@ def sprint(  # noqa: C901
             elif nested is not None:
                 journal.here = child = Journal(nested, value, run)
                 entry = (name, child)
+                if journal.lineage is not None:
+                    child.lineage = journal.key_of_nested()
                 if run.audience is not None:
                     child.path = (*journal.path, name)
                 run_to_end(child, run)

@@ -21,7 +21,7 @@ from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.ending import Ending
 from stepfunction.core.history.position import Blame, Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit, portable_visit
-from stepfunction.core.keys import Path
+from stepfunction.core.keys import PartKey, Path, quoted
 from stepfunction.core.outcomes import SUCCEEDED, UNDER_WAY, Status
 from stepfunction.core.raised import is_a
 
@@ -95,6 +95,8 @@ class Journal:
         present: What was under way when a transcript of it was written.
         is_live: Whether it is no transcript, which stays as it is.
         saving: What notes it in a store too; None for nothing.
+        lineage: What the idempotency keys of its calls begin with, where it is nested
+            in a task; None for its ``id``.
     """
 
     error: BaseException | None = None
@@ -110,6 +112,7 @@ class Journal:
     timeout = inf
     is_live = True
     saving: Saving | None = None
+    lineage: str | None = None
     _id: str | None = None
     _workflow = ""
     skipped: Sequence[tuple[str, float]] = ()
@@ -194,6 +197,22 @@ class Journal:
                 if self._id is None:
                     self._id = os.urandom(16).hex()
         return self._id
+
+    @property
+    def key(self) -> str:
+        """What the idempotency keys of its calls begin with."""
+        if self.saving is not None:
+            return self.saving.prefix
+        return self.id if self.lineage is None else self.lineage
+
+    def key_of_nested(self, part: PartKey | None = None) -> str:
+        """Give the ``key`` of what is nested in the present step, or in a part of it.
+
+        Args:
+            part: The task, or the index of the item; None for the step itself.
+        """
+        inside = "" if part is None else f".{quoted(str(part))}"
+        return f"{self.key}/{self.steps}{inside}"
 
     @property
     def execution(self) -> Execution:

@@ -18,9 +18,10 @@ class Event(OfPart, Frozen):
     Attributes:
         subject: What it happened to: ``"execution"``, ``"step"``, ``"task"``, which an
             item of a map step is too, or ``"compensation"``, of a step or task.
-        what: ``"started"``; ``"retried"`` before another attempt; ``"progressed"`` when
-            items of a map step have ended; and at the end ``"ended"`` of an execution,
-            else the outcome in small letters, as ``"succeeded"`` or ``"timed_out"``.
+        what: ``"started"``, or ``"resumed"`` of a stored execution that goes on;
+            ``"retried"`` before another attempt; ``"progressed"`` when items of a map
+            step have ended; and at the end ``"ended"`` of an execution, else the
+            outcome in small letters, as ``"succeeded"`` or ``"timed_out"``.
         time: When it happened, in seconds since the epoch.
         root_id: The ``id`` of the outermost execution.
         execution_id: The ``id`` of the execution in which it happened.

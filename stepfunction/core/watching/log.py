@@ -10,6 +10,7 @@ from stepfunction.core.wording import duration_text, error_text, progress_text, 
 
 _LEVELS = {
     "started": "INFO",
+    "resumed": "INFO",
     "succeeded": "INFO",
     "ended": "INFO",
     "cancelled": "INFO",
@@ -59,8 +60,8 @@ def _text(event: Event) -> str:
         where = f"compensation of {where}"
     if what == "progressed":
         return f"{where}: {progress_text(event.done, event.total)}"
-    if what == "started":
-        return f"{where} started"
+    if what in ("started", "resumed"):
+        return f"{where} {what}"
     if what == "retried":
         reason = (
             "its result asks for it" if event.error is None else error_text(event.error)

@@ -146,11 +146,14 @@ def _tell(
 
 
 def tell_beginning(audience: Audience, journal: Journal) -> Execution | None:
-    """Tell that an execution has begun, and give it, where all is heard."""
+    """Tell that an execution has begun, or goes on, and give it, where all is heard."""
     if not audience.hears_all:
         return None
-    execution, started = journal.execution, journal.run.epoch + journal.began
-    _tell(audience, journal, "execution", "started", started)
+    execution, epoch, saving = journal.execution, journal.run.epoch, journal.saving
+    if saving is None or saving.resumed is None:
+        _tell(audience, journal, "execution", "started", epoch + journal.began)
+    else:
+        _tell(audience, journal, "execution", "resumed", epoch + saving.resumed)
     return execution
 
 

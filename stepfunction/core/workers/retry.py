@@ -18,6 +18,7 @@ from stepfunction.core.errors import (
     NoBranchMatchedError,
     Problem,
     TransferError,
+    UnstorableValueError,
     WorkerStartError,
     causes,
 )
@@ -34,6 +35,7 @@ _NEVER_RETRIED = (
     ExecutionCancelledError,
     NoBranchMatchedError,
     TransferError,
+    UnstorableValueError,
     WorkerStartError,
 )
 
