@@ -85,11 +85,13 @@ class Claims:
         """Let go of an outermost execution; of another, or none, do nothing."""
         with self._lock:
             try:
-                self.writable.difference_update(self._held.get(key, ()))
+                try:
+                    self.writable.difference_update(self._held.get(key, ()))
+                finally:
+                    self._unlock(key)
             finally:
-                # Whatever interrupts this: what is not held is not locked either.
-                if self._held.pop(key, None) and self._descriptor is not None:
-                    fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, key)
+                # Again, for an interrupt may have cut it short.
+                self._unlock(key)
         if not self._users and not self._held:
             _close(self)
 
@@ -126,6 +128,12 @@ class Claims:
         )
         kind, pid = (said[0], said[4]) if _IS_LINUX else (said[3], said[2])
         return None if kind == fcntl.F_UNLCK else max(pid, 0)
+
+    def _unlock(self, key: int) -> None:
+        if key in self._held:
+            if self._descriptor is not None:
+                fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, key)
+            self._held.pop(key)
 
     def _lock_byte(self, key: int) -> bool:
         assert self._descriptor is not None

@@ -172,7 +172,7 @@ def opened(path: str, synchronous: str) -> Link:
     """
     try:
         return Link(path, synchronous)
-    except (sqlite3.Error, OSError, MemoryError) as error:
+    except (sqlite3.Error, OSError, MemoryError, ValueError) as error:
         raise refusal(path, error) from error
 
 

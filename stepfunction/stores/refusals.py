@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from errno import EDQUOT, ENOSPC
 from typing import Any
 
 from stepfunction.core.errors import ExecutionClaimedError, Problem, StoreError
@@ -55,6 +56,10 @@ def refusal(path: str, error: BaseException) -> StoreError:
     hint = _HINTS.get(code_of(error) or 0)
     if isinstance(error, MemoryError):
         hint = _HINTS[7]
+    elif isinstance(error, (PermissionError, FileNotFoundError, NotADirectoryError)):
+        hint = _HINTS[14]
+    elif isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT):
+        hint = _HINTS[13]
     elif isinstance(error, UnicodeError):
         hint = "the name cannot be written as UTF-8"
     elif isinstance(error, OverflowError) or type(error) is sqlite3.DataError:

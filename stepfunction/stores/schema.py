@@ -6,10 +6,12 @@ A version is never edited once it was released: a later one adds to it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from sqlite3 import Connection
 from typing import Any
 
 from stepfunction.core.errors import StoreError
+from stepfunction.stores.refusals import damage
 
 # "stpf": whose file it is, in its header.
 APPLICATION = 0x73747066
@@ -94,7 +96,11 @@ def version_of(connection: Connection, path: str) -> int:
                 "nothing was changed in it; give the path of another file"
             )
         return 0
-    if not 0 < version <= VERSION:
+    if 0 < version < VERSION + 1:
+        tables = {text for (text,) in connection.execute(_TABLES)}
+        if not tables.issuperset(chain(*_VERSIONS[:version])):
+            raise damage(path, f"its tables are not those of schema {version}")
+    else:
         raise StoreError(
             f"{path!r} has schema {version}, and this version of stepfunction knows "
             f"those to {VERSION}; it was written by a later one, which can read it"
@@ -103,6 +109,7 @@ def version_of(connection: Connection, path: str) -> int:
 
 
 _COUNT = "SELECT count(*) FROM sqlite_master"
+_TABLES = "SELECT sql FROM sqlite_master"
 
 
 def migrate(

@@ -138,8 +138,8 @@ class SQLiteStore(Face):
         taken: list[int] = []
 
         def work(execute: Execute) -> int:
-            last = one(execute, LAST_KEY)
-            key: int = last[0] + 1 if last else 1
+            (last,) = one(execute, LAST_KEY)
+            key: int = last + 1
             root = key if head.outer is None else self._outermost(execute, head.outer)
             if head.outer is not None and not link.claims.has(root):
                 raise self._claimed(execute, root)

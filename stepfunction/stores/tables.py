@@ -41,7 +41,10 @@ LOSE_UNUSED_GRAPHS = (
     "DELETE FROM graphs WHERE digest NOT IN (SELECT graph FROM executions)"
 )
 
-LAST_KEY = "SELECT seq FROM sqlite_sequence WHERE name = 'executions'"
+LAST_KEY = (
+    "SELECT max(ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'executions'), 0),"
+    " ifnull((SELECT max(key) FROM executions), 0))"
+)
 EXECUTION = "SELECT * FROM executions WHERE key = ?"
 OUTERMOST = "SELECT * FROM executions WHERE id = ? AND outside IS NULL"
 NESTED = "SELECT * FROM executions WHERE outside = ? ORDER BY visit, part, turn"
