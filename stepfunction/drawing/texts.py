@@ -35,13 +35,17 @@ def value_text(value: Any, most: int) -> str:
     """Give a value as Python would write it, and not much more of it than is shown."""
     kind = type(value)
     if kind is Omitted:
-        text = value.text
-    elif kind is str:
-        text = value if "\n" in value else repr(value[: most + 1])
-    else:
-        trimmed = _trimmed(value, [most])
-        text = pformat(trimmed, width=_WIDTH, compact=True, sort_dicts=False)
-    return cut_text(text, most)
+        return cut_text(value.text, most)
+    if kind is str:
+        if "\n" in value:
+            return cut_text(value, most)
+        more = len(value) - most
+        if more <= 0:
+            return escape(repr(value))
+        return escape(f"{value[:most]!r}… ({more:,} characters left out)")
+    text = pformat(_seen(value, most), width=_WIDTH, compact=True, sort_dicts=False)
+    # How much more there is it may not have any more.
+    return escape(text if len(text) <= most else f"{text[:most]}… (there is more)")
 
 
 def cut_text(text: str, most: int, from_end: bool = False) -> str:
@@ -61,48 +65,36 @@ class _Text(NamedTuple):
         return self.text
 
 
-def _trimmed(value: Any, room: list[int]) -> Any:
-    """Give a value without what there is no room for: it may be very large."""
+def _seen(value: Any, most: int) -> Any:
+    """Give a value as it is to be shown, which was shortened when it was written."""
     kind = type(value)
     if kind is dict or kind is TaskResults:
-        found: dict[Any, Any] = {}
-        for key, item in value.items():
-            if room[0] <= 0:
-                found[_Text("…")] = _Text(f"{len(value) - len(found):,} more")
-                break
-            found[_trimmed(key, room)] = _trimmed(item, room)
-        return found
+        return {_seen(key, most): _seen(item, most) for key, item in value.items()}
+    if kind is set or kind is frozenset:
+        items = ", ".join(repr(_seen(item, most)) for item in value)
+        inside = f"{{{items}}}" if value else ""
+        return _Text(inside if value and kind is set else f"{kind.__name__}({inside})")
     if kind in _SEQUENCES:
-        items: list[Any] = []
-        for item in value:
-            if room[0] <= 0:
-                items.append(_Text(f"… {len(value) - len(items):,} more"))
-                break
-            items.append(_trimmed(item, room))
-        if kind is tuple:
-            return tuple(items)
-        if kind is not set and kind is not frozenset:
-            return items
-        inside = f"{{{', '.join(map(repr, items))}}}" if items else ""
-        return _Text(inside if items and kind is set else f"{kind.__name__}({inside})")
-    shown = _leaf(value, room[0])
-    room[0] -= len(str(shown)) + 4
-    return shown
+        seen = [_seen(item, most) for item in value[:most]]
+        if len(value) > most:
+            seen.append(_Text(f"… {len(value) - most:,} more"))
+        return tuple(seen) if kind is tuple else seen
+    return _leaf(value, most)
 
 
-def _leaf(value: Any, room: int) -> Any:
+def _leaf(value: Any, most: int) -> Any:
     kind = type(value)
     if kind is str:
-        return value[:room] + "…" * (len(value) > room)
+        return value[:most] + "…" * (len(value) > most)
     if kind is Omitted:
         return _Text(value.text)
     if is_a(value, BaseException):
         name = type_name(value).removeprefix("builtins.")
         return _Text(f"<{name}: {text_of(value)}>")
     if kind is int and abs(value) >= _LARGEST:  # which Python may refuse to write
-        return _Text(f"{hex(value)[:room]}…")
+        return _Text(f"{hex(value)[:most]}…")
     return _Text(repr_of(value))  # which a class of the user's may refuse
 
 
-_SEQUENCES = (list, tuple, set, frozenset, MapResults)
+_SEQUENCES = (list, tuple, MapResults)
 _LARGEST = 10**1_000
