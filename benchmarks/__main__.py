@@ -19,6 +19,7 @@ import peers
 import processes
 import start_up
 import steps
+import stores
 import threads
 from measuring import show
 
@@ -42,7 +43,8 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help=f"keep in {RESULTS.name}")
     arguments = parser.parse_args()
     parts = (
-        chain, steps, listeners, threads, processes, maps, delays, start_up, documents
+        chain, steps, listeners, threads, processes, maps, delays, start_up, documents,
+        stores,
     )
     measures = [measure for part in parts for measure in part.MEASURES]
     if arguments.peers:
