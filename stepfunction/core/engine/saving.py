@@ -171,7 +171,7 @@ class Saving:
         self.count: int | None = None
         self._fragments = Fragments(session.store.max_value_bytes)
         self._names: dict[str | None, str] = {None: "null"}
-        self._waiting: list[Row] = []
+        self._waiting: list[str] = []  # rows that are to be one with the next
         # Of the steps that are remembered: their first rows, what had failed before.
         self._starts: deque[tuple[int, Failing | None]] = deque([(1, None)])
 
@@ -346,6 +346,7 @@ class Saving:
         if not self.session.may_note():
             return
         self.flush()
+        # The last is where the step begins that follows.
         while len(self._starts) > len(journal.entries) // 3 + 1:
             self._starts.popleft()
         before, failing = self._starts[0]
@@ -358,6 +359,7 @@ class Saving:
         facts = [
             f'"forgotten":{journal.forgotten}',
             f'"before":{before}',
+            f'"step":{self._name(name_of(journal.entries[0]))}',
             f'"context":[{context}]',
             f'"began":{epoch + first.attempts[0][1]!r}',
             f'"input":{self.lenient(first.given and first.given[0])}',
@@ -467,26 +469,34 @@ class Saving:
 
     def buffer(self, text: str) -> None:
         """Take a row down, to be kept with those that come soon."""
-        self._waiting.append(self._row(text))
+        self._waiting.append(text)
 
     def flush(self) -> None:
         """Keep the rows that were taken down."""
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            self.session.keep(self.session.store.append_all, waiting)
+            self._keep(self._joined())
+
+    def _joined(self) -> str:
+        """Give the rows that were taken down, as one: each costs as much as any."""
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) == 1:
+            return waiting[0]
+        return f'["{rows.MANY}",{",".join(waiting)}]'
+
+    def _keep(self, text: str) -> None:
+        apart = self._fragments.take_apart()
+        number = self.number
+        self.number = number + 1
+        self.session.keep(self.session.store.append, self.key, number, text, apart)
 
     def _append(self, text: str, error: BaseException | None = None) -> None:
         if not self.session.may_note():
             return
         try:
             if self._waiting:
-                self._waiting.append(self._row(text))
-                self.flush()
-                return
-            apart = self._fragments.take_apart()
-            number = self.number
-            self.number = number + 1
-            self.session.keep(self.session.store.append, self.key, number, text, apart)
+                self._waiting.append(text)
+                text = self._joined()
+            self._keep(text)
         except StoreError as failure:
             if error is not None:  # what the step had failed with is not to be lost
                 failure.__cause__ = error
