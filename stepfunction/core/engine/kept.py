@@ -19,8 +19,6 @@ from stepfunction.core.errors import ResumeError, UnstorableValueError
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
-from stepfunction.core.transcript import rows
-from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import digest_of
 
 if TYPE_CHECKING:
@@ -89,7 +87,6 @@ class KeptVisit:
         self.keeps: bool = not action.has_items or action.keep_results
         self.begun = begun
         self.journal = journal
-        self._epoch = journal.run.epoch
         self._cancellation = journal.run.cancellation
         self._since = 0.0
         self._has_any = False
@@ -114,17 +111,9 @@ class KeptVisit:
 
     def retried(self, task: Any, pause: float) -> None:
         """Keep that a failed attempt is followed by another, after so many seconds."""
-        saving = self.saving
-        if not saving.session.may_note():
-            return
-        last = task.attempts[-1]
-        attempt = saving.attempt(last, self._epoch)
-        returned = saving.lenient(task.output)
-        child = task.child
-        turn = "null" if child is None or child.saving is None else child.saving.turn
-        facts = f"{pause!r},{time() + pause!r},{turn},{returned}"
-        self._buffer(f'["{rows.ATTEMPT}",{json_text(task.key)},{attempt},{facts}]')
-        self.flush()
+        if self.saving.session.may_note():
+            self._buffer(self.saving.texts.retried(task, pause))
+            self.flush()
 
     def ended(self, task: Any) -> None:
         """Take down that there will be no other attempt, to be kept soon."""
@@ -134,17 +123,14 @@ class KeptVisit:
             return
         if task.outcome in _NOT_ENDED and self._cancellation.root.requested:
             return  # it was stopped with the whole, and is to go on
-        visit = task.visit()
-        if visit.outcome is not SUCCEEDED and not visit.attempts:
+        visit: Visit = task.visit()
+        if not visit.attempts:
             return  # it never began
-        output = task.fragment if visit.error is None else None
-        if visit.error is None and output is None and visit.outcome is SUCCEEDED:
-            if visit.child is None or visit.child.saving is None:
-                output = self.saving.lenient(visit.output)
-        facts = self.saving.facts(visit, self._epoch, output)
+        digest = None
         if type(task.key) is int and task.given is not None:
-            facts = f'{facts[:-1]},"d":{json_text(_digest(task.given[0]))}}}'
-        self._buffer(f'["{rows.TASK}",{json_text(task.key)},{facts}]')
+            digest = _digest(task.given[0])
+        output = task.fragment if visit.outcome is SUCCEEDED else None
+        self._buffer(self.saving.texts.task(visit, output, digest))
 
     def took(
         self, first: int, items: Sequence[Any], outputs: Sequence[str | None]
@@ -158,11 +144,11 @@ class KeptVisit:
         """
         if not self.saving.session.may_note():
             return
-        told = ",".join(
-            "null" if output is None else f"[{output},{json_text(_digest(item))}]"
+        told = (
+            (output, "" if output is None else _digest(item))
             for item, output in zip(items, outputs)
         )
-        self._buffer(f'["{rows.ITEMS}",{first},[{told}]]')
+        self._buffer(self.saving.texts.items(first, told))
         if self.is_due:
             self.flush()
 
@@ -174,7 +160,7 @@ class KeptVisit:
         """
         if not self.keeps:
             return "null"
-        return self.saving.fragment(value, step, title)
+        return self.saving.texts.output(value, step, title)
 
     # --- what was kept ---------------------------------------------------------------
 
@@ -184,7 +170,7 @@ class KeptVisit:
         if left is not None:
             return left
         if self.saving.session.may_note():
-            self._buffer(f'["{rows.WAIT}",{seconds!r},{time() + seconds!r}]')
+            self._buffer(self.saving.texts.wait(seconds))
             self.flush()
         return seconds
 
