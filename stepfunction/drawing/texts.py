@@ -32,13 +32,17 @@ def error_text(error: BaseException, most: int) -> str:
 def value_text(value: Any, most: int) -> str:
     """Give a value as Python would write it, and not much more of it than is shown."""
     if isinstance(value, Omitted):
-        text = value.text
-    elif isinstance(value, str):
-        text = value if "\n" in value else repr(value[: most + 1])
-    else:
-        trimmed = _trimmed(value, [most])
-        text = pformat(trimmed, width=_WIDTH, compact=True, sort_dicts=False)
-    return cut_text(text, most)
+        return cut_text(value.text, most)
+    if isinstance(value, str):
+        if "\n" in value:
+            return cut_text(value, most)
+        more = len(value) - most
+        if more <= 0:
+            return escape(repr(value))
+        return escape(f"{value[:most]!r}… ({more:,} characters left out)")
+    text = pformat(_seen(value, most), width=_WIDTH, compact=True, sort_dicts=False)
+    # How much more there is it may not have any more.
+    return escape(text if len(text) <= most else f"{text[:most]}… (there is more)")
 
 
 def cut_text(text: str, most: int, from_end: bool = False) -> str:
@@ -58,32 +62,20 @@ class _Text(NamedTuple):
         return self.text
 
 
-def _trimmed(value: Any, room: list[int]) -> Any:
-    """Give a value without what there is no room for: it may be very large."""
+def _seen(value: Any, most: int) -> Any:
+    """Give a value as it is to be shown, which was shortened when it was written."""
     if isinstance(value, dict):
-        found: dict[Any, Any] = {}
-        for key, item in value.items():
-            if room[0] <= 0:
-                found[_Text("…")] = _Text(f"{len(value) - len(found):,} more")
-                break
-            found[_trimmed(key, room)] = _trimmed(item, room)
-        return found
+        return {_seen(key, most): _seen(item, most) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        items: list[Any] = []
-        for item in value:
-            if room[0] <= 0:
-                items.append(_Text(f"… {len(value) - len(items):,} more"))
-                break
-            items.append(_trimmed(item, room))
+        items = [_seen(item, most) for item in value[:most]]
+        if len(value) > most:
+            items.append(_Text(f"… {len(value) - most:,} more"))
         return items if isinstance(value, list) else tuple(items)
     if isinstance(value, Omitted):
-        shown: Any = _Text(value.text)
-    elif is_a(value, BaseException):
+        return _Text(value.text)
+    if is_a(value, BaseException):
         name = type_name(value).removeprefix("builtins.")
-        shown = _Text(f"<{name}: {text_of(value)}>")
-    else:
-        shown = value[: room[0]] + "…" * (len(value) > room[0]) if (
-            isinstance(value, str)
-        ) else value
-    room[0] -= len(str(shown)) + 4
-    return shown
+        return _Text(f"<{name}: {text_of(value)}>")
+    if isinstance(value, str):
+        return value[:most] + "…" * (len(value) > most)
+    return value

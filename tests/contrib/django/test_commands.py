@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 from shared.commands import environment
+from shared.processes import Session, wait_for
 from shop import workflows
 
 from stepfunction import StepFunction
@@ -140,35 +141,41 @@ def test_the_help_shows_names_of_apps():
 
 
 SLOW = """\
-import sys, time
-import shop.workflows
-from django.core.management import execute_from_command_line
-from stepfunction import StepFunction
-
-def wait(value):
-    print("waiting", file=sys.stderr, flush=True)
-    time.sleep(60)
-
+import asyncio, json, sys
 import django
 django.setup()
-slow = StepFunction("Slow").add_step("Wait", wait, executor="thread")
-shop.workflows.slow = slow.set_start_step("Wait")
-execute_from_command_line(["manage.py", "stepfunction_run", "shop.Slow"])
+import shop.workflows
+from django.core.management import execute_from_command_line
+from shop.views import sleep
+from stepfunction import StepFunction
+
+async def sleep_async(path):
+    open(path, "w").close()
+    await asyncio.sleep(600)
+
+kind, path = sys.argv[1:]
+slow = StepFunction("Slow").set_start_step("Wait")
+if kind == "async":
+    slow.add_step("Wait", sleep_async)
+elif kind == "tasks":
+    slow.add_parallel_step("Wait", {"a": sleep, "b": sleep})
+else:
+    slow.add_step("Wait", sleep, executor=None if kind == "plain" else kind)
+shop.workflows.slow = slow
+run = ["manage.py", "stepfunction_run", "shop.Slow", "--input", json.dumps(path)]
+execute_from_command_line(run)
 """
 
 
-def test_ctrl_c_ends_a_command_at_once_with_130():
-    program = subprocess.Popen(
-        [sys.executable, "-c", SLOW],
-        cwd=HERE,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with program:
-        assert program.stderr.readline() == "waiting\n"
-        os.kill(program.pid, signal.SIGINT)
-        assert program.wait(timeout=10) == 130
+@pytest.mark.parametrize("kind", ["plain", "async", "thread", "tasks", "process"])
+def test_ctrl_c_ends_a_command_and_all_its_processes_with_130(kind, tmp_path):
+    begun = tmp_path / "begun"
+    command = [sys.executable, "-c", SLOW, kind, str(begun)]
+    with Session(command, cwd=HERE, env=environment()) as session:
+        wait_for(begun)
+        os.kill(session.process.pid, signal.SIGINT)
+        assert session.process.wait(timeout=10) == 130
+        assert session.leaves_nobody()
 
 
 # --- check, graph, list -------------------------------------------------------------

@@ -1,7 +1,10 @@
 """Views: checkouts, each of which runs a workflow whose tasks use the ORM."""
 
+import os
 import threading
+import time
 from functools import cache
+from pathlib import Path
 
 from django.db import connection, transaction
 from django.db.models import F
@@ -39,6 +42,15 @@ async def reserve_async(order):
     if not await cars.aupdate(in_stock=F("in_stock") - 1):
         raise SoldOut(order["car"])
     return order
+
+
+def tell_pid(_):
+    return os.getpid()
+
+
+def sleep(path):
+    Path(path).touch()
+    time.sleep(600)
 
 
 def checkout_of(reserve, **options):
@@ -86,6 +98,19 @@ def count_in_a_process(request):
     workflow = StepFunction("Count")
     workflow.add_step("Count", count, executor=open_lanes()).set_start_step("Count")
     return JsonResponse({"orders": workflow.execute({}).output})
+
+
+def tell_worker(request):
+    workflow = StepFunction("Tell")
+    workflow.add_step("Tell", tell_pid, executor=open_lanes()).set_start_step("Tell")
+    return JsonResponse({"pid": workflow.execute().output})
+
+
+def hang(request, kind):
+    """Begin what never ends, in a task; the step writes a file when it has begun."""
+    executor = {"lane": open_lanes(), "inline": None}.get(kind, kind)
+    workflow = StepFunction("Hang").add_step("Hang", sleep, executor=executor)
+    workflow.set_start_step("Hang").execute(request.GET["begun"])
 
 
 def tell_threads(request):
