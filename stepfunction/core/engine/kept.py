@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask
+from stepfunction.core.engine.whole import keep_whole
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import ResumeError, UnstorableValueError
 from stepfunction.core.history.journal import Journal
@@ -117,17 +118,21 @@ class KeptVisit:
 
     def ended(self, task: Any) -> None:
         """Take down that there will be no other attempt, to be kept soon."""
-        if task.key is None or task.outcome is None:
-            return  # that of the step itself is in its own row; a batch tells of items
-        if not self.saving.session.may_note():
+        if task.outcome is None or not self.saving.session.may_note():
             return
+        child, key = getattr(task, "child", None), task.key
+        if child is not None and child.saving is None and child.graph is not None:
+            journal, at = self.journal, self.journal.steps
+            keep_whole(self.saving, journal, child, child.graph, at, key)
+        if key is None:
+            return  # that of the step itself is in its own row; a batch tells of items
         if task.outcome in _NOT_ENDED and self._cancellation.root.requested:
             return  # it was stopped with the whole, and is to go on
         visit: Visit = task.visit()
         if not visit.attempts:
             return  # it never began
         digest = None
-        if type(task.key) is int and task.given is not None:
+        if type(key) is int and task.given is not None:
             digest = _digest(task.given[0])
         output = task.fragment if visit.outcome is SUCCEEDED else None
         self._buffer(self.saving.texts.task(visit, output, digest))

@@ -187,11 +187,11 @@ class Saving:
                 if found is not None:
                     return found
         journal = Journal(graph, value, run)
-        journal.saving = self.begin_nested(journal, graph, outer, part)
+        journal.saving = self.begin_nested(journal, graph, outer, outer.steps, part)
         return journal
 
     def begin_nested(
-        self, journal: Journal, graph: Graph, outer: Journal, part: Any
+        self, journal: Journal, graph: Graph, outer: Journal, at: int, part: Any
     ) -> Saving:
         """Note the beginning of an execution that is nested in this one.
 
@@ -199,9 +199,10 @@ class Saving:
             journal: Its journal.
             graph: The workflow.
             outer: The journal of this one.
+            at: How many steps of this one have ended.
             part: The task that it is nested in, or the index of the item.
         """
-        place = (outer.steps, json_text(part))
+        place = (at, json_text(part))
         turn = self.turns[place] = self.turns.get(place, -1) + 1
         started = journal.run.epoch + journal.began
         named = (journal.id, graph.name, Status.RUNNING.value, started, None, "")
