@@ -8,7 +8,7 @@ rest of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -39,6 +39,7 @@ from stepfunction.core.store import Head, Store
 from stepfunction.core.transcript import rows
 from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import FragmentReader
+from stepfunction.core.wording import subject
 
 _STOPPED = (Outcome.KILLED, Outcome.CANCELLED, Outcome.ABANDONED, Outcome.SKIPPED)
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
@@ -152,7 +153,7 @@ class Restored:
         if len(told) != len(numbers):
             raise self._damage("has a row that is no JSON")
         counted: list[tuple[int, Any]] = []
-        for number, row in zip(numbers, told):
+        for number, row in _each(zip(numbers, told)):
             if type(row) is not list or not row or row[0] not in rows.KINDS:
                 raise self._damage(f"has a row {number} that this version cannot read")
             if row[0] == rows.FORGET:
@@ -201,6 +202,7 @@ class Restored:
         journal.forgotten = base["forgotten"]
         results = {name: self._result(told) for name, *told in base["context"]}
         journal.results = results
+        self._name = base["step"]
         self._value = self._reader.value(base["input"])
         self._began = base["began"] - self._epoch
         if "failing" in base:
@@ -250,10 +252,8 @@ class Restored:
             self._task(row)
         elif kind == rows.ITEMS:
             begun.is_used = True
-            for index, told in enumerate(row[2], row[1]):
-                if told is not None:
-                    output, begun.digests[index] = told
-                    begun.outputs[index] = self._reader.value(output)
+            _, first, digest, outputs = row
+            begun.add_run(first, digest, self._reader.value(outputs))
         elif kind == rows.ATTEMPT:
             _, part, attempt, pause, due, turn, returned = row
             begun.is_used = True
@@ -292,9 +292,8 @@ class Restored:
             return self._reader.error(told)
         child = self._child(part, told - 1)
         assert child is not None and self._name is not None
-        step, title = self._name, self._name if part is None else f"{part}"
         try:
-            output_of_child(step, title, child)
+            output_of_child(self._name, subject(self._name, part), child)
         except Exception as error:
             return error
         raise self._damage(f"lacks what failed in {child.workflow!r}")
@@ -476,6 +475,16 @@ class Restored:
                 that has begun.
         """
         return [*(number for number, _ in self.starts), self._at][visit]
+
+
+def _each(numbered: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """Give each row by itself, also of those that were kept together."""
+    for number, row in numbered:
+        if type(row) is list and row[:1] == [rows.MANY]:
+            for one in row[1:]:
+                yield number, one
+        else:
+            yield number, row
 
 
 def _succeeded(row: Any) -> bool:

@@ -87,7 +87,7 @@ class Saving:
         self.deadline: float | None = None
         self.is_decided = False
         self.count: int | None = None
-        self._waiting: list[Row] = []
+        self._waiting: list[str] = []  # rows that are to be one with the next
         # Of the steps that are remembered: their first rows, what had failed before.
         self._starts: deque[tuple[int, Failing | None]] = deque([(1, None)])
 
@@ -150,6 +150,7 @@ class Saving:
         if not self.session.may_note():
             return
         self.flush()
+        # The last is where the step begins that follows.
         while len(self._starts) > len(journal.entries) // 3 + 1:
             self._starts.popleft()
         before, failing = self._starts[0]
@@ -248,23 +249,31 @@ class Saving:
 
     def buffer(self, text: str) -> None:
         """Take a row down, to be kept with those that come soon."""
-        self._waiting.append(self._row(text))
+        self._waiting.append(text)
 
     def flush(self) -> None:
         """Keep the rows that were taken down."""
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            self.session.keep(self.session.store.append_all, waiting)
+            self._keep(self._joined())
+
+    def _joined(self) -> str:
+        """Give the rows that were taken down, as one: each costs as much as any."""
+        waiting, self._waiting = self._waiting, []
+        if len(waiting) == 1:
+            return waiting[0]
+        return f'["{rows.MANY}",{",".join(waiting)}]'
+
+    def _keep(self, text: str) -> None:
+        apart, session = self.texts.take_apart(), self.session
+        number = self.number
+        self.number = number + 1
+        session.keep(session.store.append, self.key, number, text, apart)
 
     def _append(self, text: str) -> None:
         if self._waiting:
-            self._waiting.append(self._row(text))
-            self.flush()
-            return
-        number = self.number
-        self.number = number + 1
-        apart, session = self.texts.take_apart(), self.session
-        session.keep(session.store.append, self.key, number, text, apart)
+            self._waiting.append(text)
+            text = self._joined()
+        self._keep(text)
 
     def _turn(self, text: str, status: Status, ended: float | None) -> None:
         self.flush()

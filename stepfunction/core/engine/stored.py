@@ -323,7 +323,7 @@ def _way_back(restored: Restored, graph: Graph, wish: _Wish) -> dict[str, Any]:
     if failed is None:  # it was stopped
         cut, keeps = restored.first_row(len(visits)), restored.number
         return {**facts, "cut": cut, "keeps": keeps, "visit": journal.steps}
-    cut, keeps = restored.first_row(failed), restored.first_row(failed + 1) - 1
+    cut, keeps = restored.first_row(failed), restored.first_row(failed + 1)
     visit = journal.forgotten + failed
     return {**facts, "cut": cut, "keeps": keeps, "visit": visit}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from time import time
 from typing import Any
 
@@ -114,23 +114,24 @@ class Texts:
             output: Its output; None where it failed, or what is nested in it says it.
             digest: That of the item; None for a task.
         """
-        facts = self._facts(visit, output)
+        if output is not None and visit.child is None and len(visit.attempts) == 1:
+            attempts = f"[{self._attempt(visit.attempts[0])}]"  # soon, for it is common
+            facts = f'{{"o":"{visit.outcome}","r":{output},"a":{attempts}}}'
+        else:
+            facts = self._facts(visit, output)
         if digest is not None:
-            facts = f'{facts[:-1]},"d":{json_text(digest)}}}'
+            facts = f'{facts[:-1]},"d":"{digest}"}}'
         return f'["{rows.TASK}",{json_text(visit.name)},{facts}]'
 
-    def items(self, first: int, told: Iterable[tuple[str | None, str]]) -> str:
+    def items(self, first: int, digest: str, outputs: str) -> str:
         """Give the row of items that succeeded together.
 
         Args:
             first: The index of the first.
-            told: The output and the digest of each; None and nothing where it failed.
+            digest: That of the list of them.
+            outputs: The list of what came of them.
         """
-        each = (
-            "null" if output is None else f"[{output},{json_text(digest)}]"
-            for output, digest in told
-        )
-        return f'["{rows.ITEMS}",{first},[{",".join(each)}]]'
+        return f'["{rows.ITEMS}",{first},"{digest}",{outputs}]'
 
     def retried(self, task: Any, pause: float) -> str:
         """Give the row of a failed attempt that is followed by another."""
@@ -187,6 +188,7 @@ class Texts:
         facts = [
             f'"forgotten":{journal.forgotten}',
             f'"before":{before}',
+            f'"step":{self.name(first.name)}',
             f'"context":[{context}]',
             f'"began":{self._epoch + first.attempts[0][1]!r}',
             f'"input":{self.lenient(first.given and first.given[0])}',

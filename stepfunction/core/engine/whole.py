@@ -78,9 +78,7 @@ def _keep_inside(
         return len(visit.tasks)
     told = {task.name for task in visit.tasks}
     results = visit.output if isinstance(visit.output, MapResults) else ()
-    outputs = [
-        None if index in told else texts.lenient(output)
-        for index, output in enumerate(results)
-    ]
-    saving.buffer(texts.items(0, [(output, "") for output in outputs]))
-    return max(len(outputs), 1 + max(told, default=-1))
+    for index, output in enumerate(results):
+        if index not in told:
+            saving.buffer(texts.items(index, "", texts.lenient([output])))
+    return max(len(results), 1 + max(told, default=-1))

@@ -110,10 +110,14 @@ class Fragments:
         if len(text) > _LONGEST:
             data = text.encode()
             name = _digest(data)
-            new = {**(new or {}), name: data}
+            new = {} if new is None else new
+            new[name] = data
             text = '{"$":{"$apart":"%s"}}' % name
         if new is not None:
-            self.apart = new if self.apart is None else self.apart | new
+            if self.apart is None:
+                self.apart = new
+            else:
+                self.apart.update(new)
         return text
 
 
@@ -350,7 +354,9 @@ class _Writer(ValueWriter):
         if len(value) <= _LONGEST_BYTES:
             return super().blob(value, at)
         name = _digest(value)
-        self.apart = {**(self.apart or {}), name: value}
+        if self.apart is None:
+            self.apart = {}
+        self.apart[name] = value
         return {"$bytes": {"$apart": name}}
 
     def lost(self, value: Any, at: Path) -> Any:

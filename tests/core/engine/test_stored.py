@@ -545,8 +545,7 @@ def test_events_of_tasks_are_told_when_they_are_kept(store):
 
     def listen(event):
         if event.kind == "task_succeeded":
-            kinds = [text.split(",")[0] for _, text in store.rows(1)]
-            told.append(kinds.count('["t"'))
+            told.append(sum(text.count('["t"') for _, text in store.rows(1)))
 
     workflow = StepFunction("W").add_parallel_step("P", {"a": str, "b": str})
     workflow.set_start_step("P").execute(1, store=store, listeners=[listen])
