@@ -23,10 +23,11 @@ from stepfunction.core.errors import (
     StepFunctionError,
 )
 from stepfunction.core.raised import is_a
+from stepfunction.core.transcript.exceptions import text_of
 from stepfunction.core.transcript.kinds import module_and_name
 from stepfunction.core.transcript.parts import Part
 from stepfunction.core.transcript.values import DEEPEST, ValueReader, repr_of
-from stepfunction.core.wording import error_text, traceback_text
+from stepfunction.core.wording import traceback_text
 
 _RECORDED = "_recorded_traceback"  # where there is no place for a RemoteTraceback
 # What the classes of Python's own keep elsewhere than in ``args`` and ``__dict__``.
@@ -122,11 +123,9 @@ class ErrorTable:
         if is_a(error, StepFunctionError):
             attributes.pop("execution", None)
         args = _args.__get__(error)
-        text = error_text(error)
-        name = type.__repr__(type(error))[8:-2].rpartition(".")[2]
         facts: dict[str, Any] = {
             "class": list(module_and_name(type(error))),
-            "text": text.removeprefix(name).removeprefix(": "),
+            "text": text_of(error),
             "args": list(map(self._kept, args)),
             "attributes": {
                 key: self._attribute(part, args)

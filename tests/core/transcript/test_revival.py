@@ -194,6 +194,14 @@ def test_what_an_exception_holds_may_raise_whatever_is_asked():
     assert again.args[1] == 1
 
 
+def test_of_an_exception_longer_than_the_store_takes_there_is_what_it_said():
+    error = raised(ValueError("short", ["x" * 5_000]))
+    text = Fragments(largest=1_000).error(error)
+    again = FragmentReader({}.__getitem__).error(json.loads(text))
+    assert (type(again), again.type_name) == (RemoteError, "builtins.ValueError")
+    assert again.text.startswith("('short', ['xxx")
+
+
 def test_an_exception_that_holds_itself_comes_back_so():
     error = ValueError("a")
     error.me, error.args = [error], (error,)
