@@ -277,11 +277,12 @@ def told(execution):
 
 
 def told_record(record):
+    is_item = type(record.part) is int  # which is not stored, but asked for again
     return {
         "step": record.step,
         "part": record.part,
         "outcome": str(record.outcome),
-        "input": shown(record.input),
+        "input": None if is_item else shown(record.input),
         "output": shown(record.output),
         "error": shown(record.error),
         "attempts": [[it.number, shown(it.error)] for it in record.attempts],
