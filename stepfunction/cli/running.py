@@ -19,6 +19,7 @@ from stepfunction.cli.complaints import (
     WRONG_USE,
     Refusal,
     colored,
+    complain,
     list_failures,
     say,
     show_failure,
@@ -104,7 +105,7 @@ def _execute(
             _write_report(begun[0], args.report)
         raise
     except SystemExit as error:
-        say(f"stepfunction: a step ended the program: {error_text(error)}")
+        complain(f"a step ended the program: {error_text(error)}")
         show_traceback(error)
         return None, None
 
@@ -159,7 +160,7 @@ def _write_report(execution: Execution, file: str) -> bool:
     try:
         say(f"report: {execution.report(file)}")
     except OSError as error:
-        say(f"stepfunction: the report cannot be written: {error}")
+        complain(f"the report cannot be written: {error}")
         return False
     return True
 
