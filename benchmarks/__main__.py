@@ -19,6 +19,7 @@ import peers
 import processes
 import start_up
 import steps
+import stores
 import storing
 import threads
 from measuring import show
@@ -49,6 +50,7 @@ def main() -> None:
         threads,
         processes,
         maps,
+        stores,
         storing,
         delays,
         start_up,

@@ -19,7 +19,8 @@ from stepfunction.core.engine.kept import Begun
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import gather
 from stepfunction.core.engine.run import Run
-from stepfunction.core.engine.saving import Saving, Session
+from stepfunction.core.engine.saving import Saving
+from stepfunction.core.engine.session import Session
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import PastTask
 from stepfunction.core.engine.verdict import remember, verdict_of
@@ -325,7 +326,8 @@ class Restored:
             )
             found = self._made[place] = restored.finish()
             prefix, number = restored.first["prefix"], restored.number
-            saving = Saving(self.session, head.key, number, prefix, turn=turn)
+            facts = head.key, number, prefix, self._epoch
+            saving = Saving(self.session, *facts, turn=turn)
             saving.is_decided = True
             found.saving = saving
         return found
@@ -450,7 +452,13 @@ class Restored:
         head = self.head
         prefix = self.first["prefix"]
         saving = Saving(
-            self.session, head.key, self.number, prefix, is_outermost, head.turn
+            self.session,
+            head.key,
+            self.number,
+            prefix,
+            self._epoch,
+            is_outermost,
+            head.turn,
         )
         saving.origin = self.position
         saving.resumed = perf_counter()
