@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask
+from stepfunction.core.engine.whole import keep_whole
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import ResumeError, UnstorableValueError
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
-from stepfunction.core.transcript import rows
-from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import digest_of
 from stepfunction.core.wording import subject
 
@@ -116,7 +115,6 @@ class KeptVisit:
         self.keeps: bool = not action.has_items or action.keep_results
         self.begun = begun
         self.journal = journal
-        self._epoch = journal.run.epoch
         self._cancellation = journal.run.cancellation
         self._since = 0.0
         self._has_any = False
@@ -141,51 +139,30 @@ class KeptVisit:
 
     def retried(self, task: Any, pause: float) -> None:
         """Keep that a failed attempt is followed by another, after so many seconds."""
-        saving = self.saving
-        if not saving.session.may_note():
-            return
-        last = task.attempts[-1]
-        attempt = saving.attempt(last, self._epoch)
-        returned = saving.lenient(task.output)
-        child = task.child
-        turn = "null" if child is None or child.saving is None else child.saving.turn
-        facts = f"{pause!r},{time() + pause!r},{turn},{returned}"
-        self._buffer(f'["{rows.ATTEMPT}",{json_text(task.key)},{attempt},{facts}]')
-        self.flush()
+        if self.saving.session.may_note():
+            self._buffer(self.saving.texts.retried(task, pause))
+            self.flush()
 
     def ended(self, task: Any) -> None:
         """Take down that there will be no other attempt, to be kept soon."""
-        if task.key is None or task.outcome is None:
-            return  # that of the step itself is in its own row; a batch tells of items
-        if not self.saving.session.may_note():
+        if task.outcome is None or not self.saving.session.may_note():
             return
+        child, key = getattr(task, "child", None), task.key
+        if child is not None and child.saving is None and child.graph is not None:
+            journal, at = self.journal, self.journal.steps
+            keep_whole(self.saving, journal, child, child.graph, at, key)
+        if key is None:
+            return  # that of the step itself is in its own row; a batch tells of items
         if task.outcome in _NOT_ENDED and self._cancellation.root.requested:
             return  # it was stopped with the whole, and is to go on
-        facts = self._facts_of_one_call(task)
-        if facts is None:
-            visit = task.visit()
-            if visit.outcome is not SUCCEEDED and not visit.attempts:
-                return  # it never began
-            output = task.fragment if visit.error is None else None
-            if visit.error is None and output is None and visit.outcome is SUCCEEDED:
-                if visit.child is None or visit.child.saving is None:
-                    output = self.saving.lenient(visit.output)
-            facts = self.saving.facts(visit, self._epoch, output)
-        if type(task.key) is int and task.given is not None:
+        visit: Visit = task.visit()
+        if not visit.attempts:
+            return  # it never began
+        digest = None
+        if type(key) is int and task.given is not None:
             digest = _digest(task.given[0])
-            facts = f'{facts[:-1]},"d":"{digest}"}}'
-        self._buffer(f'["{rows.TASK}",{json_text(task.key)},{facts}]')
-
-    def _facts_of_one_call(self, task: Any) -> str | None:
-        """Give, soon, the facts of a task whose first attempt succeeded."""
-        if task.outcome is not SUCCEEDED or task.fragment is None:
-            return None
-        if len(task.attempts) != 1 or task.child is not None:
-            return None
-        _, began, ended, _ = task.attempts[0]
-        times = f"{self._epoch + began!r},{self._epoch + ended!r}"
-        attempts = f'[["SUCCEEDED",{times},null]]'
-        return f'{{"o":"SUCCEEDED","r":{task.fragment},"a":{attempts}}}'
+        output = task.fragment if visit.outcome is SUCCEEDED else None
+        self._buffer(self.saving.texts.task(visit, output, digest))
 
     def took(
         self, first: int, items: list[Any], results: list[Any], failed: Sequence[int]
@@ -219,9 +196,9 @@ class KeptVisit:
         end: int,
         refused: dict[int, UnstorableValueError],
     ) -> None:
-        saving = self.saving
+        texts = self.saving.texts
         try:
-            outputs = saving.fragment(results[begin:end])
+            outputs = texts.output(results[begin:end], self.step)
         except UnstorableValueError:
             if end - begin > 1:  # which of them it is
                 for at in range(begin, end):
@@ -229,13 +206,12 @@ class KeptVisit:
                 return
             try:
                 title = subject(self.step, first + begin)
-                saving.fragment(results[begin], self.step, title)
+                texts.output(results[begin], self.step, title)
             except UnstorableValueError as error:
                 refused[begin] = error
             return
         digest = _digest_of_all(items[begin:end])
-        facts = f'{first + begin},"{digest}",{outputs}'
-        self._buffer(f'["{rows.ITEMS}",{facts}]')
+        self._buffer(texts.items(first + begin, digest, outputs))
 
     def fragment(self, value: Any, step: str, title: str) -> str:
         """Give an output as it is to be noted.
@@ -245,7 +221,7 @@ class KeptVisit:
         """
         if not self.keeps:
             return "null"
-        return self.saving.fragment(value, step, title)
+        return self.saving.texts.output(value, step, title)
 
     # --- what was kept ---------------------------------------------------------------
 
@@ -255,7 +231,7 @@ class KeptVisit:
         if left is not None:
             return left
         if self.saving.session.may_note():
-            self._buffer(f'["{rows.WAIT}",{seconds!r},{time() + seconds!r}]')
+            self._buffer(self.saving.texts.wait(seconds))
             self.flush()
         return seconds
 

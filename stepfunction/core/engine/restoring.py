@@ -19,7 +19,8 @@ from stepfunction.core.engine.kept import Begun
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import gather
 from stepfunction.core.engine.run import Run
-from stepfunction.core.engine.saving import Saving, Session
+from stepfunction.core.engine.saving import Saving
+from stepfunction.core.engine.session import Session
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import PastTask
 from stepfunction.core.engine.verdict import remember, verdict_of
@@ -64,8 +65,16 @@ class Restored:
         deadline: When it is to end, in seconds since the epoch; None without a limit.
     """
 
-    def __init__(self, session: Session, head: Head, graph: Graph, run: Run) -> None:
+    def __init__(
+        self,
+        session: Session,
+        head: Head,
+        graph: Graph,
+        run: Run,
+        is_exact: bool = True,
+    ) -> None:
         self.session = session
+        self._is_exact = is_exact
         self.head = head
         self.graph = graph
         self.run = run
@@ -82,7 +91,7 @@ class Restored:
         self._value: Any = None
         self._status = Status.RUNNING
         self._end: tuple[float, Mapping[str, Any]] | None = None
-        self._reader = FragmentReader(partial(session.store.apart, head.key))
+        self._reader = FragmentReader(partial(session.store.apart, head.key), is_exact)
         self._heads: dict[tuple[int, str, int], Head] | None = None
         self._made: dict[tuple[int, str, int], Journal] = {}
         self._at = 1
@@ -312,10 +321,13 @@ class Restored:
             graph = _graph_at(self.graph, self._name, part)
             if head is None or graph is None:
                 raise self._damage(f"lacks the workflow nested in {self._name!r}")
-            restored = Restored(self.session, head, graph, self.run)
+            restored = Restored(
+                self.session, head, graph, self.run, self._is_exact
+            )
             found = self._made[place] = restored.finish()
             prefix, number = restored.first["prefix"], restored.number
-            saving = Saving(self.session, head.key, number, prefix, turn=turn)
+            facts = head.key, number, prefix, self._epoch
+            saving = Saving(self.session, *facts, turn=turn)
             saving.is_decided = True
             found.saving = saving
         return found
@@ -440,7 +452,13 @@ class Restored:
         head = self.head
         prefix = self.first["prefix"]
         saving = Saving(
-            self.session, head.key, self.number, prefix, is_outermost, head.turn
+            self.session,
+            head.key,
+            self.number,
+            prefix,
+            self._epoch,
+            is_outermost,
+            head.turn,
         )
         saving.origin = self.position
         saving.resumed = perf_counter()
