@@ -10,8 +10,10 @@ from pprint import pformat
 from typing import Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import Omitted
+from stepfunction.core.history.results import MapResults, TaskResults
 from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.exceptions import text_of, type_name
+from stepfunction.core.transcript.values import repr_of
 
 _WIDTH = 96  # of values, in characters
 
@@ -31,9 +33,10 @@ def error_text(error: BaseException, most: int) -> str:
 
 def value_text(value: Any, most: int) -> str:
     """Give a value as Python would write it, and not much more of it than is shown."""
-    if isinstance(value, Omitted):
+    kind = type(value)
+    if kind is Omitted:
         return cut_text(value.text, most)
-    if isinstance(value, str):
+    if kind is str:
         if "\n" in value:
             return cut_text(value, most)
         more = len(value) - most
@@ -64,18 +67,34 @@ class _Text(NamedTuple):
 
 def _seen(value: Any, most: int) -> Any:
     """Give a value as it is to be shown, which was shortened when it was written."""
-    if isinstance(value, dict):
+    kind = type(value)
+    if kind is dict or kind is TaskResults:
         return {_seen(key, most): _seen(item, most) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_seen(item, most) for item in value[:most]]
+    if kind is set or kind is frozenset:
+        items = ", ".join(repr(_seen(item, most)) for item in value)
+        inside = f"{{{items}}}" if value else ""
+        return _Text(inside if value and kind is set else f"{kind.__name__}({inside})")
+    if kind in _SEQUENCES:
+        seen = [_seen(item, most) for item in value[:most]]
         if len(value) > most:
-            items.append(_Text(f"… {len(value) - most:,} more"))
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, Omitted):
+            seen.append(_Text(f"… {len(value) - most:,} more"))
+        return tuple(seen) if kind is tuple else seen
+    return _leaf(value, most)
+
+
+def _leaf(value: Any, most: int) -> Any:
+    kind = type(value)
+    if kind is str:
+        return value[:most] + "…" * (len(value) > most)
+    if kind is Omitted:
         return _Text(value.text)
     if is_a(value, BaseException):
         name = type_name(value).removeprefix("builtins.")
         return _Text(f"<{name}: {text_of(value)}>")
-    if isinstance(value, str):
-        return value[:most] + "…" * (len(value) > most)
-    return value
+    if kind is int and abs(value) >= _LARGEST:  # which Python may refuse to write
+        return _Text(f"{hex(value)[:most]}…")
+    return _Text(repr_of(value))  # which a class of the user's may refuse
+
+
+_SEQUENCES = (list, tuple, MapResults)
+_LARGEST = 10**1_000

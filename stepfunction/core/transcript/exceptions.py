@@ -194,7 +194,8 @@ def text_of(error: BaseException) -> str:
     """Give what an exception says, of one that was read too."""
     if is_a(error, RemoteError):
         return error.text
-    return error_text(error).removeprefix(type(error).__name__).removeprefix(": ")
+    name = name_of(type(error)).rpartition(".")[2]
+    return error_text(error).removeprefix(name).removeprefix(": ")
 
 
 def traceback_of(error: BaseException) -> str | None:
