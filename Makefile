@@ -10,7 +10,7 @@ slow_core := core/engine/test_cancelled_anywhere.py core/engine/test_interrupts.
 # Half of all tests, by the time they take.
 slow := $(slow_core) contrib
 with_django := contrib test_django_page.py
-not_core := cli contrib django drawing executors test_django_demo.py test_django_page.py \
+not_core := cli contrib crash django drawing executors test_django_demo.py test_django_page.py \
 	test_examples.py test_map_properties.py test_progress.py test_properties.py test_readme.py \
 	test_soak.py test_tracing.py
 
@@ -57,6 +57,9 @@ stress: $(VENV)/.has-test-core ## run the concurrency tests 50 times, with all c
 
 soak: $(VENV)/.has-test-core ## mix all that can happen to tasks for a minute
 	SOAK_SECONDS=60 $(python) -m pytest -s tests/test_soak.py
+
+crash: $(VENV)/.has-test-core ## kill stored executions at random moments, for five minutes
+	CRASH_SECONDS=300 $(python) -m pytest -s --timeout=900 tests/crash
 
 lint: $(VENV)/.has-dev ## flake8, isort, mypy, import-linter
 	$(python) -m flake8

@@ -19,6 +19,8 @@ import peers
 import processes
 import start_up
 import steps
+import stores
+import storing
 import threads
 from measuring import show
 
@@ -42,7 +44,17 @@ def main() -> None:
     parser.add_argument("--save", action="store_true", help=f"keep in {RESULTS.name}")
     arguments = parser.parse_args()
     parts = (
-        chain, steps, listeners, threads, processes, maps, delays, start_up, documents
+        chain,
+        steps,
+        listeners,
+        threads,
+        processes,
+        maps,
+        stores,
+        storing,
+        delays,
+        start_up,
+        documents,
     )
     measures = [measure for part in parts for measure in part.MEASURES]
     if arguments.peers:

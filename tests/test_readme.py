@@ -7,25 +7,29 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.name: path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", ROOT / "docs" / "durable.md")
+}
 SNIPPET = re.compile(
     r"^```python\n(?P<code>.*?)^```\n\n```text\n(?P<output>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-TEXT = README.read_text(encoding="utf-8")
-SNIPPETS = [(match["code"], match["output"]) for match in SNIPPET.finditer(TEXT)]
+SNIPPETS = [
+    pytest.param(match["code"], match["output"], id=f"{name}-{number}")
+    for name, text in PAGES.items()
+    for number, match in enumerate(SNIPPET.finditer(text))
+]
 
 
-def test_every_python_snippet_of_the_readme_is_followed_by_its_output() -> None:
-    assert TEXT.count("```python\n") == len(SNIPPETS) > 0
+def test_every_python_snippet_of_the_pages_is_followed_by_its_output() -> None:
+    count = sum(text.count("```python\n") for text in PAGES.values())
+    assert count == len(SNIPPETS) > 0
 
 
-@pytest.mark.parametrize(
-    ("code", "output"),
-    SNIPPETS,
-    ids=[f"snippet-{number}" for number in range(len(SNIPPETS))],
-)
-def test_the_readme_shows_what_its_snippets_print(
+@pytest.mark.parametrize(("code", "output"), SNIPPETS)
+def test_the_pages_show_what_their_snippets_print(
     code: str, output: str, tmp_path: Path
 ) -> None:
     script = tmp_path / "snippet.py"
@@ -41,6 +45,6 @@ def test_the_readme_shows_what_its_snippets_print(
 
 
 def test_every_file_that_the_readme_links_to_is_there() -> None:
-    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", TEXT)
+    links = re.findall(r"\]\((?!https?:|#)([^)]+)\)", PAGES["README.md"])
     assert links
-    assert [link for link in links if not (README.parent / link).exists()] == []
+    assert [link for link in links if not (ROOT / link).exists()] == []

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepfunction import __version__
+from stepfunction.core.outcomes import Status
 from stepfunction.core.wording import did_you_mean
 from stepfunction.core.workers.executors import NAMES
 
@@ -15,10 +16,15 @@ FORMATS = ("text", "svg", "png", "pdf", "dot", "mermaid")
 
 ABOUT = {
     "run": "run a workflow to its end",
+    "resume": "go on with a stored execution that failed or died",
+    "recover": "go on with all stored executions that died",
     "check": "name all that is wrong",
     "graph": "draw a workflow",
-    "report": "make an HTML report of what run --json gave",
+    "report": "make an HTML report of what run --json gave, or a store has",
     "list": "list the workflows of a module",
+    "history": "list the executions of a store",
+    "show": "show what a stored execution did",
+    "prune": "lose stored executions that ended long ago",
 }
 EXAMPLES = {
     "": """\
@@ -41,7 +47,25 @@ examples:
   %(prog)s orders.py:checkout --input '{"id": 17}'
   %(prog)s orders.py:checkout --input @order.json --report run.html
   curl -s https://example.org/order | %(prog)s orders.py:checkout --input -
-  %(prog)s orders.py:checkout --json > run.json""",
+  %(prog)s orders.py:checkout --json > run.json
+  %(prog)s orders.py:checkout --input @order.json --store runs.db --id order-17
+
+With --store the execution is kept while it runs. The same line goes on with what was
+killed, and gives again what has ended.""",
+    "resume": """\
+One that failed goes on from the step that failed, one that died from the first step
+that is not stored. The rest is as with run.
+
+examples:
+  %(prog)s orders.py:checkout order-17 --store runs.db
+  %(prog)s orders.py:checkout order-17 --store runs.db --answer '"paid by hand"'
+  %(prog)s orders.py:checkout order-17 --store runs.db --start-at Pay""",
+    "recover": """\
+What became of each goes to standard output, a line each. What another process runs is
+left to it. A module without :workflow stands for all that it has.
+
+example:
+  %(prog)s orders.py shop.flows:refund --store runs.db""",
     "check": """\
 Beside all that execute() checks, functions of process steps are sent to a process, and
 names of steps and keys of branches are compared for typing mistakes. No step is run.
@@ -57,9 +81,26 @@ examples:
   %(prog)s orders.py:checkout -o checkout.svg
   %(prog)s orders.py:checkout --format mermaid""",
     "report": """\
-example:
+examples:
   stepfunction run orders.py:checkout --json > run.json
-  stepfunction report run.json -o run.html""",
+  stepfunction report run.json -o run.html
+  stepfunction report order-17 --store runs.db -o run.html""",
+    "history": """\
+The latest is the first. What has not ended and can be resumed has died, or was
+interrupted. Ages are as 90s, 15m, 12h, 30d or 8w.
+
+examples:
+  %(prog)s --store runs.db
+  %(prog)s --store runs.db --workflow Checkout --status FAILED --since 7d --json""",
+    "show": """\
+examples:
+  %(prog)s order-17 --store runs.db
+  %(prog)s order-17 --store runs.db --json > run.json""",
+    "prune": """\
+What has not ended is never lost. Ages are as 90s, 15m, 12h, 30d or 8w.
+
+example:
+  %(prog)s --store runs.db --older-than 30d --dry-run""",
     "list": """\
 These are its StepFunctions, and its functions without required parameters that are
 annotated to return one.
@@ -141,6 +182,13 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         help="the input of the first step: JSON, the name of a file of it, or - for "
         "standard input; without it None",
     )
+    _add_ways(parser)
+    _add_store(parser, False, "keep the execution in this file while it runs")
+    parser.add_argument("--id", help="what it is called there; else it gets a number")
+
+
+def _add_ways(parser: argparse.ArgumentParser) -> None:
+    """Add how a workflow is run, and what of it is given."""
     parser.add_argument(
         "--executor",
         type=_one_of("executor", NAMES),
@@ -160,6 +208,79 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--json",
         action="store_true",
         help="give all that happened instead of the output, for the command report",
+    )
+
+
+def _add_store(parser: argparse.ArgumentParser, required: bool, about: str) -> None:
+    parser.add_argument("--store", metavar="FILE", required=required, help=about)
+
+
+def _add_resume(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("target", metavar="TARGET", help="the workflow")
+    parser.add_argument("id", metavar="ID", help="what the execution is called")
+    _add_store(parser, True, "the file that has it")
+    parser.add_argument(
+        "--answer",
+        metavar="JSON|@FILE|-",
+        help="what the step that failed is taken to have given",
+    )
+    parser.add_argument(
+        "--start-at", metavar="STEP", help="go back to the latest visit of this step"
+    )
+    parser.add_argument(
+        "--allow-changed",
+        action="store_true",
+        help="go on also where the workflow is of another shape now",
+    )
+    _add_ways(parser)
+
+
+def _add_recover(parser: argparse.ArgumentParser) -> None:
+    _add_check(parser)
+    _add_store(parser, True, "the file that has them")
+    parser.add_argument(
+        "--limit", type=_number, metavar="N", help="with how many to go on at most"
+    )
+
+
+def _add_history(parser: argparse.ArgumentParser) -> None:
+    _add_store(parser, True, "the file that has them")
+    parser.add_argument("--workflow", metavar="NAME", help="only those of a workflow")
+    statuses = [str(status) for status in Status]
+    parser.add_argument(
+        "--status",
+        type=_one_of("status", statuses),
+        metavar="STATUS",
+        help=f"only those that are {', '.join(statuses[:-1])} or {statuses[-1]}",
+    )
+    parser.add_argument(
+        "--since", type=_age, metavar="AGE", help="only those that are no older"
+    )
+    parser.add_argument(
+        "--limit", type=_number, metavar="N", help="how many at most"
+    )
+    parser.add_argument("--json", action="store_true", help="give them as JSON")
+
+
+def _add_show(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("id", metavar="ID", help="what the execution is called")
+    _add_store(parser, True, "the file that has it")
+    parser.add_argument(
+        "--json", action="store_true", help="give all of it, for the command report"
+    )
+
+
+def _add_prune(parser: argparse.ArgumentParser) -> None:
+    _add_store(parser, True, "the file that has them")
+    parser.add_argument(
+        "--older-than",
+        type=_age,
+        metavar="AGE",
+        required=True,
+        help="how long ago they must have ended",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what would be lost"
     )
 
 
@@ -184,8 +305,11 @@ def _add_graph(parser: argparse.ArgumentParser) -> None:
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", metavar="RUN.json", help="what run --json gave; - for standard input"
+        "run",
+        metavar="RUN.json|ID",
+        help="what run --json gave; - for standard input; with --store an execution",
     )
+    _add_store(parser, False, "the file that has the execution of that ID")
     parser.add_argument(
         "-o", "--output", metavar="FILE", required=True, help="the HTML file to write"
     )
@@ -199,11 +323,17 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
 
 _ADDERS = {
     "run": _add_run,
+    "resume": _add_resume,
+    "recover": _add_recover,
     "check": _add_check,
     "graph": _add_graph,
     "report": _add_report,
     "list": _add_list,
+    "history": _add_history,
+    "show": _add_show,
+    "prune": _add_prune,
 }
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def _seconds(text: str) -> float:
@@ -213,6 +343,22 @@ def _seconds(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+
+
+def _age(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    try:
+        if (seconds := float(number) * _UNITS[unit]) >= 0:
+            return seconds
+    except (KeyError, ValueError):
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is no age; give one as 12h or 30d")
+
+
+def _number(text: str) -> int:
+    if text.isdecimal():
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number")
 
 
 def _one_of(what: str, known: Sequence[str]) -> Any:

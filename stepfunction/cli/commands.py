@@ -30,7 +30,9 @@ from stepfunction.cli.complaints import (
     show_traceback,
 )
 from stepfunction.cli.projects import places_of_project
-from stepfunction.cli.running import output_of, run
+from stepfunction.cli.running import output_of, resume, run
+from stepfunction.cli.stored import history, prune, recover, show
+from stepfunction.cli.stores import open_store
 from stepfunction.cli.targets import Places, TargetError, build
 from stepfunction.core.errors import (
     DefinitionError,
@@ -43,6 +45,7 @@ from stepfunction.core.wording import counted
 if TYPE_CHECKING:
     from stepfunction.core.step_function import StepFunction
 
+_WITHOUT_PLACES = ("report", "history", "show", "prune")  # they import nothing
 _NO_WORKFLOWS = "no app has workflows"
 _SUFFIXES = {"txt": "text", "gv": "dot", "mmd": "mermaid"}
 
@@ -116,7 +119,7 @@ def carry_out(
 def _obey(args: Namespace, places: Places | None) -> tuple[int, str | bytes]:
     """Do what is asked, and give the exit code and what to write."""
     try:
-        if args.command != "report":  # which imports nothing of the user's
+        if args.command not in _WITHOUT_PLACES:
             args.places = places or places_of_project() or Places()
         return _COMMANDS[args.command](args)
     except (Refusal, StepFunctionError) as error:
@@ -250,14 +253,18 @@ def _drawn(workflow: StepFunction, kind: str) -> str | bytes:
 
 
 def _report(args: Namespace) -> tuple[int, str]:
+    if args.output == "-":
+        raise Refusal("a report is written into a file; name one with -o FILE")
+    if args.store is not None:
+        with open_store(args.store) as store:
+            say(f"report: {store.load(args.run).report(args.output)}")
+        return DONE, ""
     is_piped = args.run == "-"
     text = sys.stdin.buffer.read() if is_piped else Path(args.run).read_bytes()
     try:
         execution = Execution.from_json(text)
     except TranscriptError as error:
         raise Refusal(f"{args.run}: {error}") from None
-    if args.output == "-":
-        raise Refusal("a report is written into a file; name one with -o FILE")
     say(f"report: {execution.report(args.output)}")
     return DONE, ""
 
@@ -281,8 +288,13 @@ def _list(args: Namespace) -> tuple[int, str]:
 
 _COMMANDS: dict[str, Callable[[Namespace], tuple[int, str | bytes]]] = {
     "run": run,
+    "resume": resume,
+    "recover": recover,
     "check": _check,
     "graph": _graph,
     "report": _report,
     "list": _list,
+    "history": history,
+    "show": show,
+    "prune": prune,
 }

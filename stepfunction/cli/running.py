@@ -1,4 +1,4 @@
-"""Running: the command ``run``, which gives what a workflow comes to."""
+"""Running: the commands that give what a workflow comes to: ``run``, ``resume``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import json
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -24,12 +25,14 @@ from stepfunction.cli.complaints import (
     show_failure,
     show_traceback,
 )
+from stepfunction.cli.stores import new_store, open_store
 from stepfunction.core.errors import (
     CompensationError,
     ExecutionCancelledError,
     ExecutionTimeoutError,
     StepExecutionError,
     StepFunctionError,
+    StoreError,
     WorkerStartError,
 )
 from stepfunction.core.history.execution import Execution
@@ -38,21 +41,45 @@ from stepfunction.core.transcript.values import ValueWriter
 from stepfunction.core.wording import counted, duration_text, error_text
 
 if TYPE_CHECKING:
-    from stepfunction.core.step_function import StepFunction
     from stepfunction.core.watching.events import Event, Listener
 
 
 def run(args: Namespace) -> tuple[int, str]:
     """Run a workflow to its end."""
-    value = _read_input(args.input)
+    value = _read_json("--input", args.input)
+    if args.store is None and args.id is not None:
+        raise Refusal("--id is that of a stored execution; name the store by --store")
+    workflow = args.places.load(args.target)
+    if args.store is None:
+        return _carried_out(partial(workflow.execute, value), args)
+    with new_store(args.store) as store:
+        execute = partial(workflow.execute, value, store=store, execution_id=args.id)
+        return _carried_out(execute, args)
+
+
+def resume(args: Namespace) -> tuple[int, str]:
+    """Go on with an execution that a store has."""
+    options = {"start_at": args.start_at, "allow_changed": args.allow_changed}
+    if args.answer is not None:
+        options["answer"] = _read_json("--answer", args.answer)
+    workflow = args.places.load(args.target)
+    with open_store(args.store) as store:
+        go_on = partial(workflow.resume, args.id, store=store, **options)
+        return _carried_out(go_on, args)
+
+
+def _carried_out(
+    execute: Callable[..., Execution], args: Namespace
+) -> tuple[int, str]:
     if args.report is not None:
         _refuse_unwritable(args.report)
-    workflow = args.places.load(args.target)
-    execution, failure = _execute(workflow, value, args)
+    execution, failure = _execute(execute, args)
     if execution is None:
         return FAILED, ""
     if not args.progress:  # which has told it
         _tell_the_end(execution)
+    if args.store is not None and args.id is None:
+        say(f"stored as {execution.id}")
     if failure is not None:
         show_failure(failure)
     code = DONE if failure is None else FAILED
@@ -73,7 +100,7 @@ def _answer(execution: Execution, args: Namespace) -> str:
 
 
 def _execute(
-    workflow: StepFunction, value: Any, args: Namespace
+    execute: Callable[..., Execution], args: Namespace
 ) -> tuple[Execution | None, StepFunctionError | None]:
     """Run the workflow and give the execution, if there is one, and how it failed."""
     begun: list[Execution | None] = []
@@ -87,7 +114,7 @@ def _execute(
         listeners.append(_new_progress())
     options = {"executor": args.executor, "timeout": args.timeout}
     try:
-        return workflow.execute(value, check=True, listeners=listeners, **options), None
+        return execute(check=True, listeners=listeners, **options), None
     except (
         CompensationError,
         StepExecutionError,
@@ -95,13 +122,15 @@ def _execute(
         ExecutionCancelledError,
     ) as error:
         return error.execution, error
-    except WorkerStartError as error:
+    except (WorkerStartError, StoreError) as error:
         if error.execution is None:  # it did not begin
             raise
         return error.execution, error
     except KeyboardInterrupt:
         if begun and begun[0] is not None:  # to see how far it came
             _write_report(begun[0], args.report)
+        if args.store is not None:
+            say("what is stored can be resumed")
         raise
     except SystemExit as error:
         say(f"stepfunction: a step ended the program: {error_text(error)}")
@@ -132,7 +161,7 @@ def _new_progress() -> Listener:
     return RichProgress()
 
 
-def _read_input(given: str | None) -> Any:
+def _read_json(option: str, given: str | None) -> Any:
     if given is None:
         return None
     text: str | bytes = given
@@ -145,7 +174,7 @@ def _read_input(given: str | None) -> Any:
     except (ValueError, RecursionError) as error:
         hint = "" if text != given else "; a file is named as @FILE, a text is quoted: "
         hint = hint and hint + "'\"text\"'"
-        raise Refusal(f"--input is no JSON: {error}{hint}") from None
+        raise Refusal(f"{option} is no JSON: {error}{hint}") from None
 
 
 def _refuse_unwritable(file: str) -> None:

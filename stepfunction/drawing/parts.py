@@ -59,7 +59,7 @@ class ReportParts:
     def _execution(self) -> Execution:
         # Only what has gone through the redaction is looked at, but by the picture,
         # which has no values.
-        return from_document(to_document(self._live, self._redact))
+        return from_document(to_document(self._live, self._redact, self._most))
 
     @cached_property
     def _timeline(self) -> Timeline:

@@ -10,8 +10,10 @@ from pprint import pformat
 from typing import Any, NamedTuple
 
 from stepfunction.core.envelope.omitted import Omitted
+from stepfunction.core.history.results import MapResults, TaskResults
 from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.exceptions import text_of, type_name
+from stepfunction.core.transcript.values import repr_of
 
 _WIDTH = 96  # of values, in characters
 
@@ -31,14 +33,19 @@ def error_text(error: BaseException, most: int) -> str:
 
 def value_text(value: Any, most: int) -> str:
     """Give a value as Python would write it, and not much more of it than is shown."""
-    if isinstance(value, Omitted):
-        text = value.text
-    elif isinstance(value, str):
-        text = value if "\n" in value else repr(value[: most + 1])
-    else:
-        trimmed = _trimmed(value, [most])
-        text = pformat(trimmed, width=_WIDTH, compact=True, sort_dicts=False)
-    return cut_text(text, most)
+    kind = type(value)
+    if kind is Omitted:
+        return cut_text(value.text, most)
+    if kind is str:
+        if "\n" in value:
+            return cut_text(value, most)
+        more = len(value) - most
+        if more <= 0:
+            return escape(repr(value))
+        return escape(f"{value[:most]!r}… ({more:,} characters left out)")
+    text = pformat(_seen(value, most), width=_WIDTH, compact=True, sort_dicts=False)
+    # How much more there is it may not have any more.
+    return escape(text if len(text) <= most else f"{text[:most]}… (there is more)")
 
 
 def cut_text(text: str, most: int, from_end: bool = False) -> str:
@@ -58,32 +65,36 @@ class _Text(NamedTuple):
         return self.text
 
 
-def _trimmed(value: Any, room: list[int]) -> Any:
-    """Give a value without what there is no room for: it may be very large."""
-    if isinstance(value, dict):
-        found: dict[Any, Any] = {}
-        for key, item in value.items():
-            if room[0] <= 0:
-                found[_Text("…")] = _Text(f"{len(value) - len(found):,} more")
-                break
-            found[_trimmed(key, room)] = _trimmed(item, room)
-        return found
-    if isinstance(value, list | tuple):
-        items: list[Any] = []
-        for item in value:
-            if room[0] <= 0:
-                items.append(_Text(f"… {len(value) - len(items):,} more"))
-                break
-            items.append(_trimmed(item, room))
-        return items if isinstance(value, list) else tuple(items)
-    if isinstance(value, Omitted):
-        shown: Any = _Text(value.text)
-    elif is_a(value, BaseException):
+def _seen(value: Any, most: int) -> Any:
+    """Give a value as it is to be shown, which was shortened when it was written."""
+    kind = type(value)
+    if kind is dict or kind is TaskResults:
+        return {_seen(key, most): _seen(item, most) for key, item in value.items()}
+    if kind is set or kind is frozenset:
+        items = ", ".join(repr(_seen(item, most)) for item in value)
+        inside = f"{{{items}}}" if value else ""
+        return _Text(inside if value and kind is set else f"{kind.__name__}({inside})")
+    if kind in _SEQUENCES:
+        seen = [_seen(item, most) for item in value[:most]]
+        if len(value) > most:
+            seen.append(_Text(f"… {len(value) - most:,} more"))
+        return tuple(seen) if kind is tuple else seen
+    return _leaf(value, most)
+
+
+def _leaf(value: Any, most: int) -> Any:
+    kind = type(value)
+    if kind is str:
+        return value[:most] + "…" * (len(value) > most)
+    if kind is Omitted:
+        return _Text(value.text)
+    if is_a(value, BaseException):
         name = type_name(value).removeprefix("builtins.")
-        shown = _Text(f"<{name}: {text_of(value)}>")
-    else:
-        shown = value[: room[0]] + "…" * (len(value) > room[0]) if (
-            isinstance(value, str)
-        ) else value
-    room[0] -= len(str(shown)) + 4
-    return shown
+        return _Text(f"<{name}: {text_of(value)}>")
+    if kind is int and abs(value) >= _LARGEST:  # which Python may refuse to write
+        return _Text(f"{hex(value)[:most]}…")
+    return _Text(repr_of(value))  # which a class of the user's may refuse
+
+
+_SEQUENCES = (list, tuple, MapResults)
+_LARGEST = 10**1_000

@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepfunction.stores.face import StoredExecution
+    from stepfunction.stores.face import Recovered, StoredExecution
     from stepfunction.stores.sqlite import SQLiteStore
 
-__all__ = ["SQLiteStore", "StoredExecution"]
+__all__ = ["Recovered", "SQLiteStore", "StoredExecution"]
 
-_homes = {"SQLiteStore": "sqlite", "StoredExecution": "face"}
+_homes = {"Recovered": "face", "SQLiteStore": "sqlite", "StoredExecution": "face"}
 
 
 def __getattr__(name: str) -> Any:

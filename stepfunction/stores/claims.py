@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import struct
 import sys
-from contextlib import AbstractContextManager
 from threading import RLock
 from typing import Any, TypeAlias
 
@@ -165,8 +164,8 @@ _open: dict[Identity, Claims] = {}
 _stray: list[int] = []
 
 
-def opening() -> AbstractContextManager[Any]:
-    """Give the turn of a thread to open a file, or what belongs to it."""
+def opening() -> Any:
+    """Give the lock of a thread that opens a file, or what belongs to it."""
     return _opening
 
 

@@ -9,13 +9,21 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Callable
-from threading import RLock
+from functools import partial
+from threading import RLock, get_ident
 from time import monotonic
 from typing import Any, TypeVar
-from weakref import finalize
+from weakref import finalize, ref
 
 from stepfunction.core.errors import StoreError
-from stepfunction.stores.claims import Claims, Identity, claims_beside, create, leave
+from stepfunction.stores.claims import (
+    Claims,
+    Identity,
+    claims_beside,
+    create,
+    leave,
+    opening,
+)
 from stepfunction.stores.refusals import PATIENCE, is_busy, refusal
 from stepfunction.stores.schema import migrate
 from stepfunction.stores.tables import Execute
@@ -24,12 +32,14 @@ MEMORY = ":memory:"
 
 _T = TypeVar("_T")
 
+# How long to wait for other threads where it would be wrong to wait for ever.
+_LONG = 5.0
 # SQLite waits in C code, where no signal is heard.
 _PAUSE = 0.25
 # Each commit writes whole pages, and the pages of a checkpoint once for all their
 # commits: small pages and rare checkpoints made a step a third quicker.
 _PAGE = 2048
-_CHECKPOINT = 16 * 1024 * 1024 // _PAGE
+_CHECKPOINT = 16 * 1024 * 1024  # bytes
 
 
 class Link:
@@ -61,6 +71,7 @@ class Link:
             self._end = finalize(
                 self, _end, self.connection, self.pid, self.lock, self.claims
             )
+            _links[id(self)] = ref(self, partial(_forget, id(self)))
         except BaseException:
             leave(self.claims)
             raise
@@ -149,6 +160,7 @@ class Link:
     def _set_up(self, synchronous: str) -> None:
         # What a file says of itself is nothing to act upon.
         self.execute("PRAGMA trusted_schema = OFF")
+        self.execute("PRAGMA cell_size_check = ON")
         self.execute(f"PRAGMA page_size = {_PAGE}")
         patiently(lambda: self._set_up_file(synchronous))
 
@@ -161,7 +173,8 @@ class Link:
                 "on some file systems; keep the file on a local disk"
             )
         self.execute(f"PRAGMA synchronous = {synchronous}")
-        self.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+        self.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT // _PAGE}")
+        self.execute(f"PRAGMA journal_size_limit = {_CHECKPOINT}")
 
 
 def opened(path: str, synchronous: str) -> Link:
@@ -196,7 +209,7 @@ def _end(connection: sqlite3.Connection, pid: int, lock: Any, claims: Claims) ->
     if pid != os.getpid():
         _leave_open(connection)
         return
-    has_turn = lock.acquire(timeout=5)
+    has_turn = lock.acquire(timeout=_LONG)
     try:
         connection.close()
     finally:
@@ -210,3 +223,38 @@ def _leave_open(connection: sqlite3.Connection) -> None:
     from ctypes import py_object, pythonapi
 
     pythonapi.Py_IncRef(py_object(connection))
+
+
+# --- forking ----------------------------------------------------------------------
+
+# SQLite has locks for the whole process. A child that is forked while another thread
+# holds one can never use SQLite. So who forks has all turns meanwhile.
+_links: dict[int, ref[Link]] = {}
+_turns: dict[int, list[list[Any]]] = {}  # by thread, one in another
+
+
+def _forget(id: int, _: object) -> None:
+    _links.pop(id, None)
+
+
+def _take_turns() -> None:
+    taken: list[Any] = []
+    _turns.setdefault(get_ident(), []).append(taken)
+    until = monotonic() + _LONG
+    found = [each() for each in tuple(_links.values())]
+    own = [it.lock for it in found if it is not None and it.pid == os.getpid()]
+    # Who opens a file may wait for none of the others.
+    for lock in (*own, opening()):
+        if lock.acquire(timeout=max(0, until - monotonic())):
+            taken.append(lock)
+
+
+def _give_turns() -> None:
+    for lock in _turns[get_ident()].pop():
+        lock.release()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_take_turns, after_in_parent=_give_turns, after_in_child=_turns.clear
+    )

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import codecs
+import html
 import io
 import json
 import pickle
 import re
 import tempfile
+import time
 from html.parser import HTMLParser
 
 import pytest
-from shared.pictures import giving
+from shared.pictures import giving, read_back
 
 from stepfunction import DrawingError, Execution, StepFunction, StepFunctionError
 from stepfunction.drawing import dot
@@ -421,3 +423,52 @@ def test_a_part_that_nobody_asks_for_is_not_made(monkeypatch):
 def test_the_graph_of_what_a_pickle_brought_is_no_part():
     execution = pickle.loads(pickle.dumps(giving(1).execute()))
     assert execution.report_parts().graph == ""
+
+
+def of_value(value, **options):
+    page = io.StringIO()
+    workflow = StepFunction("W").add_step("A", lambda: value).set_start_step("A")
+    workflow.execute().report(page, **options)
+    return html.unescape(page.getvalue())
+
+
+@pytest.mark.parametrize("redact", [None, lambda where, value: value])
+def test_of_a_large_value_no_more_is_written_than_is_shown(redact):
+    large = [list(range(10))] * 200_000
+    began = time.monotonic()
+    page = of_value(large, redact=redact)
+    assert time.monotonic() - began < 2  # 10 ms, where nothing else runs
+    assert len(page) < 60_000
+    assert re.search(r"… 199,\d\d\d more", page)
+
+
+def test_of_a_large_value_no_more_is_to_be_hidden_than_is_shown():
+    asked = []
+    of_value(list(range(100_000)), redact=lambda at, it: asked.append(at) or it)
+    assert len(asked) < 2_000
+
+
+class Alike:
+    def __repr__(self):
+        return "alike"
+
+
+@pytest.mark.parametrize(
+    "value", [{Alike(), Alike()}, {Alike(): 1, Alike(): 2}, {(Alike(),), (Alike(),)}]
+)
+def test_values_that_look_alike_do_not_stop_a_report(value):
+    assert "alike" in of_value(value)
+    assert read_back(giving(value).execute()).status == "COMPLETED"
+
+
+def test_a_map_step_with_large_results_has_all_its_counts():
+    def work(number):
+        if number == 999:
+            raise ValueError("the last")
+        return list(range(1_000))
+
+    workflow = StepFunction("W").add_map_step("M", work, tolerated_failures=1)
+    execution = workflow.set_start_step("M").execute(range(1_000), executor="inline")
+    page = io.StringIO()
+    execution.report(page)
+    assert "1,000 items: 999 succeeded, 1 failed" in page.getvalue()

@@ -171,6 +171,33 @@ sys.stdin.read()
             store.claim(store.find("order-17").key)
 
 
+def test_a_child_that_is_forked_while_threads_write_can_use_the_store(program):
+    process = program("""\
+import threading
+is_over = False
+def write(key):
+    number = 0
+    while not is_over:
+        store.append_all([Row(key, number + 1, "1"), Row(key, number + 2, "2")])
+        number += 2
+threads = [threading.Thread(target=write, args=[begin(f"t{it}")]) for it in range(3)]
+for thread in threads:
+    thread.start()
+for number in range(20):
+    if not os.fork():
+        key = begin(f"c{number}")
+        store.append(key, 1, "1")
+        os._exit(0)
+    print(os.wait()[1], flush=True)
+is_over = True
+for thread in threads:
+    thread.join()
+""")
+    assert process.communicate(timeout=50)[0] == "0\n" * 20
+    with SQLiteStore(process.args[4]) as store:
+        assert len(store.list()) == 23
+
+
 def test_a_claim_in_memory_is_not_a_forked_childs(program):
     process = program("""\
 memory = SQLiteStore(":memory:")
@@ -212,8 +239,13 @@ def test_a_lock_file_that_was_removed_is_no_place_for_claims(store, path, begin)
 
 def test_a_file_that_was_removed_is_no_place_for_executions(store, path, begin):
     key = begin(store)
+    running = begin(store)
     store.release(key)
     os.unlink(path)
-    for refused in (lambda: begin(store), lambda: store.claim(key)):
+    for refused in (
+        lambda: begin(store),
+        lambda: store.claim(key),
+        lambda: store.turn(Row(running, 1, "1"), "COMPLETED", 1.0),
+    ):
         with pytest.raises(StoreError, match="removed or replaced"):
             refused()

@@ -199,7 +199,7 @@ class _WayBack:
             visit = Visit(step, outcome, tasks=(visit._replace(name=part),))
         self._undone.append(visit)
         if journal.saving is not None:
-            journal.saving.note_undone(journal, visit)
+            journal.saving.note_undone(visit)
         if self._run.audience is not None:
             record = undone_record(journal, visit)
             tell_record(self._run.audience, journal, "compensation", record)

@@ -22,7 +22,6 @@ from stepfunction.core.engine.tasks import StepTask, Terms
 from stepfunction.core.errors import (
     StepTimeoutError,
     TransferError,
-    UnstorableValueError,
     without_our_frames,
 )
 from stepfunction.core.history.records import Visit
@@ -35,6 +34,7 @@ from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import Task, as_stopped
 
 if TYPE_CHECKING:
+    from stepfunction.core.engine.kept import KeptVisit
     from stepfunction.core.workers.places import Place
 
 
@@ -76,21 +76,26 @@ class Plan(NamedTuple):
     def tasks(self, items: Iterator[Any], tally: Tally) -> Iterator[Task]:
         """Give the items as tasks, when they are asked for."""
         size, kept = self.size, self.terms.kept
-        is_known = kept is not None and kept.begun.knows_items
+        if kept is not None and not kept.begun.knows_items:
+            kept = None
         while some := list(islice(items, size)):
             first = tally.taken
+            if kept is not None:
+                some += islice(items, kept.reach(first, len(some)) - len(some))
+                kept.compare(first, some)
             tally.taken += len(some)
-            if is_known:
-                yield from self._left(first, some, tally)
+            if kept is not None:
+                yield from self._left(kept, first, some, tally)
             elif size == 1:
                 yield self.item(first, some[0])
             else:
                 yield Batch(self, tally, Load(first, some))
         tally.total, tally.has_all = tally.taken, True
 
-    def _left(self, first: int, some: list[Any], tally: Tally) -> Iterator[Task]:
+    def _left(
+        self, kept: KeptVisit, first: int, some: list[Any], tally: Tally
+    ) -> Iterator[Task]:
         """Give as tasks what is left of items of which some may have ended before."""
-        kept: Any = self.terms.kept
         left: list[Any] = []
         for index, item in enumerate(some, first):
             if kept.recall_item(index, item, tally):
@@ -264,19 +269,10 @@ class Batch(Task):
         kept = self._plan.terms.kept
         if kept is None or not results:
             return failed
-        step, others = self._plan.terms.name, set(failed)
-        outputs: list[str | None] = []
-        for at, result in enumerate(results):
-            output = None
-            if at not in others:
-                try:
-                    output = kept.fragment(result, step, subject(step, first + at))
-                except UnstorableValueError as error:
-                    results[at] = error
-                    others.add(at)
-            outputs.append(output)
-        kept.took(first, self.items, outputs)
-        return sorted(others)
+        refused = kept.took(first, self.items, results, failed)
+        for at, error in refused.items():
+            results[at] = error
+        return sorted({*failed, *refused})
 
     def _begun(self, outcome: Outcome, done: int) -> int | None:
         """Give how many items had begun when it ended; None if nobody can know.

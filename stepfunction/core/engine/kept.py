@@ -6,7 +6,9 @@ takes down what comes of the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from math import inf
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Any
@@ -14,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask
+from stepfunction.core.engine.whole import keep_whole
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import ResumeError, UnstorableValueError
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
-from stepfunction.core.transcript import rows
-from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import digest_of
+from stepfunction.core.wording import subject
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph, Step
@@ -40,7 +42,9 @@ class Begun:
 
     Attributes:
         visits: Part to visit, of tasks and items that have ended, as they ended.
-        digests: Index to the digest of the item.
+        digests: Index to the digest of the item, of those that have a visit.
+        runs: Index of the first of items that ended together to how many they were, and
+            to the digest of the list of them.
         outputs: Index to output, of items that have no visit.
         attempts: Part to the attempts made so far.
         pauses: Part to the pause before the next: its length, and when it ends.
@@ -54,6 +58,7 @@ class Begun:
     def __init__(self) -> None:
         self.visits: dict[Any, Visit] = {}
         self.digests: dict[int, str] = {}
+        self.runs: dict[int, tuple[int, str]] = {}
         self.outputs: dict[int, Any] = {}
         self.attempts: dict[Any, list[Ended]] = {}
         self.pauses: dict[Any, tuple[float, float]] = {}
@@ -62,6 +67,27 @@ class Begun:
         self.turns: dict[Any, int] = {}
         self.is_fresh = False
         self.is_used = False
+
+    def add_run(self, first: int, digest: str, outputs: list[Any]) -> None:
+        """Take note of items that ended together."""
+        indices = range(first, first + len(outputs))
+        if not self.outputs.keys().isdisjoint(indices):  # others were in their place
+            for begin, (length, _) in [*self.runs.items()]:
+                if begin < indices.stop and first < begin + length:
+                    self.forget_run(begin, length)
+        self.outputs.update(zip(indices, outputs))
+        self.runs[first] = len(outputs), digest
+
+    def forget_run(self, begin: int, length: int) -> None:
+        """Forget items that ended together."""
+        self.runs.pop(begin, None)
+        for index in range(begin, begin + length):
+            self.outputs.pop(index, None)
+
+    @cached_property
+    def sorted_runs(self) -> list[tuple[Any, ...]]:
+        """Items that ended together: the first, how many they were, and the digest."""
+        return sorted((begin, *facts) for begin, facts in self.runs.items())
 
     @property
     def knows_items(self) -> bool:
@@ -89,7 +115,6 @@ class KeptVisit:
         self.keeps: bool = not action.has_items or action.keep_results
         self.begun = begun
         self.journal = journal
-        self._epoch = journal.run.epoch
         self._cancellation = journal.run.cancellation
         self._since = 0.0
         self._has_any = False
@@ -114,57 +139,79 @@ class KeptVisit:
 
     def retried(self, task: Any, pause: float) -> None:
         """Keep that a failed attempt is followed by another, after so many seconds."""
-        saving = self.saving
-        if not saving.session.may_note():
-            return
-        last = task.attempts[-1]
-        attempt = saving.attempt(last, self._epoch)
-        returned = saving.lenient(task.output)
-        child = task.child
-        turn = "null" if child is None or child.saving is None else child.saving.turn
-        facts = f"{pause!r},{time() + pause!r},{turn},{returned}"
-        self._buffer(f'["{rows.ATTEMPT}",{json_text(task.key)},{attempt},{facts}]')
-        self.flush()
+        if self.saving.session.may_note():
+            self._buffer(self.saving.texts.retried(task, pause))
+            self.flush()
 
     def ended(self, task: Any) -> None:
         """Take down that there will be no other attempt, to be kept soon."""
-        if task.key is None or task.outcome is None:
-            return  # that of the step itself is in its own row; a batch tells of items
-        if not self.saving.session.may_note():
+        if task.outcome is None or not self.saving.session.may_note():
             return
+        child, key = getattr(task, "child", None), task.key
+        if child is not None and child.saving is None and child.graph is not None:
+            journal, at = self.journal, self.journal.steps
+            keep_whole(self.saving, journal, child, child.graph, at, key)
+        if key is None:
+            return  # that of the step itself is in its own row; a batch tells of items
         if task.outcome in _NOT_ENDED and self._cancellation.root.requested:
             return  # it was stopped with the whole, and is to go on
-        visit = task.visit()
-        if visit.outcome is not SUCCEEDED and not visit.attempts:
+        visit: Visit = task.visit()
+        if not visit.attempts:
             return  # it never began
-        output = task.fragment if visit.error is None else None
-        if visit.error is None and output is None and visit.outcome is SUCCEEDED:
-            if visit.child is None or visit.child.saving is None:
-                output = self.saving.lenient(visit.output)
-        facts = self.saving.facts(visit, self._epoch, output)
-        if type(task.key) is int and task.given is not None:
-            facts = f'{facts[:-1]},"d":{json_text(_digest(task.given[0]))}}}'
-        self._buffer(f'["{rows.TASK}",{json_text(task.key)},{facts}]')
+        digest = None
+        if type(key) is int and task.given is not None:
+            digest = _digest(task.given[0])
+        output = task.fragment if visit.outcome is SUCCEEDED else None
+        self._buffer(self.saving.texts.task(visit, output, digest))
 
     def took(
-        self, first: int, items: Sequence[Any], outputs: Sequence[str | None]
-    ) -> None:
+        self, first: int, items: list[Any], results: list[Any], failed: Sequence[int]
+    ) -> dict[int, UnstorableValueError]:
         """Take down items that travelled together and succeeded.
 
         Args:
             first: The index of the first.
             items: The items.
-            outputs: What came of each, as it is to be noted; None where it failed.
+            results: What came of them, as far as they are done.
+            failed: Which of them failed, counted from the first.
+
+        Returns:
+            Those whose result cannot be stored, counted so too, and why.
         """
         if not self.saving.session.may_note():
-            return
-        told = ",".join(
-            "null" if output is None else f"[{output},{json_text(_digest(item))}]"
-            for item, output in zip(items, outputs)
-        )
-        self._buffer(f'["{rows.ITEMS}",{first},[{told}]]')
+            return {}
+        refused: dict[int, UnstorableValueError] = {}
+        for begin, end in _between(failed, len(results)):
+            self._took(first, items, results, begin, end, refused)
         if self.is_due:
             self.flush()
+        return refused
+
+    def _took(
+        self,
+        first: int,
+        items: list[Any],
+        results: list[Any],
+        begin: int,
+        end: int,
+        refused: dict[int, UnstorableValueError],
+    ) -> None:
+        texts = self.saving.texts
+        try:
+            outputs = texts.output(results[begin:end], self.step)
+        except UnstorableValueError:
+            if end - begin > 1:  # which of them it is
+                for at in range(begin, end):
+                    self._took(first, items, results, at, at + 1, refused)
+                return
+            try:
+                title = subject(self.step, first + begin)
+                texts.output(results[begin], self.step, title)
+            except UnstorableValueError as error:
+                refused[begin] = error
+            return
+        digest = _digest_of_all(items[begin:end])
+        self._buffer(texts.items(first + begin, digest, outputs))
 
     def fragment(self, value: Any, step: str, title: str) -> str:
         """Give an output as it is to be noted.
@@ -174,7 +221,7 @@ class KeptVisit:
         """
         if not self.keeps:
             return "null"
-        return self.saving.fragment(value, step, title)
+        return self.saving.texts.output(value, step, title)
 
     # --- what was kept ---------------------------------------------------------------
 
@@ -184,7 +231,7 @@ class KeptVisit:
         if left is not None:
             return left
         if self.saving.session.may_note():
-            self._buffer(f'["{rows.WAIT}",{seconds!r},{time() + seconds!r}]')
+            self._buffer(self.saving.texts.wait(seconds))
             self.flush()
         return seconds
 
@@ -227,14 +274,8 @@ class KeptVisit:
         """
         begun = self.begun
         if begun.digests.get(index) and _digest(item) != begun.digests[index]:
-            if self.saving.session.allow_changed:
-                return False
-            text = (
-                f"item {index} of step {self.step!r} is another than the one that was "
-                "done; let items= give what it gave, or allow_changed=True has the new "
-                "one done too"
-            )
-            raise ResumeError(text, self.saving.session.id, (text,))
+            self._refuse_item(f"item {index}")
+            return False
         visit = begun.visits.get(index)
         if visit is not None:
             tally.end(PastTask(visit._replace(given=(item,))))
@@ -243,6 +284,40 @@ class KeptVisit:
             tally.take(index, [begun.outputs[index]], 0)
             return True
         return False
+
+    def reach(self, first: int, count: int) -> int:
+        """Give how many items to look at together, so that each that ended is whole."""
+        runs, end = self.begun.sorted_runs, first + count
+        before = bisect_left(runs, (end,)) - 1
+        if before >= 0:
+            begin, length, _ = runs[before]
+            end = max(end, begin + length)
+        return end - first
+
+    def compare(self, first: int, items: list[Any]) -> None:
+        """Compare items with those that ended together; what is another is done again.
+
+        Raises:
+            ResumeError: If one is another, and that is not allowed.
+        """
+        runs, end = self.begun.sorted_runs, first + len(items)
+        for begin, length, digest in runs[bisect_left(runs, (first,)) :]:
+            if begin >= end:
+                break
+            at = begin - first
+            if _digest_of_all(items[at : at + length]) != digest:
+                what, last = f"item {begin}", begin + length - 1
+                self._refuse_item(what if length == 1 else f"one of {what} to {last}")
+                self.begun.forget_run(begin, length)
+
+    def _refuse_item(self, what: str) -> None:
+        if self.saving.session.allow_changed:
+            return
+        text = (
+            f"{what} of step {self.step!r} is another than the one that was done; let "
+            "items= give what it gave, or allow_changed=True has it done again"
+        )
+        raise ResumeError(text, self.saving.session.id, (text,))
 
     def has_failed_enough(self, action: MapItems, total: int | None) -> bool:
         """Say whether so many items had failed that the others were to be stopped."""
@@ -272,6 +347,15 @@ class KeptVisit:
         return self.saving.nested(graph, value, run, self.journal, key, is_again)
 
 
+def _between(failed: Iterable[int], count: int) -> Iterator[tuple[int, int]]:
+    """Give from where to where there is nothing that failed."""
+    begin = 0
+    for at in [*sorted(failed), count]:
+        if begin < at:
+            yield begin, at
+        begin = at + 1
+
+
 def _digest(item: Any) -> str:
     """Give the digest of an item; nothing for one that could not be stored."""
     # It is not stored, and may be anything: it is then taken for what it was.
@@ -279,3 +363,8 @@ def _digest(item: Any) -> str:
         return digest_of(item)
     except UnstorableValueError:
         return ""
+
+
+def _digest_of_all(items: list[Any]) -> str:
+    """Give the digest of items that travelled together."""
+    return _digest(items) or digest_of([_digest(item) for item in items])

@@ -8,7 +8,7 @@ rest of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -19,7 +19,8 @@ from stepfunction.core.engine.kept import Begun
 from stepfunction.core.engine.nested import output_of_child
 from stepfunction.core.engine.perform import gather
 from stepfunction.core.engine.run import Run
-from stepfunction.core.engine.saving import Saving, Session
+from stepfunction.core.engine.saving import Saving
+from stepfunction.core.engine.session import Session
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import PastTask
 from stepfunction.core.engine.verdict import remember, verdict_of
@@ -38,6 +39,7 @@ from stepfunction.core.store import Head, Store
 from stepfunction.core.transcript import rows
 from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import FragmentReader
+from stepfunction.core.wording import subject
 
 _STOPPED = (Outcome.KILLED, Outcome.CANCELLED, Outcome.ABANDONED, Outcome.SKIPPED)
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
@@ -63,8 +65,16 @@ class Restored:
         deadline: When it is to end, in seconds since the epoch; None without a limit.
     """
 
-    def __init__(self, session: Session, head: Head, graph: Graph, run: Run) -> None:
+    def __init__(
+        self,
+        session: Session,
+        head: Head,
+        graph: Graph,
+        run: Run,
+        is_exact: bool = True,
+    ) -> None:
         self.session = session
+        self._is_exact = is_exact
         self.head = head
         self.graph = graph
         self.run = run
@@ -81,7 +91,7 @@ class Restored:
         self._value: Any = None
         self._status = Status.RUNNING
         self._end: tuple[float, Mapping[str, Any]] | None = None
-        self._reader = FragmentReader(partial(session.store.apart, head.key))
+        self._reader = FragmentReader(partial(session.store.apart, head.key), is_exact)
         self._heads: dict[tuple[int, str, int], Head] | None = None
         self._made: dict[tuple[int, str, int], Journal] = {}
         self._at = 1
@@ -151,7 +161,7 @@ class Restored:
         if len(told) != len(numbers):
             raise self._damage("has a row that is no JSON")
         counted: list[tuple[int, Any]] = []
-        for number, row in zip(numbers, told):
+        for number, row in _each(zip(numbers, told)):
             if type(row) is not list or not row or row[0] not in rows.KINDS:
                 raise self._damage(f"has a row {number} that this version cannot read")
             if row[0] == rows.FORGET:
@@ -200,6 +210,7 @@ class Restored:
         journal.forgotten = base["forgotten"]
         results = {name: self._result(told) for name, *told in base["context"]}
         journal.results = results
+        self._name = base["step"]
         self._value = self._reader.value(base["input"])
         self._began = base["began"] - self._epoch
         if "failing" in base:
@@ -249,10 +260,8 @@ class Restored:
             self._task(row)
         elif kind == rows.ITEMS:
             begun.is_used = True
-            for index, told in enumerate(row[2], row[1]):
-                if told is not None:
-                    output, begun.digests[index] = told
-                    begun.outputs[index] = self._reader.value(output)
+            _, first, digest, outputs = row
+            begun.add_run(first, digest, self._reader.value(outputs))
         elif kind == rows.ATTEMPT:
             _, part, attempt, pause, due, turn, returned = row
             begun.is_used = True
@@ -291,9 +300,8 @@ class Restored:
             return self._reader.error(told)
         child = self._child(part, told - 1)
         assert child is not None and self._name is not None
-        step, title = self._name, self._name if part is None else f"{part}"
         try:
-            output_of_child(step, title, child)
+            output_of_child(self._name, subject(self._name, part), child)
         except Exception as error:
             return error
         raise self._damage(f"lacks what failed in {child.workflow!r}")
@@ -313,10 +321,13 @@ class Restored:
             graph = _graph_at(self.graph, self._name, part)
             if head is None or graph is None:
                 raise self._damage(f"lacks the workflow nested in {self._name!r}")
-            restored = Restored(self.session, head, graph, self.run)
+            restored = Restored(
+                self.session, head, graph, self.run, self._is_exact
+            )
             found = self._made[place] = restored.finish()
             prefix, number = restored.first["prefix"], restored.number
-            saving = Saving(self.session, head.key, number, prefix, turn=turn)
+            facts = head.key, number, prefix, self._epoch
+            saving = Saving(self.session, *facts, turn=turn)
             saving.is_decided = True
             found.saving = saving
         return found
@@ -441,7 +452,13 @@ class Restored:
         head = self.head
         prefix = self.first["prefix"]
         saving = Saving(
-            self.session, head.key, self.number, prefix, is_outermost, head.turn
+            self.session,
+            head.key,
+            self.number,
+            prefix,
+            self._epoch,
+            is_outermost,
+            head.turn,
         )
         saving.origin = self.position
         saving.resumed = perf_counter()
@@ -468,6 +485,16 @@ class Restored:
                 that has begun.
         """
         return [*(number for number, _ in self.starts), self._at][visit]
+
+
+def _each(numbered: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    """Give each row by itself, also of those that were kept together."""
+    for number, row in numbered:
+        if type(row) is list and row[:1] == [rows.MANY]:
+            for one in row[1:]:
+                yield number, one
+        else:
+            yield number, row
 
 
 def _succeeded(row: Any) -> bool:

@@ -9,7 +9,8 @@ from typing import Any
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.engine.restoring import Restored
 from stepfunction.core.engine.run import Run
-from stepfunction.core.engine.saving import Saving, Session, begin
+from stepfunction.core.engine.saving import begin
+from stepfunction.core.engine.session import Session
 from stepfunction.core.errors import (
     DefinitionError,
     ExecutionNotFoundError,
@@ -62,7 +63,7 @@ def begin_stored(
         started = run.epoch + journal.began
         named = (journal.id, graph.name, Status.RUNNING.value, started)
         beginning = Head(0, *named, None, "")
-        saving = begin(session, beginning, graph, value, quoted(journal.id), facts)
+        saving = begin(session, beginning, journal, graph, quoted(journal.id), facts)
         if saving.key:
             journal.saving = saving
             return journal
@@ -160,14 +161,19 @@ def load_execution(store: Store, execution_id: str, run: Run) -> Execution:
         ExecutionNotFoundError: If there is none of that ``id``.
         StoreError: If what is stored is damaged.
     """
-    return load_journal(store, find(store, execution_id), run).execution
+    # One who only looks may lack what a value is made again with.
+    head = find(store, execution_id)
+    return load_journal(store, head, run, is_exact=False).execution
 
 
-def load_journal(store: Store, head: Head, run: Run) -> Journal:
+def load_journal(
+    store: Store, head: Head, run: Run, is_exact: bool = True
+) -> Journal:
     """Give the journal of a stored execution as it stands, to look at."""
     session = Session(store, head.id, go_on_inside)
     session.is_closed = True
-    restored = Restored(session, head, read_graph(store.graph(head.graph)), run)
+    graph = read_graph(store.graph(head.graph))
+    restored = Restored(session, head, graph, run, is_exact)
     journal = restored.finish()
     journal.is_live = False
     if not restored.has_ended:
@@ -322,7 +328,7 @@ def _way_back(restored: Restored, graph: Graph, wish: _Wish) -> dict[str, Any]:
     if failed is None:  # it was stopped
         cut, keeps = restored.first_row(len(visits)), restored.number
         return {**facts, "cut": cut, "keeps": keeps, "visit": journal.steps}
-    cut, keeps = restored.first_row(failed), restored.first_row(failed + 1) - 1
+    cut, keeps = restored.first_row(failed), restored.first_row(failed + 1)
     visit = journal.forgotten + failed
     return {**facts, "cut": cut, "keeps": keeps, "visit": visit}
 
@@ -357,12 +363,12 @@ def _written(session: Session, answer: Any) -> str:
 
 
 def go_on_inside(
-    outer: Saving, head: Head, graph: Graph, run: Run, is_fresh: bool
+    session: Session, head: Head, graph: Graph, run: Run, is_fresh: bool
 ) -> Journal | None:
     """Give the journal of a nested execution that had begun, as it is to go on.
 
     Args:
-        outer: What notes the one that it is nested in.
+        session: That of the outermost execution.
         head: What the store says of it.
         graph: Its workflow.
         run: What it shares with what it is nested in.
@@ -371,7 +377,6 @@ def go_on_inside(
     Returns:
         Its journal, at its end where that is to count; None if it is to begin anew.
     """
-    session = outer.session
     if head.status != Status.RUNNING:
         as_it_was = _as_it_was(session, head, graph)
         restored = Restored(session, head, as_it_was, run)

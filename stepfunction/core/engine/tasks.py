@@ -157,16 +157,21 @@ class StepTask(Task):
     def opened(self, payload: Any) -> Any:
         """Give the output, which a nested workflow has not given yet, or fail."""
         if self._graph is None:
-            if self._kept is not None and self.key is not None:
-                self.fragment = self._kept.fragment(payload, self._step, self.name)
-            return payload
+            return self._written(payload)
         call: Any = self.call
         call.journal = child = payload  # if it was another process, heard of only now
         child.graph = self._graph  # which stayed here
         for what, seconds in child.skipped:
             to_pass(what, seconds)  # which told nobody here
         child.skipped = ()
-        return output_of_child(self._step, self.name, child)
+        output = output_of_child(self._step, self.name, child)
+        return output if child.saving is not None else self._written(output)
+
+    def _written(self, output: Any) -> Any:
+        """Give the output, once it is written as it is to be kept, if it is."""
+        if self._kept is not None and self.key is not None:
+            self.fragment = self._kept.fragment(output, self._step, self.name)
+        return output
 
     def recall_end(self, visit: Visit) -> None:
         """Take over how it ended in another process."""

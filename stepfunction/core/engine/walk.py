@@ -432,8 +432,9 @@ def _go_on(journal: Journal, run: Run, position: Position) -> int:
         raise ExecutionCancelledError("the execution was stopped")
     longest = graph.longest_journal(journal.forgotten)
     if len(journal.entries) >= longest and graph.keep_history is not None:
+        before = journal.forgotten
         journal.forget(graph.keep_history)
-        if journal.saving is not None:
+        if journal.saving is not None and journal.forgotten > before:
             journal.saving.note_forgotten(journal)
         longest = graph.longest_journal(journal.forgotten)
     if len(journal.entries) < longest:

@@ -114,14 +114,14 @@ class Shown:
         Raises:
             TranscriptError: If it is something else.
         """
-        read = _open("core.transcript.reading").from_document(document)
+        read = _open("core.transcript.reading").from_data(document)
         return cast("Execution", read)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Execution:
         """Give an execution back, to look at and to report.
 
-        Nothing that the text names is imported or called. What JSON could not hold is
+        Nothing that the text names is imported or called. What could not be written is
         an ``Omitted``, an exception is a ``RemoteError`` with its ``type_name`` and
         ``text``; only those that say which step failed are what they were.
 

@@ -13,22 +13,23 @@ from stepfunction.core.wording import error_text, listed
 _MOST_NAMED = 5
 
 
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
 class _Tolerant:
-    """What results have that may hold failures in the place of some of them.
+    """What results have that may hold failures in the place of some of them."""
 
-    Attributes:
-        failed: Task name, or index of the item, to exception, for those that failed,
-            as they failed.
-    """
-
-    failed: Mapping[Any, BaseException] = MappingProxyType({})
     _failure: ParallelStepExecutionError | None = None
 
     def tolerate(self, failure: ParallelStepExecutionError | None) -> Self:
         """Take the failure that the step tolerates, for the engine; None for none."""
         if failure is not None:
-            self._failure, self.failed = failure, failure.errors
+            self._failure = failure
         return self
+
+    def _failed(self) -> Mapping[Any, BaseException]:
+        # One that is read back may not have them from the first.
+        return _NOTHING if self._failure is None else self._failure.errors
 
     def raise_if_failed(self) -> Self:
         """Raise if any task, or item, failed.
@@ -48,20 +49,20 @@ class TaskResults(_Tolerant, dict[str, Any]):
     """The output of a parallel step: task name to result, in declaration order.
 
     Where the step tolerates failures, a failed task's place holds its exception.
-
-    Attributes:
-        failed: Task name to exception, for the tasks that failed, as they failed.
     """
-
-    failed: Mapping[str, BaseException]
 
     def __init__(
         self,
-        results: Mapping[str, Any] = MappingProxyType({}),
+        results: Mapping[str, Any] = _NOTHING,
         failure: ParallelStepExecutionError | None = None,
     ) -> None:
         super().__init__(results)
         self.tolerate(failure)
+
+    @property
+    def failed(self) -> Mapping[str, BaseException]:
+        """Task name to exception, for the tasks that failed, as they failed."""
+        return self._failed()
 
     def __reduce__(self) -> Any:
         return TaskResults, (dict(self), self._failure)
@@ -71,12 +72,7 @@ class MapResults(_Tolerant, list[Any]):
     """The output of a map step: the results, in the order of the items.
 
     Where the step tolerates failures, a failed item's place holds its exception.
-
-    Attributes:
-        failed: Index to exception, for the items that failed, as they failed.
     """
-
-    failed: Mapping[int, BaseException]
 
     def __init__(
         self,
@@ -85,6 +81,11 @@ class MapResults(_Tolerant, list[Any]):
     ) -> None:
         super().__init__(results)
         self.tolerate(failure)
+
+    @property
+    def failed(self) -> Mapping[int, BaseException]:
+        """Index to exception, for the items that failed, as they failed."""
+        return self._failed()
 
     @property
     def outcomes(self) -> Mapping[int, Outcome]:

@@ -22,6 +22,7 @@ from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.kinds import name_of
 from stepfunction.core.transcript.parts import Part
+from stepfunction.core.transcript.shortening import ShorteningWriter
 from stepfunction.core.transcript.values import Redact, ValueReader, ValueWriter
 from stepfunction.core.wording import error_text, traceback_text
 
@@ -41,13 +42,17 @@ class ExceptionWriter:
 
     Args:
         redact: Gives what to write in the place of each value and text.
+        most: How many characters of a value to write, or about so many; None for all.
 
     Attributes:
         values: What writes the values.
     """
 
-    def __init__(self, redact: Redact | None) -> None:
-        self.values = ValueWriter(redact, self._number)
+    def __init__(self, redact: Redact | None, most: int | None = None) -> None:
+        if most is None:
+            self.values = ValueWriter(redact, self._number)
+        else:
+            self.values = ShorteningWriter(redact, self._number, most)
         self._found: list[tuple[BaseException, str]] = []  # and where it was met first
         self._numbers: dict[int, int] = {}  # by id
 
@@ -189,7 +194,8 @@ def text_of(error: BaseException) -> str:
     """Give what an exception says, of one that was read too."""
     if is_a(error, RemoteError):
         return error.text
-    return error_text(error).removeprefix(type(error).__name__).removeprefix(": ")
+    name = name_of(type(error)).rpartition(".")[2]
+    return error_text(error).removeprefix(name).removeprefix(": ")
 
 
 def traceback_of(error: BaseException) -> str | None:

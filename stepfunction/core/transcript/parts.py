@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from reprlib import Repr
 from typing import Any, NoReturn, TypeAlias
 
@@ -38,6 +38,42 @@ def data_of(text: str | bytes | bytearray, what: str, **hooks: Any) -> Any:
         raise ValueError(f"{what} is nested too deeply") from None
     except ValueError as error:
         raise ValueError(f"{what} is no JSON: {error}") from error
+
+
+def as_data(value: Any, path: Path = ()) -> Any:
+    """Give a copy of what JSON can hold, whose parts are of its own kinds alone.
+
+    Of a subclass it is what its base has, for a class may answer anything.
+
+    Raises:
+        TranscriptError: If there is something in it that JSON cannot hold.
+    """
+    kind = type(value)
+    if kind is str or kind is int or kind is float or kind is bool or value is None:
+        return value
+    if issubclass(kind, dict):
+        made = {}
+        for key, part in dict.items(value):
+            if not issubclass(type(key), str):
+                Part(value, path).refuse("has a key that is no text")
+            name = str.__str__(key)
+            made[name] = as_data(part, (*path, name))
+        return made
+    if issubclass(kind, list):
+        parts = enumerate(list.__iter__(value))
+        return [as_data(part, (*path, index)) for index, part in parts]
+    for base, plain in _BASES:
+        if issubclass(kind, base):
+            return plain(value)
+    name = type.__repr__(kind)[8:-2]
+    Part(value, path).refuse(f"is a {name}, which JSON has not")
+
+
+_BASES: tuple[tuple[type[Any], Callable[[Any], Any]], ...] = (
+    (str, str.__str__),
+    (int, int.__pos__),
+    (float, float.__pos__),
+)
 
 
 class Repeated(dict[str, Any]):

@@ -22,7 +22,7 @@ from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.transcript.exceptions import read_exceptions
 from stepfunction.core.transcript.graphs import read_graphs
-from stepfunction.core.transcript.parts import NUMBER, Part, data_of
+from stepfunction.core.transcript.parts import NUMBER, Part, as_data, data_of
 from stepfunction.core.transcript.values import ValueReader
 from stepfunction.core.transcript.writing import FORMAT, VERSION
 
@@ -48,6 +48,20 @@ def from_text(text: str | bytes) -> Execution:
     return from_document(document)
 
 
+def from_data(document: Any) -> Execution:
+    """Give the execution that data as of ``to_dict`` describes, whoever made it.
+
+    Raises:
+        TranscriptError: If it is no such data.
+    """
+    if not issubclass(type(document), dict):
+        return from_document(document)  # which says what it is
+    try:
+        return from_document(as_data(document))
+    except RecursionError:
+        raise TranscriptError("the transcript is nested too deeply") from None
+
+
 def _way(text: object) -> str:
     if isinstance(text, dict):
         return "from_dict() takes the dict that to_dict() gave"
@@ -59,7 +73,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def from_document(document: Any) -> Execution:
-    """Give the execution that data as of ``to_document`` describes.
+    """Give the execution that data as of ``to_document`` describes, and no other.
 
     Raises:
         TranscriptError: If it is no such data.
@@ -68,7 +82,7 @@ def from_document(document: Any) -> Execution:
         raise TranscriptError(
             "this is no transcript but a text; from_json() takes what to_json() wrote"
         )
-    kind = document.get("format") if isinstance(document, dict) else None
+    kind = document.get("format") if type(document) is dict else None
     if not isinstance(kind, str) or kind != FORMAT:
         raise TranscriptError(
             "this is no transcript of an execution, which Execution.to_json() writes: "

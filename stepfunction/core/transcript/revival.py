@@ -10,23 +10,25 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from stepfunction.core import errors as ours
 from stepfunction.core import raised
 from stepfunction.core.errors import (
+    ParallelStepExecutionError,
     RemoteError,
     RemoteTraceback,
     StepExecutionError,
     StepFunctionError,
 )
 from stepfunction.core.raised import is_a
+from stepfunction.core.transcript.exceptions import text_of
 from stepfunction.core.transcript.kinds import module_and_name
 from stepfunction.core.transcript.parts import Part
 from stepfunction.core.transcript.values import DEEPEST, ValueReader, repr_of
-from stepfunction.core.wording import error_text, traceback_text
+from stepfunction.core.wording import traceback_text
 
 _RECORDED = "_recorded_traceback"  # where there is no place for a RemoteTraceback
 # What the classes of Python's own keep elsewhere than in ``args`` and ``__dict__``.
@@ -122,11 +124,9 @@ class ErrorTable:
         if is_a(error, StepFunctionError):
             attributes.pop("execution", None)
         args = _args.__get__(error)
-        text = error_text(error)
-        name = type.__repr__(type(error))[8:-2].rpartition(".")[2]
         facts: dict[str, Any] = {
             "class": list(module_and_name(type(error))),
-            "text": text.removeprefix(name).removeprefix(": "),
+            "text": text_of(error),
             "args": list(map(self._kept, args)),
             "attributes": {
                 key: self._attribute(part, args)
@@ -333,6 +333,8 @@ def _fill(error: BaseException, it: Part, values: ValueReader) -> None:
     for kind, of in _SPANS:
         if is_a(error, kind) and not _is_span(read, of):
             fields.refuse("are of no text")
+    if vars(ours).get(_name_of(type(error))) is type(error):
+        _check(error, attributes, it)
     _args.__set__(error, tuple(args))
     _attributes(error).update(attributes)
     for kind in _mro_of(type(error)):
@@ -342,6 +344,18 @@ def _fill(error: BaseException, it: Part, values: ValueReader) -> None:
                     field.__set__(error, read.pop(name))
                 except (TypeError, ValueError, OverflowError, AttributeError):
                     fields.part(name).refuse("is of another type")
+
+
+def _check(error: BaseException, attributes: dict[str, Any], it: Part) -> None:
+    """Refuse an error of ours that lacks what others ask it for."""
+    code = getattr(type(error).__init__, "__code__", None)
+    for name in () if code is None else code.co_varnames[2 : code.co_argcount]:
+        if name not in attributes:
+            it.part("attributes").refuse(f"lack {name}")
+    if is_a(error, ParallelStepExecutionError):
+        for name in ("outcomes", "results", "errors"):
+            if not isinstance(attributes[name], Mapping):
+                it.part("attributes").refuse(f"have {name} that are none")
 
 
 def _is_span(fields: dict[str, Any], kind: type[Any]) -> bool:

@@ -8,7 +8,8 @@ makes of a value or an exception::
     ["s", step, ended, next, output]       a step that did no more than succeed
     ["v", step, ended, next, facts]        any other step
     ["t", part, facts]                     a task, or an item that has a record
-    ["i", first, [[output, digest], …]]    items that succeeded together
+    ["i", first, digest, outputs]          items that succeeded together, as a list
+    ["m", row, row …]                      rows that were kept together
     ["a", part, attempt, pause, due, turn, output]  one that is followed by another
     ["w", seconds, due]                    the moment a wait step waits for
     ["u", step, part, attempt, output, returned]    a compensation
@@ -18,7 +19,8 @@ makes of a value or an exception::
 
 An attempt is ``[outcome, began, ended, error]``. Of facts there are, where they say
 anything: ``o`` outcome, ``r`` output, ``e`` error, ``a`` attempts, ``c`` turn of the
-nested execution, ``n`` how many items there were, ``d`` digest of the item. Kinds and
+nested execution, ``n`` how many items there were, ``d`` digest of the item; of items
+that stand together it is of the list of them. Kinds and
 facts that a reader does not know make it refuse the row: ``p`` (a pause for a person),
 ``b`` (a call that is kept before it begins), ``x`` (a death) and ``z`` (a sealed value)
 are set aside for what is to come.
@@ -31,6 +33,7 @@ import json
 FORMAT = 1  # of the rows, as the first says it
 BEGIN, STEP, VISIT, TASK, ITEMS = "begin", "s", "v", "t", "i"
 ATTEMPT, WAIT, UNDO, FORGET, RESUME, END = "a", "w", "u", "f", "r", "e"
+MANY = "m"
 KINDS = frozenset(
     (BEGIN, STEP, VISIT, TASK, ITEMS, ATTEMPT, WAIT, UNDO, FORGET, RESUME, END)
 )

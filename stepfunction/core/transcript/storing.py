@@ -18,20 +18,26 @@ from json import encoder as _of_json
 from types import GeneratorType
 from typing import Any
 
-from stepfunction.core.errors import TranscriptError, UnstorableValueError
+from stepfunction.core.errors import (
+    RemoteError,
+    TranscriptError,
+    UnstorableValueError,
+)
 from stepfunction.core.history.execution import Execution
+from stepfunction.core.transcript.exceptions import text_of
+from stepfunction.core.transcript.kinds import name_of
 from stepfunction.core.transcript.parts import Part, Path
 from stepfunction.core.transcript.revival import ErrorTable, read_errors
 from stepfunction.core.transcript.values import (
     DEEPEST,
     ValueReader,
     ValueWriter,
-    repr_of,
 )
 from stepfunction.core.wording import error_text
 
 _LONGEST = 65_536  # characters of a fragment that stands in its row
 _LONGEST_BYTES = 1_024
+_LONGEST_TEXT = 10_000
 _MOST = 20_000_000
 _TOO_MANY = f"it has more than {_MOST:,} lists and dicts in one another"
 _DIGITS = 4_300  # which Python reads, unless it is told to read more
@@ -93,15 +99,22 @@ class Fragments:
         """Give the text of an exception; of what it holds that cannot be, the repr."""
         try:
             return self._kept(*_text_of_error(error))
-        except UnstorableValueError:  # it is too large
-            return self._kept(*_text_of_error(error, hold=repr_of))
+        except UnstorableValueError:  # it is too large, with what it comes from
+            stand_in = RemoteError(
+                error_text(error)[:_LONGEST_TEXT],
+                name_of(type(error)),
+                text_of(error)[:_LONGEST_TEXT],
+            )
+            return self._kept(*_text_of_error(stand_in), is_checked=False)
 
-    def _kept(self, text: str, new: dict[str, bytes] | None) -> str:
+    def _kept(
+        self, text: str, new: dict[str, bytes] | None, is_checked: bool = True
+    ) -> str:
         """Give the text of a fragment, or what refers to it where it is large."""
         size = len(text)
         if new is not None:
             size += sum(map(len, new.values()))
-        if self._largest is not None and size > self._largest:
+        if is_checked and self._largest is not None and size > self._largest:
             raise UnstorableValueError(
                 f"it is {size:,} bytes long as it is stored, and the store takes "
                 f"{self._largest:,}; give a path or an id of it, or raise "
@@ -110,10 +123,14 @@ class Fragments:
         if len(text) > _LONGEST:
             data = text.encode()
             name = _digest(data)
-            new = {**(new or {}), name: data}
+            new = {} if new is None else new
+            new[name] = data
             text = '{"$":{"$apart":"%s"}}' % name
         if new is not None:
-            self.apart = new if self.apart is None else self.apart | new
+            if self.apart is None:
+                self.apart = new
+            else:
+                self.apart.update(new)
         return text
 
 
@@ -226,16 +243,9 @@ def _text_of(value: Any) -> tuple[str, dict[str, bytes] | None]:
     return text, writer.apart
 
 
-def _text_of_error(
-    error: BaseException, hold: Callable[[Any], Any] | None = None
-) -> tuple[str, dict[str, bytes] | None]:
-    """Give the whole text of an exception, and what it refers to.
-
-    Args:
-        error: The exception.
-        hold: What gives the text that stands for each value that it holds.
-    """
-    writer = _Writer(hold)
+def _text_of_error(error: BaseException) -> tuple[str, dict[str, bytes] | None]:
+    """Give the whole text of an exception, and what it refers to."""
+    writer = _Writer()
     writer.errors.number(error)
     return _as_json(writer.errors.written()), writer.apart
 
@@ -305,17 +315,14 @@ def _plain_text(value: Any) -> str | None:
 class _Writer(ValueWriter):
     """Writes a value exactly, or says why it cannot be.
 
-    Args:
-        hold: What gives the text that stands for each value that an exception holds.
-
     Attributes:
         errors: The exceptions in it.
         apart: The bytes in it that stand apart.
         is_marked: Whether anything was marked.
     """
 
-    def __init__(self, hold: Callable[[Any], Any] | None = None) -> None:
-        self.errors = ErrorTable(hold or self._held)
+    def __init__(self) -> None:
+        self.errors = ErrorTable(self._held)
         super().__init__(None, self.errors.number)
         self.apart: dict[str, bytes] | None = None
         self.is_marked = False
@@ -350,7 +357,9 @@ class _Writer(ValueWriter):
         if len(value) <= _LONGEST_BYTES:
             return super().blob(value, at)
         name = _digest(value)
-        self.apart = {**(self.apart or {}), name: value}
+        if self.apart is None:
+            self.apart = {}
+        self.apart[name] = value
         return {"$bytes": {"$apart": name}}
 
     def lost(self, value: Any, at: Path) -> Any:

@@ -177,19 +177,24 @@ class ValueWriter:
         if kind is TaskResults or kind is MapResults:
             return self._results(value, at)
         if issubclass(kind, dict):
-            pairs = list(dict.items(value))
-            return self.mapping(
-                [(key, self.write(part, (*at, key))) for key, part in pairs], at
-            )
+            return self.mapping(self._parts(list(dict.items(value)), at), at)
         base: Any = next(it for it in _SEQUENCES if issubclass(kind, it))
-        items = [
-            self.write(part, (*at, index))
-            for index, part in enumerate(base.__iter__(value))
-        ]
+        items = [it for _, it in self._parts(enumerate(base.__iter__(value)), at)]
         if base is set or base is frozenset:
             # Their own order is another in each process.
             items.sort(key=json.dumps)
         return items if base is list else {f"${base.__name__}": items}
+
+    def _parts(
+        self, pairs: Iterable[tuple[Any, Any]], at: Path
+    ) -> list[tuple[Any, Any]]:
+        write, may_skip = self.write, self._redact is None
+        return [
+            (key, part)
+            if may_skip and _is_leaf(part)
+            else (key, write(part, (*at, key)))
+            for key, part in pairs
+        ]
 
     def mapping(self, pairs: list[tuple[Any, Any]], at: Path) -> dict[str, Any]:
         """Give a dict, as its keys and what was written of their values."""
@@ -220,6 +225,20 @@ class ValueWriter:
         return {"$items": [[it for _, it in results], failure]}
 
 
+def _is_leaf(value: Any) -> bool:
+    """Tell whether a value is written as it is, for most in a large one are."""
+    kind = type(value)
+    is_plain: bool = value is None or kind is bool
+    if kind is str:
+        is_plain = value.isascii()
+    elif kind is int:
+        is_plain = -_SMALL < value < _SMALL
+    elif kind is float:
+        is_plain = value - value == 0  # which nan and inf are not
+    return is_plain
+
+
+_SMALL = 2**63
 _SEQUENCES = (list, tuple, set, frozenset)
 # By id, for a class may have an equality of its own too.
 _MARKED = {id(it) for it in (tuple, set, frozenset, TaskResults, MapResults)}
@@ -370,7 +389,8 @@ class ValueReader:
                 it.refuse("is no list of pairs")
         kind: Any = {"$dict": dict, "$set": set, "$frozenset": frozenset}[mark]
         made = self._made(kind, parts, it)
-        if len(made) != len(parts):
+        # What stands for values that did not come along may be alike.
+        if len(made) != len(parts) and '"$repr"' not in json.dumps(it.value):
             it.refuse("has something twice")
         return made
 

@@ -27,15 +27,18 @@ FORMAT = "stepfunction.execution"
 VERSION = 2
 
 
-def to_document(execution: Execution, redact: Redact | None = None) -> dict[str, Any]:
+def to_document(
+    execution: Execution, redact: Redact | None = None, most: int | None = None
+) -> dict[str, Any]:
     """Give an execution, and all that is nested in it, as data that JSON can hold.
 
     Args:
         execution: What happened; while it runs, what has happened so far.
         redact: Called with where a value stands and the value, outermost first, and
             gives what to write in its place. Of an exception it is given the texts.
+        most: How many characters of a value to write, or about so many; None for all.
     """
-    writer = _Writer(redact)
+    writer = _Writer(redact, most)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -46,8 +49,8 @@ def to_document(execution: Execution, redact: Redact | None = None) -> dict[str,
 
 
 class _Writer:
-    def __init__(self, redact: Redact | None) -> None:
-        self.exceptions = ExceptionWriter(redact)
+    def __init__(self, redact: Redact | None, most: int | None) -> None:
+        self.exceptions = ExceptionWriter(redact, most)
         self.graphs = GraphWriter(self.exceptions.values)
         self._value = self.exceptions.values.write
         self._error = self.exceptions.number
