@@ -565,7 +565,15 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If it is not sound; ``problems`` has all there are.
         """
-        return self._compilation()[0]
+        try:
+            return self._compilation()[0]
+        except RecursionError:
+            text = (
+                f"{len(self.with_all_nested()):,} workflows are nested too deep in one "
+                "another for this interpreter, whose limit sys.setrecursionlimit() sets"
+            )
+            problem = Problem((), text)
+            raise DefinitionError(f"workflow {self._name!r}", [problem]) from None
 
     def definition(self) -> Definition:
         """Give what has been defined so far, which need not be sound."""

@@ -65,8 +65,16 @@ class Restored:
         deadline: When it is to end, in seconds since the epoch; None without a limit.
     """
 
-    def __init__(self, session: Session, head: Head, graph: Graph, run: Run) -> None:
+    def __init__(
+        self,
+        session: Session,
+        head: Head,
+        graph: Graph,
+        run: Run,
+        is_exact: bool = True,
+    ) -> None:
         self.session = session
+        self._is_exact = is_exact
         self.head = head
         self.graph = graph
         self.run = run
@@ -83,7 +91,7 @@ class Restored:
         self._value: Any = None
         self._status = Status.RUNNING
         self._end: tuple[float, Mapping[str, Any]] | None = None
-        self._reader = FragmentReader(partial(session.store.apart, head.key))
+        self._reader = FragmentReader(partial(session.store.apart, head.key), is_exact)
         self._heads: dict[tuple[int, str, int], Head] | None = None
         self._made: dict[tuple[int, str, int], Journal] = {}
         self._at = 1
@@ -313,7 +321,9 @@ class Restored:
             graph = _graph_at(self.graph, self._name, part)
             if head is None or graph is None:
                 raise self._damage(f"lacks the workflow nested in {self._name!r}")
-            restored = Restored(self.session, head, graph, self.run)
+            restored = Restored(
+                self.session, head, graph, self.run, self._is_exact
+            )
             found = self._made[place] = restored.finish()
             prefix, number = restored.first["prefix"], restored.number
             facts = head.key, number, prefix, self._epoch

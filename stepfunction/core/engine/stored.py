@@ -161,14 +161,19 @@ def load_execution(store: Store, execution_id: str, run: Run) -> Execution:
         ExecutionNotFoundError: If there is none of that ``id``.
         StoreError: If what is stored is damaged.
     """
-    return load_journal(store, find(store, execution_id), run).execution
+    # One who only looks may lack what a value is made again with.
+    head = find(store, execution_id)
+    return load_journal(store, head, run, is_exact=False).execution
 
 
-def load_journal(store: Store, head: Head, run: Run) -> Journal:
+def load_journal(
+    store: Store, head: Head, run: Run, is_exact: bool = True
+) -> Journal:
     """Give the journal of a stored execution as it stands, to look at."""
     session = Session(store, head.id, go_on_inside)
     session.is_closed = True
-    restored = Restored(session, head, read_graph(store.graph(head.graph)), run)
+    graph = read_graph(store.graph(head.graph))
+    restored = Restored(session, head, graph, run, is_exact)
     journal = restored.finish()
     journal.is_live = False
     if not restored.has_ended:

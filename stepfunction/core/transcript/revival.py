@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from stepfunction.core import errors as ours
 from stepfunction.core import raised
 from stepfunction.core.errors import (
+    ParallelStepExecutionError,
     RemoteError,
     RemoteTraceback,
     StepExecutionError,
@@ -332,6 +333,8 @@ def _fill(error: BaseException, it: Part, values: ValueReader) -> None:
     for kind, of in _SPANS:
         if is_a(error, kind) and not _is_span(read, of):
             fields.refuse("are of no text")
+    if vars(ours).get(_name_of(type(error))) is type(error):
+        _check(error, attributes, it)
     _args.__set__(error, tuple(args))
     _attributes(error).update(attributes)
     for kind in _mro_of(type(error)):
@@ -341,6 +344,18 @@ def _fill(error: BaseException, it: Part, values: ValueReader) -> None:
                     field.__set__(error, read.pop(name))
                 except (TypeError, ValueError, OverflowError, AttributeError):
                     fields.part(name).refuse("is of another type")
+
+
+def _check(error: BaseException, attributes: dict[str, Any], it: Part) -> None:
+    """Refuse an error of ours that lacks what others ask it for."""
+    code = getattr(type(error).__init__, "__code__", None)
+    for name in () if code is None else code.co_varnames[2 : code.co_argcount]:
+        if name not in attributes:
+            it.part("attributes").refuse(f"lack {name}")
+    if is_a(error, ParallelStepExecutionError):
+        for name in ("outcomes", "results", "errors"):
+            if not isinstance(attributes[name], Mapping):
+                it.part("attributes").refuse(f"have {name} that are none")
 
 
 def _is_span(fields: dict[str, Any], kind: type[Any]) -> bool:
