@@ -26,6 +26,8 @@ from stepfunction.cli.complaints import (
     WRONG_USE,
     Refusal,
     colored,
+    complain,
+    in_line,
     say,
     show_traceback,
 )
@@ -123,13 +125,13 @@ def _obey(args: Namespace, places: Places | None) -> tuple[int, str | bytes]:
             args.places = places or places_of_project() or Places()
         return _COMMANDS[args.command](args)
     except (Refusal, StepFunctionError) as error:
-        say(f"stepfunction: {error}")
+        complain(error)
     except TargetError as error:
-        say(f"stepfunction: {error}")
+        complain(error)
         show_traceback(error.__cause__)
     except OSError as error:  # of the files that are named on the command line
         where = "" if error.filename is None else f"{error.filename}: "
-        say(f"stepfunction: {where}{error.strerror or error}")
+        complain(f"{where}{error.strerror or error}")
     return WRONG_USE, ""
 
 
@@ -180,12 +182,12 @@ def _check(args: Namespace) -> tuple[int, str]:
     answer = ""
     for target, problems in found.items():
         if not problems:
-            answer += f"{target}: {colored('ok', GREEN, output_of(args))}\n"
+            answer += f"{in_line(target)}: {colored('ok', GREEN, output_of(args))}\n"
             continue
         count = counted(len(problems), "problem")
-        say(f"{target}: {colored(count, RED, sys.stderr)}")
+        say(f"{in_line(target)}: {colored(count, RED, sys.stderr)}")
         for problem in problems:
-            say(f"  - {problem}")
+            say(f"  - {in_line(problem)}")
     return (WRONG_USE if any(found.values()) else DONE), answer
 
 
@@ -234,7 +236,7 @@ def _graph(args: Namespace) -> tuple[int, str | bytes]:
         return DONE, answer
     data = answer if isinstance(answer, bytes) else answer.encode(errors="replace")
     Path(args.output).write_bytes(data)
-    say(f"drawn: {args.output}")
+    say(f"drawn: {in_line(args.output)}")
     return DONE, ""
 
 
@@ -275,10 +277,11 @@ def _list(args: Namespace) -> tuple[int, str]:
         try:
             workflow = build(target, source)
         except TargetError as error:  # the others are there all the same
-            say(f"stepfunction: {error}")
+            complain(error)
             code = WRONG_USE
             continue
-        rows.append((target, workflow.name, counted(len(workflow.steps), "step")))
+        names = in_line(target), in_line(workflow.name)
+        rows.append((*names, counted(len(workflow.steps), "step")))
     if not rows and code == DONE:
         say(f"{args.module} has no workflows" if args.module else _NO_WORKFLOWS)
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))

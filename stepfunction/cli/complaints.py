@@ -13,12 +13,14 @@ from typing import TextIO
 
 from stepfunction.core.errors import (
     CompensationError,
+    DefinitionError,
     ParallelStepExecutionError,
     RemoteTraceback,
     StepExecutionError,
 )
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.wording import error_text, listed, subject
+from stepfunction.core.raised import is_a
+from stepfunction.core.wording import error_text, listed, one_line, subject
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 GREEN, RED = "32", "31"
@@ -37,8 +39,22 @@ def say(text: str) -> None:
 
 
 def _harmless(text: str) -> str:
-    """Give a text of the user's that sends a terminal no orders."""
-    return text.replace("\x1b", "\N{SYMBOL FOR ESCAPE}")
+    """Give lines of the user's that send a terminal no orders."""
+    return "\n".join(map(in_line, text.expandtabs().split("\n")))
+
+
+def in_line(text: str) -> str:
+    """Give a text of the user's that also stays in its line."""
+    return one_line(text.replace("\x1b", "\N{SYMBOL FOR ESCAPE}"))
+
+
+def complain(error: object) -> None:
+    """Say why the command does not do what it was asked, in a line, or a line each."""
+    text, cause = str(error), getattr(error, "__cause__", None)
+    # The problems of a definition have a line each.
+    if not isinstance(error, DefinitionError) and not is_a(cause, DefinitionError):
+        text = in_line(text)
+    say(f"stepfunction: {_harmless(text)}")
 
 
 def colored(text: str, color: str, stream: TextIO) -> str:
@@ -59,12 +75,12 @@ def list_failures(failures: Iterable[StepRecord]) -> None:
 def _failure_text(record: StepRecord) -> str:
     assert record.error is not None
     what = subject(record.step, record.part)
-    return f"{what} failed: {_harmless(error_text(record.error))}"
+    return f"{what} failed: {in_line(error_text(record.error))}"
 
 
 def show_failure(failure: BaseException) -> None:
     """Write what went wrong, and the user's exceptions behind it with tracebacks."""
-    say(_harmless(str(failure)))
+    say(in_line(str(failure)))
     for task, error in _behind(failure):
         if task is not None:
             say(f"\ntask {task!r}:")
@@ -94,11 +110,11 @@ def show_traceback(error: BaseException | None) -> None:
     if error is None:
         return
     if isinstance(error.__cause__, RemoteTraceback):  # all of it, and as text
-        say(str(error.__cause__.args[0]).rstrip("\n"))
+        say(_harmless(str(error.__cause__.args[0]).rstrip("\n")))
         return
     traceback = TracebackException.from_exception(error)
     if _keep_theirs(traceback) or isinstance(error, SyntaxError):
-        say("".join(traceback.format()).rstrip("\n"))
+        say(_harmless("".join(traceback.format()).rstrip("\n")))
 
 
 def _keep_theirs(traceback: TracebackException) -> bool:

@@ -20,6 +20,7 @@ from stepfunction.cli.complaints import (
     WRONG_USE,
     Refusal,
     colored,
+    complain,
     list_failures,
     say,
     show_failure,
@@ -133,7 +134,7 @@ def _execute(
             say("what is stored can be resumed")
         raise
     except SystemExit as error:
-        say(f"stepfunction: a step ended the program: {error_text(error)}")
+        complain(f"a step ended the program: {error_text(error)}")
         show_traceback(error)
         return None, None
 
@@ -188,7 +189,7 @@ def _write_report(execution: Execution, file: str) -> bool:
     try:
         say(f"report: {execution.report(file)}")
     except OSError as error:
-        say(f"stepfunction: the report cannot be written: {error}")
+        complain(f"the report cannot be written: {error}")
         return False
     return True
 

@@ -16,6 +16,7 @@ from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import OnFailure, target_of
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.wording import counted
 from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy, judges_results
 
@@ -269,6 +270,10 @@ class Graph(Defined, Callee):
         self.written: tuple[str, str] | None = None  # by who writes it first
         # Whether anything, here or nested, may follow a failure.
         self.may_recover: bool = any(step.may_recover for step in table.values())
+
+    def __repr__(self) -> str:
+        # All that is nested in it may be more than anybody can read.
+        return f"<Graph {self.name!r}: {counted(len(self.table), 'step')}>"
 
     @property
     def nested(self) -> Graph:
