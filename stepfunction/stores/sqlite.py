@@ -73,7 +73,9 @@ class SQLiteStore(Face):
 
     Who runs an execution has a lock on one byte of ``<path>.lock``, which ends with the
     process. Leave that file where it is, and keep both on a local disk: network file
-    systems have no reliable locks.
+    systems have no reliable locks. A process that uses the store must not open either
+    by other means, not even to copy it: where it closes them, the system ends the locks
+    that it has in them. The command ``sqlite3 <path> ".backup <copy>"`` is safe.
 
     Args:
         path: The file; ``":memory:"`` for none, as tests want it: what is kept so is

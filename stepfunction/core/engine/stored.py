@@ -196,6 +196,7 @@ def _check_workflow(head: Head, graph: Graph) -> None:
 
 def _go_on(graph: Graph, run: Run, store: Store, head: Head, wish: _Wish) -> Journal:
     """Claim an execution, and give its journal as it is to go on."""
+    session: Session | None = None
     store.claim(head.key)
     try:
         head = find(store, head.id)  # it may have ended before it was claimed
@@ -203,9 +204,13 @@ def _go_on(graph: Graph, run: Run, store: Store, head: Head, wish: _Wish) -> Jou
             store.release(head.key)
             return load_journal(store, head, run)
         session = Session(store, head.id, go_on_inside, wish.allow_changed)
+        session.hold(head.key)
         return _restored(session, head, graph, run, wish, True)
     except BaseException:
-        store.release(head.key)
+        if session is None:
+            store.release(head.key)
+        else:
+            session.let_go()
         raise
 
 
