@@ -6,7 +6,8 @@ python := $(VENV)/bin/python
 # some of the rest takes long without depending on the version.
 slow_core := core/engine/test_cancelled_anywhere.py core/engine/test_interrupts.py \
 	core/lanes core/watching/test_events_of_nested.py \
-	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py
+	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py \
+	stores/test_sqlite_interrupts.py
 # Half of all tests, by the time they take.
 slow := $(slow_core) contrib
 with_django := contrib test_django_page.py

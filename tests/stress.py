@@ -43,6 +43,9 @@ FILES = [
     "tests/core/lanes/test_programs.py",
     "tests/core/lanes/test_random_calls.py",
     "tests/core/lanes/test_starts.py",
+    "tests/stores/test_sqlite_claims.py",
+    "tests/stores/test_sqlite_files.py",
+    "tests/stores/test_sqlite_interrupts.py",
 ]
 # It burns until whoever began it is no more, however that ended.
 BURN = """\

@@ -12,7 +12,7 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TextIO
@@ -26,11 +26,13 @@ from stepfunction.cli.complaints import (
     WRONG_USE,
     Refusal,
     colored,
+    complain,
+    in_line,
     say,
     show_traceback,
 )
 from stepfunction.cli.projects import places_of_project
-from stepfunction.cli.running import output_of, resume, run
+from stepfunction.cli.running import content_of, output_of, resume, run
 from stepfunction.cli.stored import history, prune, recover, show
 from stepfunction.cli.stores import open_store
 from stepfunction.cli.targets import Places, TargetError, build
@@ -98,6 +100,9 @@ def carry_out(
     Returns:
         The exit code, as of ``main``.
     """
+    taken = None
+    if is_alone and is_program and out is None:
+        out = taken = _stdout_taken_away()
     args.out = out
     try:
         with _stdout_for_the_answer() if is_alone else nullcontext():
@@ -114,6 +119,10 @@ def carry_out(
             atexit._run_exitfuncs()  # as on every way out, but for the wait
             os._exit(INTERRUPTED)
         return INTERRUPTED
+    finally:
+        if taken is not None:
+            with suppress(OSError):
+                taken.close()
 
 
 def _obey(args: Namespace, places: Places | None) -> tuple[int, str | bytes]:
@@ -123,14 +132,32 @@ def _obey(args: Namespace, places: Places | None) -> tuple[int, str | bytes]:
             args.places = places or places_of_project() or Places()
         return _COMMANDS[args.command](args)
     except (Refusal, StepFunctionError) as error:
-        say(f"stepfunction: {error}")
+        complain(error)
     except TargetError as error:
-        say(f"stepfunction: {error}")
+        complain(error)
         show_traceback(error.__cause__)
     except OSError as error:  # of the files that are named on the command line
         where = "" if error.filename is None else f"{error.filename}: "
-        say(f"stepfunction: {where}{error.strerror or error}")
+        complain(f"{where}{error.strerror or error}")
     return WRONG_USE, ""
+
+
+def _stdout_taken_away() -> TextIO | None:
+    """Give standard output to the answer alone, until the program has ended.
+
+    What is printed later, as by handlers at exit, goes to standard error.
+    """
+    true = sys.stdout
+    try:
+        if true.fileno() != 1:
+            return None
+    except (OSError, ValueError):  # it is no file
+        return None
+    true.flush()
+    out = open(os.dup(1), "w", encoding=true.encoding, errors=true.errors)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return out
 
 
 @contextmanager
@@ -157,7 +184,7 @@ def _write(answer: str | bytes, out: TextIO) -> None:
         out.flush()
     except BrokenPipeError:  # whoever reads, as head does, has read enough
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, out.fileno())
         os.close(nowhere)
 
 
@@ -180,12 +207,12 @@ def _check(args: Namespace) -> tuple[int, str]:
     answer = ""
     for target, problems in found.items():
         if not problems:
-            answer += f"{target}: {colored('ok', GREEN, output_of(args))}\n"
+            answer += f"{in_line(target)}: {colored('ok', GREEN, output_of(args))}\n"
             continue
         count = counted(len(problems), "problem")
-        say(f"{target}: {colored(count, RED, sys.stderr)}")
+        say(f"{in_line(target)}: {colored(count, RED, sys.stderr)}")
         for problem in problems:
-            say(f"  - {problem}")
+            say(f"  - {in_line(problem)}")
     return (WRONG_USE if any(found.values()) else DONE), answer
 
 
@@ -234,7 +261,7 @@ def _graph(args: Namespace) -> tuple[int, str | bytes]:
         return DONE, answer
     data = answer if isinstance(answer, bytes) else answer.encode(errors="replace")
     Path(args.output).write_bytes(data)
-    say(f"drawn: {args.output}")
+    say(f"drawn: {in_line(args.output)}")
     return DONE, ""
 
 
@@ -259,8 +286,7 @@ def _report(args: Namespace) -> tuple[int, str]:
         with open_store(args.store) as store:
             say(f"report: {store.load(args.run).report(args.output)}")
         return DONE, ""
-    is_piped = args.run == "-"
-    text = sys.stdin.buffer.read() if is_piped else Path(args.run).read_bytes()
+    text = content_of(None if args.run == "-" else args.run)
     try:
         execution = Execution.from_json(text)
     except TranscriptError as error:
@@ -275,10 +301,11 @@ def _list(args: Namespace) -> tuple[int, str]:
         try:
             workflow = build(target, source)
         except TargetError as error:  # the others are there all the same
-            say(f"stepfunction: {error}")
+            complain(error)
             code = WRONG_USE
             continue
-        rows.append((target, workflow.name, counted(len(workflow.steps), "step")))
+        names = in_line(target), in_line(workflow.name)
+        rows.append((*names, counted(len(workflow.steps), "step")))
     if not rows and code == DONE:
         say(f"{args.module} has no workflows" if args.module else _NO_WORKFLOWS)
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))

@@ -5,20 +5,22 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from traceback import StackSummary, TracebackException
-from typing import TextIO
+from typing import Any, TextIO
 
 from stepfunction.core.errors import (
     CompensationError,
+    DefinitionError,
     ParallelStepExecutionError,
     RemoteTraceback,
     StepExecutionError,
 )
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.wording import error_text, listed, subject
+from stepfunction.core.raised import cause_of, is_a
+from stepfunction.core.wording import error_text, listed, one_line, subject
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 GREEN, RED = "32", "31"
@@ -37,8 +39,22 @@ def say(text: str) -> None:
 
 
 def _harmless(text: str) -> str:
-    """Give a text of the user's that sends a terminal no orders."""
-    return text.replace("\x1b", "\N{SYMBOL FOR ESCAPE}")
+    """Give lines of the user's that send a terminal no orders."""
+    return "\n".join(map(in_line, text.expandtabs().split("\n")))
+
+
+def in_line(text: str) -> str:
+    """Give a text of the user's that also stays in its line."""
+    return one_line(text.replace("\x1b", "\N{SYMBOL FOR ESCAPE}"))
+
+
+def complain(error: object) -> None:
+    """Say why the command does not do what it was asked, in a line, or a line each."""
+    text, cause = str(error), getattr(error, "__cause__", None)
+    # The problems of a definition have a line each.
+    if not isinstance(error, DefinitionError) and not is_a(cause, DefinitionError):
+        text = in_line(text)
+    say(f"stepfunction: {_harmless(text)}")
 
 
 def colored(text: str, color: str, stream: TextIO) -> str:
@@ -59,46 +75,50 @@ def list_failures(failures: Iterable[StepRecord]) -> None:
 def _failure_text(record: StepRecord) -> str:
     assert record.error is not None
     what = subject(record.step, record.part)
-    return f"{what} failed: {_harmless(error_text(record.error))}"
+    return f"{what} failed: {in_line(error_text(record.error))}"
 
 
 def show_failure(failure: BaseException) -> None:
     """Write what went wrong, and the user's exceptions behind it with tracebacks."""
-    say(_harmless(str(failure)))
-    for task, error in _behind(failure):
-        if task is not None:
-            say(f"\ntask {task!r}:")
+    say(in_line(str(failure)))
+    for part, error in _behind(failure):
+        if part is not None:
+            say(f"\n{in_line(part)}:")
         show_traceback(error)
 
 
 def _behind(
-    error: BaseException, task: str | None = None
+    error: BaseException, part: str | None = None
 ) -> Iterator[tuple[str | None, BaseException]]:
-    """Give the user's exceptions behind our own, with the task they are of."""
-    if isinstance(error, ParallelStepExecutionError):
-        for name, inner in error.errors.items():
-            yield from _behind(inner, name if task is None else f"{task}.{name}")
-    elif isinstance(error, CompensationError):
+    """Give the user's exceptions behind our own, with the task or item they are of."""
+    if is_a(error, ParallelStepExecutionError):
+        parts: Mapping[Any, BaseException] = error.errors  # of items by their indexes
+        for name, inner in parts.items():
+            kind = "item" if type(name) is int else "task"
+            inside = f"{kind} {name!r}"
+            yield from _behind(inner, f"{part}, {inside}" if part else inside)
+    elif is_a(error, CompensationError):
         if error.__cause__ is not None:
-            yield from _behind(error.__cause__, task)
+            yield from _behind(error.__cause__, part)
         for failure in error.exceptions:
             yield None, failure
-    elif isinstance(error, StepExecutionError) and error.__cause__ is not None:
-        yield from _behind(error.__cause__, task)
+    elif is_a(error, StepExecutionError) and error.__cause__ is not None:
+        yield from _behind(error.__cause__, part)
     else:
-        yield task, error
+        yield part, error
 
 
 def show_traceback(error: BaseException | None) -> None:
     """Write an exception with those lines of its traceback that are the user's."""
     if error is None:
         return
-    if isinstance(error.__cause__, RemoteTraceback):  # all of it, and as text
-        say(str(error.__cause__.args[0]).rstrip("\n"))
+    cause = cause_of(error)
+    if cause is not None and is_a(cause, RemoteTraceback):  # all of it, and as text
+        say(_harmless(str(cause.args[0]).rstrip("\n")))
         return
     traceback = TracebackException.from_exception(error)
     if _keep_theirs(traceback) or isinstance(error, SyntaxError):
-        say("".join(traceback.format()).rstrip("\n"))
+        say(_harmless("".join(traceback.format()).rstrip("\n")))
 
 
 def _keep_theirs(traceback: TracebackException) -> bool:

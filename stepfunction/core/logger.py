@@ -9,8 +9,35 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.wording import one_line
+
 if TYPE_CHECKING:
     import logging
+
+
+class _OneLine:
+    """What a message has of others, which may end no line and give a terminal no order.
+
+    It is written as late as ``logging`` would.
+    """
+
+    __slots__ = ("_it",)
+
+    def __init__(self, it: object) -> None:
+        self._it = it
+
+    def __str__(self) -> str:
+        return one_line(str(self._it))
+
+    def __repr__(self) -> str:
+        return one_line(repr(self._it))
+
+
+def _calm(it: object) -> object:
+    kind = type(it)
+    if kind is int or kind is float or (type(it) is str and it.isprintable()):
+        return it
+    return _OneLine(it)
 
 
 class Careful:
@@ -36,7 +63,7 @@ class Careful:
         # As if whoever called this had called the logger.
         more["stacklevel"] = more.get("stacklevel", 1) + 1
         try:
-            self._logger.log(level, text, *args, **more)
+            self._logger.log(level, text, *map(_calm, args), **more)
         except Exception:
             if logging.raiseExceptions:
                 from traceback import print_exc

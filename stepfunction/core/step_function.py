@@ -18,9 +18,11 @@ from stepfunction.core.engine.start import (
     Stored,
     begin,
     checked_arguments,
+    conclude,
     finish,
     finish_apart,
     finish_beside,
+    has_ended,
     id_problems,
     store_problems,
 )
@@ -563,7 +565,15 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If it is not sound; ``problems`` has all there are.
         """
-        return self._compilation()[0]
+        try:
+            return self._compilation()[0]
+        except RecursionError:
+            text = (
+                f"{len(self.with_all_nested()):,} workflows are nested too deep in one "
+                "another for this interpreter, whose limit sys.setrecursionlimit() sets"
+            )
+            problem = Problem((), text)
+            raise DefinitionError(f"workflow {self._name!r}", [problem]) from None
 
     def definition(self) -> Definition:
         """Give what has been defined so far, which need not be sound."""
@@ -640,6 +650,8 @@ class StepFunction(Workflow):
         if store is not None or execution_id is not None or self._store is not None:
             stored = self._stored(store, execution_id, timeout)
         execution = self._begin(initial_input, executor, timeout, listeners, stored)
+        if stored is not None and has_ended(execution):
+            return conclude(execution, check)
         if not own:
             return finish(execution, timeout, check)
         with using(own):
@@ -743,8 +755,8 @@ class StepFunction(Workflow):
             execution = self._begin(initial_input, *told)
         else:  # which may have to wait for others
             execution = await asyncio.to_thread(self._begin, initial_input, *told)
-        if execution.status is not Status.INITIALIZED:  # a store has given its end
-            return finish(execution, timeout, check)
+        if stored is not None and has_ended(execution):
+            return conclude(execution, check)
         with using(own):
             return await finish_beside(loop, execution, timeout, check, shield)
 
@@ -924,6 +936,8 @@ class StepFunction(Workflow):
             return resume_stored(graph, run, kept, execution_id, *wish)
 
         execution = self._begin(None, executor, timeout, listeners, stored)
+        if has_ended(execution):
+            return conclude(execution, check)
         with using(self._surroundings):
             return finish(execution, timeout, check)
 

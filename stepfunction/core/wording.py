@@ -16,6 +16,16 @@ def plain_text(name: str) -> str:
     return name if type(name) is str else str.__str__(name)
 
 
+def one_line(text: str) -> str:
+    """Give a text of somebody else's with escapes for what would end its line.
+
+    Or what a terminal would take for an order, or show in another place.
+    """
+    if text.isprintable():
+        return text
+    return "".join(it if it.isprintable() else repr(it)[1:-1] for it in text)
+
+
 def subject(step: str, task: str | int | None = None) -> str:
     """Give what messages call a step, a task of it, or an item by its index."""
     if task is None:

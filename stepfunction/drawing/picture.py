@@ -32,6 +32,7 @@ from stepfunction.drawing.trail import Trail
 
 _MOST_IN_A_ROW = 8
 _MOST_NAMES = 100
+_MOST_INSIDE, _DEEPEST = 1_000, 50
 _MOST_LEADS = 12
 
 
@@ -128,6 +129,32 @@ class Box:
         return [self.title, *self.said, *noted]
 
 
+class Page:
+    """What all workflows of a picture share: what is drawn already, and how much more.
+
+    Attributes:
+        room: How many more boxes are drawn inside of others.
+    """
+
+    def __init__(self) -> None:
+        self.room = _MOST_INSIDE
+        self._drawn: set[int] = set()  # ids of graphs
+
+    def refuses(self, graph: Graph, trail: Trail | None, depth: int) -> str:
+        """Say why a nested workflow is not drawn; nothing where it is.
+
+        It is drawn once, but for those that an execution came to.
+        """
+        if trail is None or not trail.began:
+            if id(graph) in self._drawn:
+                return "drawn once"
+        if len(graph.table) > self.room or depth > _DEEPEST:
+            return "not drawn here"
+        self._drawn.add(id(graph))
+        self.room -= len(graph.table)
+        return ""
+
+
 class Picture:
     """What is drawn of one workflow.
 
@@ -141,7 +168,12 @@ class Picture:
     """
 
     def __init__(
-        self, graph: Graph, trail: Trail | None = None, is_laid_out: bool = False
+        self,
+        graph: Graph,
+        trail: Trail | None = None,
+        is_laid_out: bool = False,
+        page: Page | None = None,
+        depth: int = 0,
     ) -> None:
         """Decide what is drawn.
 
@@ -151,6 +183,8 @@ class Picture:
             is_laid_out: Whether it is laid out here, so that it must not take long:
                 many steps stand in columns, what is inside of them is counted and not
                 drawn, and the boxes say where arrows lead that have no room.
+            page: What it shares with what is around it; None for an outermost one.
+            depth: How many workflows are around it.
         """
         self.name, self.start = graph.name, graph.start
         self.title = [graph.name]
@@ -159,6 +193,8 @@ class Picture:
             self.title = [shortened(graph.name), *trail.lines]
             self.is_begun = trail.began
         self._graph, self._trail, self._is_laid_out = graph, trail, is_laid_out
+        self._page = Page() if page is None else page
+        self._depth = depth
         self._leaving = {name: step.arrows() for name, step in graph.table.items()}
         self._crowded = crowded_targets(self._leaving)
         self._general = general_arrows(graph, self._leaving, self._crowded)
@@ -208,7 +244,9 @@ class Picture:
         """Draw what is in a step, or count it where there is no room."""
         name, action = step.name, step.action
         tasks, nested = action.tasks, action.nested
-        is_folded = self.has_columns and (nested is not None or bool(tasks))
+        is_folded = len(tasks) > self._page.room or (
+            self.has_columns and (nested is not None or bool(tasks))
+        )
         box.is_stack = is_folded or (action.has_items and nested is None)
         if is_folded:
             what = counted(len(tasks), "task") if tasks else f"workflow {nested.name}"
@@ -217,8 +255,10 @@ class Picture:
                 box.tooltip = f"{name}: {listed(tasks, _MOST_NAMES)}"
         elif nested is not None:
             self._nest(box, nested, name, None, action.has_items)
+            is_folded = box.inside is None
         elif tasks:
             shape = "failure" if box.is_failure else "task"
+            self._page.room -= len(tasks)
             box.tasks = self._tasks(step, tasks, shape)
         has_inside = action.has_tasks or nested is not None
         box.has_end_beside = box.may_end and has_inside and not is_folded
@@ -234,7 +274,13 @@ class Picture:
                 box.note = box.note._replace(which=which)
         elif trail is not None:
             inner = trail.inside(step, task, graph)
-        box.inside = Picture(graph, inner, self._is_laid_out)
+        page, depth = self._page, self._depth + 1
+        reason = page.refuses(graph, inner, depth)
+        if reason:
+            said = f"workflow {shortened(graph.name)}, {reason}"
+            box.captions, box.is_stack = [*box.captions, said], True
+        else:
+            box.inside = Picture(graph, inner, self._is_laid_out, page, depth)
 
     def _tasks(self, step: Step, tasks: Mapping[str, Any], shape: str) -> list[Box]:
         """Make the boxes of a parallel step's tasks."""

@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from stepfunction.core.errors import DrawingError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.transcript.values import Redact
 from stepfunction.drawing.layout import safe_file_name
@@ -35,9 +36,16 @@ def write_report(
     """Write an execution into a file, as ``Execution.report``.
 
     Raises:
-        DrawingError: If ``max_chars`` is no positive whole number.
+        DrawingError: If ``max_chars`` is no positive whole number, or what ran is
+            nested too deep for this interpreter.
     """
-    page = _page(ReportParts(execution, redact, max_chars, ""))
+    try:
+        page = _page(ReportParts(execution, redact, max_chars, ""))
+    except RecursionError:
+        raise DrawingError(
+            f"this execution of {execution.workflow!r} has workflows, or errors, that "
+            "are nested too deep in one another for a report"
+        ) from None
     # A text may have halves of characters, which no file can hold.
     data = page.encode(errors="replace")
     if target is not None and not isinstance(target, str | os.PathLike):

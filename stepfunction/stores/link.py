@@ -39,7 +39,7 @@ _PAUSE = 0.25
 # Each commit writes whole pages, and the pages of a checkpoint once for all their
 # commits: small pages and rare checkpoints made a step a third quicker.
 _PAGE = 2048
-_CHECKPOINT = 16 * 1024 * 1024 // _PAGE
+_CHECKPOINT = 16 * 1024 * 1024  # bytes
 
 
 class Link:
@@ -160,6 +160,7 @@ class Link:
     def _set_up(self, synchronous: str) -> None:
         # What a file says of itself is nothing to act upon.
         self.execute("PRAGMA trusted_schema = OFF")
+        self.execute("PRAGMA cell_size_check = ON")
         self.execute(f"PRAGMA page_size = {_PAGE}")
         patiently(lambda: self._set_up_file(synchronous))
 
@@ -172,7 +173,8 @@ class Link:
                 "on some file systems; keep the file on a local disk"
             )
         self.execute(f"PRAGMA synchronous = {synchronous}")
-        self.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT}")
+        self.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT // _PAGE}")
+        self.execute(f"PRAGMA journal_size_limit = {_CHECKPOINT}")
 
 
 def opened(path: str, synchronous: str) -> Link:

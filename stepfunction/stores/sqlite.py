@@ -54,6 +54,7 @@ from stepfunction.stores.tables import (
     add_execution,
     apart_sum,
     change,
+    checked,
     checksum,
     facts_of,
     forget,
@@ -72,7 +73,9 @@ class SQLiteStore(Face):
 
     Who runs an execution has a lock on one byte of ``<path>.lock``, which ends with the
     process. Leave that file where it is, and keep both on a local disk: network file
-    systems have no reliable locks.
+    systems have no reliable locks. A process that uses the store must not open either
+    by other means, not even to copy it: where it closes them, the system ends the locks
+    that it has in them. The command ``sqlite3 <path> ".backup <copy>"`` is safe.
 
     Args:
         path: The file; ``":memory:"`` for none, as tests want it: what is kept so is
@@ -112,6 +115,18 @@ class SQLiteStore(Face):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._path!r})"
+
+    def __reduce__(self) -> Any:
+        if self._path == MEMORY:
+            raise TypeError(
+                "a store in memory is of one process, and cannot be pickled"
+            )
+        # The file is opened anew where it is needed.
+        largest = self.max_value_bytes
+        make = partial(
+            type(self), synchronous=self._synchronous, max_value_bytes=largest
+        )
+        return make, (self._path,)
 
     # --- what executions ask ------------------------------------------------------
 
@@ -211,6 +226,7 @@ class SQLiteStore(Face):
         at = None if ended is None else float(ended)
         length = None if ended is None else row.number + 1
         name = plain_text(status)
+        self._try(Link.refuse_another_file)
 
         def work(execute: Execute, facts: Facts) -> None:
             now = facts._replace(status=name, ended=at, length=length)
@@ -230,7 +246,8 @@ class SQLiteStore(Face):
             # Those that are forgotten meanwhile are not missed.
             before, facts = facts, self._facts_at(key)
             if facts.since == before.since:
-                return self._checked(before, found)
+                yield from checked(self._path, before, found)
+                return
 
     def _rows_at(self, key: int) -> list[tuple[int, str, int]]:
         found: list[tuple[int, str, int]] = []
@@ -242,25 +259,6 @@ class SQLiteStore(Face):
             if len(chunk) < CHUNK:
                 return found
             at = chunk[-1][0] + 1
-
-    def _checked(
-        self, facts: Facts, found: list[tuple[int, str, int]]
-    ) -> Iterator[tuple[int, str]]:
-        expected = 0
-        for id, text, sum in found:
-            number = id & LAST
-            if sum != crc32(f"{id} {text}".encode()):
-                what = f"row {number} of execution {facts.id!r} is not as it was"
-                raise damage(self._path, what)
-            if number != expected:
-                break
-            yield number, text
-            expected = expected + 1 if expected else facts.since
-        else:
-            if len(found) and (facts.length is None or expected >= facts.length):
-                return
-        what = f"row {expected} of execution {facts.id!r} is not there"
-        raise damage(self._path, what)
 
     def apart(self, key: int, name: str) -> bytes:
         """Give what a row of an execution refers to; see ``Store``."""

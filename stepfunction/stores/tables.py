@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from os import getpid
 from sqlite3 import Cursor
 from typing import Any, NamedTuple, TypeAlias
@@ -10,7 +10,7 @@ from zlib import crc32
 
 from stepfunction.core.store import Head, Row
 from stepfunction.core.wording import plain_text
-from stepfunction.stores.refusals import host_name
+from stepfunction.stores.refusals import damage, host_name
 
 Execute: TypeAlias = "Callable[..., Cursor]"
 
@@ -154,6 +154,30 @@ def add(execute: Execute, row: Row) -> None:
         sum = apart_sum(key, name, data)
         place = execute(_ADD_APART, (key, name, number, number, sum)).lastrowid
         execute(_ADD_PIECE, (place, data))
+
+
+def checked(
+    path: str, facts: Facts, found: list[tuple[int, str, int]]
+) -> Iterator[tuple[int, str]]:
+    """Give the number and text of rows as they are to be, one after the other.
+
+    Raises:
+        StoreError: If one is not as it was, or not there.
+    """
+    expected = 0
+    for id, text, sum in found:
+        number = id & LAST
+        if sum != crc32(f"{id} {text}".encode()):
+            what = f"row {number} of execution {facts.id!r} is not as it was"
+            raise damage(path, what)
+        if number != expected:
+            break
+        yield number, text
+        expected = expected + 1 if expected else facts.since
+    else:
+        if found and (facts.length is None or expected >= facts.length):
+            return
+    raise damage(path, f"row {expected} of execution {facts.id!r} is not there")
 
 
 def forget(execute: Execute, facts: Facts, before: int, visit: int) -> None:

@@ -73,7 +73,7 @@ def dry_run(
     if problems:
         raise DefinitionError("dry_run", problems)
     given: dict[Way, StandIn] = {}
-    maps = [spot for spot in spots(workflow) if spot.action.has_items]
+    maps = [it for it in spots(workflow, results) if it.action.has_items]
     for key, spot in find_spots(workflow, results, problems).items():
         what = f"the result of {spot.what}"
         given[spot.way] = stand_in = StandIn(what, spot, results[key], as_whole=True)

@@ -53,22 +53,57 @@ class Spot(NamedTuple):
         return self.way[-1] == COMPENSATE
 
 
-def spots(workflow: StepFunction) -> Iterator[Spot]:
-    """Give every step and task of a workflow, and of those nested in it."""
+def spots(workflow: StepFunction, keys: Iterable[Any] = ()) -> Iterator[Spot]:
+    """Give the steps and tasks of a workflow, and of those nested in it.
+
+    Of many nested workflows not all are gone through, but those that keys lead to: a
+    small workflow that is nested twice in one that is nested twice, and so on, has
+    more steps than can be counted.
+    """
+    texts = [key for key in keys if isinstance(key, str)]
+    ways = [key for key in keys if isinstance(key, tuple)]
+    count = 0
+    waiting = [iter(_spots_of(workflow, None))]
+    while waiting:
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+            continue
+        spot, nested = found
+        if nested is None:
+            count += 1
+            yield spot
+        elif (count < _MOST_SPOTS and len(waiting) < _DEEPEST) or (
+            any(text.startswith(f"{spot.text}/") for text in texts)
+            or any(way[: len(spot.way)] == spot.way for way in ways)
+        ):
+            waiting.append(iter(_spots_of(nested, spot)))
+
+
+_MOST_SPOTS, _DEEPEST = 10_000, 100
+
+
+def _spots_of(
+    workflow: StepFunction, around: Spot | None
+) -> Iterator[tuple[Spot, StepFunction | None]]:
+    """Give the steps and tasks of a workflow, and with those again what they run."""
+    before = () if around is None else around.way
+    said = "" if around is None else f"{around.text}/"
     for step in workflow.steps.values():
-        whole = Spot((step.name,), step.name, step, step.action)
-        yield whole
+        whole = Spot((*before, step.name), said + step.name, step, step.action)
+        yield whole, None
         for task, undo in step.compensations():
             way, text = _place(step.name, task)
-            yield Spot((*way, COMPENSATE), text + COMPENSATE, step, undo)
+            way = (*before, *way, COMPENSATE)
+            yield Spot(way, said + text + COMPENSATE, step, undo), None
         for task, callee in step.action.callees():
             spot = whole
             if task is not None:
-                spot = Spot(*_place(step.name, task), step, callee)
-                yield spot
+                way, text = _place(step.name, task)
+                spot = Spot((*before, *way), said + text, step, callee)
+                yield spot, None
             if callee.nested is not None:
-                for way, text, inner, action in spots(callee.nested):
-                    yield Spot((*spot.way, *way), f"{spot.text}/{text}", inner, action)
+                yield spot, callee.nested
 
 
 def _place(step: str, task: str | None) -> tuple[Way, str]:
@@ -82,7 +117,8 @@ def find_spots(
     """Give what keys stand for, and say what is wrong with the others."""
     by_way: dict[Way, Spot] = {}
     by_text: dict[str, list[Spot]] = {}
-    for spot in spots(workflow):
+    keys = list(keys)
+    for spot in spots(workflow, keys):
         by_way[spot.way] = spot
         by_text.setdefault(spot.text, []).append(spot)
     found: dict[Any, Spot] = {}

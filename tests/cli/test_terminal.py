@@ -229,3 +229,21 @@ def test_an_error_text_sends_a_terminal_no_orders(run, tmp_path):
     code, out, err = run("run", script)
     assert code == 1
     assert "ValueError: ␛[31mred" in err.splitlines()[1] + err.splitlines()[0]
+
+
+def test_texts_of_the_users_end_no_line_and_send_a_terminal_no_orders(run, tmp_path):
+    script = tmp_path / f"forging_{tmp_path.name[-1]}.py"
+    script.write_text(
+        "from stepfunction import StepFunction\n"
+        "EVIL = 'a\\n  - ok\\x1b[2J\\x07\\r'\n"
+        "def bad(_): raise ValueError(EVIL)\n"
+        "workflow = StepFunction(EVIL).add_step(EVIL, bad, on_failure=EVIL + 'b')\n"
+        "workflow.add_step(EVIL + 'b', bad).set_start_step(EVIL)\n"
+    )
+    for command in ("run", "check", "list", "graph"):
+        _, out, err = run(command, script)
+        for line in (out + err).splitlines():
+            assert line.isprintable()
+            # The traceback of the user's own exception has its text as it is.
+            assert line != "  - ok" or command == "run"
+    assert "a\\n  - ok␛[2J" in run("list", script)[1]

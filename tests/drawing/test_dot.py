@@ -656,10 +656,10 @@ def test_a_parallel_first_step_is_led_to_from_the_start():
 
 
 def nested() -> StepFunction:
-    inner = chain("Reserve", "Charge", title="Payment")
+    inner, again = (chain("Reserve", "Charge", title="Payment") for _ in range(2))
     workflow = StepFunction("Nested")
     workflow.add_sub_step_function("Pay", inner, "Send", "Apologise")
-    workflow.add_step("Send", {"mail": step, "again": inner}, parallel=True)
+    workflow.add_step("Send", {"mail": step, "again": again}, parallel=True)
     workflow.add_step("Apologise", step)
     return workflow.set_start_step("Pay")
 

@@ -1,12 +1,15 @@
 """Pictures of large workflows: they come in seconds, and say what they do not draw."""
 
+import io
 import random
 import time
+from textwrap import dedent
 from xml.etree import ElementTree
 
 import pytest
+from shared.pictures import drawn
 
-from stepfunction import StepFunction
+from stepfunction import StepExecutionError, StepFunction
 
 
 def same(value):
@@ -85,3 +88,70 @@ def test_of_too_many_arrows_between_columns_those_that_were_followed_are_drawn()
     workflow.add_step("S200", same)
     assert workflow.to_dot().count("constraint=false") == 0
     assert workflow.execute("on").to_dot().count("constraint=false") == 8
+
+
+def nested_twice(levels):
+    """Give a small workflow that runs more steps than can be counted."""
+    workflow = StepFunction("L0").add_pass_step("A").set_start_step("A")
+    for level in range(1, levels + 1):
+        outer = StepFunction(f"L{level}").add_sub_step_function("One", workflow, "Two")
+        outer.add_sub_step_function("Two", workflow).set_start_step("One")
+        workflow = outer
+    return workflow
+
+
+@pytest.mark.parametrize("draw", ["to_dot", "to_mermaid"])
+def test_a_nested_workflow_is_drawn_once_and_named_after_that(draw):
+    picture = getattr(nested_twice(40), draw)()
+    assert len(picture) < 50_000
+    for level in range(40):
+        assert f"workflow L{level}, drawn once" in picture
+
+
+def test_the_tree_of_a_nested_workflow_that_is_drawn_once_says_so():
+    assert drawn(nested_twice(1)) == dedent("""\
+        L1
+        ├─ One  (workflow L0)
+        │  └─ A  (end)
+        └─ Two  (workflow L0, drawn once, end)
+    """)
+
+
+def test_what_an_execution_came_to_is_drawn_wherever_it_stands():
+    inner = StepFunction("Inner").add_step("X", same).set_start_step("X")
+    workflow = StepFunction("W").add_step("A", inner, "B").add_step("B", inner)
+    dot = workflow.set_start_step("A").execute(1).to_dot()
+    assert dot.count('label="X\\n✓') == 2
+
+
+def test_workflows_nested_deep_and_wide_are_drawn_as_far_as_there_is_room():
+    workflow = StepFunction("L").add_pass_step("A").set_start_step("A")
+    for level in range(200):
+        outer = StepFunction(f"L{level}").add_step("N", workflow)
+        workflow = outer.set_start_step("N")
+    assert "not drawn here" in workflow.to_dot()
+    wide = StepFunction("Wide").set_start_step("S0")
+    for i in range(50):
+        inner = StepFunction(f"I{i}").set_start_step("X0")
+        for j in range(50):
+            inner.add_step(f"X{j}", same, f"X{j + 1}")
+        wide.add_step(f"S{i}", inner.add_step("X50", same), f"S{i + 1}")
+    dot = wide.add_step("S50", same).to_dot()
+    assert "not drawn here" in dot
+    assert dot.count("tooltip") < 1_200
+
+
+def test_the_report_of_a_small_workflow_that_is_nested_twice_is_small():
+    def fail(value):
+        raise ValueError
+
+    workflow = StepFunction("L0").add_step("A", fail).set_start_step("A")
+    for level in range(1, 40):
+        outer = StepFunction(f"L{level}").add_sub_step_function("One", workflow, "Two")
+        outer.add_sub_step_function("Two", workflow).set_start_step("One")
+        workflow = outer
+    with pytest.raises(StepExecutionError) as caught:
+        workflow.execute()
+    page = io.StringIO()
+    caught.value.execution.report(page)
+    assert len(page.getvalue()) < 2_000_000

@@ -41,7 +41,7 @@ def test_branches_failures_and_tasks_stand_below_their_step():
 def test_nested_workflows_are_drawn_inside_their_step_and_task():
     inner = StepFunction("Inner").add_step("Deep", same).set_start_step("Deep")
     workflow = StepFunction("Outer").add_step("Sub", inner, "Both")
-    workflow.add_step("Both", {"a": inner, "b": same}, parallel=True)
+    workflow.add_step("Both", {"a": inner.copy(), "b": same}, parallel=True)
     workflow.set_start_step("Sub")
     assert drawn(workflow) == dedent("""\
         Outer

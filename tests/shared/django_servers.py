@@ -22,8 +22,8 @@ SERVERS = {
     "sync": [*GUNICORN, "--workers=4", "--preload"],
     "gthread": [*THREADED, "--workers=2"],
     "one": [*THREADED, "--workers=1"],
-    "impatient": [*GUNICORN, "--workers=1", "--timeout=1", "--log-level=critical"],
-    "graceful": [*THREADED, "--workers=1", "--graceful-timeout=1", "--timeout=2"],
+    "impatient": [*GUNICORN, "--workers=1", "--timeout=4", "--log-level=critical"],
+    "graceful": [*THREADED, "--workers=1", "--graceful-timeout=1", "--timeout=4"],
     "uvicorn": [*UVICORN, "--log-level=warning"],
     "runserver": ["-m", "django", "runserver", "{address}"],
 }

@@ -239,8 +239,13 @@ def test_a_lock_file_that_was_removed_is_no_place_for_claims(store, path, begin)
 
 def test_a_file_that_was_removed_is_no_place_for_executions(store, path, begin):
     key = begin(store)
+    running = begin(store)
     store.release(key)
     os.unlink(path)
-    for refused in (lambda: begin(store), lambda: store.claim(key)):
+    for refused in (
+        lambda: begin(store),
+        lambda: store.claim(key),
+        lambda: store.turn(Row(running, 1, "1"), "COMPLETED", 1.0),
+    ):
         with pytest.raises(StoreError, match="removed or replaced"):
             refused()

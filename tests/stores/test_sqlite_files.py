@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import sqlite3
 import stat
@@ -66,6 +67,17 @@ def test_a_path_is_taken_as_it_is(tmp_path, begin, name):
     with SQLiteStore(tmp_path / name) as store:
         assert store.find("order-17")
     assert (tmp_path / name).exists()
+
+
+def test_a_store_can_be_sent_to_another_process(path, begin):
+    store = SQLiteStore(path, synchronous="FULL", max_value_bytes=17)
+    begin(store, "order-17")
+    with pickle.loads(pickle.dumps(store)) as sent:
+        assert sent.max_value_bytes == 17 and repr(sent) == repr(store)
+        assert sent.find("order-17")
+    store.close()
+    with pytest.raises(TypeError, match="memory"):
+        pickle.dumps(SQLiteStore(":memory:"))
 
 
 def test_a_closed_store_says_so(store, begin):

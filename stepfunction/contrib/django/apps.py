@@ -6,7 +6,6 @@ from django.apps import AppConfig
 from django.core import checks
 
 from stepfunction.core.surroundings import register_surroundings
-from stepfunction.core.watching.telling import listen_everywhere
 
 
 class StepFunctionConfig(AppConfig):
@@ -19,11 +18,11 @@ class StepFunctionConfig(AppConfig):
     def ready(self) -> None:
         """Import the workflows of all apps, and have them run as Django needs it."""
         from stepfunction.contrib.django.checks import TAG, check_workflows
-        from stepfunction.contrib.django.listening import listener
+        from stepfunction.contrib.django.listening import listen
         from stepfunction.contrib.django.registry import discover
         from stepfunction.contrib.django.surroundings import surroundings
 
         register_surroundings(surroundings)
         checks.register(check_workflows, TAG)
-        listen_everywhere(listener)
+        listen()
         discover()

@@ -25,6 +25,17 @@ _kept: Any = getattr(connections._connections, "_storage", None)
 _WITH_LOOP = {"cvar": None}
 
 
+def any_in_block() -> bool:
+    """Tell whether this thread is inside ``atomic()`` anywhere, as soon as it can."""
+    own = getattr(_kept, "__dict__", _WITH_LOOP)
+    if not own:
+        return False
+    for connection in known() if "cvar" in own else [*own.values()]:
+        if connection.in_atomic_block:
+            return True
+    return False
+
+
 def is_in_test(connection: Any) -> bool:
     """Tell a connection that is in a test case's own transaction."""
     return connection.in_atomic_block and any(

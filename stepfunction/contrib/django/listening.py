@@ -1,7 +1,6 @@
-"""Listening: what the app hears of the executions of this process.
+"""Listening: what the app has to say of executions that fail.
 
-That is everything while a signal has receivers, what fails where there is something to
-be said of it, and else nothing, so that most executions pay nothing.
+That is asked for on an event loop alone, so that all others pay nothing.
 """
 
 from __future__ import annotations
@@ -11,22 +10,14 @@ import asyncio
 from django.core.exceptions import SynchronousOnlyOperation
 
 from stepfunction.contrib.django.errors import IN_A_LOOP
-from stepfunction.contrib.django.signals import any_receivers, send
 from stepfunction.core.errors import add_note
-from stepfunction.core.watching.events import Event, Listener
+from stepfunction.core.watching.events import Event
+from stepfunction.core.watching.telling import listen_everywhere
 
 
-def listener() -> tuple[Listener, bool] | None:
-    """Give who is told of an execution that begins, and whether of all of it."""
-    is_in_a_loop = asyncio._get_running_loop() is not None
-    if any_receivers():
-        return (_hear_in_a_loop if is_in_a_loop else send), True
-    return (_advise, False) if is_in_a_loop else None
-
-
-def _hear_in_a_loop(event: Event) -> None:
-    _advise(event)
-    send(event)
+def listen() -> None:
+    """Have what fails on an event loop advised from now on."""
+    listen_everywhere(_advise, False, asyncio._get_running_loop)
 
 
 def _advise(event: Event) -> None:

@@ -12,6 +12,7 @@ from django.dispatch import Signal
 
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.watching.events import Event
+from stepfunction.core.watching.telling import listen_everywhere
 
 # The names that somebody listens to: a signal asks for the identity of a sender.
 _names: dict[str, str] = {}
@@ -36,6 +37,7 @@ class WorkflowSignal(Signal):
 
     def connect(self, receiver: Any, sender: Any = None, *args: Any, **kw: Any) -> None:
         """Have a receiver called, for all workflows or for one of this name."""
+        listen_everywhere(_send, True, _any_receivers)
         super().connect(receiver, _sender(sender), *args, **kw)
 
     def disconnect(
@@ -63,14 +65,13 @@ step_ended = WorkflowSignal()
 execution_ended = WorkflowSignal()
 
 
-def any_receivers() -> bool:
-    """Tell whether anybody would be told of anything."""
-    return bool(
-        execution_started.receivers or step_ended.receivers or execution_ended.receivers
-    )
+def _any_receivers() -> object:
+    """Give something if anybody would be told of anything; else None."""
+    signals = (execution_started, step_ended, execution_ended)
+    return True if any(signal.receivers for signal in signals) else None
 
 
-def send(event: Event) -> None:
+def _send(event: Event) -> None:
     """Send the signal that an event calls for, if any does."""
     if event.subject == "execution":
         (execution_ended if event.status is not None else execution_started).tell(event)

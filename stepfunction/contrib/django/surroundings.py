@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Any
@@ -57,9 +57,12 @@ class DjangoSurroundings(Host):
         others = tuple((one, one.take()) for one in _others())
         return _Scene(language, zone, frozenset(refused), others)
 
-    @contextmanager
-    def enter(self, taken: _Scene) -> Iterator[None]:
+    def enter(self, taken: _Scene) -> AbstractContextManager[None]:
         """Make that hold here, and leave no connection behind."""
+        return _LEAVING if taken.is_plain else self._enter(taken)
+
+    @contextmanager
+    def _enter(self, taken: _Scene) -> Iterator[None]:
         if taken.is_abroad and not set_up(taken.settings_module):
             yield  # a script's own settings, which the task itself has to bring
             return
@@ -88,18 +91,15 @@ class DjangoSurroundings(Host):
 
     def keeps_here(self) -> bool:
         """Tell a thread in a test case's transaction, or one that is set to be kept."""
-        return any(
-            databases.is_in_test(connection)
-            or (connection.in_atomic_block and setting("IN_ATOMIC") == "inline")
-            for connection in databases.known()
+        if not databases.any_in_block():
+            return False
+        return setting("IN_ATOMIC") == "inline" or any(
+            map(databases.is_in_test, databases.known())
         )
 
     def guard(self) -> Callable[..., Any] | None:
         """Give what makes calls with savepoints, in a thread inside ``atomic()``."""
-        for connection in databases.known():
-            if connection.in_atomic_block:
-                return guarded
-        return None
+        return guarded if databases.any_in_block() else None
 
     def run_coroutine(
         self, function: Callable[[], Coroutine[Any, Any, Any]], loop: Any
@@ -145,6 +145,16 @@ _refused_here: ContextVar[frozenset[str]]
 _refused_here = ContextVar("stepfunction_refused", default=frozenset())
 
 
+class _Leaving(AbstractContextManager[None]):
+    """What is around a task where nothing has to be made to hold."""
+
+    def __exit__(self, *_: object) -> None:
+        databases.close_all()
+
+
+_LEAVING = _Leaving()
+
+
 class _Scene:
     """What was taken in one thread, for others and for other processes.
 
@@ -168,6 +178,12 @@ class _Scene:
         self.zone = zone
         self.refused = refused
         self._others = others
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all of it holds in any thread of this process."""
+        is_as_set = self.language == _AS_SET and self.zone is None
+        return is_as_set and not (self.is_abroad or self.refused or self._others)
 
     def others(self) -> Iterator[tuple[Any, Any]]:
         """Give what the settings add, each with what it took."""

@@ -142,6 +142,10 @@ class Nested(Frozen, Callee):
         name: str = self.nested.name
         return name
 
+    def __repr__(self) -> str:
+        # All that is inside may be more than anybody can read.
+        return f"Nested(nested={self.nested.name!r})"
+
 
 class FanOut(Defined, Action):
     """The action of a parallel step: tasks that run side by side.

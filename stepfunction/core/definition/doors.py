@@ -27,6 +27,9 @@ def _open(wing: str) -> Any:
 class Workflow:
     """What can be nested, written, read and drawn: the base of ``StepFunction``."""
 
+    # Whether it may be nested in another; where it is not, nothing it nests has it.
+    is_inside = False
+
     @property
     @abstractmethod
     def name(self) -> str:

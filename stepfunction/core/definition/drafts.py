@@ -230,7 +230,8 @@ class Draft:
 
     def _nested(self, workflow: Any, argument: str) -> Nested:
         """Give the run of a workflow."""
-        if self._builder in workflow.with_all_nested():
+        workflow.is_inside = True
+        if self._builder.is_inside and self._builder in workflow.with_all_nested():
             text = f"workflow {self._builder.name!r} would run inside itself"
             self._refuse(argument, text)
         if self._calls.has_params and self._calls.params:

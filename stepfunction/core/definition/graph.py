@@ -16,6 +16,7 @@ from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import OnFailure, target_of
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.wording import counted
 from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy, judges_results
 
@@ -270,6 +271,10 @@ class Graph(Defined, Callee):
         # Whether anything, here or nested, may follow a failure.
         self.may_recover: bool = any(step.may_recover for step in table.values())
 
+    def __repr__(self) -> str:
+        # All that is nested in it may be more than anybody can read.
+        return f"<Graph {self.name!r}: {counted(len(self.table), 'step')}>"
+
     @property
     def nested(self) -> Graph:
         """The graph itself, where it is what a step does."""
@@ -284,6 +289,19 @@ class Graph(Defined, Callee):
     def steps(self) -> Mapping[str, Step]:
         """Step name to step, in the order of the definition."""
         return MappingProxyType(self.table)
+
+    def nested_at(self, step: str | None, part: Any = None) -> Graph | None:
+        """Give the workflow that is nested in a step; None where there is none.
+
+        Args:
+            step: The name of the step.
+            part: The task of it; None, or the index of an item, for all else.
+        """
+        if step not in self.table:
+            return None
+        action: Any = self.table[step].action
+        found: Graph | None = action.tasks.get(part, action).nested
+        return found
 
     def longest_journal(self, forgotten: int) -> int:
         """Give how long a journal may become.

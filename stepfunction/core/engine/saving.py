@@ -236,14 +236,20 @@ class Saving:
             timeout: How many it may take where it begins.
         """
         if self.origin is None:
+            if timeout is not None:
+                journal.timeout = timeout
             return timeout
         if self.deadline is None or journal.undone:  # which is to be gone through with
             return None
-        return min(journal.timeout, self.deadline - time())
+        left = min(journal.timeout, self.deadline - time())
+        if left > 0:
+            return left
+        journal.run.cancellation.request(is_overdue=True)  # it passed in the meantime
+        return None
 
     def let_go(self) -> None:
         """Note nothing more, and let another process have the execution."""
-        self.session.let_go(self.key)
+        self.session.let_go()
 
     # --- how it is kept --------------------------------------------------------------
 
@@ -338,4 +344,6 @@ def begin(
         session.error = ExecutionClaimedError(text, session.id)
         raise session.error
     outermost = head.outer is None
+    if outermost and key:
+        session.hold(key)
     return Saving(session, key, 1, prefix, journal.run.epoch, outermost, head.turn)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from weakref import finalize
 
 from stepfunction.core.errors import ExecutionClaimedError, StoreError
 
@@ -44,6 +45,8 @@ class Session:
         "allow_changed",
         "_lock",
         "_pid",
+        "_release",
+        "__weakref__",
     )
 
     def __init__(
@@ -57,6 +60,14 @@ class Session:
         self.allow_changed = allow_changed
         self._lock = RLock()  # for a signal handler may end it
         self._pid = os.getpid()
+        self._release: finalize[..., Session] | None = None
+
+    def hold(self, key: int) -> None:
+        """Have an execution released at the end of this at the latest.
+
+        An interrupt may keep it from being run, or from being let go of.
+        """
+        self._release = finalize(self, self.store.release, key)
 
     def keep(self, how: Callable[..., Given], *facts: Any) -> Given | None:
         """Have the store keep something, unless this process has let go of it.
@@ -84,11 +95,12 @@ class Session:
                 self.error = error
                 raise
 
-    def let_go(self, key: int) -> None:
-        """Keep nothing more, and let others have an execution."""
+    def let_go(self) -> None:
+        """Keep nothing more, and let others have the execution."""
         with self._lock:
             self.is_closed = True
-        self.store.release(key)
+        if self._release is not None:
+            self._release()
 
     def may_note(self) -> bool:
         """Say whether to note anything.

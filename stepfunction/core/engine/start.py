@@ -83,7 +83,6 @@ def checked_arguments(
     return told
 
 
-_INITIALIZED = Status.INITIALIZED
 _LONGEST_ID = 200
 _OF_STORES = ("begin", "find", "append", "append_all", "rows", "claim", "release")
 
@@ -146,6 +145,11 @@ def begin(
     return journal.execution
 
 
+def has_ended(execution: Execution) -> bool:
+    """Tell whether an execution has ended before it could run, as a store has it."""
+    return execution.status not in UNDER_WAY
+
+
 def carry_out(
     execution: Execution, timeout: float | None = None, taken: Taken | None = None
 ) -> None:
@@ -161,18 +165,12 @@ def carry_out(
     """
     journal: Any = execution.journal
     run: Any = journal.run
-    if journal.status is not _INITIALIZED:
-        return  # a store has given its end
     run.thread = run.cancellation.thread = get_ident()
     saving = journal.saving
     if saving is not None:
         timeout = saving.seconds_left(journal, timeout)
-    if timeout is not None:
-        if timeout <= 0:  # its time has passed while it was stored
-            run.cancellation.request(is_overdue=True)
-            timeout = None
-        elif saving is None or saving.origin is None:
-            journal.timeout = timeout
+    elif timeout is not None:
+        journal.timeout = timeout
     try:
         if taken is not None:
             run.cancellation.within(timeout, within, taken, _go, journal, run)
@@ -241,6 +239,19 @@ def finish(
         BaseException: What interrupts this thread.
     """
     carry_out(execution, timeout, taken)
+    return conclude(execution, check)
+
+
+def conclude(execution: Execution, check: bool) -> Execution:
+    """Give an execution that has ended, or raise what went wrong.
+
+    Args:
+        execution: The execution.
+        check: Whether to raise also where a failure step took the failure.
+
+    Raises:
+        StepFunctionError: As ``StepFunction.execute``.
+    """
     graph = cast(Graph, execution.graph)
     if graph.has_compensations:
         execution.raise_if_not_undone()
@@ -257,8 +268,8 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
     Raises:
         WorkerStartError: If there can be no thread for it.
     """
-    if execution.status is not Status.INITIALIZED:
-        return  # a store has given its end
+    if has_ended(execution):
+        return
     _ = execution.journal.ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended

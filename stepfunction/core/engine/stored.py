@@ -161,14 +161,19 @@ def load_execution(store: Store, execution_id: str, run: Run) -> Execution:
         ExecutionNotFoundError: If there is none of that ``id``.
         StoreError: If what is stored is damaged.
     """
-    return load_journal(store, find(store, execution_id), run).execution
+    # One who only looks may lack what a value is made again with.
+    head = find(store, execution_id)
+    return load_journal(store, head, run, is_exact=False).execution
 
 
-def load_journal(store: Store, head: Head, run: Run) -> Journal:
+def load_journal(
+    store: Store, head: Head, run: Run, is_exact: bool = True
+) -> Journal:
     """Give the journal of a stored execution as it stands, to look at."""
     session = Session(store, head.id, go_on_inside)
     session.is_closed = True
-    restored = Restored(session, head, read_graph(store.graph(head.graph)), run)
+    graph = read_graph(store.graph(head.graph))
+    restored = Restored(session, head, graph, run, is_exact)
     journal = restored.finish()
     journal.is_live = False
     if not restored.has_ended:
@@ -191,6 +196,7 @@ def _check_workflow(head: Head, graph: Graph) -> None:
 
 def _go_on(graph: Graph, run: Run, store: Store, head: Head, wish: _Wish) -> Journal:
     """Claim an execution, and give its journal as it is to go on."""
+    session: Session | None = None
     store.claim(head.key)
     try:
         head = find(store, head.id)  # it may have ended before it was claimed
@@ -198,9 +204,13 @@ def _go_on(graph: Graph, run: Run, store: Store, head: Head, wish: _Wish) -> Jou
             store.release(head.key)
             return load_journal(store, head, run)
         session = Session(store, head.id, go_on_inside, wish.allow_changed)
+        session.hold(head.key)
         return _restored(session, head, graph, run, wish, True)
     except BaseException:
-        store.release(head.key)
+        if session is None:
+            store.release(head.key)
+        else:
+            session.let_go()
         raise
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from stepfunction.core.errors import Problem
 from stepfunction.core.history.records import Attempt, StepRecord
 from stepfunction.core.history.results import ItemOutcomes, ItemResults
 from stepfunction.core.outcomes import Outcome, Status
@@ -335,6 +336,10 @@ def _results(parts: Any) -> ItemResults:
     return ItemResults(results, dict.fromkeys(others))
 
 
+def _problem(parts: Any) -> Problem:
+    return Problem(*_pair(parts, tuple, str, str))
+
+
 _TIMES = (float | int, float | int)
 
 _add(
@@ -350,6 +355,7 @@ _add(
     lambda it: [it.start, it.stop, it.step],
     lambda it: range(*_pair(it, int, int, int)),
 )
+_add(Problem, "$problem", lambda it: [it.path, it.text, it.hint], _problem)
 _add(Status, "$status", lambda it: it.value, lambda it: Status(_exactly(str, it)))
 _add(Attempt, "$attempt", lambda it: list(it._values), _attempt)
 _add(StepRecord, "$record", lambda it: list(it._values), _record)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import builtins
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
 from stepfunction.core import errors as ours
 from stepfunction.core import raised
 from stepfunction.core.errors import (
+    ParallelStepExecutionError,
     RemoteError,
     RemoteTraceback,
     StepExecutionError,
@@ -83,12 +84,7 @@ class ErrorTable:
         self._numbers: dict[int, int] = {}  # by id
         self._deep = 0
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether none was found."""
-        return not self._found
-
-    def number(self, error: BaseException | None, step: str = "") -> int | None:
+    def number(self, error: BaseException | None) -> int | None:
         """Give the place of an exception; None for none, and beyond all bounds."""
         if error is None:
             return None
@@ -332,6 +328,8 @@ def _fill(error: BaseException, it: Part, values: ValueReader) -> None:
     for kind, of in _SPANS:
         if is_a(error, kind) and not _is_span(read, of):
             fields.refuse("are of no text")
+    if vars(ours).get(_name_of(type(error))) is type(error):
+        _check(error, attributes, it)
     _args.__set__(error, tuple(args))
     _attributes(error).update(attributes)
     for kind in _mro_of(type(error)):
@@ -341,6 +339,18 @@ def _fill(error: BaseException, it: Part, values: ValueReader) -> None:
                     field.__set__(error, read.pop(name))
                 except (TypeError, ValueError, OverflowError, AttributeError):
                     fields.part(name).refuse("is of another type")
+
+
+def _check(error: BaseException, attributes: dict[str, Any], it: Part) -> None:
+    """Refuse an error of ours that lacks what others ask it for."""
+    code = getattr(type(error).__init__, "__code__", None)
+    for name in () if code is None else code.co_varnames[2 : code.co_argcount]:
+        if name not in attributes:
+            it.part("attributes").refuse(f"lack {name}")
+    if is_a(error, ParallelStepExecutionError):
+        for name in ("outcomes", "results", "errors"):
+            if not isinstance(attributes[name], Mapping):
+                it.part("attributes").refuse(f"have {name} that are none")
 
 
 def _is_span(fields: dict[str, Any], kind: type[Any]) -> bool:

@@ -8,9 +8,9 @@ line of the attempt that it belongs to.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from threading import get_ident
+from threading import RLock, get_ident
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Attempt, StepRecord, attempts_of
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Step
     from stepfunction.core.history.execution import Execution
     from stepfunction.core.workers.tasks import Task
-
-Source: TypeAlias = Callable[[], tuple[Listener, bool] | None]
 
 
 class Audience:
@@ -67,21 +65,28 @@ class Reach(NamedTuple):
         return Audience(line.pass_on, self.root_id, self.hears_all)
 
 
-# What says who is told of any execution that begins in this process.
-_everywhere: tuple[Source, ...] = ()
+# Who is told of any execution that begins in this process, whether of all of it, and
+# what is asked then.
+_everywhere: tuple[tuple[Listener, bool, Callable[[], object]], ...] = ()
+_changing = RLock()  # a signal handler may connect somebody too
 
 
-def listen_everywhere(source: Source) -> None:
+def listen_everywhere(
+    listener: Listener, hears_all: bool, asks: Callable[[], object]
+) -> None:
     """Have somebody told of every execution that begins in this process from now on.
 
     Args:
-        source: Gives a listener, and whether it is to be told of everything, else of
-            what fails alone; None for nobody. It is called when an outermost execution
-            begins, and each pays for it: to be told of failures alone as well.
+        listener: Who is told. Those who hear of failures alone are told first.
+        hears_all: Whether of everything, else of what fails alone.
+        asks: Called when an outermost execution begins, which pays for it; where it
+            gives None the listener is told nothing.
     """
     global _everywhere
-    if source not in _everywhere:
-        _everywhere = (*_everywhere, source)
+    with _changing:
+        if all(it[0] is not listener for it in _everywhere):
+            known = [*_everywhere, (listener, hears_all, asks)]
+            _everywhere = tuple(sorted(known, key=lambda it: it[1]))
 
 
 def audience_of(
@@ -98,11 +103,10 @@ def audience_of(
     """
     told = list(listeners)
     hears_all = bool(told)
-    for source in _everywhere if is_here else ():
-        found = source()
-        if found is not None:
-            told.append(found[0])
-            hears_all = hears_all or found[1]
+    for listener, everything, asks in _everywhere if is_here else ():
+        if asks() is not None:
+            told.append(listener)
+            hears_all = hears_all or everything
     if hears("ERROR"):
         told.append(log)
         hears_all = hears_all or hears("INFO")

@@ -20,8 +20,8 @@ from stepfunction.core.surroundings import register_surroundings
 from stepfunction.core.watching import telling
 
 
-def set_up_project() -> None:
-    """Set Django up with the project, and leave no trace in the environment."""
+def set_up_project():
+    """Set Django up with the project, and leave no trace; give who listens in it."""
     sys.path.insert(0, str(HERE))
     own = os.environ["SHOP_DIR"] = tempfile.mkdtemp(prefix="stepfunction-shop-")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
@@ -29,7 +29,9 @@ def set_up_project() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = SETTINGS
     try:
         django.setup()
+        heard = telling._everywhere
         end_of(surroundings())
+        return heard
     finally:
         del os.environ["DJANGO_SETTINGS_MODULE"]
         if before is not None:
@@ -42,19 +44,13 @@ def surroundings():
     return surroundings
 
 
-def listener():
-    from stepfunction.contrib.django.listening import listener
-
-    return listener
-
-
 def end_of(registered) -> None:
     """Let no other test be of a process that has the app installed."""
     register_surroundings(registered)()
     telling._everywhere = ()
 
 
-set_up_project()
+heard = set_up_project()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -82,7 +78,7 @@ def project(monkeypatch, databases):
     monkeypatch.setenv("DJANGO_SETTINGS_MODULE", SETTINGS)
     # As when the app is ready.
     register_surroundings(surroundings())
-    telling.listen_everywhere(listener())
+    telling._everywhere = heard
     yield
     end_of(surroundings())
 

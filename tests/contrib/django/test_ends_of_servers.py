@@ -12,8 +12,6 @@ from shared import processes
 from shared.django_servers import processes_of, serving, wait_for
 from shared.processes import is_alive, is_gone
 
-KINDS = ["inline", "thread", "process", "lane"]
-
 
 def hang(ask, kind, path):
     """Ask for what never ends, and wait until that has begun."""
@@ -30,7 +28,7 @@ def workers_of(server):
     return [pid for pid in processes_of(server) if pid != server.pid]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["inline", "lane"])
 def test_a_worker_that_hangs_for_too_long_is_replaced_with_all_that_it_has(
     kind, tmp_path
 ):
@@ -38,18 +36,18 @@ def test_a_worker_that_hangs_for_too_long_is_replaced_with_all_that_it_has(
         assert ask("pid-of-a-worker")[0] == 200
         hang(ask, kind, tmp_path / "begun")
         workers = workers_of(server)
-        assert all(is_gone(pid, 10) for pid in workers)
+        assert all(is_gone(pid, 20) for pid in workers)
         assert ask("pid-of-a-worker")[0] == 200
 
 
-@pytest.mark.parametrize("kind", ["thread", "process", "lane"])
+@pytest.mark.parametrize("kind", ["thread", "lane"])
 def test_a_server_that_is_reloaded_leaves_no_process_that_hangs(kind, tmp_path):
     with serving("graceful", "") as (ask, server):
         assert ask("pid-of-a-worker")[0] == 200
         hang(ask, kind, tmp_path / "begun")
         workers = workers_of(server)
         server.send_signal(signal.SIGHUP)
-        assert all(is_gone(pid, 10) for pid in workers)
+        assert all(is_gone(pid, 20) for pid in workers)
         assert ask("pid-of-a-worker")[0] == 200
 
 

@@ -1,6 +1,7 @@
 """Executions that are kept: the same line begins them, goes on, gives them back."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -17,6 +18,7 @@ from stepfunction import (
     Status,
     StepExecutionError,
     StepFunction,
+    StoreError,
     UnstorableValueError,
 )
 from stepfunction.stores import SQLiteStore
@@ -626,3 +628,28 @@ def test_what_was_nested_in_a_process_is_undone_after_a_death_too(store, how):
 
 def to_list(results):
     return [100, 200]
+
+
+def test_one_that_was_never_run_is_let_go_of(store, steps):
+    workflow = chain(steps, "A")
+    stored = workflow._stored(store, "one", None)
+    execution = workflow._begin(1, None, None, (), stored)
+    assert [it.claimed for it in store.list()] == [True]
+    workflow._latest = None
+    del execution, stored
+    gc.collect()
+    assert [it.claimed for it in store.list()] == [False]
+
+
+@pytest.mark.parametrize("name", ["ä/ö %2F", "a'b\"c", "\x00", "😀"])
+def test_names_may_be_any_text(store, name):
+    workflow = StepFunction(name).add_step(name, {name: str, "b": str}, parallel=True)
+    workflow.set_start_step(name).execute(1, store=store, execution_id=name)
+    assert workflow.execute(1, store=store, execution_id=name).output[name] == "1"
+    assert [it.id for it in store.list(workflow=name)] == [name]
+
+
+def test_an_id_that_is_no_text_of_unicode_is_refused(store, steps):
+    with pytest.raises(StoreError, match="cannot be written as UTF-8"):
+        chain(steps, "A").execute(1, store=store, execution_id="\ud800")
+    assert steps.calls == []

@@ -16,12 +16,14 @@ from stepfunction import (
     Execution,
     Omitted,
     Outcome,
+    StoreError,
     TranscriptError,
     UnstorableValueError,
     register_codec,
 )
 from stepfunction.core.transcript import kinds
 from stepfunction.core.transcript.storing import FragmentReader, Fragments, digest_of
+from stepfunction.stores import SQLiteStore
 
 Point = namedtuple("Point", "x y")
 
@@ -243,3 +245,14 @@ def test_a_class_of_a_script_is_known_when_it_runs_again(tmp_path):
 
     (tmp_path / "script.py").write_text(SCRIPT)
     assert run(run().strip()) == "[<Colour.RED: 1>]\n"
+
+
+def test_a_stored_execution_may_be_looked_at_without_a_codec_and_not_gone_on_with():
+    store = SQLiteStore(":memory:")
+    workflow = giving([Colour.RED])
+    workflow.execute(store=store, execution_id="one")
+    assert store.load("one").output == [Colour.RED]
+    kinds._by_name.clear()
+    assert store.load("one").output == [Omitted(f"{__name__}.Colour of 'RED'")]
+    with pytest.raises(StoreError, match="of which no codec is known here"):
+        workflow.execute(store=store, execution_id="one")

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from stepfunction import (
     CompensationError,
+    DefinitionError,
     FailStepError,
     HeartbeatTimeoutError,
     NoBranchMatchedError,
@@ -30,6 +31,7 @@ from stepfunction import (
     UnstorableValueError,
     WorkerCrashedError,
 )
+from stepfunction.core.errors import Problem
 from stepfunction.core.transcript.storing import FragmentReader, Fragments
 
 CALLED = []
@@ -131,6 +133,7 @@ ERRORS = [
     WorkerCrashedError("dead", "task", 17, -9),
     UnstorableValueError("no", "A", (1,)),
     RemoteError("m.E: no", "m.E", "no"),
+    DefinitionError("workflow 'W'", [Problem("func", "it is none", "; give one"), "x"]),
 ]
 
 
@@ -455,6 +458,20 @@ def test_a_table_that_was_tampered_with_is_refused(way, value):
     part[[0, *way][-1]] = value
     with pytest.raises(TranscriptError):
         FragmentReader({}.__getitem__).error(whole[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("errors", None), ("results", [1]), ("step", ...)]
+)
+def test_an_error_of_ours_that_lacks_what_it_says_is_refused(name, value):
+    error = ParallelStepExecutionError("no", "A", {}, {}, {})
+    data, _ = written(error)
+    if value is ...:
+        del data[0]["attributes"][name]
+    else:
+        data[0]["attributes"][name] = value
+    with pytest.raises(TranscriptError, match=name):
+        FragmentReader({}.__getitem__).error(data)
 
 
 @pytest.mark.parametrize(

@@ -433,3 +433,35 @@ def test_a_fail_step_is_logged_as_the_failure_that_it_is(logged):
     levels = dict(map(reversed, logged(workflow.set_start_step("Stop"))))
     text = "step 'Stop' of 'W' failed in …: FailStepError: Refused: too late"
     assert levels[text] == "ERROR"
+
+
+EVIL = "no\nERROR:root:the vault was opened\x1b[2J\x1b]0;owned\x07\r\u2028\u202e"
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "INFO", "WARNING", "ERROR"])
+def test_a_text_of_others_stays_in_its_line_of_the_log(caplog, level):
+    def fail(value):
+        raise ValueError(EVIL)
+
+    workflow = StepFunction(f"W {EVIL}").set_start_step(EVIL)
+    retry = RetryPolicy(2, interval=0)
+    workflow.add_step(EVIL, fail, on_failure="Sorry", retry=retry)
+    with caplog.at_level(level, "stepfunction"):
+        workflow.add_step("Sorry", repr).execute()
+    assert caplog.messages
+    assert all(message.isprintable() for message in caplog.messages)
+    assert any("the vault was opened" in message for message in caplog.messages)
+
+
+def test_what_a_listener_of_any_name_fails_with_stays_in_its_line(caplog):
+    class Listener:
+        def __call__(self, event):
+            raise ValueError
+
+        def __repr__(self):
+            return EVIL
+
+    workflow = StepFunction("W").add_step("A", repr).set_start_step("A")
+    workflow.execute(listeners=[Listener()])
+    assert caplog.messages
+    assert all(message.isprintable() for message in caplog.messages)
