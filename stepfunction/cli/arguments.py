@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from stepfunction import __version__
@@ -338,7 +339,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 def _seconds(text: str) -> float:
     try:
-        if (seconds := float(text)) > 0:
+        if 0 < (seconds := float(text)) < inf:
             return seconds
     except ValueError:
         pass

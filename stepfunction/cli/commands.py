@@ -12,7 +12,7 @@ import sys
 import threading
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TextIO
@@ -32,7 +32,7 @@ from stepfunction.cli.complaints import (
     show_traceback,
 )
 from stepfunction.cli.projects import places_of_project
-from stepfunction.cli.running import output_of, resume, run
+from stepfunction.cli.running import content_of, output_of, resume, run
 from stepfunction.cli.stored import history, prune, recover, show
 from stepfunction.cli.stores import open_store
 from stepfunction.cli.targets import Places, TargetError, build
@@ -100,6 +100,9 @@ def carry_out(
     Returns:
         The exit code, as of ``main``.
     """
+    taken = None
+    if is_alone and is_program and out is None:
+        out = taken = _stdout_taken_away()
     args.out = out
     try:
         with _stdout_for_the_answer() if is_alone else nullcontext():
@@ -116,6 +119,10 @@ def carry_out(
             atexit._run_exitfuncs()  # as on every way out, but for the wait
             os._exit(INTERRUPTED)
         return INTERRUPTED
+    finally:
+        if taken is not None:
+            with suppress(OSError):
+                taken.close()
 
 
 def _obey(args: Namespace, places: Places | None) -> tuple[int, str | bytes]:
@@ -133,6 +140,24 @@ def _obey(args: Namespace, places: Places | None) -> tuple[int, str | bytes]:
         where = "" if error.filename is None else f"{error.filename}: "
         complain(f"{where}{error.strerror or error}")
     return WRONG_USE, ""
+
+
+def _stdout_taken_away() -> TextIO | None:
+    """Give standard output to the answer alone, until the program has ended.
+
+    What is printed later, as by handlers at exit, goes to standard error.
+    """
+    true = sys.stdout
+    try:
+        if true.fileno() != 1:
+            return None
+    except (OSError, ValueError):  # it is no file
+        return None
+    true.flush()
+    out = open(os.dup(1), "w", encoding=true.encoding, errors=true.errors)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return out
 
 
 @contextmanager
@@ -159,7 +184,7 @@ def _write(answer: str | bytes, out: TextIO) -> None:
         out.flush()
     except BrokenPipeError:  # whoever reads, as head does, has read enough
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, out.fileno())
         os.close(nowhere)
 
 
@@ -261,8 +286,7 @@ def _report(args: Namespace) -> tuple[int, str]:
         with open_store(args.store) as store:
             say(f"report: {store.load(args.run).report(args.output)}")
         return DONE, ""
-    is_piped = args.run == "-"
-    text = sys.stdin.buffer.read() if is_piped else Path(args.run).read_bytes()
+    text = content_of(None if args.run == "-" else args.run)
     try:
         execution = Execution.from_json(text)
     except TranscriptError as error:

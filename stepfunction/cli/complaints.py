@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from traceback import StackSummary, TracebackException
-from typing import TextIO
+from typing import Any, TextIO
 
 from stepfunction.core.errors import (
     CompensationError,
@@ -19,7 +19,7 @@ from stepfunction.core.errors import (
     StepExecutionError,
 )
 from stepfunction.core.history.records import StepRecord
-from stepfunction.core.raised import is_a
+from stepfunction.core.raised import cause_of, is_a
 from stepfunction.core.wording import error_text, listed, one_line, subject
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
@@ -81,36 +81,40 @@ def _failure_text(record: StepRecord) -> str:
 def show_failure(failure: BaseException) -> None:
     """Write what went wrong, and the user's exceptions behind it with tracebacks."""
     say(in_line(str(failure)))
-    for task, error in _behind(failure):
-        if task is not None:
-            say(f"\ntask {task!r}:")
+    for part, error in _behind(failure):
+        if part is not None:
+            say(f"\n{in_line(part)}:")
         show_traceback(error)
 
 
 def _behind(
-    error: BaseException, task: str | None = None
+    error: BaseException, part: str | None = None
 ) -> Iterator[tuple[str | None, BaseException]]:
-    """Give the user's exceptions behind our own, with the task they are of."""
-    if isinstance(error, ParallelStepExecutionError):
-        for name, inner in error.errors.items():
-            yield from _behind(inner, name if task is None else f"{task}.{name}")
-    elif isinstance(error, CompensationError):
+    """Give the user's exceptions behind our own, with the task or item they are of."""
+    if is_a(error, ParallelStepExecutionError):
+        parts: Mapping[Any, BaseException] = error.errors  # of items by their indexes
+        for name, inner in parts.items():
+            kind = "item" if type(name) is int else "task"
+            inside = f"{kind} {name!r}"
+            yield from _behind(inner, f"{part}, {inside}" if part else inside)
+    elif is_a(error, CompensationError):
         if error.__cause__ is not None:
-            yield from _behind(error.__cause__, task)
+            yield from _behind(error.__cause__, part)
         for failure in error.exceptions:
             yield None, failure
-    elif isinstance(error, StepExecutionError) and error.__cause__ is not None:
-        yield from _behind(error.__cause__, task)
+    elif is_a(error, StepExecutionError) and error.__cause__ is not None:
+        yield from _behind(error.__cause__, part)
     else:
-        yield task, error
+        yield part, error
 
 
 def show_traceback(error: BaseException | None) -> None:
     """Write an exception with those lines of its traceback that are the user's."""
     if error is None:
         return
-    if isinstance(error.__cause__, RemoteTraceback):  # all of it, and as text
-        say(_harmless(str(error.__cause__.args[0]).rstrip("\n")))
+    cause = cause_of(error)
+    if cause is not None and is_a(cause, RemoteTraceback):  # all of it, and as text
+        say(_harmless(str(cause.args[0]).rstrip("\n")))
         return
     traceback = TracebackException.from_exception(error)
     if _keep_theirs(traceback) or isinstance(error, SyntaxError):

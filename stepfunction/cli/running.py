@@ -5,12 +5,14 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import stat
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping
 from functools import partial
+from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn, TextIO
 
 from stepfunction.cli.complaints import (
     DONE,
@@ -166,16 +168,44 @@ def _read_json(option: str, given: str | None) -> Any:
     if given is None:
         return None
     text: str | bytes = given
-    if given == "-":
-        text = sys.stdin.buffer.read()
-    elif given.startswith("@"):
-        text = Path(given[1:]).read_bytes()
+    if given == "-" or given.startswith("@"):
+        text = content_of(None if given == "-" else given[1:])
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_number, parse_float=_number)
     except (ValueError, RecursionError) as error:
         hint = "" if text != given else "; a file is named as @FILE, a text is quoted: "
         hint = hint and hint + "'\"text\"'"
         raise Refusal(f"{option} is no JSON: {error}{hint}") from None
+
+
+def content_of(file: str | None) -> bytes:
+    """Give what is in a file that a command line names; None for standard input."""
+    if file is None:
+        return _content(sys.stdin.buffer, "standard input")
+    with open(file, "rb") as source:
+        return _content(source, repr(file))
+
+
+def _content(source: BinaryIO, name: str) -> bytes:
+    try:
+        number = source.fileno()
+    except OSError:  # it is no file
+        return source.read()
+    if stat.S_ISCHR(os.fstat(number).st_mode) and not os.isatty(number):
+        if source.read(1):
+            raise Refusal(f"{name} is a device, which may have no end")
+    return source.read()
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise ValueError(f"JSON has no {text}")
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not isfinite(number):
+        raise ValueError(f"{text:.40} is larger than any number here")
+    return number
 
 
 def _refuse_unwritable(file: str) -> None:

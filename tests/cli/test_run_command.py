@@ -37,6 +37,44 @@ def test_run_prints_the_output_as_json_and_nothing_else_on_stdout():
     )
 
 
+AT_EXIT = (
+    "import atexit; atexit.register(print, 'bye')",
+    "import atexit, os; atexit.register(os.write, 1, b'bye')",
+    "import atexit, sys; keep = sys.stdout; atexit.register(lambda: keep.write('bye'))",
+    "import threading; gate = threading.Event()\n"
+    "threading.Thread(target=lambda: (gate.wait(0.2), print('late'))).start()",
+)
+
+
+@pytest.mark.parametrize("prints", AT_EXIT)
+def test_what_is_printed_at_exit_is_not_beside_the_answer(tmp_path, prints):
+    (tmp_path / "flow.py").write_text(
+        f"{prints}\nfrom stepfunction import StepFunction\n"
+        "workflow = StepFunction('W').add_step('S', lambda x: x).set_start_step('S')\n"
+    )
+    code, out, err = command("run", "flow.py", "--input", "[1]", folder=tmp_path)
+    assert (code, out) == (0, "[1]\n")
+    assert "bye" in err or "late" in err
+
+
+def test_a_device_is_no_input():
+    with open("/dev/zero", "rb") as zero:
+        code, out, err = command("run", "orders.py:echo", "--input", "-", stdin=zero)
+    assert (code, out) == (2, "")
+    assert err == "stepfunction: standard input is a device, which may have no end\n"
+
+
+def test_items_that_failed_are_called_items(tmp_path):
+    (tmp_path / "flow.py").write_text(
+        "from stepfunction import StepFunction\n"
+        "workflow = StepFunction('W').add_map_step('M', int).set_start_step('M')\n"
+    )
+    given = ("run", "flow.py", "--input", '["1", "x"]')
+    _, _, err = command(*given, folder=tmp_path)
+    assert "task" not in err
+    assert "item 1 of step 'M' failed: ValueError" in err
+
+
 def test_without_input_the_first_step_is_given_none(run):
     assert run("run", "orders.py:echo")[:2] == (0, "null\n")
 

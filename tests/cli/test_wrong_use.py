@@ -118,12 +118,23 @@ def test_a_script_with_the_name_of_a_module_in_use_is_refused(run, script):
         ("@nowhere.json", "stepfunction: nowhere.json: No such file or directory"),
         ("@orders.py", "--input is no JSON: Extra data"),
         ("[" * 100_000, "--input is no JSON: "),
+        ("NaN", "--input is no JSON: JSON has no NaN"),
+        ('{"a": [-Infinity]}', "--input is no JSON: JSON has no -Infinity"),
+        ("1e400", "--input is no JSON: 1e400 is larger than any number here"),
+        ("@/dev/zero", "'/dev/zero' is a device, which may have no end"),
+        ("@", "No such file or directory"),
     ],
 )
 def test_an_input_that_is_no_json_is_refused(run, given, text):
     code, out, err = run("run", "orders.py:echo", "--input", given)
     assert (code, out) == (2, "")
     assert text in err
+
+
+@pytest.mark.parametrize("given", ["1e400", "inf", "nan", "0", "-1", "soon"])
+def test_a_time_limit_that_is_no_number_of_seconds_is_refused(misuse, given):
+    err = misuse("run", "orders.py:echo", "--timeout", given)
+    assert f"{given!r} is no number of seconds above 0" in err
 
 
 # --- interrupts ---------------------------------------------------------------------

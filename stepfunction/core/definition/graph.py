@@ -290,6 +290,19 @@ class Graph(Defined, Callee):
         """Step name to step, in the order of the definition."""
         return MappingProxyType(self.table)
 
+    def nested_at(self, step: str | None, part: Any = None) -> Graph | None:
+        """Give the workflow that is nested in a step; None where there is none.
+
+        Args:
+            step: The name of the step.
+            part: The task of it; None, or the index of an item, for all else.
+        """
+        if step not in self.table:
+            return None
+        action: Any = self.table[step].action
+        found: Graph | None = action.tasks.get(part, action).nested
+        return found
+
     def longest_journal(self, forgotten: int) -> int:
         """Give how long a journal may become.
 

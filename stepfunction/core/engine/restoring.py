@@ -8,7 +8,7 @@ rest of it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 from math import inf
 from time import perf_counter
@@ -80,12 +80,9 @@ class Restored:
         self.run = run
         self.begun = Begun()
         self.undone: list[Visit] = []
-        self.number = 0
-        self.first: Mapping[str, Any] = {}
         self.deadline: float | None = None
         self.starts: list[tuple[int, Failing | None]] = []
         self._before: Failing | None = None  # what had failed before the present step
-        self.base: Mapping[str, Any] | None = None
         self._failing: Failing | None = None
         self._name: str | None = graph.start
         self._value: Any = None
@@ -98,7 +95,12 @@ class Restored:
         self._began: float | None = None
         # Of what is nested: the newest that was set aside, but for those of a visit.
         self._past: tuple[int, int | None] = (0, None)
-        self._rows = self._read()
+        try:
+            told = rows.read_rows(session.store.rows(head.key))
+        except ValueError as error:
+            raise self._damage(str(error)) from error
+        self.number, self.base, self._rows = told
+        self.first = self._rows[0][1][1]
         self.journal = journal = Journal(graph, None, run)
         journal._id, self._epoch = head.id, run.epoch
         journal.began = journal.ended = head.started - self._epoch
@@ -146,42 +148,6 @@ class Restored:
         return journal
 
     # --- the rows --------------------------------------------------------------------
-
-    def _read(self) -> list[tuple[int, Any]]:
-        """Give the rows that count: those of which a later one says nothing else."""
-        numbered = list(self.session.store.rows(self.head.key))
-        if not numbered:
-            raise self._damage("has no rows")
-        numbers = [number for number, _ in numbered]
-        self.number = numbers[-1] + 1
-        try:
-            told = json.loads(f"[{','.join([text for _, text in numbered])}]")
-        except (ValueError, RecursionError) as error:
-            raise self._damage(f"is no JSON: {error}") from error
-        if len(told) != len(numbers):
-            raise self._damage("has a row that is no JSON")
-        counted: list[tuple[int, Any]] = []
-        for number, row in _each(zip(numbers, told)):
-            if type(row) is not list or not row or row[0] not in rows.KINDS:
-                raise self._damage(f"has a row {number} that this version cannot read")
-            if row[0] == rows.FORGET:
-                self.base = row[1]
-                before = row[1]["before"]
-                counted = [it for it in counted if it[0] >= before or it[0] == 0]
-                continue
-            if row[0] == rows.RESUME and "cut" in row[1]:
-                cut, keeps = row[1]["cut"], row[1].get("keeps", 0)
-                counted = [
-                    it
-                    for it in counted
-                    if it[0] < cut or (it[0] < keeps and _succeeded(it[1]))
-                ]
-            counted.append((number, row))
-        kind, first = counted[0][1][:2]
-        if kind != rows.BEGIN or first["format"] != rows.FORMAT:
-            raise self._damage("begins with a row that this version cannot read")
-        self.first = first
-        return counted
 
     def _damage(self, what: str) -> StoreError:
         return StoreError(f"what is stored of execution {self.session.id!r} {what}")
@@ -318,7 +284,7 @@ class Restored:
         found = self._made.get(place)
         if found is None:
             head = self._heads.get(place)
-            graph = _graph_at(self.graph, self._name, part)
+            graph = self.graph.nested_at(self._name, part)
             if head is None or graph is None:
                 raise self._damage(f"lacks the workflow nested in {self._name!r}")
             restored = Restored(
@@ -487,23 +453,6 @@ class Restored:
         return [*(number for number, _ in self.starts), self._at][visit]
 
 
-def _each(numbered: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
-    """Give each row by itself, also of those that were kept together."""
-    for number, row in numbered:
-        if type(row) is list and row[:1] == [rows.MANY]:
-            for one in row[1:]:
-                yield number, one
-        else:
-            yield number, row
-
-
-def _succeeded(row: Any) -> bool:
-    """Tell whether a row is of a task, or of items, that succeeded."""
-    if row[0] == rows.TASK:
-        return bool(row[2]["o"] == SUCCEEDED.value)
-    return bool(row[0] == rows.ITEMS)
-
-
 def _blamed(
     attempts: tuple[Ended, ...], error: BaseException | None
 ) -> tuple[Ended, ...]:
@@ -512,15 +461,6 @@ def _blamed(
         return attempts
     *others, (outcome, began, ended, _) = attempts
     return (*others, (outcome, began, ended, error))
-
-
-def _graph_at(graph: Graph, step: str | None, part: Any) -> Graph | None:
-    """Give the workflow that is nested in a step, or in a part of it."""
-    if step not in graph.table:
-        return None
-    action: Any = graph.table[step].action
-    found: Graph | None = action.tasks.get(part, action).nested
-    return found
 
 
 def _items_of(value: Any, action: Any) -> Any:

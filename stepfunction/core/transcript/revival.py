@@ -84,12 +84,7 @@ class ErrorTable:
         self._numbers: dict[int, int] = {}  # by id
         self._deep = 0
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether none was found."""
-        return not self._found
-
-    def number(self, error: BaseException | None, step: str = "") -> int | None:
+    def number(self, error: BaseException | None) -> int | None:
         """Give the place of an exception; None for none, and beyond all bounds."""
         if error is None:
             return None

@@ -233,7 +233,7 @@ def _text_of(value: Any) -> tuple[str, dict[str, bytes] | None]:
         text = _as_json(written)
         if writer.is_marked or (type(written) is dict and "$" in written):
             text = f'{{"$":{text}'
-            if not writer.errors.is_empty:
+            if writer.errors is not None:
                 text += f',"$errors":{_as_json(writer.errors.written())}'
             text += "}"
     except RecursionError as error:
@@ -246,7 +246,8 @@ def _text_of(value: Any) -> tuple[str, dict[str, bytes] | None]:
 def _text_of_error(error: BaseException) -> tuple[str, dict[str, bytes] | None]:
     """Give the whole text of an exception, and what it refers to."""
     writer = _Writer()
-    writer.errors.number(error)
+    writer.write(error)
+    assert writer.errors is not None
     return _as_json(writer.errors.written()), writer.apart
 
 
@@ -316,18 +317,23 @@ class _Writer(ValueWriter):
     """Writes a value exactly, or says why it cannot be.
 
     Attributes:
-        errors: The exceptions in it.
+        errors: The exceptions in it; None for none.
         apart: The bytes in it that stand apart.
         is_marked: Whether anything was marked.
     """
 
     def __init__(self) -> None:
-        self.errors = ErrorTable(self._held)
-        super().__init__(None, self.errors.number)
+        self.errors: ErrorTable | None = None
+        super().__init__(None, self._number_of)
         self.apart: dict[str, bytes] | None = None
         self.is_marked = False
         self._is_exact = True
         self._count = 0
+
+    def _number_of(self, error: BaseException, step: str) -> int | None:
+        if self.errors is None:
+            self.errors = ErrorTable(self._held)
+        return self.errors.number(error)
 
     def _held(self, value: Any) -> Any:
         """Write what an exception holds."""
@@ -337,6 +343,8 @@ class _Writer(ValueWriter):
     def other(self, value: Any, at: Path) -> Any:
         """Write what JSON has not."""
         self.is_marked = True
+        if type(value) is tuple:
+            return self._guarded(self.container, value, at)
         return super().other(value, at)
 
     def mapping(self, pairs: list[tuple[Any, Any]], at: Path) -> dict[str, Any]:

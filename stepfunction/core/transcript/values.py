@@ -28,6 +28,7 @@ import json
 import re
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from stepfunction.core.envelope.omitted import Omitted
@@ -124,7 +125,7 @@ class ValueWriter:
             return self.inside(value, at)
         known = kinds.of(kind)
         if known is not None:
-            return self._guarded(value, at, lambda: self._of_kind(known, value, at))
+            return self._guarded(partial(self._of_kind, known), value, at)
         if self._redact is not None and issubclass(kind, (dict, list, tuple)):
             return self.inside(value, at)  # for its repr would tell all
         return self.lost(value, at)
@@ -155,16 +156,19 @@ class ValueWriter:
 
     def inside(self, value: Any, at: Path) -> Any:
         """Write a container, unless it stands in itself, or too deep in others."""
-        return self._guarded(value, at, lambda: self.container(value, at))
+        return self._guarded(self.container, value, at)
 
-    def _guarded(self, value: Any, at: Path, write: Callable[[], Any]) -> Any:
-        if id(value) in self._open or len(self._open) >= DEEPEST:
+    def _guarded(
+        self, write: Callable[[Any, Path], Any], value: Any, at: Path
+    ) -> Any:
+        around, key = self._open, id(value)
+        if key in around or len(around) >= DEEPEST:
             return self.endless(value, at)
-        self._open.add(id(value))
+        around.add(key)
         try:
-            return write()
+            return write(value, at)
         finally:
-            self._open.discard(id(value))
+            around.discard(key)
 
     def endless(self, value: Any, at: Path) -> Any:
         """Write a container in itself, or too deep in others."""

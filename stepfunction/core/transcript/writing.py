@@ -159,7 +159,8 @@ class _Writer:
                 for task in visit.tasks
             ]
         if visit.child is not None:
-            nested = _nested(graph, step or visit.name, step and visit.name)
+            where = (step or visit.name, step and visit.name)
+            nested = None if graph is None else graph.nested_at(*where)
             written["child"] = self.execution(visit.child.execution, nested)
         return written
 
@@ -171,12 +172,3 @@ def _outcome(outcome: Outcome | None) -> str | None:
 
 def _seconds(seconds: float) -> float:
     return round(seconds, 9)
-
-
-def _nested(graph: Graph | None, step: str, task: str | None) -> Graph | None:
-    """Give the graph that a step, or a task of it, runs."""
-    if graph is None or step not in graph.table:
-        return None
-    action: Any = graph.table[step].action
-    found: Graph | None = action.tasks.get(task, action).nested
-    return found
