@@ -53,7 +53,8 @@ def test_check_names_steps_whose_failure_nobody_will_see(run, script, step, is_s
 
 def test_check_of_a_workflow_that_is_nested_very_often_ends(run, script):
     name = script(
-        "w = StepFunction('L0').add_step('Pay_all', int, 'pay all', executor='process')"
+        "w = StepFunction('L0')"
+        ".add_step('Pay_all', int, 'pay all', executor='process')"
         ".add_step('pay all', int).set_start_step('Pay_all')\n"
         "for i in range(40):\n"
         "    o = StepFunction(f'L{i + 1}').add_step('One', w, 'Two').add_step('Two', w)\n"
