@@ -57,7 +57,8 @@ def test_check_of_a_workflow_that_is_nested_very_often_ends(run, script):
         ".add_step('Pay_all', int, 'pay all', executor='process')"
         ".add_step('pay all', int).set_start_step('Pay_all')\n"
         "for i in range(40):\n"
-        "    o = StepFunction(f'L{i + 1}').add_step('One', w, 'Two').add_step('Two', w)\n"
+        "    o = StepFunction(f'L{i + 1}').add_step('Two', w).add_step('One', w, 'Two')"
+        "\n"
         "    w = o.set_start_step('One')\n"
         "del o\n"
     )
