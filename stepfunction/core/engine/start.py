@@ -89,7 +89,8 @@ _OF_STORES = ("begin", "find", "append", "append_all", "rows", "claim", "release
 
 def store_problems(store: Any) -> Iterator[Problem]:
     """Say why something cannot be a store; None can be."""
-    if store is not None and not all(hasattr(store, name) for name in _OF_STORES):
+    lacks = [name for name in _OF_STORES if not hasattr(store, name)]
+    if store is not None and (lacks or isinstance(store, type)):
         text = f"store is a store as stepfunction.stores.SQLiteStore, not {store!r}"
         yield Problem("store", text)
 
