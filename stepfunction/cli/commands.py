@@ -33,9 +33,9 @@ from stepfunction.cli.complaints import (
 )
 from stepfunction.cli.projects import places_of_project
 from stepfunction.cli.running import content_of, output_of, resume, run
+from stepfunction.cli.silences import silences
 from stepfunction.cli.stored import history, prune, recover, show
 from stepfunction.cli.stores import open_store
-from stepfunction.cli.silences import silences
 from stepfunction.cli.targets import Places, TargetError, build
 from stepfunction.core.errors import (
     DefinitionError,
