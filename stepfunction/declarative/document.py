@@ -11,7 +11,7 @@ from stepfunction.core.definition.branch import Branch
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.transcript.parts import Path, place, shown
-from stepfunction.core.transcript.values import StrictWriter
+from stepfunction.core.transcript.strictness import StrictWriter
 from stepfunction.core.wording import plain_text
 from stepfunction.core.workers.retry import RetryPolicy
 from stepfunction.declarative.importing import NoSuchName
