@@ -246,7 +246,12 @@ class _Writer:
         policy = written[key] = {}
         for name in RetryPolicy._fields:
             value = getattr(retry, name)
-            if value == getattr(_DEFAULT_RETRY, name):
+            default = getattr(_DEFAULT_RETRY, name)
+            if name == "retry_on" and not isinstance(value, type | tuple):
+                text = "a callable retry_on cannot be written; give exception classes"
+                self._refuse(text, key, name)
+                continue
+            if value == default:
                 continue
             if name == "retry_on" and isinstance(value, tuple):
                 value = [
