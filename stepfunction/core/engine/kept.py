@@ -157,8 +157,11 @@ class KeptVisit:
             keep_whole(self.saving, journal, child, child.graph, at, key)
         if key is None:
             return  # that of the step itself is in its own row; a batch tells of items
-        if task.outcome is not SUCCEEDED and self._cancellation.root.requested:
-            return  # it was stopped with the whole, as in a pause, and is to go on
+        if self._cancellation.root.requested:
+            if task.outcome is not SUCCEEDED:
+                return  # it was stopped with the whole, as in a pause, and is to go on
+            if type(key) is int and child is None and task.fragment is None:
+                return  # what it travelled with was stopped, and has told of it
         visit: Visit = task.visit()
         if not visit.attempts:
             return  # it never began
