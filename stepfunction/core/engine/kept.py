@@ -10,9 +10,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from math import inf
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask

@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from math import inf
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.kept import Begun
 from stepfunction.core.engine.nested import output_of_child

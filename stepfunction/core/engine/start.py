@@ -12,10 +12,10 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from threading import get_ident
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.arguments import is_duration
 from stepfunction.core.definition.freezing import sending_problems
 from stepfunction.core.definition.graph import Graph

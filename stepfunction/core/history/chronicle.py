@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import StepLimitError
 from stepfunction.core.history.journal import Journal, name_of
 from stepfunction.core.history.position import Blame, Failed

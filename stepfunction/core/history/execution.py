@@ -9,10 +9,10 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from math import inf
 from threading import get_ident
-from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import (
     CompensationError,
     ExecutionCancelledError,

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from threading import RLock, get_ident
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Attempt, StepRecord, attempts_of
 from stepfunction.core.keys import PartKey, Path
