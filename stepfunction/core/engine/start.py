@@ -12,6 +12,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from threading import get_ident
+from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from stepfunction.core.cancellation import Cancellation
@@ -138,6 +139,8 @@ def begin(
     run = Run(run_to_end, Workshop(executor), Cancellation())
     if stored is None:
         journal = Journal(graph, initial_input, run)
+        # Of that very moment, for where a test has stopped the clock it is compared.
+        run.epoch = time() - journal.began
     else:
         journal = stored(graph, initial_input, run)
     if listeners is not None:

@@ -60,7 +60,8 @@ def begin_stored(
         facts: dict[str, Any] = {}
         if timeout is not None:
             facts = {"deadline": time() + timeout, "timeout": timeout}
-        started = run.epoch + journal.began
+        started = time()
+        run.epoch = started - journal.began
         named = (journal.id, graph.name, Status.RUNNING.value, started)
         beginning = Head(0, *named, None, "")
         saving = begin(session, beginning, journal, graph, quoted(journal.id), facts)
