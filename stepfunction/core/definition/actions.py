@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
 from stepfunction.core.definition.callables import answer, misfit, name_of
 from stepfunction.core.definition.likeness import Defined
+from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.probes import to_pass
@@ -300,6 +301,7 @@ class Wait(Frozen, Action):
         if self.until is None:
             chosen: Any = self.seconds
             seconds = answer(chosen, value) if callable(chosen) else chosen
+            seconds = in_seconds(seconds)
             problem = seconds_problem(seconds)
             if problem:
                 raise ValueError(f"{what} cannot wait: {problem}")
@@ -336,8 +338,7 @@ def seconds_problem(seconds: Any) -> str | None:
     is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
     if is_number and 0 <= seconds <= _MOST_SECONDS:
         return None
-    hint = "; give its total_seconds()" if hasattr(seconds, "total_seconds") else ""
-    return f"seconds is a number from 0, not {short_repr(seconds)}{hint}"
+    return f"seconds is a number from 0, not {short_repr(seconds)}"
 
 
 def until_problem(until: Any) -> str | None:

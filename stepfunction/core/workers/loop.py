@@ -394,11 +394,13 @@ class _Loop:
                 self.admit(heir)
             return
         if not self.is_stopping:
+            is_known = task.is_recalled  # then that was kept, and told of
             pause = None if task.retry is None else task.pause_before_next()
             if pause is not None:
-                if self.kept is not None:
-                    self.kept.retried(task, pause)
-                task.tell_retried(pause)
+                if not is_known:
+                    if self.kept is not None:
+                        self.kept.retried(task, pause)
+                    task.tell_retried(pause)
                 self.pauses.add(perf_counter() + to_pass(task.name, pause), task)
                 return
             if task.error is not None and self.is_enough(task):
