@@ -48,6 +48,8 @@ from stepfunction.core.watching.telling import (
 )
 from stepfunction.core.wording import subject
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 # What ends an execution that can go on from where it stands.
 _STOPPING = (StoreError, ResumeError)
 
