@@ -24,6 +24,7 @@ from stepfunction.core.engine.walk import run_to_end
 from stepfunction.core.errors import (
     DefinitionError,
     Problem,
+    ResumeError,
     StoreError,
     WorkerStartError,
 )
@@ -185,7 +186,7 @@ def carry_out(
         run.cancellation.request()
         if journal.status in UNDER_WAY:
             _never_begun(journal, error)
-        if isinstance(error, StoreError):
+        if isinstance(error, (StoreError, ResumeError)):
             error.execution = execution
         raise
     finally:
