@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from stepfunction.core.history.journal import Journal
     from stepfunction.core.store import Store
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 Seconds: TypeAlias = "float | timedelta"
 Error = TypeVar("Error", bound=BaseException)
 BranchChoice: TypeAlias = (

@@ -148,6 +148,11 @@ class KeptVisit:
         if task.outcome is None or not self.saving.session.may_note():
             return
         child, key = getattr(task, "child", None), task.key
+        if type(key) is str and child is None and task.outcome is SUCCEEDED:
+            if task.fragment is not None and len(task.attempts) == 1:  # as most do
+                text = self.saving.texts.success(key, task.attempts[0], task.fragment)
+                self._buffer(text)
+                return
         if child is not None and child.saving is None and child.graph is not None:
             journal, at = self.journal, self.journal.steps
             keep_whole(self.saving, journal, child, child.graph, at, key)

@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 
     from stepfunction.core.store import Store
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 # Of the workflow, the input and the run: the journal of an execution that is stored.
 Stored: TypeAlias = "Callable[[Graph, Any, Run], Journal]"
 

@@ -42,6 +42,8 @@ from stepfunction.core.wording import (
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 _MOST_NAMED = 5
 
 

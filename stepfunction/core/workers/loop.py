@@ -30,6 +30,8 @@ from stepfunction.core.workers.attempts import (
 from stepfunction.core.workers.places import Place
 from stepfunction.core.workers.tasks import Kept, Task
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 # To look a member of an enum up takes its time.
 _SKIPPED = Outcome.SKIPPED
 # A signal that comes just before a wait begins does not end it: Ctrl-C would be heard
