@@ -140,12 +140,13 @@ def begin(
         problems = list(sending_problems(graph.table, executor))
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
-    run = Run(run_to_end, Workshop(executor), Cancellation())
+    run = Run(run_to_end, Workshop(executor), Cancellation(), 0.0)
     if stored is None:
         journal = Journal(graph, initial_input, run)
         # Of that very moment, for where a test has stopped the clock it is compared.
         run.epoch = time() - journal.began
     else:
+        run.epoch = time() - perf_counter()
         journal = stored(graph, initial_input, run)
     if listeners is not None:
         run.audience = audience_of(listeners, journal, is_here=True)
