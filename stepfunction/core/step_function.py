@@ -28,6 +28,7 @@ from stepfunction.core.engine.start import (
 )
 from stepfunction.core.errors import DefinitionError, Problem, about
 from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.outcomes import Status
 from stepfunction.core.surroundings import checked_surroundings, using
 from stepfunction.core.watching.events import Listener, checked_listeners
@@ -591,7 +592,7 @@ class StepFunction(Workflow):
 
     def execute(
         self,
-        initial_input: Any = None,
+        initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
@@ -604,7 +605,8 @@ class StepFunction(Workflow):
         """Run the workflow to its end.
 
         Args:
-            initial_input: The first step's input.
+            initial_input: The first step's input; without one a default that its
+                function has stays as it is, and what requires an input is given None.
             executor: Where every step that has an executor runs in this execution,
                 whatever it says itself: ``"inline"`` for tests and debuggers.
             timeout: How many seconds the execution may take; None for no limit. When
@@ -659,7 +661,7 @@ class StepFunction(Workflow):
 
     def start(
         self,
-        initial_input: Any = None,
+        initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
@@ -704,7 +706,7 @@ class StepFunction(Workflow):
 
     async def aexecute(
         self,
-        initial_input: Any = None,
+        initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
@@ -854,7 +856,7 @@ class StepFunction(Workflow):
 
     def _later(
         self,
-        initial_input: Any = None,
+        initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | None = None,
@@ -935,7 +937,7 @@ class StepFunction(Workflow):
             wish = (*by_hand, start_at, timeout, allow_changed)
             return resume_stored(graph, run, kept, execution_id, *wish)
 
-        execution = self._begin(None, executor, timeout, listeners, stored)
+        execution = self._begin(NOTHING, executor, timeout, listeners, stored)
         if has_ended(execution):
             return conclude(execution, check)
         with using(self._surroundings):

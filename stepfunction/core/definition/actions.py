@@ -7,14 +7,22 @@ them. A call is in ``calls``, a frozen workflow in ``graph``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from numbers import Real
 from reprlib import repr as short_repr
-from sys import float_info
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
-from stepfunction.core.definition.callables import answer, misfit, name_of
+from stepfunction.core.definition.callables import (
+    answer,
+    has_default,
+    misfit,
+    name_of,
+)
 from stepfunction.core.definition.likeness import Defined
+from stepfunction.core.definition.moments import (
+    seconds_problem,
+    seconds_until,
+    until_problem,
+)
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.probes import to_pass
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
 
 # The clock of the wall may be set while somebody waits for a time that it shows.
 _LONGEST_TRUST = 30.0
-_MOST_SECONDS = float_info.max
 _NO_TASKS: Mapping[str, Callee] = MappingProxyType({})
 
 
@@ -41,6 +48,7 @@ class Action:
         has_tasks: Whether it runs several tasks, each by its name or for an item.
         has_items: Whether it runs a task for each of many items.
         always_fails: Whether it is there to fail.
+        takes_nothing: Whether the workflow that it runs is given no input at all.
     """
 
     __slots__ = ()
@@ -49,6 +57,7 @@ class Action:
     has_tasks: ClassVar[bool] = False
     has_items: ClassVar[bool] = False
     always_fails: ClassVar[bool] = False
+    takes_nothing: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -98,6 +107,14 @@ class Action:
 
         Returns:
             The action itself where nothing has changed.
+        """
+        return self
+
+    def without_input(self) -> Any:
+        """Give the action as it is without an input, which leaves defaults alone.
+
+        Returns:
+            The action itself where that is no other than an input of None.
         """
         return self
 
@@ -180,6 +197,10 @@ class FanOut(Defined, Action):
             return self
         return self.replace(tasks=MappingProxyType(tasks))
 
+    def without_input(self) -> FanOut:
+        """Give the action with tasks that are given nothing."""
+        return self.with_callees(lambda _, task: task.without_input())
+
 
 class MapItems(Frozen, Action):
     """The action of a map step: the same call for each of many items.
@@ -223,6 +244,13 @@ class MapItems(Frozen, Action):
         """Give the action with another call."""
         call = change(None, self.call)
         return self if call is self.call else self.replace(call=call)
+
+    def without_input(self) -> MapItems:
+        """Give the action whose items are asked for without an input."""
+        ask: Any = self.items
+        if not callable(ask) or not has_default(ask):
+            return self
+        return self.replace(items=lambda _: ask())
 
     def checked(self, problems: list[Problem]) -> MapItems:
         """Say what is wrong with its items and its batches."""
@@ -322,36 +350,6 @@ class Wait(Frozen, Action):
             context.sleep(min(left, _LONGEST_TRUST))
             left = seconds_until(until)
         return value
-
-
-def seconds_until(moment: datetime) -> float:
-    """Give how many seconds pass until a moment; negative if it has passed."""
-    from datetime import datetime, timezone  # dear
-
-    return (moment - datetime.now(timezone.utc)).total_seconds()
-
-
-def seconds_problem(seconds: Any) -> str | None:
-    """Say why so many seconds cannot be waited; None if they can."""
-    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
-    if is_number and 0 <= seconds <= _MOST_SECONDS:
-        return None
-    hint = "; give its total_seconds()" if hasattr(seconds, "total_seconds") else ""
-    return f"seconds is a number from 0, not {short_repr(seconds)}{hint}"
-
-
-def until_problem(until: Any) -> str | None:
-    """Say why a moment cannot be waited for; None if it can."""
-    from datetime import datetime  # dear
-
-    if not isinstance(until, datetime):
-        return f"until is a datetime with a time zone, not {short_repr(until)}"
-    if until.utcoffset() is None:
-        return (
-            f"until is {until!r}, which has no time zone; give it one, as in "
-            "datetime(…, tzinfo=timezone.utc), or until.astimezone() for local time"
-        )
-    return None
 
 
 # What nobody can change, so that executions may share it.

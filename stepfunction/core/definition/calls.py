@@ -7,7 +7,11 @@ from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.definition.actions import Callee
-from stepfunction.core.definition.callables import name_of, stray_coroutine
+from stepfunction.core.definition.callables import (
+    has_default,
+    name_of,
+    stray_coroutine,
+)
 from stepfunction.core.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -63,6 +67,12 @@ class Call(Frozen, Callee):
         if not self.takes_input or self.input_name is not None or self.params:
             return self.__call__
         return self.function
+
+    def without_input(self) -> Call:
+        """Give the call that leaves a default of what takes the input alone."""
+        if not self.takes_input or not has_default(self.function, self.input_name):
+            return self
+        return self.replace(takes_input=False, input_name=None)
 
     def __call__(self, value: Any, context: Context | None = None) -> Any:
         """Call the function with a step's input, and the context if it wants it.

@@ -155,6 +155,8 @@ class Restored:
     def _go_through(self) -> None:
         journal, first = self.journal, self.first
         self._value = journal.input = self._reader.value(first["input"])
+        if first.get("no_input"):
+            journal.has_no_input = True
         self.deadline = first.get("deadline")
         journal.timeout = first.get("timeout") or inf
         if self.base is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.context import Context
-from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.nested import NestedCall, output_of_child
 from stepfunction.core.engine.run import Run
 from stepfunction.core.history.chronicle import failure_record
@@ -129,14 +129,14 @@ class StepTask(Task):
         name = subject(step_name, key)
         self._step = step_name
         self._graph = graph = action.nested
-        call = action if graph is None else self._nested(terms, graph, key, name)
+        call = action if graph is None else self._nested(terms, action, key, name)
         limits = (timeout, heartbeat)
         super().__init__(
             key, name, call, action.wants_context, step.retry, *limits, news
         )
 
     def _nested(
-        self, terms: Terms, graph: Graph, key: PartKey | None, name: str
+        self, terms: Terms, action: Any, key: PartKey | None, name: str
     ) -> NestedCall:
         step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None
@@ -144,8 +144,8 @@ class StepTask(Task):
             way = terms.name if key is None else (terms.name, key)
             reach = run.audience.reach((*terms.journal.path, way))
         lineage = terms.journal.key_of_nested(key)
-        facts = (reach, lineage, terms.kept, key)
-        return NestedCall(graph, run, name, own_timeout, *facts)
+        facts = (reach, lineage, terms.kept, key, action.takes_nothing)
+        return NestedCall(action.nested, run, name, own_timeout, *facts)
 
     @property
     def child(self) -> Journal | None:
