@@ -137,6 +137,18 @@ class Callee(Action):
         """Give what is called instead."""
         return change(None, self)
 
+    def is_given(self, name: str | None) -> bool:
+        """Tell whether it is given an input.
+
+        Args:
+            name: The name of that; None for the only one.
+        """
+        return True
+
+    def taken_of(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give those of a step's named inputs that it is given; by default all."""
+        return inputs
+
 
 Change: TypeAlias = Callable[[str | None, Callee], Callee]
 

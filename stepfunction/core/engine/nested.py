@@ -44,6 +44,8 @@ class NestedCall:
         kept: What keeps the visit that it is part of; None for nothing.
         key: The task that it is, or the index of the item; None for the step itself.
         has_no_input: Whether its first step is to keep a default that it has.
+        names_inputs: Whether its input is a dict of named inputs, which each attempt
+            may change.
 
     Attributes:
         journal: That of its latest run, from when it begins, in this process.
@@ -62,9 +64,11 @@ class NestedCall:
         kept: KeptVisit | None = None,
         key: PartKey | None = None,
         has_no_input: bool = False,
+        names_inputs: bool = False,
     ) -> None:
         self.graph = graph
         self.has_no_input = has_no_input
+        self.names_inputs = names_inputs
         self.lineage = lineage
         self.kept = kept
         self.key = key
@@ -80,6 +84,8 @@ class NestedCall:
         outer = context.cancellation or Cancellation()
         if self.has_no_input:
             value = NOTHING
+        elif self.names_inputs:
+            value = dict(value)
         if self.timeout is None:
             return self._run(value, outer, context.line)
         with outer.dependent() as cancellation:

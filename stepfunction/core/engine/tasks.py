@@ -118,12 +118,16 @@ class StepTask(Task):
         key: The name of the task, or the index of the item; None for the step itself.
     """
 
-    __slots__ = ("_step", "_graph", "_kept", "fragment")
+    __slots__ = ("_step", "_graph", "_kept", "fragment", "_taken")
 
     def __init__(
         self, terms: Terms, action: Any, key: PartKey | None = None
     ) -> None:
-        step, step_name, _, _, _, news, _, kept, timeout, heartbeat = terms
+        step, step_name, _, _, _, news, named, kept, timeout, heartbeat = terms
+        self._taken: tuple[Any] | None = None  # of named inputs
+        if named is not None and key is not None and not step.action.has_items:
+            taken = action.taken_of(named[0])
+            self._taken = None if taken is named[0] else (taken,)
         self._kept = kept
         self.fragment: str | None = None
         name = subject(step_name, key)
@@ -144,7 +148,9 @@ class StepTask(Task):
             way = terms.name if key is None else (terms.name, key)
             reach = run.audience.reach((*terms.journal.path, way))
         lineage = terms.journal.key_of_nested(key)
-        facts = (reach, lineage, terms.kept, key, action.takes_nothing)
+        names_inputs = terms.given is not None and not step.action.has_items
+        how = (action.takes_nothing, names_inputs)
+        facts = (reach, lineage, terms.kept, key, *how)
         return NestedCall(action.nested, run, name, own_timeout, *facts)
 
     @property
@@ -200,7 +206,7 @@ class StepTask(Task):
             self.error,
             (),
             self.child,
-            self.given,
+            self.given or self._taken,
         )
 
 
