@@ -131,6 +131,21 @@ def test_poll_until_done_looks_until_the_job_has_ended(run):
         """)
 
 
+def test_durable_goes_on_where_the_program_was_killed(run):
+    assert run(EXAMPLES / "durable.py") == dedent("""\
+          order-17: paid 99
+          order-17: handed to the depot
+        killed
+          order-17: the depot has it
+          COMPLETED: told the customer of parcel of order-17
+        ended
+          COMPLETED: told the customer of parcel of order-17
+        ended
+        step 'Look_Up' of 'Letters' failed: LookupError: nobody knows where to
+        COMPLETED: told the customer of {'id': 18, 'city': 'Oslo'}
+        """)
+
+
 def test_nested_shows_the_executions_inside_executions(run):
     assert run(EXAMPLES / "nested.py") == dedent("""\
         Dinner: COMPLETED, 'half cut washed apple and cut washed apple'

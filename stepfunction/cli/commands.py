@@ -33,6 +33,7 @@ from stepfunction.cli.complaints import (
 )
 from stepfunction.cli.projects import places_of_project
 from stepfunction.cli.running import content_of, output_of, resume, run
+from stepfunction.cli.silences import silences
 from stepfunction.cli.stored import history, prune, recover, show
 from stepfunction.cli.stores import open_store
 from stepfunction.cli.targets import Places, TargetError, build
@@ -200,14 +201,17 @@ def _is_held_up() -> bool:
 
 def _check(args: Namespace) -> tuple[int, str]:
     found: dict[str, list[str]] = {}
+    notes: dict[str, list[str]] = {}
     for given in args.targets or args.places.inside(None):  # all of a project
-        found |= _checked(given, args.places)
+        found |= _checked(given, args.places, notes)
     if not found:
         say(_NO_WORKFLOWS)
     answer = ""
     for target, problems in found.items():
         if not problems:
             answer += f"{in_line(target)}: {colored('ok', GREEN, output_of(args))}\n"
+            for note in notes.get(target, ()):
+                say(f"{in_line(target)}: note: {in_line(note)}")
             continue
         count = counted(len(problems), "problem")
         say(f"{in_line(target)}: {colored(count, RED, sys.stderr)}")
@@ -216,13 +220,18 @@ def _check(args: Namespace) -> tuple[int, str]:
     return (WRONG_USE if any(found.values()) else DONE), answer
 
 
-def _checked(given: str, places: Places) -> dict[str, list[str]]:
-    """Give the problems of a target, or of each workflow of a module."""
+def _checked(
+    given: str, places: Places, notes: dict[str, list[str]]
+) -> dict[str, list[str]]:
+    """Give the problems of a target, or of each workflow of a module, and note more."""
     target = given
     found: dict[str, list[str]] = {}
     try:
         for target in places.expand(given):
-            found[target] = _problems(places.one(target))
+            workflow = places.one(target)
+            found[target] = _problems(workflow)
+            if not found[target]:
+                notes[target] = list(silences(workflow.compile()))
     except TargetError as error:
         found[target] = [str(error)]
         if isinstance(cause := error.__cause__, DefinitionError):

@@ -9,23 +9,32 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import combinations
+from itertools import combinations, islice
 from os.path import commonprefix
 
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.wording import location
 
 _SHORTEST_WORD = 5
+_MOST = 100  # that are named of a nested workflow
 
 
-def lookalikes(graph: Graph) -> Iterator[str]:
+def lookalikes(
+    graph: Graph, known: dict[int, list[str]] | None = None
+) -> Iterator[str]:
     """Say which steps, and which keys of a branch, look like typos of each other.
 
     Two steps do if their names are the same but for capitals and separators; or if a
     letter inside a word differs, both call the same, and no arrow shows that there
     are to be two. Two keys do if one of both is true of them, they lead to different
     steps, and the names of these do not show that it is meant.
+
+    Args:
+        graph: What to look at, and what is nested in it.
+        known: What was found in graphs that have been looked at, by their ids, for
+            they may be nested in more places than can be counted.
     """
+    known = {} if known is None else known
     names = list(graph.table)
     for first, second in _pairs(names):
         if _bare(names[first]) == _bare(names[second]):
@@ -42,7 +51,10 @@ def lookalikes(graph: Graph) -> Iterator[str]:
         yield from _in_branch(step)
         for task, callee in step.action.callees():
             if callee.nested is not None:
-                found = lookalikes(callee.nested)
+                found = known.get(id(callee.nested))
+                if found is None:
+                    found = list(islice(lookalikes(callee.nested, known), _MOST))
+                    known[id(callee.nested)] = found
                 inside = f"{location(step.name, task)}: nested workflow {callee.name!r}"
                 yield from (f"{inside}: {problem}" for problem in found)
 

@@ -26,7 +26,7 @@ def rehearse(graph: Graph) -> Iterator[str]:
     from stepfunction.core.lanes.lanes import ProcessLanes
 
     with ProcessLanes(max_workers=1) as lanes:
-        for where, action in _sent(graph):
+        for where, action in _sent(graph, set()):
             try:
                 error = lanes.submit(arrive, action).exception()
             except WorkerStartError as refusal:
@@ -41,12 +41,14 @@ def arrive(action: Any) -> None:
     """Take what was sent, in the worker, which has then found all that it names."""
 
 
-def _sent(graph: Graph) -> Iterator[tuple[str, Callee]]:
+def _sent(graph: Graph, seen: set[int]) -> Iterator[tuple[str, Callee]]:
+    """Give what is sent to processes; of a nested workflow where it is met first."""
     for step in graph.table.values():
         for task, callee in step.action.callees():
             where = location(step.name, task)
             if runs_in_processes(step.executor):
                 yield where, callee
-            elif callee.nested is not None:
-                for inner, part in _sent(callee.nested):
+            elif callee.nested is not None and id(callee.nested) not in seen:
+                seen.add(id(callee.nested))
+                for inner, part in _sent(callee.nested, seen):
                     yield f"{where}: nested workflow {callee.name!r}: {inner}", part

@@ -393,7 +393,11 @@ class ResumeError(StepFunctionError, ValueError):
     Attributes:
         id: The ``id`` of the execution.
         differences: Each thing that is another than it was, as a sentence.
+        execution: The execution that an item of another kept from going on; None where
+            it did not begin to.
     """
+
+    execution: Execution | None = None
 
     def __init__(
         self, message: str, id: str, differences: Sequence[str] = ()
@@ -401,6 +405,10 @@ class ResumeError(StepFunctionError, ValueError):
         super().__init__(message, id, tuple(differences))
         self.id = id
         self.differences = tuple(differences)
+
+    def __reduce__(self) -> Any:
+        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
+        return type(self), self.args, facts
 
 
 class UnstorableValueError(StepFunctionError, TypeError):

@@ -14,6 +14,7 @@ from stepfunction.core.definition.doors import Workflow
 from stepfunction.core.definition.drafts import Draft
 from stepfunction.core.definition.freezing import freeze
 from stepfunction.core.definition.graph import Definition, Graph, Step
+from stepfunction.core.durations import in_seconds
 from stepfunction.core.engine.start import (
     Stored,
     begin,
@@ -29,6 +30,7 @@ from stepfunction.core.engine.start import (
 from stepfunction.core.errors import DefinitionError, Problem, about
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import NOTHING
+from stepfunction.core.misspelling import did_you_mean_arguments
 from stepfunction.core.outcomes import Status
 from stepfunction.core.surroundings import checked_surroundings, using
 from stepfunction.core.watching.events import Listener, checked_listeners
@@ -37,7 +39,7 @@ from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     import tenacity
 
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
     from stepfunction.core.history.journal import Journal
     from stepfunction.core.store import Store
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
+Seconds: TypeAlias = "float | timedelta"
 Error = TypeVar("Error", bound=BaseException)
 BranchChoice: TypeAlias = (
     Mapping[Any, str]
@@ -54,6 +59,23 @@ BranchChoice: TypeAlias = (
 
 
 _NONE: tuple[Any, ...] = ()
+# What arguments are called elsewhere.
+_MEANT = {
+    "args": "params",
+    "catch": "on_failure",
+    "concurrency": "max_workers",
+    "depends_on": "inputs",
+    "error_handler": "on_failure",
+    "fallback": "on_failure",
+    "kwargs": "params",
+    "max_attempts": "retry=RetryPolicy(max_attempts=…)",
+    "max_retries": "retry=RetryPolicy(max_attempts=…)",
+    "next": "next_step",
+    "on_error": "on_failure",
+    "retries": "retry=RetryPolicy(max_attempts=…)",
+    "then": "next_step",
+    "tries": "retry=RetryPolicy(max_attempts=…)",
+}
 
 
 class _Input:
@@ -167,6 +189,7 @@ class StepFunction(Workflow):
         """
         return None if self._latest is None else self._latest.last_result
 
+    @did_you_mean_arguments(**_MEANT)
     def add_step(
         self,
         name: str,
@@ -183,8 +206,8 @@ class StepFunction(Workflow):
         max_workers: int | None = None,
         tolerated_failures: int | str | None = None,
         retry: RetryPolicy | tenacity.Retrying | None = None,
-        timeout: float | None = None,
-        heartbeat: float | None = None,
+        timeout: float | timedelta | None = None,
+        heartbeat: float | timedelta | None = None,
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | Mapping[str, Any] | None = None,
@@ -256,6 +279,7 @@ class StepFunction(Workflow):
         many = Many(stop_on_failure, max_workers, tolerated_failures)
         return self._add(draft.step(draft.fan_out(func, many)))
 
+    @did_you_mean_arguments(**_MEANT)
     def add_sub_step_function(
         self,
         name: str,
@@ -267,7 +291,7 @@ class StepFunction(Workflow):
         branch_targets: Sequence[str] | None = None,
         executor: ExecutorChoice | None = None,
         retry: RetryPolicy | tenacity.Retrying | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | None = None,
@@ -304,6 +328,7 @@ class StepFunction(Workflow):
         draft = Draft(self, name, leads, calls)
         return self._add(draft.step(draft.workflow(sub_step_function)))
 
+    @did_you_mean_arguments(**_MEANT)
     def add_parallel_step(
         self,
         name: str,
@@ -319,8 +344,8 @@ class StepFunction(Workflow):
         executor: ExecutorChoice | None = None,
         max_workers: int | None = None,
         retry: RetryPolicy | tenacity.Retrying | None = None,
-        timeout: float | None = None,
-        heartbeat: float | None = None,
+        timeout: float | timedelta | None = None,
+        heartbeat: float | timedelta | None = None,
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | Mapping[str, Any] | None = None,
@@ -364,6 +389,7 @@ class StepFunction(Workflow):
         draft = Draft(self, name, leads, calls, "mapping")
         return self._add(draft.step(draft.fan_out(tasks, many)))
 
+    @did_you_mean_arguments(**_MEANT)
     def add_map_step(
         self,
         name: str,
@@ -382,8 +408,8 @@ class StepFunction(Workflow):
         tolerated_failures: int | str | None = None,
         keep_results: bool = True,
         retry: RetryPolicy | tenacity.Retrying | None = None,
-        timeout: float | None = None,
-        heartbeat: float | None = None,
+        timeout: float | timedelta | None = None,
+        heartbeat: float | timedelta | None = None,
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | None = None,
@@ -435,11 +461,12 @@ class StepFunction(Workflow):
         action = draft.map_items(func, items, many, batch_size, keep_results)
         return self._add(draft.step(action))
 
+    @did_you_mean_arguments(**_MEANT)
     def add_wait_step(
         self,
         name: str,
         *,
-        seconds: float | Callable[[Any], float] | None = None,
+        seconds: Seconds | Callable[[Any], Seconds] | None = None,
         until: datetime | Callable[[Any], datetime] | None = None,
         next_step: str | None = None,
         on_failure: str | Mapping[type[Error], str] | None = None,
@@ -452,7 +479,8 @@ class StepFunction(Workflow):
 
         Args:
             name: The name of the step, unique in this workflow.
-            seconds: How long to wait, or a callable of the input that says it.
+            seconds: How long to wait, as seconds or a ``timedelta``, or a callable of
+                the input that says it.
             until: When to go on, a datetime with a time zone, or a callable of the
                 input that gives one. What has passed is not waited for.
             next_step: As in ``add_step``.
@@ -466,8 +494,10 @@ class StepFunction(Workflow):
             DefinitionError: If the arguments are not sound, with every reason.
         """
         draft = Draft(self, name, Leads(next_step, on_failure, None, None, ends))
-        return self._add(draft.step(Wait(seconds, until).checked(draft.problems)))
+        wait = Wait(in_seconds(seconds), until)
+        return self._add(draft.step(wait.checked(draft.problems)))
 
+    @did_you_mean_arguments(**_MEANT)
     def add_pass_step(
         self,
         name: str,
@@ -504,6 +534,7 @@ class StepFunction(Workflow):
         action = Pass() if result is _INPUT else Pass(True, result)
         return self._add(draft.step(action.checked(draft.problems)))
 
+    @did_you_mean_arguments(**_MEANT)
     def add_fail_step(
         self, name: str, error: str, cause: str | None = None
     ) -> StepFunction:
@@ -595,7 +626,7 @@ class StepFunction(Workflow):
         initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = _NONE,
@@ -609,9 +640,10 @@ class StepFunction(Workflow):
                 function has stays as it is, and what requires an input is given None.
             executor: Where every step that has an executor runs in this execution,
                 whatever it says itself: ``"inline"`` for tests and debuggers.
-            timeout: How many seconds the execution may take; None for no limit. When
-                they are over nothing more begins, processes are killed and threads
-                are no longer waited for; a plain step is waited for to its end.
+            timeout: How many seconds the execution may take, or a ``timedelta``, as
+                wherever seconds are; None for no limit. When they are over nothing
+                more begins, processes are killed and threads are no longer waited for;
+                a plain step is waited for to its end.
             check: Whether to raise also where a failure step took the failure.
             listeners: Callables of one ``Event``, called by this thread with all that
                 happens, after those of the workflow. What one raises is logged.
@@ -645,26 +677,27 @@ class StepFunction(Workflow):
             ExecutionTimeoutError: If it took longer than ``timeout``.
             ExecutionCancelledError: If another thread cancelled the execution.
         """
+        limit: float | None = None if timeout is None else in_seconds(timeout)
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
         stored = None
         if store is not None or execution_id is not None or self._store is not None:
-            stored = self._stored(store, execution_id, timeout)
-        execution = self._begin(initial_input, executor, timeout, listeners, stored)
+            stored = self._stored(store, execution_id, limit)
+        execution = self._begin(initial_input, executor, limit, listeners, stored)
         if stored is not None and has_ended(execution):
             return conclude(execution, check)
         if not own:
-            return finish(execution, timeout, check)
+            return finish(execution, limit, check)
         with using(own):
-            return finish(execution, timeout, check)
+            return finish(execution, limit, check)
 
     def start(
         self,
         initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = _NONE,
         store: Store | None = None,
@@ -691,14 +724,15 @@ class StepFunction(Workflow):
         Raises:
             DefinitionError: If the workflow is not sound; nothing has then begun.
         """
+        limit: float | None = in_seconds(timeout)
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
-        stored = self._stored(store, execution_id, timeout)
-        execution = self._begin(initial_input, executor, timeout, listeners, stored)
+        stored = self._stored(store, execution_id, limit)
+        execution = self._begin(initial_input, executor, limit, listeners, stored)
         try:
             with using(own):
-                finish_apart(execution, timeout)
+                finish_apart(execution, limit)
         except BaseException:
             execution.cancel()  # an interrupt would leave it to nobody
             raise
@@ -709,7 +743,7 @@ class StepFunction(Workflow):
         initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = _NONE,
@@ -748,11 +782,12 @@ class StepFunction(Workflow):
         import asyncio
 
         loop = asyncio.get_running_loop()
+        limit: float | None = in_seconds(timeout)
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
-        stored = self._stored(store, execution_id, timeout)
-        told = (executor, timeout, listeners, stored)
+        stored = self._stored(store, execution_id, limit)
+        told = (executor, limit, listeners, stored)
         if stored is None:
             execution = self._begin(initial_input, *told)
         else:  # which may have to wait for others
@@ -760,7 +795,7 @@ class StepFunction(Workflow):
         if stored is not None and has_ended(execution):
             return conclude(execution, check)
         with using(own):
-            return await finish_beside(loop, execution, timeout, check, shield)
+            return await finish_beside(loop, execution, limit, check, shield)
 
     def copy(self) -> Self:
         """Give another builder of the same definition, listeners included.
@@ -859,20 +894,21 @@ class StepFunction(Workflow):
         initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = (),
         surroundings: Iterable[Any] = _NONE,
     ) -> tuple[Execution, Callable[[], Execution]]:
         """Give an execution that has not begun, and what runs it as ``execute``."""
+        limit: float | None = in_seconds(timeout)
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
-        execution = self._begin(initial_input, executor, timeout, listeners)
+        execution = self._begin(initial_input, executor, limit, listeners)
 
         def run() -> Execution:
             with using(own):
-                return finish(execution, timeout, check)
+                return finish(execution, limit, check)
 
         return execution, run
 
@@ -883,7 +919,7 @@ class StepFunction(Workflow):
         store: Store | None = None,
         answer: Any = ...,
         start_at: str | None = None,
-        timeout: float | None = None,
+        timeout: float | timedelta | None = None,
         allow_changed: bool = False,
         executor: ExecutorChoice | None = None,
         check: bool = False,
@@ -922,6 +958,7 @@ class StepFunction(Workflow):
                 undone steps, or there is no failure for an ``answer``.
             StepFunctionError: As ``execute``.
         """
+        limit: float | None = in_seconds(timeout)
         kept = self._store if store is None else store
         if kept is None:
             problem = "there is no store; give store=, here or to the workflow"
@@ -934,14 +971,14 @@ class StepFunction(Workflow):
             from stepfunction.core.engine.stored import resume_stored  # dear
 
             by_hand = answer is not ..., answer
-            wish = (*by_hand, start_at, timeout, allow_changed)
+            wish = (*by_hand, start_at, limit, allow_changed)
             return resume_stored(graph, run, kept, execution_id, *wish)
 
-        execution = self._begin(NOTHING, executor, timeout, listeners, stored)
+        execution = self._begin(NOTHING, executor, limit, listeners, stored)
         if has_ended(execution):
             return conclude(execution, check)
         with using(self._surroundings):
-            return finish(execution, timeout, check)
+            return finish(execution, limit, check)
 
     def _stored(
         self, store: Store | None, execution_id: str | None, timeout: float | None

@@ -11,7 +11,7 @@ from stepfunction.core.definition.branch import Branch
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.transcript.parts import Path, place, shown
-from stepfunction.core.transcript.values import StrictWriter
+from stepfunction.core.transcript.strictness import StrictWriter
 from stepfunction.core.wording import plain_text
 from stepfunction.core.workers.retry import RetryPolicy
 from stepfunction.declarative.importing import NoSuchName
@@ -246,7 +246,12 @@ class _Writer:
         policy = written[key] = {}
         for name in RetryPolicy._fields:
             value = getattr(retry, name)
-            if value == getattr(_DEFAULT_RETRY, name):
+            default = getattr(_DEFAULT_RETRY, name)
+            if name == "retry_on" and not isinstance(value, type | tuple):
+                text = "a callable retry_on cannot be written; give exception classes"
+                self._refuse(text, key, name)
+                continue
+            if value == default:
                 continue
             if name == "retry_on" and isinstance(value, tuple):
                 value = [

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.transcript.parts import Path, as_object, data_of, shown
-from stepfunction.core.transcript.values import StrictWriter
+from stepfunction.core.transcript.strictness import StrictWriter
 from stepfunction.core.wording import did_you_mean
 from stepfunction.declarative.document import FORMAT
 from stepfunction.declarative.importing import checked_imports

@@ -44,11 +44,16 @@ class Claims:
         self._held: dict[int, set[int]] = {}  # outermost key to itself and all nested
         self._path = path
         self._descriptor = descriptor
-        self._users = 0
+        self._users: set[object] = set()
         self._lock = RLock()
 
-    def take(self, key: int) -> int | None:
+    def take(self, key: int, taken: list[int]) -> int | None:
         """Claim an outermost execution.
+
+        Args:
+            key: The key of the execution.
+            taken: Is given the key if that has worked, for who calls may be interrupted
+                before anything is returned.
 
         Returns:
             None if that has worked; else the process that has it, 0 for one unknown.
@@ -65,19 +70,17 @@ class Claims:
                     "record locks (no module 'fcntl'), so two processes could run it "
                     'at once; SQLiteStore(":memory:") needs none'
                 )
-            if self._descriptor is None:
-                self._held[key] = {key}
-                self.writable.add(key)
-                return None
-            self._refuse_another_file()
             has_it = False
             try:
+                self._refuse_another_file()
                 self._held[key] = {key}
+                taken.append(key)
                 has_it = self._lock_byte(key)
                 self.writable.add(key)
             finally:
                 if not has_it:
                     self.give(key)
+                    taken.clear()
         return None if has_it else self.holder(key) or 0
 
     def give(self, key: int) -> None:
@@ -93,6 +96,12 @@ class Claims:
                 self._unlock(key)
         if not self._users and not self._held:
             _close(self)
+
+    def give_all(self, taken: list[int]) -> None:
+        """Let go of what ``take`` has said that it has taken."""
+        while taken:
+            self.give(taken[-1])
+            taken.pop()
 
     def adopt(self, key: int, outermost: int) -> bool:
         """Let rows be added to an execution if what it is nested in is claimed."""
@@ -135,7 +144,8 @@ class Claims:
             self._held.pop(key)
 
     def _lock_byte(self, key: int) -> bool:
-        assert self._descriptor is not None
+        if self._descriptor is None:
+            return True
         try:
             fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, key)
         except (BlockingIOError, PermissionError):
@@ -143,7 +153,8 @@ class Claims:
         return True
 
     def _refuse_another_file(self) -> None:
-        assert self._descriptor is not None and self._path is not None
+        if self._descriptor is None or self._path is None:
+            return
         try:
             is_same = _identity(os.stat(self._path)) == _identity(
                 os.fstat(self._descriptor)
@@ -183,8 +194,12 @@ def create(path: str) -> None:
             pass
 
 
-def claims_beside(path: str) -> Claims:
+def claims_beside(path: str, user: object) -> Claims:
     """Give the claims of this process in the file beside a store's.
+
+    Args:
+        path: The store's file.
+        user: Who uses them, until it says ``leave``.
 
     Raises:
         OSError: If the file cannot be opened.
@@ -206,14 +221,14 @@ def claims_beside(path: str) -> Claims:
                 found = _open[identity] = Claims(name, descriptor)
             else:
                 _stray.append(descriptor)
-        found._users += 1
+        found._users.add(user)
         return found
 
 
-def leave(claims: Claims) -> None:
+def leave(claims: Claims, user: object) -> None:
     """Say that a store needs its claims no more; what is still claimed stays so."""
     with _opening:
-        claims._users -= 1
+        claims._users.discard(user)
         if not claims._users and not claims._held:
             _close(claims)
 

@@ -62,7 +62,7 @@ class Link:
             self.claims = Claims(None, None)
         else:
             create(path)
-            self.claims = claims_beside(path)
+            self.claims = claims_beside(path, self.lock)
         try:
             self.connection = sqlite3.connect(
                 path, timeout=_PAUSE, isolation_level=None, check_same_thread=False
@@ -71,11 +71,11 @@ class Link:
             self._end = finalize(
                 self, _end, self.connection, self.pid, self.lock, self.claims
             )
-            _links[id(self)] = ref(self, partial(_forget, id(self)))
         except BaseException:
-            leave(self.claims)
+            leave(self.claims, self.lock)
             raise
         try:
+            _links[id(self)] = ref(self, partial(_forget, id(self)))
             self._set_up(synchronous)
             self._identity = self._identity_now()
         except BaseException:
@@ -215,7 +215,7 @@ def _end(connection: sqlite3.Connection, pid: int, lock: Any, claims: Claims) ->
     finally:
         if has_turn:
             lock.release()
-        leave(claims)
+        leave(claims, lock)
 
 
 def _leave_open(connection: sqlite3.Connection) -> None:

@@ -166,8 +166,7 @@ class SQLiteStore(Face):
             if head.outer is not None:
                 link.claims.adopt(key, root)
                 return key
-            taken.append(key)
-            holder = link.claims.take(key)
+            holder = link.claims.take(key, taken)
             if holder is not None:
                 raise claimed(head.id, host_name(), holder)
             return key
@@ -175,21 +174,21 @@ class SQLiteStore(Face):
         try:
             return self._write(work, link)
         except BaseException:
-            for key in taken:
-                link.claims.give(key)
+            link.claims.give_all(taken)
             raise
 
     def claim(self, key: int) -> None:
         """Let nobody else run an execution, until ``release``; see ``Store``."""
         link = self._linked()
         self._try(Link.refuse_another_file)
-        holder = self._try(lambda link: link.claims.take(key))
-        if holder is not None:
-            raise self._read(lambda execute: self._claimed(execute, key, holder))
+        taken: list[int] = []
         try:
+            holder = self._try(lambda link: link.claims.take(key, taken), link)
+            if holder is not None:
+                raise self._read(lambda execute: self._claimed(execute, key, holder))
             self._write(lambda execute: execute(OWN, (host_name(), getpid(), key)))
         except BaseException:
-            link.claims.give(key)
+            link.claims.give_all(taken)
             raise
 
     def release(self, key: int) -> None:
@@ -217,9 +216,8 @@ class SQLiteStore(Face):
 
     def append_all(self, rows: Iterable[Row]) -> None:
         """Keep rows together: all of them, or none; see ``Store``."""
-        rows = [*rows]
-        if rows:
-            self._keep(rows)
+        if together := [*rows]:
+            self._keep(together)
 
     def turn(self, row: Row, status: str, ended: float | None) -> None:
         """Keep a row together with what the execution's status is from then on."""
@@ -310,13 +308,11 @@ class SQLiteStore(Face):
                 return
 
     def _lose(self, id: str, is_old: Callable[[float | None], bool]) -> bool:
-        head = self.find(id)
+        head, link = self.find(id), self._linked()
         if head is None:
             return False
         key = head.key
-        link = self._linked()
-        if self._try(lambda link: link.claims.take(key), link) is not None:
-            return False
+        taken: list[int] = []
 
         def work(execute: Execute) -> bool:
             found = one(execute, EXECUTION, key)
@@ -326,13 +322,19 @@ class SQLiteStore(Face):
             return True
 
         try:
-            nested = self._read(lambda execute: execute(WITHIN, (key,)).fetchall())
-            is_lost = self._write(work)
-            if is_lost:
-                self._lose_all(nested)
-            return is_lost
+            try:
+                self._try(lambda link: link.claims.take(key, taken), link)
+                if not taken:
+                    return False
+                nested = self._read(lambda execute: execute(WITHIN, (key,)).fetchall())
+                if is_lost := self._write(work):
+                    self._lose_all(nested)
+                return is_lost
+            finally:
+                link.claims.give_all(taken)
         finally:
-            link.claims.give(key)
+            # Again, for an interrupt may have cut it short.
+            link.claims.give_all(taken)
 
     def _tidy(self) -> None:
         orphans = self._read(lambda execute: execute(ORPHANS).fetchall())

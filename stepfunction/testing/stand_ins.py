@@ -18,6 +18,8 @@ from stepfunction.core.wording import counted
 from stepfunction.testing.tallies import Tally
 from stepfunction.testing.ways import Spot
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 class UsedUpError(StepFunctionError, AssertionError):
     """A list of results was used up, and there was one more call."""

@@ -21,7 +21,48 @@ def test_check_names_all_problems_of_all_targets(run):
         "branch or on_failure, or leave it out\n"
         "nowhere:x: 1 problem\n"
         "  - there is no module 'nowhere'\n"
+        "orders.py:squares: note: step 'Both' goes on when tasks fail, even all of "
+        "them, and no step is told; say on_failure=, stop_on_failure=True or how many "
+        "may fail with tolerated_failures=\n"
     )
+
+
+@pytest.mark.parametrize(
+    "step, is_silent",
+    [
+        ("add_step('A', {'a': int, 'b': int}, parallel=True)", True),
+        ("add_step('A', {'a': int, 'b': int}, parallel=True, on_failure='B')", False),
+        ("add_step('A', {'a': int}, parallel=True, stop_on_failure=True)", False),
+        ("add_parallel_step('A', {'a': int, 'b': int})", False),
+        ("add_parallel_step('A', {'a': int, 'b': int}, tolerated_failures=1)", False),
+        ("add_parallel_step('A', {'a': int, 'b': int}, tolerated_failures=2)", True),
+        ("add_map_step('A', int)", False),
+        ("add_map_step('A', int, tolerated_failures='100%')", True),
+    ],
+)
+def test_check_names_steps_whose_failure_nobody_will_see(run, script, step, is_silent):
+    handler = ".add_step('B', int)" if "'B'" in step else ""
+    name = script(
+        f"inner = StepFunction('I').{step}{handler}.set_start_step('A')\n"
+        "outer = StepFunction('O').add_step('N', inner).set_start_step('N')\n"
+    )
+    code, out, err = run("check", f"{name}:outer")
+    assert (code, out) == (0, f"{name}:outer: ok\n")
+    assert ("nested workflow 'I': step 'A' goes on when" in err) is is_silent
+
+
+def test_check_of_a_workflow_that_is_nested_very_often_ends(run, script):
+    name = script(
+        "w = StepFunction('L0')"
+        ".add_step('Pay_all', int, 'pay all', executor='process')"
+        ".add_step('pay all', int).set_start_step('Pay_all')\n"
+        "for i in range(40):\n"
+        "    o = StepFunction(f'L{i + 1}').add_step('Two', w).add_step('One', w, 'Two')"
+        "\n"
+        "    w = o.set_start_step('One')\n"
+        "del o\n"
+    )
+    assert run("check", name)[0] == 2
 
 
 def test_check_exits_with_0_where_all_is_well(run):

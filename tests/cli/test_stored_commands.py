@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from shared.commands import COMMAND, environment
@@ -387,8 +386,10 @@ def test_a_mistyped_store_is_not_made(run, tmp_path, command):
     assert not path.exists()
 
 
-def test_a_file_that_is_no_store_is_refused(run):
-    code, out, err = run("history", "--store", Path(__file__))
+def test_a_file_that_is_no_store_is_refused(run, tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("no store")
+    code, out, err = run("history", "--store", path)
     assert (code, out) == (2, "")
     assert "stepfunction: " in err
 

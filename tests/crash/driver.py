@@ -116,6 +116,7 @@ class Story:
         self.kept: set[str] = set()
         self.calls: dict[str, Any] = {}
         self.pid = 0
+        self.signals = [signal.SIGKILL] * 6 + [signal.SIGINT, signal.SIGTERM]
         self.decisions: dict[str, str] = {}
         self.counts: Counter[str] = Counter()
 
@@ -127,9 +128,7 @@ class Story:
             self.pid = program.process.pid
             if self.counts["kills"] < 12 and time.monotonic() < end:
                 time.sleep(self.chance.uniform(0, seconds))
-                signum = self.chance.choices(
-                    (signal.SIGKILL, signal.SIGINT, signal.SIGTERM), (6, 1, 1)
-                )[0]
+                signum = self.chance.choice(self.signals)
                 program.send(signum)
                 self.counts["kills"] += 1
             else:

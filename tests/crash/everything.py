@@ -17,6 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 
 from stepfunction import Context, RetryPolicy, StepExecutionError, StepFunction
@@ -272,16 +273,27 @@ def told(execution):
         "error": shown(execution.error),
         "context": shown(execution.context),
         "history": [told_record(record) for record in execution.history],
-        "undone": [told_record(record) for record in execution.compensations],
+        "undone": in_order(map(told_record, execution.compensations)),
     }
 
 
+def in_order(undone):
+    """Give tasks of a step by name: which of them ended last is up to the threads."""
+    steps = groupby(undone, key=lambda record: record["step"])
+    return [
+        record
+        for _, some in steps
+        for record in sorted(some, key=lambda record: str(record["part"]))
+    ]
+
+
 def told_record(record):
+    is_item = type(record.part) is int  # which is not stored, but asked for again
     return {
         "step": record.step,
         "part": record.part,
         "outcome": str(record.outcome),
-        "input": shown(record.input),
+        "input": None if is_item else shown(record.input),
         "output": shown(record.output),
         "error": shown(record.error),
         "attempts": [[it.number, shown(it.error)] for it in record.attempts],

@@ -46,7 +46,8 @@ def second(value, context: Context):
         while not (FOLDER / "child").exists():
             time.sleep(0.005)
     elif (FOLDER / "fork").exists():
-        (FOLDER / "forked").write_text(str(child))
+        (FOLDER / "forking").write_text(str(child))
+        (FOLDER / "forking").rename(FOLDER / "forked")  # whole, as soon as it is there
     while not (FOLDER / "go").exists():
         time.sleep(0.005)
     return value

@@ -14,7 +14,7 @@ import pytest
 
 from stepfunction import DefinitionError, ExecutionClaimedError, StoreError
 from stepfunction.core.store import Row
-from stepfunction.stores import SQLiteStore
+from stepfunction.stores import SQLiteStore, schema
 
 OF_SCHEMA_1 = Path(__file__).parents[1] / "data" / "store_of_schema_1.db"
 
@@ -304,3 +304,32 @@ atexit.register(lambda: store.append(key, 1, "at the very end"))
 def test_a_store_that_is_dropped_lets_the_file_go(path, begin):
     begin(SQLiteStore(path))
     assert not os.path.exists(f"{path}-wal")
+
+
+def version_of(path):
+    connection = sqlite3.connect(path)
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    connection.close()
+    return version, "more" in tables
+
+
+def test_an_older_schema_is_brought_to_the_latest_in_one(tmp_path, monkeypatch):
+    path = tmp_path / "runs.db"
+    shutil.copy(OF_SCHEMA_1, path)
+    latest = len(schema._VERSIONS)
+    monkeypatch.setattr(schema, "VERSION", latest + 1)
+    more = "CREATE TABLE more (id)"
+    for statements, after in (
+        ((more, "CREATE TABLE more (id)"), (1, False)),
+        ((more,), (latest + 1, True)),
+    ):
+        versions = (*schema._VERSIONS[:latest], statements)
+        monkeypatch.setattr(schema, "_VERSIONS", versions)
+        with SQLiteStore(path) as store:
+            if after[1]:
+                assert len(store.list()) == 2
+            else:
+                with pytest.raises(StoreError, match="more already exists"):
+                    store.list()
+        assert version_of(path) == after

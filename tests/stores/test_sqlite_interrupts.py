@@ -72,6 +72,12 @@ def claimed(store, key, begin):
     store.claim(key)
 
 
+def pruned(store, key, begin):
+    store.turn(Row(key, 1, "1"), "COMPLETED", 5.0)
+    store.release(key)
+    store.prune(0)
+
+
 def read(store, key, begin):
     assert [*store.rows(key)] and store.list(limit=1)
 
@@ -80,7 +86,7 @@ EVERY = pytest.mark.parametrize(
     "use",
     [
         *(appended, appended_with_what_stands_apart, appended_together, turned),
-        *(forgotten, begun, begun_inside, claimed, read),
+        *(forgotten, begun, begun_inside, claimed, read, pruned),
     ],
 )
 
@@ -114,6 +120,13 @@ def test_an_interrupt_leaves_nothing_half_done(store, path, begin, use, is_locke
             except KeyboardInterrupt:
                 pass
         assert_free(store, path, interrupt.chain)
+        if "claim" in interrupt.chain or "prune" in interrupt.chain:
+            assert not is_locked(key), interrupt.chain
+        if store.find(f"order-{number}") is None:
+            assert use is pruned
+            if interrupt.count < number:
+                return
+            continue
         rows = [text for _, text in store.rows(key)]
         assert rows in (['["begin"]'], ['["begin"]', "1"], ['["begin"]', "1", "2"])
         if use is appended_together:
@@ -134,8 +147,9 @@ def test_an_interrupt_leaves_nothing_half_done(store, path, begin, use, is_locke
         assert not is_locked(key), number
         store.claim(key)
         assert is_locked(key), number
-        store.append(key, len(rows), "more")
+        store.turn(Row(key, len(rows), "more"), "COMPLETED", 1.0)
         store.release(key)
+        store.prune(0)  # so that there is no more to see the next time
         if interrupt.count < number:
             return
 

@@ -23,6 +23,7 @@ from stepfunction.core.definition.moments import (
     seconds_until,
     until_problem,
 )
+from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.probes import to_pass
@@ -111,11 +112,7 @@ class Action:
         return self
 
     def without_input(self) -> Any:
-        """Give the action as it is without an input, which leaves defaults alone.
-
-        Returns:
-            The action itself where that is no other than an input of None.
-        """
+        """Give it as it is without an input; itself where that is as one of None."""
         return self
 
     def checked(self, problems: list[Problem]) -> Self:
@@ -138,11 +135,7 @@ class Callee(Action):
         return change(None, self)
 
     def is_given(self, name: str | None) -> bool:
-        """Tell whether it is given an input.
-
-        Args:
-            name: The name of that; None for the only one.
-        """
+        """Tell whether it is given a named input, or for None the only one."""
         return True
 
     def taken_of(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -340,6 +333,7 @@ class Wait(Frozen, Action):
         if self.until is None:
             chosen: Any = self.seconds
             seconds = answer(chosen, value) if callable(chosen) else chosen
+            seconds = in_seconds(seconds)
             problem = seconds_problem(seconds)
             if problem:
                 raise ValueError(f"{what} cannot wait: {problem}")

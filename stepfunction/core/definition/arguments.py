@@ -9,6 +9,7 @@ from typing import Any
 from stepfunction.core.definition.actions import Action, is_count
 from stepfunction.core.definition.branch import branch_problems
 from stepfunction.core.definition.catches import failure_problems
+from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import Problem, about
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.workers.executors import executor_problem, is_executor, is_lanes
@@ -69,6 +70,19 @@ class Calls(Frozen):
     heartbeat: Any = None
     compensate: Any = None
 
+    def __init__(
+        self,
+        params: Any = None,
+        inputs: Any = None,
+        executor: Any = None,
+        retry: Any = None,
+        timeout: Any = None,
+        heartbeat: Any = None,
+        compensate: Any = None,
+    ) -> None:
+        limits = in_seconds(timeout), in_seconds(heartbeat)
+        super().__init__(params, inputs, executor, retry, *limits, compensate)
+
     @property
     def has_params(self) -> bool:
         """Whether the params, if there are any, are of names that are texts."""
@@ -90,7 +104,10 @@ class Calls(Frozen):
             problems.append(executor_problem(executor))
         if retry is not None and not is_retry(retry):
             text = f"retry is a RetryPolicy or a tenacity.Retrying, not {retry!r}"
-            problems.append(Problem("retry", text))
+            hint = ""
+            if is_count(retry, 1):
+                hint = f"; write retry=RetryPolicy(max_attempts={retry})"
+            problems.append(Problem("retry", text, hint))
         if params is not None and not self.has_params:
             text = f"params is a mapping of parameter name to value, not {params!r}"
             problems.append(Problem("params", text))

@@ -133,11 +133,23 @@ class Branch(Defined):
                 f" (a {type(output).__name__} cannot be a key of a mapping: "
                 "return a string, or give branch a callable)"
             )
+            hint = hint or _other_type(output, known)
             text = (
                 f"step {step!r} returned {given}, but branch knows only "
                 f"{shown}{hint}; return one of these, or give next_step as the default"
             )
         return NoBranchMatchedError(text, step, output, known)
+
+
+def _other_type(output: Any, known: Iterable[Any]) -> str:
+    """Say that a key is written as the output, and is of another type."""
+    kinds = (bool, int, float, type(None))
+    for key in known:
+        text, plain = (key, output) if type(key) is str else (output, key)
+        if type(text) is str and type(plain) in kinds:
+            if text.lower() == str(plain).lower():
+                return f" ({text!r} is a text, which {plain!r} is not)"
+    return ""
 
 
 def _is_hashable(value: Any) -> bool:

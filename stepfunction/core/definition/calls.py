@@ -18,6 +18,8 @@ from stepfunction.core.frozen import Frozen
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 class Call(Frozen, Callee):
     """A function and what it is to be given.

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from stepfunction.core.errors import DefinitionError
+from stepfunction.core.misspelling import no_attribute
 
 if TYPE_CHECKING:
     import os
@@ -18,6 +19,26 @@ if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
     from stepfunction.core.history.execution import Execution
     from stepfunction.declarative.registry import Functions
+
+
+# What methods are called elsewhere.
+_MEANT = {
+    "add": "add_step",
+    "add_node": "add_step",
+    "add_task": "add_step",
+    "apply": "execute",
+    "build": "compile",
+    "draw": "visualize",
+    "invoke": "execute",
+    "kickoff": "execute",
+    "map": "add_map_step",
+    "parallel": "add_parallel_step",
+    "plot": "visualize",
+    "run": "execute",
+    "set_entry_point": "set_start_step",
+    "set_start": "set_start_step",
+    "start_execution": "start",
+}
 
 
 def _open(wing: str) -> Any:
@@ -29,6 +50,12 @@ class Workflow:
 
     # Whether it may be nested in another; where it is not, nothing it nests has it.
     is_inside = False
+
+    if not TYPE_CHECKING:  # which knows better what there is
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what may be meant by a name that there is not."""
+            raise no_attribute(type(self), name, _MEANT)
 
     @property
     @abstractmethod

@@ -25,8 +25,7 @@ def seconds_problem(seconds: Any) -> str | None:
     is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
     if is_number and 0 <= seconds <= _MOST_SECONDS:
         return None
-    hint = "; give its total_seconds()" if hasattr(seconds, "total_seconds") else ""
-    return f"seconds is a number from 0, not {short_repr(seconds)}{hint}"
+    return f"seconds is a number from 0, not {short_repr(seconds)}"
 
 
 def until_problem(until: Any) -> str | None:

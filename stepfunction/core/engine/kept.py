@@ -21,7 +21,7 @@ from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import ResumeError, UnstorableValueError
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Visit
-from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
+from stepfunction.core.outcomes import SUCCEEDED, Ended
 from stepfunction.core.transcript.storing import digest_of
 from stepfunction.core.wording import subject
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 # Ends of tasks that come together share a commit, for so many seconds at most.
 _LONGEST_DELAY = 0.05
-_NOT_ENDED = (Outcome.KILLED, Outcome.CANCELLED, Outcome.ABANDONED, Outcome.SKIPPED)
 
 
 class Begun:
@@ -148,13 +147,19 @@ class KeptVisit:
         if task.outcome is None or not self.saving.session.may_note():
             return
         child, key = getattr(task, "child", None), task.key
+        is_common = type(key) is str and child is None and task.outcome is SUCCEEDED
+        if is_common and task.taken is None:
+            if task.fragment is not None and len(task.attempts) == 1:  # as most do
+                text = self.saving.texts.success(key, task.attempts[0], task.fragment)
+                self._buffer(text)
+                return
         if child is not None and child.saving is None and child.graph is not None:
             journal, at = self.journal, self.journal.steps
             keep_whole(self.saving, journal, child, child.graph, at, key)
         if key is None:
             return  # that of the step itself is in its own row; a batch tells of items
-        if task.outcome in _NOT_ENDED and self._cancellation.root.requested:
-            return  # it was stopped with the whole, and is to go on
+        if task.outcome is not SUCCEEDED and self._cancellation.root.requested:
+            return  # it was stopped with the whole, as in a pause, and is to go on
         visit: Visit = task.visit()
         if not visit.attempts:
             return  # it never began
@@ -162,6 +167,9 @@ class KeptVisit:
         if type(key) is int and task.given is not None:
             digest = _digest(task.given[0])
         output = task.fragment if visit.outcome is SUCCEEDED else None
+        if visit.outcome is SUCCEEDED and output is None:
+            if child is None or child.saving is None:  # which says it
+                output = self.saving.texts.lenient(visit.output)
         self._buffer(self.saving.texts.task(visit, output, digest))
 
     def took(

@@ -29,6 +29,8 @@ from stepfunction.core.workers.workshop import Workshop
 if TYPE_CHECKING:
     from stepfunction.core.engine.kept import KeptVisit
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 class NestedCall:
     """A nested workflow as a call: it gives its journal when that has ended.

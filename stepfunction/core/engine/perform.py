@@ -26,6 +26,8 @@ from stepfunction.core.workers.places import Inline
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import Task
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 def perform(
     journal: Journal,

@@ -24,6 +24,7 @@ from stepfunction.core.engine.walk import run_to_end
 from stepfunction.core.errors import (
     DefinitionError,
     Problem,
+    ResumeError,
     StoreError,
     WorkerStartError,
 )
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
 
     from stepfunction.core.store import Store
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 # Of the workflow, the input and the run: the journal of an execution that is stored.
 Stored: TypeAlias = "Callable[[Graph, Any, Run], Journal]"
 
@@ -89,7 +92,8 @@ _OF_STORES = ("begin", "find", "append", "append_all", "rows", "claim", "release
 
 def store_problems(store: Any) -> Iterator[Problem]:
     """Say why something cannot be a store; None can be."""
-    if store is not None and not all(hasattr(store, name) for name in _OF_STORES):
+    lacks = [name for name in _OF_STORES if not hasattr(store, name)]
+    if store is not None and (lacks or isinstance(store, type)):
         text = f"store is a store as stepfunction.stores.SQLiteStore, not {store!r}"
         yield Problem("store", text)
 
@@ -182,7 +186,7 @@ def carry_out(
         run.cancellation.request()
         if journal.status in UNDER_WAY:
             _never_begun(journal, error)
-        if isinstance(error, StoreError):
+        if isinstance(error, (StoreError, ResumeError)):
             error.execution = execution
         raise
     finally:

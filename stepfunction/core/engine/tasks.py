@@ -116,18 +116,22 @@ class StepTask(Task):
         terms: What it has in common with the other tasks of its step.
         action: What to do.
         key: The name of the task, or the index of the item; None for the step itself.
+
+    Attributes:
+        fragment: Its output as it is kept; None until it has been written.
+        taken: Those of the step's named inputs that it is given; None for all.
     """
 
-    __slots__ = ("_step", "_graph", "_kept", "fragment", "_taken")
+    __slots__ = ("_step", "_graph", "_kept", "fragment", "taken")
 
     def __init__(
         self, terms: Terms, action: Any, key: PartKey | None = None
     ) -> None:
         step, step_name, _, _, _, news, named, kept, timeout, heartbeat = terms
-        self._taken: tuple[Any] | None = None  # of named inputs
+        self.taken: tuple[Any] | None = None
         if named is not None and key is not None and not step.action.has_items:
             taken = action.taken_of(named[0])
-            self._taken = None if taken is named[0] else (taken,)
+            self.taken = None if taken is named[0] else (taken,)
         self._kept = kept
         self.fragment: str | None = None
         name = subject(step_name, key)
@@ -206,7 +210,7 @@ class StepTask(Task):
             self.error,
             (),
             self.child,
-            self.given or self._taken,
+            self.given or self.taken,
         )
 
 

@@ -48,6 +48,8 @@ from stepfunction.core.watching.telling import (
 )
 from stepfunction.core.wording import subject
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 # What ends an execution that can go on from where it stands.
 _STOPPING = (StoreError, ResumeError)
 
@@ -215,7 +217,7 @@ def sprint(  # noqa: C901
     name, value, failing = position
     if journal.forgotten:
         longest = 0  # until that has been asked
-    note = entries.extend
+    note, lineage, is_bare = entries.extend, journal.lineage, journal.has_no_input
     if entries:  # what led here may have been asked for
         journal.decided = entries[-2], name, None
     journal.position = None
@@ -233,9 +235,9 @@ def sprint(  # noqa: C901
             elif nested is not None:
                 journal.here = child = Journal(nested, value, run)
                 entry = (name, child)
-                if journal.has_no_input and not journal.steps:
+                if is_bare and not journal.steps:
                     child.has_no_input = True
-                if journal.lineage is not None:
+                if lineage is not None:
                     child.lineage = journal.key_of_nested()
                 if run.audience is not None:
                     child.path = (*journal.path, name)
@@ -341,14 +343,14 @@ def _after_failure(
         BaseException: If it is no failure of the step, but an interrupt of the run;
             it then stands where it stood.
     """
-    failed = journal.failed(entry, error)
+    failed, saving = journal.failed(entry, error), journal.saving
     interrupt: BaseException | None = None
     if not is_a(error, Exception) and entry.outcome is Outcome.CANCELLED:
         interrupt = error
     elif run.cancellation.requested:
         interrupt = ExecutionCancelledError("the execution was stopped")
         interrupt.__cause__ = error
-    elif journal.saving is not None:
+    elif saving is not None:
         interrupt = stop_behind(error)
     if interrupt is not None:
         journal.position, journal.here = (step.name, failed[1], failing), None
@@ -363,13 +365,12 @@ def _after_failure(
         failing = (first, failed)
     if target is None:
         target = step.after_failure(error)
-    target_is_sure = refusal_behind(error) is None
-    if not target_is_sure:
+    refusal = refusal_behind(error)
+    if refusal is not None:
         target = None  # it is no failure of the step
     position = (target, error, failing)
-    if journal.saving is not None and target_is_sure:
-        visit = as_visit(entry, error)
-        journal.saving.note(journal, visit, position, None)
+    if saving is not None and refusal is None:
+        saving.note(journal, as_visit(entry, error), position, None)
     journal.position = position
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal), target)

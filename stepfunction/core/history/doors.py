@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
         def write(self, data: Any, /) -> object: ...
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 def _open(wing: str) -> Any:
     return import_module(f"stepfunction.{wing}")

@@ -21,6 +21,7 @@ from stepfunction.core.errors import (
     StepFunctionError,
     WorkerStartError,
     refusal_behind,
+    stop_behind,
 )
 from stepfunction.core.history.chronicle import records_of, undone_record
 from stepfunction.core.history.doors import Shown
@@ -40,6 +41,8 @@ from stepfunction.core.wording import (
 
 if TYPE_CHECKING:
     from stepfunction.core.definition.graph import Graph
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 _MOST_NAMED = 5
 
@@ -251,6 +254,7 @@ class Execution(Shown):
             WorkerStartError: If it FAILED for want of a worker.
             ExecutionTimeoutError: If it TIMED_OUT.
             ExecutionCancelledError: If it was CANCELLED.
+            StoreError: If the store that keeps it failed.
         """
         if self.status in UNDER_WAY:
             self._refuse_if_copy()
@@ -311,6 +315,10 @@ class Execution(Shown):
 
     def _ending_error(self) -> StepFunctionError | None:
         """Give the error of an execution that has ended; None if it COMPLETED."""
+        stop = None if self.error is None else stop_behind(self.error)
+        if stop is not None and self.blame is None:  # a store has failed
+            stop.execution = self
+            return stop.with_traceback(None)
         if self.status is Status.TIMED_OUT:
             overdue = ExecutionTimeoutError(
                 f"execution of {self.workflow!r} took longer than "

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from hashlib import blake2b
 from itertools import chain
 from json import encoder as _of_json
-from types import GeneratorType
 from typing import Any
 
 from stepfunction.core.errors import (
@@ -23,10 +22,10 @@ from stepfunction.core.errors import (
     TranscriptError,
     UnstorableValueError,
 )
-from stepfunction.core.history.execution import Execution
 from stepfunction.core.transcript.exceptions import text_of
 from stepfunction.core.transcript.kinds import name_of
 from stepfunction.core.transcript.parts import Part, Path
+from stepfunction.core.transcript.refusals import what, where
 from stepfunction.core.transcript.revival import ErrorTable, read_errors
 from stepfunction.core.transcript.values import (
     DEEPEST,
@@ -374,7 +373,7 @@ class _Writer(ValueWriter):
         """Refuse what would not come back as it was."""
         if not self._is_exact:
             return super().lost(value, at)
-        raise UnstorableValueError(f"{_where(at)} is {_what(value)}")
+        raise UnstorableValueError(f"{where(at)} is {what(value)}")
 
     def unmade(self, value: Any, at: Path, error: Exception) -> Any:
         """Refuse a value which its codec could not encode."""
@@ -383,7 +382,7 @@ class _Writer(ValueWriter):
         if isinstance(error, UnstorableValueError):
             raise error
         raise UnstorableValueError(
-            f"{_where(at)} is a {type(value).__qualname__} which its codec cannot "
+            f"{where(at)} is a {type(value).__qualname__} which its codec cannot "
             f"encode: {error_text(error)}"
         ) from error
 
@@ -392,7 +391,7 @@ class _Writer(ValueWriter):
         if not self._is_exact:
             return super().endless(value, at)
         if id(value) in self._open:
-            raise UnstorableValueError(f"{_where(at)} contains itself")
+            raise UnstorableValueError(f"{where(at)} contains itself")
         raise UnstorableValueError(f"it is nested more than {DEEPEST} deep")
 
 
@@ -416,51 +415,3 @@ class _Reader(ValueReader):
             f"is a {name:.100}, of which no codec is known here; import the module "
             "that calls register_codec() for it first"
         )
-
-
-def _where(at: Path) -> str:
-    """Say where in a value something stands."""
-    if not at:
-        return "it"
-    keys = (
-        f"{key!r:.60}" if type(key) in (str, int, bool) else f"a {type(key).__name__}"
-        for key in at
-    )
-    return f"its part [{']['.join(keys)}]"
-
-
-def _what(value: Any) -> str:
-    """Say of what class a value is that cannot be stored, and what to do about it."""
-    kind = type(value)
-    name = type.__repr__(kind)[8:-2]
-    short = name.rpartition(".")[2]
-    codec = f"register_codec({short}, encode, decode)"
-    if kind is Execution:
-        return "an Execution; give its output"
-    if kind is GeneratorType:
-        return "a generator; give list(…) of it"
-    if name.startswith("numpy."):
-        return f"a {name}; give its item(), or tolist()"
-    family = _mro_of(kind)
-    bases = [it for it in family if it in _BASES]
-    enum = sys.modules.get("enum")
-    if enum is not None and enum.Enum in family:
-        codec = f"register_codec({short}, lambda it: it.name, {short}.__getitem__)"
-    elif any("__dataclass_fields__" in vars(it) for it in family):
-        codec = f"register_codec({short}, vars, lambda parts: {short}(**parts))"
-    elif tuple in bases and any("_fields" in vars(it) for it in family):
-        codec = f"register_codec({short}, tuple, {short}._make)"
-    elif bases:
-        base = bases[0].__name__
-        return (
-            f"a {name}, which would come back as a {base}; give {base}(…) of it, or "
-            f"say how it is stored, once: {codec}"
-        )
-    return (
-        f"a {name}, which cannot be stored as it is; give plain data (a dict, a list, "
-        f"an id), or say how it is stored, once: {codec}"
-    )
-
-
-_mro_of = vars(type)["__mro__"].__get__
-_BASES = (str, int, float, complex, bytes, list, tuple, dict, set, frozenset)

@@ -23,6 +23,8 @@ from stepfunction.core.outcomes import SUCCEEDED, Outcome
 from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.workers.tasks import Task
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 # Where an attempt is: with its place, in a worker that prepares for it, or being made.
 WAITING, PREPARING, RUNNING = "waiting", "preparing", "running"
 # How long a worker may prepare, which does not count for the limits of an attempt.

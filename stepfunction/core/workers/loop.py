@@ -30,6 +30,8 @@ from stepfunction.core.workers.attempts import (
 from stepfunction.core.workers.places import Place
 from stepfunction.core.workers.tasks import Kept, Task
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 # To look a member of an enum up takes its time.
 _SKIPPED = Outcome.SKIPPED
 # A signal that comes just before a wait begins does not end it: Ctrl-C would be heard
@@ -394,11 +396,13 @@ class _Loop:
                 self.admit(heir)
             return
         if not self.is_stopping:
+            is_known = task.is_recalled  # then that was kept, and told of
             pause = None if task.retry is None else task.pause_before_next()
             if pause is not None:
-                if self.kept is not None:
-                    self.kept.retried(task, pause)
-                task.tell_retried(pause)
+                if not is_known:
+                    if self.kept is not None:
+                        self.kept.retried(task, pause)
+                    task.tell_retried(pause)
                 self.pauses.add(perf_counter() + to_pass(task.name, pause), task)
                 return
             if task.error is not None and self.is_enough(task):

@@ -7,11 +7,12 @@ file that imports tenacity, and it does so when something has failed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from math import isfinite
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, Literal
 
+from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import (
     DefinitionError,
     ExecutionCancelledError,
@@ -24,9 +25,12 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.logger import logger
+from stepfunction.core.misspelling import did_you_mean_arguments
 from stepfunction.core.raised import is_a, traceback_of
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     import tenacity
 
 _LONGEST_PAUSE = 365 * 24 * 3600.0
@@ -50,12 +54,14 @@ class RetryPolicy(Frozen):
     Attributes:
         max_attempts: How many calls are made at most, the first included (AWS's
             MaxAttempts counts only the calls after the first).
-        interval: Seconds before the second attempt.
+        interval: Seconds, or a ``timedelta``, before the second attempt.
         backoff_rate: What each further pause is multiplied with, 1 or more.
-        max_delay: The longest pause in seconds; None for a year.
+        max_delay: The longest pause, as ``interval``; None for a year.
         jitter: ``"full"`` draws each pause from zero to its full length, so that
             many callers do not come back at once; None takes the full length.
-        retry_on: The exception class, or a tuple of classes, worth another attempt.
+        retry_on: The exception class, or several in a list or tuple, worth another
+            attempt; or a callable of the exception that says whether it is, which is
+            not asked about what ends a program.
 
     Raises:
         DefinitionError: If a value is out of its range.
@@ -72,19 +78,44 @@ jitter='full', retry_on=<class 'Exception'>)
     backoff_rate: float = 2
     max_delay: float | None = None
     jitter: Literal["full"] | None = "full"
-    retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception
+    retry_on: (
+        type[BaseException]
+        | tuple[type[BaseException], ...]
+        | Callable[[Exception], object]
+    ) = Exception
 
+    @did_you_mean_arguments(
+        attempts="max_attempts",
+        backoff="backoff_rate",
+        delay="interval",
+        exceptions="retry_on",
+        max_interval="max_delay",
+        max_retries="max_attempts",
+        on="retry_on",
+        retries="max_attempts",
+        tries="max_attempts",
+        wait="interval",
+    )
     def __init__(
         self,
         max_attempts: int = 3,
-        interval: float = 1,
+        interval: float | timedelta = 1,
         backoff_rate: float = 2,
-        max_delay: float | None = None,
+        max_delay: float | timedelta | None = None,
         jitter: Literal["full"] | None = "full",
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] = Exception,
+        retry_on: (
+            type[BaseException]
+            | Sequence[type[BaseException]]
+            | Callable[[Exception], object]
+        ) = Exception,
     ) -> None:
         super().__init__(
-            max_attempts, interval, backoff_rate, max_delay, jitter, retry_on
+            max_attempts,
+            in_seconds(interval),
+            backoff_rate,
+            in_seconds(max_delay),
+            jitter,
+            tuple(retry_on) if isinstance(retry_on, list) else retry_on,
         )
         problems = tuple(self._problems())
         if problems:
@@ -103,6 +134,8 @@ jitter='full', retry_on=<class 'Exception'>)
             yield self._problem("max_delay", "; give seconds, or None")
         if self.jitter not in ("full", None):
             yield self._problem("jitter", "; give 'full' or None")
+        if not isinstance(self.retry_on, type) and callable(self.retry_on):
+            return
         errors = self.retry_on if isinstance(self.retry_on, tuple) else [self.retry_on]
         if not errors or not all(map(_is_exception_class, errors)):
             hint = "; give an exception class or a tuple of them"
@@ -133,10 +166,13 @@ jitter='full', retry_on=<class 'Exception'>)
         )
 
     def _is_worth_another(self, error: BaseException) -> bool:
-        chain = tuple(causes(error))
-        return not any(is_a(cause, _NEVER_RETRIED) for cause in chain) and any(
-            is_a(cause, self.retry_on) for cause in chain
-        )
+        chain, retry_on = tuple(causes(error)), self.retry_on
+        if any(is_a(cause, _NEVER_RETRIED) for cause in chain):
+            return False
+        if isinstance(retry_on, type | tuple):
+            return any(is_a(cause, retry_on) for cause in chain)
+        first = chain[-1]  # behind our own wrappers
+        return is_a(first, Exception) and bool(retry_on(first))
 
 
 def _is_number(value: object, kinds: Any = (int, float)) -> bool:

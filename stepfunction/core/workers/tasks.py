@@ -150,6 +150,11 @@ class Task:
         self.output, self._left = output, left
 
     @property
+    def is_recalled(self) -> bool:
+        """Whether its last attempt was made in another process."""
+        return self._left is not None
+
+    @property
     def guards_itself(self) -> bool:
         """Whether its call is of others, each of which is guarded."""
         return getattr(self.call, "guards_itself", False)

@@ -160,7 +160,11 @@ REFUSED_STEPS = {
         ),
     ],
     "retry": [
-        ({"retry": 3}, "retry is a RetryPolicy or a tenacity.Retrying, not 3"),
+        (
+            {"retry": 3},
+            "retry is a RetryPolicy or a tenacity.Retrying, not 3; "
+            "write retry=RetryPolicy(max_attempts=3)",
+        ),
         (
             {"retry": RetryPolicy},
             "retry is a RetryPolicy or a tenacity.Retrying, not "
@@ -346,7 +350,8 @@ def test_add_step_names_every_mistake_of_a_call_at_once():
         "a step's name, not 5",
         NEEDS_CHOOSER,
         f"{NEITHER}not 'cluster'",
-        "retry is a RetryPolicy or a tenacity.Retrying, not 6",
+        "retry is a RetryPolicy or a tenacity.Retrying, not 6; "
+        "write retry=RetryPolicy(max_attempts=6)",
         "stop_on_failure goes with parallel=True",
         "max_workers goes with parallel=True",
         "tolerated_failures goes with parallel=True",
@@ -461,7 +466,8 @@ def test_add_sub_step_function_checks_its_other_arguments_like_add_step():
         "next_step is the name of a step, not 3",
         NEEDS_TARGETS,
         f"{NEITHER}not 'cluster'",
-        "retry is a RetryPolicy or a tenacity.Retrying, not 6",
+        "retry is a RetryPolicy or a tenacity.Retrying, not 6; "
+        "write retry=RetryPolicy(max_attempts=6)",
     )
 
 

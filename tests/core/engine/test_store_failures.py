@@ -180,3 +180,11 @@ def test_two_workflows_share_a_store_from_many_threads():
         thread.join()
     assert failed == []
     assert len(store.executions) == 40
+
+
+def test_an_execution_in_a_thread_of_its_own_says_that_the_store_failed():
+    execution = build([]).start(1, store=failing_store(2), execution_id="one")
+    with pytest.raises(StoreError, match="the disk is full") as caught:
+        execution.result(10)
+    assert caught.value.execution is execution
+    assert execution.status is Status.CANCELLED

@@ -60,7 +60,7 @@ from stepfunction.core.workers.retry import Retries
             )
             for classes in (
                 (),
-                [ValueError],
+                (int,),
                 "ValueError",
                 int,
                 None,

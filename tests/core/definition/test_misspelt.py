@@ -1,0 +1,150 @@
+"""Names of arguments and methods that there are not, and values of a near type."""
+
+import copy
+import inspect
+import pickle
+from datetime import timedelta
+
+import pytest
+
+from stepfunction import (
+    DefinitionError,
+    ExecutionTimeoutError,
+    RetryPolicy,
+    StepExecutionError,
+    StepFunction,
+)
+
+
+def same(value):
+    return value
+
+
+@pytest.mark.parametrize(
+    "add", ["add_step", "add_map_step", "add_sub_step_function", "add_parallel_step"]
+)
+@pytest.mark.parametrize(
+    "given, meant",
+    [
+        ({"next": "B"}, "(did you mean 'next_step'?)"),
+        ({"on_error": "B"}, "(did you mean 'on_failure'?)"),
+        ({"nxt_step": "B"}, "(did you mean 'next_step'?)"),
+        ({"max_retries": 3}, "; write retry=RetryPolicy(max_attempts=…)"),
+    ],
+)
+def test_an_unknown_argument_is_told_with_what_may_be_meant(add, given, meant):
+    (name,) = given
+    with pytest.raises(TypeError) as caught:
+        getattr(StepFunction("W"), add)("A", same, **given)
+    assert str(caught.value) == (
+        f"StepFunction.{add}() got an unexpected keyword argument {name!r}"
+        + (" " if meant[0] == "(" else "")
+        + meant
+    )
+
+
+def test_an_unknown_argument_of_a_retry_policy_is_told_with_what_may_be_meant():
+    with pytest.raises(TypeError, match=r"RetryPolicy\(\) .*did you mean 'interval'"):
+        RetryPolicy(delay=3)
+
+
+def test_the_signature_of_a_method_is_as_it_is_written():
+    parameters = inspect.signature(StepFunction.add_step).parameters
+    assert list(parameters)[:4] == ["self", "name", "func", "next_step"]
+
+
+@pytest.mark.parametrize(
+    "name, meant",
+    [("run", "execute"), ("add_task", "add_step"), ("vizualize", "visualize")],
+)
+def test_an_unknown_method_is_told_with_what_may_be_meant(name, meant):
+    with pytest.raises(AttributeError, match=f"{name!r} .did you mean {meant!r}"):
+        getattr(StepFunction("W"), name)
+
+
+def test_a_workflow_is_copied_and_pickled_as_ever():
+    workflow = StepFunction("W").add_step("A", same).set_start_step("A")
+    for it in (copy.copy(workflow), copy.deepcopy(workflow)):
+        assert it.execute(1).output == 1
+    assert pickle.loads(pickle.dumps(workflow)).execute(1).output == 1
+    assert not hasattr(workflow, "_repr_latex_")
+
+
+def test_a_number_of_attempts_is_told_as_a_policy():
+    with pytest.raises(DefinitionError, match=r"write retry=RetryPolicy\(max_attempts"):
+        StepFunction("W").add_step("A", same, retry=3)
+
+
+@pytest.mark.parametrize(
+    "output, key, text",
+    [
+        (True, "True", "'True' is a text, which True is not"),
+        (1, "1", "'1' is a text, which 1 is not"),
+        (None, "none", "'none' is a text, which None is not"),
+        ("True", True, "'True' is a text, which True is not"),
+    ],
+)
+def test_a_key_of_another_type_is_said_when_nothing_matches(output, key, text):
+    workflow = StepFunction("W").add_step("A", lambda: output, branch={key: "B"})
+    workflow.add_step("B", same).set_start_step("A")
+    with pytest.raises(StepExecutionError) as caught:
+        workflow.execute()
+    assert text in str(caught.value.__cause__)
+
+
+def test_a_timedelta_is_taken_wherever_seconds_are():
+    short, long = timedelta(milliseconds=1), timedelta(hours=1)
+    policy = RetryPolicy(2, interval=short, max_delay=long)
+    assert (policy.interval, policy.max_delay) == (0.001, 3600.0)
+    workflow = StepFunction("W").set_start_step("A")
+    workflow.add_step("A", same, "B", executor="thread", timeout=long, retry=policy)
+    workflow.add_wait_step("B", seconds=short, next_step="C")
+    workflow.add_wait_step("C", seconds=lambda value: short, next_step="D")
+    workflow.add_map_step("D", same, timeout=long)
+    assert workflow.compile().steps["A"].timeout == 3600.0
+    assert workflow.execute([1], timeout=long).output == [1]
+    assert workflow.start([1], timeout=long).result() == [1]
+    late = StepFunction("Late").add_wait_step("A", seconds=long).set_start_step("A")
+    with pytest.raises(ExecutionTimeoutError):
+        late.execute(timeout=timedelta(milliseconds=20))
+
+
+@pytest.mark.parametrize(
+    "retry_on", [[ValueError, OSError], (ValueError,), lambda error: "1" in str(error)]
+)
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_what_is_worth_another_attempt_is_a_list_or_said_by_a_callable(
+    retry_on, is_parallel
+):
+    calls = []
+
+    def fail(value):
+        calls.append(value)
+        if len(calls) == 1:
+            raise ValueError("1")
+        raise LookupError("2")
+
+    retry = RetryPolicy(5, interval=0, retry_on=retry_on)
+    workflow = StepFunction("W").set_start_step("A")
+    if is_parallel:
+        workflow.add_parallel_step("A", {"a": fail}, retry=retry)
+    else:
+        workflow.add_step("A", fail, retry=retry)
+    with pytest.raises(StepExecutionError):
+        workflow.execute()
+    assert len(calls) == 2
+
+
+def test_a_callable_that_says_what_is_worth_another_attempt_may_fail():
+    retry = RetryPolicy(5, interval=0, retry_on=lambda error: error.code == 3)
+    workflow = StepFunction("W").add_step("A", int, retry=retry).set_start_step("A")
+    with pytest.raises(StepExecutionError) as caught:
+        workflow.execute("x")
+    assert isinstance(caught.value.__cause__, AttributeError)
+
+
+def test_a_callable_that_says_what_is_worth_another_attempt_is_not_written():
+    retry = RetryPolicy(5, retry_on=lambda error: True)
+    workflow = StepFunction("W").add_step("A", int, retry=retry).set_start_step("A")
+    with pytest.raises(DefinitionError, match="a callable retry_on cannot be written"):
+        workflow.to_json()
