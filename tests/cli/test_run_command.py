@@ -33,7 +33,7 @@ def test_run_prints_the_output_as_json_and_nothing_else_on_stdout():
     code, out, err = command(*given)
     assert (code, out) == (0, '"SHIPPED"\n')
     assert re.fullmatch(
-        r"validating\n'Checkout' COMPLETED after 3 steps in \S+ m?s\n", err
+        r"validating\n'Checkout' COMPLETED after 3 steps in \S+ [mµ]?s\n", err
     )
 
 
@@ -262,7 +262,7 @@ def test_a_failure_is_shown_with_the_traceback_of_the_user_alone():
     code, out, err = command("run", "orders.py:declined")
     assert (code, out) == (1, "")
     first, *rest = err.splitlines()
-    assert re.fullmatch(r"'Declined' FAILED after 1 step in \S+ m?s", first)
+    assert re.fullmatch(r"'Declined' FAILED after 1 step in \S+ [mµ]?s", first)
     assert rest[:2] == [
         "step 'Pay' of 'Declined' failed: ValueError: card declined",
         "Traceback (most recent call last):",
