@@ -57,6 +57,17 @@ def test_what_is_printed_at_exit_is_not_beside_the_answer(tmp_path, prints):
     assert "bye" in err or "late" in err
 
 
+def test_without_an_input_a_default_of_the_first_step_stays(tmp_path):
+    (tmp_path / "flow.py").write_text(
+        "from stepfunction import StepFunction\n"
+        "def load(path='data.csv'):\n    return path\n"
+        "workflow = StepFunction('W').add_step('L', load).set_start_step('L')\n"
+    )
+    assert command("run", "flow.py", folder=tmp_path)[1] == '"data.csv"\n'
+    given = ("run", "flow.py", "--input", "null")
+    assert command(*given, folder=tmp_path)[1] == "null\n"
+
+
 def test_a_device_is_no_input():
     with open("/dev/zero", "rb") as zero:
         code, out, err = command("run", "orders.py:echo", "--input", "-", stdin=zero)

@@ -148,7 +148,8 @@ class KeptVisit:
         if task.outcome is None or not self.saving.session.may_note():
             return
         child, key = getattr(task, "child", None), task.key
-        if type(key) is str and child is None and task.outcome is SUCCEEDED:
+        is_common = type(key) is str and child is None and task.outcome is SUCCEEDED
+        if is_common and task.taken is None:
             if task.fragment is not None and len(task.attempts) == 1:  # as most do
                 text = self.saving.texts.success(key, task.attempts[0], task.fragment)
                 self._buffer(text)

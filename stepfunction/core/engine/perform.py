@@ -51,7 +51,7 @@ def perform(
     if inputs is not None:
         results = journal.results_so_far()
         value = {parameter: results[source] for parameter, source in inputs}
-        given = (value,)
+        given = (dict(value),)  # which stays as it is, whoever changes the other
     if run.audience is not None:
         news = News(run.audience, journal, name)
     kept = None if journal.saving is None else journal.saving.visit(journal, step)
@@ -132,6 +132,7 @@ def _fan_out(
 ) -> Visit:
     """Perform a parallel step."""
     step = terms.step
+    refuse_if_used_up(terms.name, action, value, terms.given is not None)
     tasks = [StepTask(terms, call, name) for name, call in action.tasks.items()]
     failed: list[Task] = []  # as they fail, which tells the first
 
@@ -161,6 +162,34 @@ def _fan_out(
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(terms.name, outcome, error=interrupt, tasks=visits)
     return gather(terms.name, action, tasks, failed)
+
+
+def refuse_if_used_up(
+    step: str, action: FanOut, value: Any, has_names: bool
+) -> None:
+    """Refuse to give several tasks what the first that reads it uses up.
+
+    Args:
+        step: The name of the step.
+        action: Its action.
+        value: Its input.
+        has_names: Whether that is its named inputs.
+
+    Raises:
+        TypeError: If it is, or has, an iterator.
+    """
+    for name, it in value.items() if has_names else ((None, value),):
+        kind = type(it)
+        if not (hasattr(kind, "__next__") or hasattr(kind, "__anext__")):
+            continue
+        readers = [task for task in action.tasks.values() if task.is_given(name)]
+        if len(readers) > 1:
+            what = "input" if name is None else f"input {name!r}"
+            raise TypeError(
+                f"the {what} of step {step!r} is a {kind.__name__}, an iterator, which "
+                f"the first of {len(readers)} tasks would use up; give a list of what "
+                "it gives"
+            )
 
 
 def gather(step: str, action: FanOut, tasks: Sequence[Any], failed: list[Any]) -> Visit:

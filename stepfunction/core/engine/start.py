@@ -120,7 +120,7 @@ def begin(
 
     Args:
         graph: What to run.
-        initial_input: The input of its first step.
+        initial_input: The input of its first step, or ``NOTHING``.
         executor: The executor of every step that has one; None to leave it to them.
         listeners: Who is told; None for nobody, and not the log either.
         stored: What gives the journal of an execution that a store has, or is to have;
@@ -142,7 +142,7 @@ def begin(
             raise DefinitionError(f"workflow {graph.name!r}", problems)
     run = Run(run_to_end, Workshop(executor), Cancellation(), 0.0)
     if stored is None:
-        journal = Journal(graph, initial_input, run)
+        journal = Journal.given(graph, initial_input, run)
         # Of that very moment, for where a test has stopped the clock it is compared.
         run.epoch = time() - journal.began
     else:
