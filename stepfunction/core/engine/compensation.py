@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from threading import get_ident
-from time import perf_counter
 from typing import Any, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.context import Context
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step

@@ -10,9 +10,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from math import inf
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask
@@ -147,7 +148,8 @@ class KeptVisit:
         if task.outcome is None or not self.saving.session.may_note():
             return
         child, key = getattr(task, "child", None), task.key
-        if type(key) is str and child is None and task.outcome is SUCCEEDED:
+        is_common = type(key) is str and child is None and task.outcome is SUCCEEDED
+        if is_common and task.taken is None:
             if task.fragment is not None and len(task.attempts) == 1:  # as most do
                 text = self.saving.texts.success(key, task.attempts[0], task.fragment)
                 self._buffer(text)
@@ -157,11 +159,8 @@ class KeptVisit:
             keep_whole(self.saving, journal, child, child.graph, at, key)
         if key is None:
             return  # that of the step itself is in its own row; a batch tells of items
-        if self._cancellation.root.requested:
-            if task.outcome is not SUCCEEDED:
-                return  # it was stopped with the whole, as in a pause, and is to go on
-            if type(key) is int and child is None and task.fragment is None:
-                return  # what it travelled with was stopped, and has told of it
+        if self._cancellation.root.requested and self._is_left(task):
+            return
         visit: Visit = task.visit()
         if not visit.attempts:
             return  # it never began
@@ -173,6 +172,13 @@ class KeptVisit:
             if child is None or child.saving is None:  # which says it
                 output = self.saving.texts.lenient(visit.output)
         self._buffer(self.saving.texts.task(visit, output, digest))
+
+    def _is_left(self, task: Any) -> bool:
+        """Whether the end of a task, where all was stopped, is not to be kept."""
+        if task.outcome is not SUCCEEDED:
+            return True  # it was stopped too, as in a pause, and is to go on
+        is_item = type(task.key) is int and task.child is None
+        return is_item and task.fragment is None  # it was told of with others
 
     def took(
         self, first: int, items: list[Any], results: list[Any], failed: Sequence[int]

@@ -113,11 +113,14 @@ class Texts:
         Args:
             visit: What it did.
             output: Its output; None where it failed, or what is nested in it says it.
-            digest: That of the item; None for a task.
+            digest: That of the item; None for a task, of which the row has the names of
+                its inputs where it was given some of the step's alone.
         """
         facts = self._facts(visit, output)
         if digest is not None:
             facts = f'{facts[:-1]},"d":"{digest}"}}'
+        elif visit.given is not None:
+            facts = f'{facts[:-1]},"i":{json_text(list(visit.given[0]))}}}'
         return f'["{rows.TASK}",{json_text(visit.name)},{facts}]'
 
     def success(self, name: str, attempt: Ended, output: str) -> str:
