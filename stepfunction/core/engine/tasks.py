@@ -118,7 +118,7 @@ class StepTask(Task):
         key: The name of the task, or the index of the item; None for the step itself.
     """
 
-    __slots__ = ("_step", "_graph", "_kept", "fragment")
+    __slots__ = ("_step", "_graph", "_kept", "fragment", "digest")
 
     def __init__(
         self, terms: Terms, action: Any, key: PartKey | None = None
@@ -126,6 +126,7 @@ class StepTask(Task):
         step, step_name, _, _, _, news, _, kept, timeout, heartbeat = terms
         self._kept = kept
         self.fragment: str | None = None
+        self.digest: str | None = None  # of an item that may be changed in place
         name = subject(step_name, key)
         self._step = step_name
         self._graph = graph = action.nested
