@@ -37,6 +37,7 @@ from measuring import (
     take_turns,
     timed,
 )
+from tasks import add_one
 from threads import THREADS, fan_out
 
 import stepfunction
@@ -139,30 +140,41 @@ def values() -> Iterator[Row]:
 
 
 def resumes() -> Iterator[Row]:
-    """Go on with a chain of 100,000 steps that was interrupted at its last."""
-    functions = distinct_functions(MANY)
-    last = f"f{MANY - 1}"
-    interrupted = chain_of({**functions, last: interrupt})
-    workflow = chain_of(functions)
-    workflow.compile()
-    seconds = []
-    with TemporaryDirectory() as folder, new_store(folder) as store:
-        for _ in range(5):
-            id = f"run {next(numbers)}"
-            try:
-                interrupted.execute(0, store=store, execution_id=id)
-            except KeyboardInterrupt:
-                pass
-            gc.collect()
-            seconds.append(
-                seconds_of(partial(workflow.execute, 0, store=store, execution_id=id))
-            )
-    case = f"resume after {MANY:,} steps"
-    yield timed(case, seconds, MILLI, must=1_000, aim=500)
+    """Go on with 100,000 steps that were interrupted at the last."""
+    functions = distinct_functions(MANY - 1)
+    chain = chain_of({**functions, "last": interrupt_once})
+    loop = stepfunction.StepFunction("Loop", max_steps=MANY).set_start_step("Add")
+    loop.add_step("Add", add_one, branch=[(is_few, "Add")], next_step="Last")
+    loop.add_step("Last", interrupt_once)
+    for case, workflow, limits in (
+        (f"resume after {MANY:,} steps of a loop", loop, {"must": 1_000, "aim": 500}),
+        ("  of as many different ones", chain, {}),
+    ):
+        seconds = []
+        with TemporaryDirectory() as folder, new_store(folder) as store:
+            for _ in range(5):
+                id = f"run {next(numbers)}"
+                run = partial(workflow.execute, 0, store=store, execution_id=id)
+                try:
+                    run()
+                except KeyboardInterrupt:
+                    pass
+                gc.collect()
+                seconds.append(seconds_of(run))
+        yield timed(case, seconds, MILLI, **limits)
 
 
-def interrupt(value: Any) -> None:
-    raise KeyboardInterrupt
+def is_few(value: int) -> bool:
+    return value < MANY - 1
+
+
+interrupted: set[str] = set()
+
+
+def interrupt_once(value: Any, context: stepfunction.Context) -> None:
+    if context.execution_id not in interrupted:
+        interrupted.add(context.execution_id)
+        raise KeyboardInterrupt
 
 
 PROGRAM = """\

@@ -278,7 +278,7 @@ def test_progress_tells_a_file_what_its_workflow_did(run, tmp_path):
         """)
     assert run("-c", code) == "published here and there\n"
     log = (tmp_path / "log.txt").read_text(encoding="utf-8")
-    lines = re.sub(r" in [\d.]+ m?s", "", log).splitlines()
+    lines = re.sub(r" in [\d.]+ [mµ]?s", "", log).splitlines()
     assert lines[:3] == [
         "Album / Fetch: attempt 1 is followed by another: ConnectionError: no answer",
         "Album / Fetch succeeded, 2 attempts",

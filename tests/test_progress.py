@@ -70,7 +70,7 @@ class Shown:
     @property
     def lines(self):
         """The lines without the times, which differ."""
-        took = re.compile(r"\b\d[\d.e-]* m?s\b")
+        took = re.compile(r"\b\d[\d.e-]* [mµ]?s\b")
         return [took.sub("…", line) for line in self.screen.text.splitlines()]
 
 

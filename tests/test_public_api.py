@@ -313,7 +313,10 @@ def test_a_nested_workflow_has_what_makes_sense_for_it():
 
 @pytest.mark.parametrize("method", ["execute", "aexecute"])
 def test_execute_takes_an_input_and_its_options_by_name(method):
-    assert parameters(method) == [("self", REQUIRED), ("initial_input", None)]
+    (_, of_self), (name, default) = parameters(method)
+    assert (of_self, name) == (REQUIRED, "initial_input")
+    # Without one a default of the first step stays, which an input of None replaces.
+    assert default is not None and repr(default) == "<nothing>"
     assert keywords(method).items() >= {"executor": None, "check": False}.items()
 
 

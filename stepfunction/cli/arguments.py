@@ -181,7 +181,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
         "--input",
         metavar="JSON|@FILE|-",
         help="the input of the first step: JSON, the name of a file of it, or - for "
-        "standard input; without it None",
+        "standard input; without it a default that its function has, else None",
     )
     _add_ways(parser)
     _add_store(parser, False, "keep the execution in this file while it runs")

@@ -39,6 +39,7 @@ from stepfunction.core.errors import (
     WorkerStartError,
 )
 from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.transcript.values import ValueWriter
 from stepfunction.core.wording import counted, duration_text, error_text
@@ -49,7 +50,8 @@ if TYPE_CHECKING:
 
 def run(args: Namespace) -> tuple[int, str]:
     """Run a workflow to its end."""
-    value = _read_json("--input", args.input)
+    given = args.input
+    value = NOTHING if given is None else _read_json("--input", given)
     if args.store is None and args.id is not None:
         raise Refusal("--id is that of a stored execution; name the store by --store")
     workflow = args.places.load(args.target)
@@ -164,9 +166,7 @@ def _new_progress() -> Listener:
     return RichProgress()
 
 
-def _read_json(option: str, given: str | None) -> Any:
-    if given is None:
-        return None
+def _read_json(option: str, given: str) -> Any:
     text: str | bytes = given
     if given == "-" or given.startswith("@"):
         text = content_of(None if given == "-" else given[1:])

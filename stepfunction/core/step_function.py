@@ -29,6 +29,7 @@ from stepfunction.core.engine.start import (
 )
 from stepfunction.core.errors import DefinitionError, Problem, about
 from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.misspelling import did_you_mean_arguments
 from stepfunction.core.outcomes import Status
 from stepfunction.core.surroundings import checked_surroundings, using
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from stepfunction.core.engine.run import Run
     from stepfunction.core.history.journal import Journal
     from stepfunction.core.store import Store
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 Seconds: TypeAlias = "float | timedelta"
 Error = TypeVar("Error", bound=BaseException)
@@ -620,7 +623,7 @@ class StepFunction(Workflow):
 
     def execute(
         self,
-        initial_input: Any = None,
+        initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | timedelta | None = None,
@@ -633,7 +636,8 @@ class StepFunction(Workflow):
         """Run the workflow to its end.
 
         Args:
-            initial_input: The first step's input.
+            initial_input: The first step's input; without one a default that its
+                function has stays as it is, and what requires an input is given None.
             executor: Where every step that has an executor runs in this execution,
                 whatever it says itself: ``"inline"`` for tests and debuggers.
             timeout: How many seconds the execution may take, or a ``timedelta``, as
@@ -690,7 +694,7 @@ class StepFunction(Workflow):
 
     def start(
         self,
-        initial_input: Any = None,
+        initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | timedelta | None = None,
@@ -736,7 +740,7 @@ class StepFunction(Workflow):
 
     async def aexecute(
         self,
-        initial_input: Any = None,
+        initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | timedelta | None = None,
@@ -887,7 +891,7 @@ class StepFunction(Workflow):
 
     def _later(
         self,
-        initial_input: Any = None,
+        initial_input: Any = NOTHING,
         *,
         executor: ExecutorChoice | None = None,
         timeout: float | timedelta | None = None,
@@ -970,7 +974,7 @@ class StepFunction(Workflow):
             wish = (*by_hand, start_at, limit, allow_changed)
             return resume_stored(graph, run, kept, execution_id, *wish)
 
-        execution = self._begin(None, executor, limit, listeners, stored)
+        execution = self._begin(NOTHING, executor, limit, listeners, stored)
         if has_ended(execution):
             return conclude(execution, check)
         with using(self._surroundings):

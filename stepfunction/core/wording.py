@@ -54,6 +54,8 @@ def duration_text(seconds: float) -> str:
     """Give a duration as a person would say it."""
     if seconds < 0.000001:
         return "0 ms"
+    if seconds < 0.0009995:
+        return f"{seconds * 1_000_000:.3g} µs"
     if seconds < 0.9995:
         return f"{seconds * 1000:.3g} ms"
     return f"{seconds:.3g} s" if seconds < 99.95 else f"{seconds:.0f} s"

@@ -20,14 +20,14 @@ from stepfunction.core.transcript.values import Redact
 from stepfunction.core.transcript.writing import to_document
 from stepfunction.core.wording import counted, duration_text
 from stepfunction.drawing.dot import svg_for_notebook
-from stepfunction.drawing.picture import Box, Link, Picture
+from stepfunction.drawing.rows import Row
 from stepfunction.drawing.signs import STATUS_MARKS, word
+from stepfunction.drawing.tables import table_of
 from stepfunction.drawing.texts import error_text, name_text
 from stepfunction.drawing.timeline import Timeline
 from stepfunction.drawing.trail import trail_of
 
 _MOST_DRAWN = 500  # steps; a layouter takes long for more
-_MOST_TASKS = 10  # that are named
 
 
 class ReportParts:
@@ -138,7 +138,7 @@ class ReportParts:
         if picture is not None:
             label, inside = "Graph", picture
         elif graph is not None:
-            label, inside = "Steps", self._table(graph)
+            label, inside = "Steps", table_of(graph, self._ended)
         else:  # which a pickle leaves behind
             return ""
         return (
@@ -151,30 +151,17 @@ class ReportParts:
         inside = self._timeline.text()
         return f'<div class="stepfunction sf-steps">{heading}{inside}</div>'
 
-    def _table(self, graph: Graph) -> str:
-        """Give the steps as a table, where there is nothing to draw them with."""
+    @cached_property
+    def _latest(self) -> dict[str, Row]:
         rows = self._timeline.rows
-        latest = {row.path: row for row in rows if row.depth == 0}
-        lines = []
-        for step, box in Picture(graph).boxes.items():
-            row = latest.get((step,))
-            name, ended = name_text(step), "not reached"
-            if row is not None:
-                name, ended = self._timeline.link(row.number), word(row.record.outcome)
-            arrows = "<br>".join(
-                f"{escape(_asked(box, link))} → {name_text(link.target)}"
-                for link in box.links
-                if link.target is not None
-                and link.kind != "input"
-                and not link.is_general
-            )
-            cells = (name, ended, _action_text(box), arrows or "the end")
-            lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells))
-        heads = "".join(
-            f'<th scope="col">{head}</th>'
-            for head in ("Step", "Outcome", "What it does", "Leads to")
-        )
-        return f"<table><thead><tr>{heads}</thead><tbody>{''.join(lines)}</table>"
+        return {row.path[0]: row for row in rows if len(row.path) == 1 and row.is_step}
+
+    def _ended(self, step: str) -> tuple[str, str]:
+        """Give a step's name with a link to its latest row, and how that ended."""
+        row = self._latest.get(step)
+        if row is None:
+            return name_text(step), "not reached"
+        return self._timeline.link(row.number), word(row.record.outcome)
 
 
 def _picture(execution: Execution) -> str | None:
@@ -195,33 +182,6 @@ def _size(graph: Graph) -> int:
             count += len(called) or 1
             waiting += [it.nested for it in called if it.nested is not None]
     return count
-
-
-def _asked(box: Box, link: Link) -> str:
-    """Say what an arrow of a box asks for."""
-    branch = None if box.step is None else box.step.branch
-    asks = "if" if branch is not None and branch.conditions else "on"
-    said = {"next": "then", "branch": asks, "failure": "on failure"}[link.kind]
-    return f"{said} {link.label}".strip()
-
-
-def _action_text(box: Box) -> str:
-    """Say what a step does."""
-    said = [escape(text) for text in (*box.captions, *box.general)]
-    if box.tasks:
-        names = ", ".join(name_text(task.name) for task in box.tasks[:_MOST_TASKS])
-        more = " …" * (len(box.tasks) > _MOST_TASKS)
-        said.insert(0, f"{counted(len(box.tasks), 'task')} in parallel: {names}{more}")
-    elif box.inside is not None:
-        said.insert(0, f"workflow {name_text(box.inside.name)}")
-    elif box.step is not None:
-        action = box.step.action
-        called = action.callee
-        if called is not None:
-            said.insert(0, f"<code>{escape(called.name)}</code>")
-        elif not said:
-            said.append(escape(action.name))
-    return ", ".join(said)
 
 
 def _undone_text(undone: list[StepRecord]) -> str:

@@ -79,6 +79,11 @@ class Trail:
         self.began = bool(self._latest)
         self.end = execution.ended_at
 
+    @property
+    def records(self) -> dict[str, dict[str | int | None, StepRecord]]:
+        """The records of each step's latest visit: its own for None, and its tasks'."""
+        return self._latest
+
     def taken(self, step: str) -> set[Arrow]:
         """Give the arrows of a step that the execution followed, on any visit."""
         return self._taken.get(step, set())

@@ -23,6 +23,8 @@ from stepfunction.testing.mocks import argument_problems, by_first
 from stepfunction.testing.stand_ins import StandIn, UsedUpError
 from stepfunction.testing.ways import Way, find_spots, spots
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 _NONE_GIVEN: Any = object()
 _MOST_LISTED = 10
 

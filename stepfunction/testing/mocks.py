@@ -16,6 +16,8 @@ from stepfunction.core.wording import counted, did_you_mean
 from stepfunction.testing.stand_ins import StandIn
 from stepfunction.testing.ways import COMPENSATE, Key, Way, find_spots
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 class Mock:
     """What a mocked step or task was called with."""

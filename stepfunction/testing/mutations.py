@@ -14,6 +14,8 @@ from stepfunction.core.probes import looking_on, probed
 from stepfunction.core.wording import listed, subject
 from stepfunction.testing.snapshots import Change, changes, dark_parts, take
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 _MOST_NAMED = 5
 
 

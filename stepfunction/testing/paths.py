@@ -11,6 +11,8 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.wording import did_you_mean, error_text
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 _WIDEST, _LONGEST = 48, 160
 _AROUND = 3  # steps shown before and after what differs
 

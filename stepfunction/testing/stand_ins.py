@@ -18,6 +18,8 @@ from stepfunction.core.wording import counted
 from stepfunction.testing.tallies import Tally
 from stepfunction.testing.ways import Spot
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 class UsedUpError(StepFunctionError, AssertionError):
     """A list of results was used up, and there was one more call."""
@@ -54,17 +56,6 @@ class _Raised(NamedTuple):
             # Each time it is raised its traceback would become longer.
             raise BaseException.with_traceback(self.error, None)
         raise self.error
-
-
-class _Called(NamedTuple):
-    call: Call
-    inputs: tuple[str, ...]  # the named inputs that it takes
-
-    def __call__(self, value: Any, context: Context | None) -> Any:
-        if not self.inputs:
-            return self.call(value, context)
-        given = {name: value[name] for name in self.inputs}
-        return self.call.replace(params={**self.call.params, **given})(value, context)
 
 
 class StandIn:
@@ -128,7 +119,7 @@ class StandIn:
         result = self.results[number - 1 if self.is_list else 0]
         return self._as_output(result(value, context))
 
-    def _read(self, spot: Spot, result: Any) -> _Given | _Raised | _Called:
+    def _read(self, spot: Spot, result: Any) -> _Given | _Raised | Call:
         """Give what gives a result, raises it, or calls it."""
         if isinstance(result, returning):
             return _Given(result.value)
@@ -172,7 +163,7 @@ class StandIn:
         return parallel_failure(self.step, who, outcomes, results, errors)
 
 
-def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
+def _bound(function: Callable[..., Any], spot: Spot) -> Call | list[str]:
     """Decide how a mock is called: as what it stands for, as far as it takes that."""
     callee: Any = spot.action.callee
     is_function = callee is not None and callee.is_one_call
@@ -186,7 +177,10 @@ def _bound(function: Callable[..., Any], spot: Spot) -> _Called | list[str]:
             "its params, its named inputs and the context those that it takes by name"
             for problem in call
         ]
-    return _Called(call, tuple(name for name in inputs if name in taken))
+    return call.replace(
+        params={name: it for name, it in call.params.items() if name not in inputs},
+        named_inputs=tuple(name for name in inputs if name in taken),
+    )
 
 
 def _keywords(function: Callable[..., Any], names: tuple[str, ...]) -> list[str]:

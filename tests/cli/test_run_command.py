@@ -33,7 +33,7 @@ def test_run_prints_the_output_as_json_and_nothing_else_on_stdout():
     code, out, err = command(*given)
     assert (code, out) == (0, '"SHIPPED"\n')
     assert re.fullmatch(
-        r"validating\n'Checkout' COMPLETED after 3 steps in \S+ m?s\n", err
+        r"validating\n'Checkout' COMPLETED after 3 steps in \S+ [mµ]?s\n", err
     )
 
 
@@ -55,6 +55,17 @@ def test_what_is_printed_at_exit_is_not_beside_the_answer(tmp_path, prints):
     code, out, err = command("run", "flow.py", "--input", "[1]", folder=tmp_path)
     assert (code, out) == (0, "[1]\n")
     assert "bye" in err or "late" in err
+
+
+def test_without_an_input_a_default_of_the_first_step_stays(tmp_path):
+    (tmp_path / "flow.py").write_text(
+        "from stepfunction import StepFunction\n"
+        "def load(path='data.csv'):\n    return path\n"
+        "workflow = StepFunction('W').add_step('L', load).set_start_step('L')\n"
+    )
+    assert command("run", "flow.py", folder=tmp_path)[1] == '"data.csv"\n'
+    given = ("run", "flow.py", "--input", "null")
+    assert command(*given, folder=tmp_path)[1] == "null\n"
 
 
 def test_a_device_is_no_input():
@@ -251,7 +262,7 @@ def test_a_failure_is_shown_with_the_traceback_of_the_user_alone():
     code, out, err = command("run", "orders.py:declined")
     assert (code, out) == (1, "")
     first, *rest = err.splitlines()
-    assert re.fullmatch(r"'Declined' FAILED after 1 step in \S+ m?s", first)
+    assert re.fullmatch(r"'Declined' FAILED after 1 step in \S+ [mµ]?s", first)
     assert rest[:2] == [
         "step 'Pay' of 'Declined' failed: ValueError: card declined",
         "Traceback (most recent call last):",

@@ -146,7 +146,7 @@ def test_inside_a_map_step_is_the_first_item_where_none_failed():
 
 def test_what_was_read_is_drawn_the_same():
     execution = nested().execute([2, 4, 5, 7])
-    took = re.compile(r"[\d.e-]+ m?s\b")
+    took = re.compile(r"[\d.e-]+ [mµ]?s\b")
     assert took.sub("", read_back(execution).to_dot()) == took.sub(
         "", execution.to_dot()
     )

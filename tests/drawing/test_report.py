@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import re
+import sys
 import tempfile
 import time
 from html.parser import HTMLParser
@@ -472,3 +473,28 @@ def test_a_map_step_with_large_results_has_all_its_counts():
     page = io.StringIO()
     execution.report(page)
     assert "1,000 items: 999 succeeded, 1 failed" in page.getvalue()
+
+
+@pytest.fixture
+def without_graphviz(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setitem(sys.modules, "pygraphviz", None)
+
+
+@pytest.mark.usefixtures("without_graphviz")
+def test_a_notebook_without_graphviz_shows_a_table():
+    workflow = StepFunction("W <1>").add_step("A", str, branch={"1": "B"})
+    workflow.add_step("B", {"a": str, "b": int}, parallel=True, on_failure="C")
+    workflow.add_step("C", str).set_start_step("A")
+    table = workflow._repr_html_()
+    assert "<b>W &lt;1&gt;</b>" in table
+    assert "<td>A</td>" in table
+    assert "on 1 → B" in table and "2 tasks in parallel" in table
+    assert StepFunction("Unfinished")._repr_html_() is None
+    run = workflow.execute("1")._repr_html_()
+    assert "✓ succeeded" in run and "not reached" in run
+
+
+def test_a_notebook_with_graphviz_shows_the_picture_alone():
+    workflow = giving(1)
+    assert workflow._repr_html_() is workflow.execute()._repr_html_() is None

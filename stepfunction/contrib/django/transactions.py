@@ -11,6 +11,7 @@ from asgiref.sync import sync_to_async
 from django.db import transaction
 
 from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.step_function import StepFunction
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -71,7 +72,7 @@ def _decorated(function: Any, using: str | None) -> Any:
 
 def run_on_commit(
     workflow: StepFunction,
-    initial_input: Any = None,
+    initial_input: Any = NOTHING,
     *,
     using: str | None = None,
     robust: bool = False,

@@ -7,14 +7,22 @@ them. A call is in ``calls``, a frozen workflow in ``graph``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from numbers import Real
 from reprlib import repr as short_repr
-from sys import float_info
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
-from stepfunction.core.definition.callables import answer, misfit, name_of
+from stepfunction.core.definition.callables import (
+    answer,
+    has_default,
+    misfit,
+    name_of,
+)
 from stepfunction.core.definition.likeness import Defined
+from stepfunction.core.definition.moments import (
+    seconds_problem,
+    seconds_until,
+    until_problem,
+)
 from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
@@ -28,7 +36,6 @@ if TYPE_CHECKING:
 
 # The clock of the wall may be set while somebody waits for a time that it shows.
 _LONGEST_TRUST = 30.0
-_MOST_SECONDS = float_info.max
 _NO_TASKS: Mapping[str, Callee] = MappingProxyType({})
 
 
@@ -42,6 +49,7 @@ class Action:
         has_tasks: Whether it runs several tasks, each by its name or for an item.
         has_items: Whether it runs a task for each of many items.
         always_fails: Whether it is there to fail.
+        takes_nothing: Whether the workflow that it runs is given no input at all.
     """
 
     __slots__ = ()
@@ -50,6 +58,7 @@ class Action:
     has_tasks: ClassVar[bool] = False
     has_items: ClassVar[bool] = False
     always_fails: ClassVar[bool] = False
+    takes_nothing: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
@@ -102,6 +111,10 @@ class Action:
         """
         return self
 
+    def without_input(self) -> Any:
+        """Give it as it is without an input; itself where that is as one of None."""
+        return self
+
     def checked(self, problems: list[Problem]) -> Self:
         """Say what is wrong with it, and give it as it is to be kept."""
         return self
@@ -120,6 +133,14 @@ class Callee(Action):
     def with_callees(self, change: Change) -> Action:
         """Give what is called instead."""
         return change(None, self)
+
+    def is_given(self, name: str | None) -> bool:
+        """Tell whether it is given a named input, or for None the only one."""
+        return True
+
+    def taken_of(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give those of a step's named inputs that it is given; by default all."""
+        return inputs
 
 
 Change: TypeAlias = Callable[[str | None, Callee], Callee]
@@ -181,6 +202,10 @@ class FanOut(Defined, Action):
             return self
         return self.replace(tasks=MappingProxyType(tasks))
 
+    def without_input(self) -> FanOut:
+        """Give the action with tasks that are given nothing."""
+        return self.with_callees(lambda _, task: task.without_input())
+
 
 class MapItems(Frozen, Action):
     """The action of a map step: the same call for each of many items.
@@ -224,6 +249,13 @@ class MapItems(Frozen, Action):
         """Give the action with another call."""
         call = change(None, self.call)
         return self if call is self.call else self.replace(call=call)
+
+    def without_input(self) -> MapItems:
+        """Give the action whose items are asked for without an input."""
+        ask: Any = self.items
+        if not callable(ask) or not has_default(ask):
+            return self
+        return self.replace(items=lambda _: ask())
 
     def checked(self, problems: list[Problem]) -> MapItems:
         """Say what is wrong with its items and its batches."""
@@ -324,35 +356,6 @@ class Wait(Frozen, Action):
             context.sleep(min(left, _LONGEST_TRUST))
             left = seconds_until(until)
         return value
-
-
-def seconds_until(moment: datetime) -> float:
-    """Give how many seconds pass until a moment; negative if it has passed."""
-    from datetime import datetime, timezone  # dear
-
-    return (moment - datetime.now(timezone.utc)).total_seconds()
-
-
-def seconds_problem(seconds: Any) -> str | None:
-    """Say why so many seconds cannot be waited; None if they can."""
-    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
-    if is_number and 0 <= seconds <= _MOST_SECONDS:
-        return None
-    return f"seconds is a number from 0, not {short_repr(seconds)}"
-
-
-def until_problem(until: Any) -> str | None:
-    """Say why a moment cannot be waited for; None if it can."""
-    from datetime import datetime  # dear
-
-    if not isinstance(until, datetime):
-        return f"until is a datetime with a time zone, not {short_repr(until)}"
-    if until.utcoffset() is None:
-        return (
-            f"until is {until!r}, which has no time zone; give it one, as in "
-            "datetime(…, tzinfo=timezone.utc), or until.astimezone() for local time"
-        )
-    return None
 
 
 # What nobody can change, so that executions may share it.

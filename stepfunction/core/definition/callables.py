@@ -35,6 +35,30 @@ def takes_input_alone(function: Any) -> bool:
     return count > 0 and count - len(function.__defaults__ or ()) <= 1
 
 
+def has_default(function: Any, name: str | None = None) -> bool:
+    """Tell whether the parameter that takes an input has a default.
+
+    Args:
+        function: The callable.
+        name: The name of the parameter; None for the first.
+    """
+    if name is None and _is_common(function):
+        code, defaults = function.__code__, function.__defaults__ or ()
+        return bool(0 < code.co_argcount == len(defaults))
+    from inspect import Parameter, signature  # dear
+
+    try:
+        parameters = signature(function).parameters
+    except (ValueError, TypeError):  # a builtin that does not tell
+        return False
+    found = next(iter(parameters.values()), None) if name is None else parameters[name]
+    # What takes all that is left over, or goes by name alone, takes no input.
+    takes_one = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    if found is None or found.kind not in takes_one:
+        return False
+    return found.default is not Parameter.empty
+
+
 def takes_names_alone(function: Any, names: Iterable[str]) -> bool:
     """Tell the commonest functions that named inputs are all they need, likewise."""
     if not _is_common(function) or function.__code__.co_posonlyargcount:

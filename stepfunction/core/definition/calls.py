@@ -7,11 +7,18 @@ from types import CoroutineType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.definition.actions import Callee
-from stepfunction.core.definition.callables import name_of, stray_coroutine
+from stepfunction.core.definition.callables import (
+    has_default,
+    name_of,
+    stray_coroutine,
+)
+from stepfunction.core.definition.params import for_one_call
 from stepfunction.core.frozen import Frozen
 
 if TYPE_CHECKING:
     from stepfunction.core.context import Context
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 
 class Call(Frozen, Callee):
@@ -23,7 +30,8 @@ class Call(Frozen, Callee):
         input_name: The parameter that takes the input as a keyword; None if the
             input goes first.
         context_name: The parameter that takes the ``Context``; None without one.
-        params: Keyword arguments that the workflow's author fixed.
+        params: Keyword arguments that the workflow's author fixed. Each call is given
+            lists and the like of its own.
         is_async: Whether it returns a coroutine that is to be run to its end.
         named_inputs: The keys of the input that it takes as keyword arguments, where
             the input is a dict of named inputs.
@@ -64,6 +72,23 @@ class Call(Frozen, Callee):
             return self.__call__
         return self.function
 
+    def is_given(self, name: str | None) -> bool:
+        """Tell whether it is given an input."""
+        return self.takes_input or name in self.named_inputs
+
+    def taken_of(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give those of a step's named inputs that it is given."""
+        names = self.named_inputs
+        if self.takes_input or len(names) == len(inputs):
+            return inputs
+        return {name: inputs[name] for name in names}
+
+    def without_input(self) -> Call:
+        """Give the call that leaves a default of what takes the input alone."""
+        if not self.takes_input or not has_default(self.function, self.input_name):
+            return self
+        return self.replace(takes_input=False, input_name=None)
+
     def __call__(self, value: Any, context: Context | None = None) -> Any:
         """Call the function with a step's input, and the context if it wants it.
 
@@ -74,7 +99,7 @@ class Call(Frozen, Callee):
         function, takes_input, input_name, context_name, params, is_async, names = (
             self._values
         )
-        keywords = dict(params)
+        keywords = {name: for_one_call(it) for name, it in params.items()}
         for name in names:
             keywords[name] = value[name]
         if context_name is not None:

@@ -228,3 +228,11 @@ class Workflow:
         except DefinitionError:  # not finished yet: validate() says what is missing
             return None
         return cast("str | None", _open("drawing.dot").svg_for_notebook(graph))
+
+    def _repr_html_(self) -> str | None:
+        """Give a table to a notebook that cannot have the drawing."""
+        try:
+            graph = self.compile()
+        except DefinitionError:
+            return None
+        return cast("str | None", _open("drawing.tables").html_for_notebook(graph))

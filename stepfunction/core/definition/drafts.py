@@ -27,6 +27,8 @@ from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.wording import did_you_mean, plain_text
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 _NO_CALLS = Calls()
 
 

@@ -16,6 +16,8 @@ from stepfunction.core.logger import logger
 from stepfunction.core.wording import did_you_mean, location
 from stepfunction.core.workers.executors import is_object, runs_in_processes
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 class _Whole(Frozen):
     """What is checked, and what most checks look at.

@@ -7,7 +7,7 @@ arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType
+from types import EllipsisType, MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from stepfunction.core.definition.actions import Action, Callee, Change
@@ -244,7 +244,8 @@ class Graph(Defined, Callee):
         has_compensations: Whether any step, here or nested, has a compensation.
     """
 
-    __slots__ = ("course", "may_recover", "written")  # which follow from the fields
+    # Which follow from the fields.
+    __slots__ = ("course", "may_recover", "written", "_first_move")
     kind = "workflow"
 
     name: str
@@ -268,6 +269,7 @@ class Graph(Defined, Callee):
             any(step.ends is not None for step in table.values()),
         )
         self.written: tuple[str, str] | None = None  # by who writes it first
+        self._first_move: Move | EllipsisType | None = ...  # until it is asked for
         # Whether anything, here or nested, may follow a failure.
         self.may_recover: bool = any(step.may_recover for step in table.values())
 
@@ -303,6 +305,24 @@ class Graph(Defined, Callee):
         found: Graph | None = action.tasks.get(part, action).nested
         return found
 
+    def without_input(self) -> Unfed:
+        """Give the workflow whose first step is to leave a default alone."""
+        return Unfed(self)
+
+    @property
+    def first_move(self) -> Move | None:
+        """How the first step is performed of an execution that was given nothing.
+
+        None where that is as with an input of None, or where it simply nests a
+        workflow, whose own first step counts.
+        """
+        if isinstance(self._first_move, EllipsisType):
+            self._first_move, step = None, self.table[self.start]
+            action = step.action.without_input()
+            if action is not step.action and step.simply_nested is None:
+                self._first_move = _move(step.replace(action=action))
+        return self._first_move
+
     def longest_journal(self, forgotten: int) -> int:
         """Give how long a journal may become.
 
@@ -314,6 +334,26 @@ class Graph(Defined, Callee):
             # With as many again as are to be kept, each step has to be moved but once.
             most = min(most, 2 * self.keep_history)
         return 3 * most
+
+
+class Unfed(Frozen, Callee):
+    """A run of a workflow that is given no input.
+
+    Attributes:
+        nested: The workflow.
+    """
+
+    __slots__ = ()
+    kind = "workflow"
+    wants_context = True
+    takes_nothing = True
+
+    nested: Graph
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self.nested.name
 
 
 def _move(step: Step) -> Move:

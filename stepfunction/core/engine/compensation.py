@@ -9,10 +9,10 @@ Each compensation is called once, in the thread that runs the workflow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from time import perf_counter
 from typing import Any, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.context import Context
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.graph import Graph, Step

@@ -10,9 +10,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from math import inf
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask
@@ -149,6 +150,12 @@ class KeptVisit:
         if task.outcome is None or not self.saving.session.may_note():
             return
         child, key = getattr(task, "child", None), task.key
+        is_common = type(key) is str and child is None and task.outcome is SUCCEEDED
+        if is_common and task.taken is None:
+            if task.fragment is not None and len(task.attempts) == 1:  # as most do
+                text = self.saving.texts.success(key, task.attempts[0], task.fragment)
+                self._buffer(text)
+                return
         if child is not None and child.saving is None and child.graph is not None:
             journal, at = self.journal, self.journal.steps
             keep_whole(self.saving, journal, child, child.graph, at, key)

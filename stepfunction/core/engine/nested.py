@@ -16,7 +16,7 @@ from stepfunction.core.errors import (
     StepTimeoutError,
     TransferError,
 )
-from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.journal import NOTHING, Journal
 from stepfunction.core.keys import PartKey
 from stepfunction.core.outcomes import STOPPED, UNDER_WAY, Status
 from stepfunction.core.probes import probed, skipping
@@ -28,6 +28,8 @@ from stepfunction.core.workers.workshop import Workshop
 
 if TYPE_CHECKING:
     from stepfunction.core.engine.kept import KeptVisit
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 
 class NestedCall:
@@ -43,6 +45,9 @@ class NestedCall:
         lineage: What the idempotency keys of its calls begin with.
         kept: What keeps the visit that it is part of; None for nothing.
         key: The task that it is, or the index of the item; None for the step itself.
+        has_no_input: Whether its first step is to keep a default that it has.
+        names_inputs: Whether its input is a dict of named inputs, which each attempt
+            may change.
 
     Attributes:
         journal: That of its latest run, from when it begins, in this process.
@@ -60,8 +65,12 @@ class NestedCall:
         lineage: str | None = None,
         kept: KeptVisit | None = None,
         key: PartKey | None = None,
+        has_no_input: bool = False,
+        names_inputs: bool = False,
     ) -> None:
         self.graph = graph
+        self.has_no_input = has_no_input
+        self.names_inputs = names_inputs
         self.lineage = lineage
         self.kept = kept
         self.key = key
@@ -75,6 +84,10 @@ class NestedCall:
     def __call__(self, value: Any, context: Context | None) -> Journal:
         assert context is not None
         outer = context.cancellation or Cancellation()
+        if self.has_no_input:
+            value = NOTHING
+        elif self.names_inputs:
+            value = dict(value)
         if self.timeout is None:
             return self._run(value, outer, context.line)
         with outer.dependent() as cancellation:
@@ -95,7 +108,7 @@ class NestedCall:
         run = self.run.apart(cancellation)
         run.guard = guard()
         if self.kept is None:
-            journal = Journal(self.graph, value, run)
+            journal = Journal.given(self.graph, value, run)
             journal.lineage = self.lineage
         else:
             journal = self.kept.child(self.graph, value, run, self.key)
@@ -122,7 +135,8 @@ class NestedCall:
         facts = (self.graph, self.run.go, *named)
         if not isinstance(override, str):
             override = None
-        return partial, (_run_elsewhere, *facts, override, self._skips)
+        how = override, self._skips, self.has_no_input
+        return partial, (_run_elsewhere, *facts, *how)
 
 
 def _run_elsewhere(
@@ -134,6 +148,7 @@ def _run_elsewhere(
     lineage: str | None,
     override: str | None,
     skips: bool,
+    has_no_input: bool,
     value: Any,
     context: Context | None,
 ) -> Journal:
@@ -143,7 +158,8 @@ def _run_elsewhere(
     """
     workshop = Workshop(override)
     run = Run(go, workshop, Cancellation())
-    call = NestedCall(graph, run, title, timeout, reach, lineage)
+    named = (title, timeout, reach, lineage)
+    call = NestedCall(graph, run, *named, has_no_input=has_no_input)
     try:
         if not skips or skipping.get() is not None:
             return call(value, context)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.actions import FanOut
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.run import Run
@@ -25,6 +25,8 @@ from stepfunction.core.workers.loop import run_tasks
 from stepfunction.core.workers.places import Inline
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import Task
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 
 def perform(
@@ -49,7 +51,7 @@ def perform(
     if inputs is not None:
         results = journal.results_so_far()
         value = {parameter: results[source] for parameter, source in inputs}
-        given = (value,)
+        given = (dict(value),)  # which stays as it is, whoever changes the other
     if run.audience is not None:
         news = News(run.audience, journal, name)
     kept = None if journal.saving is None else journal.saving.visit(journal, step)
@@ -130,6 +132,7 @@ def _fan_out(
 ) -> Visit:
     """Perform a parallel step."""
     step = terms.step
+    refuse_if_used_up(terms.name, action, value, terms.given is not None)
     tasks = [StepTask(terms, call, name) for name, call in action.tasks.items()]
     failed: list[Task] = []  # as they fail, which tells the first
 
@@ -159,6 +162,34 @@ def _fan_out(
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(terms.name, outcome, error=interrupt, tasks=visits)
     return gather(terms.name, action, tasks, failed)
+
+
+def refuse_if_used_up(
+    step: str, action: FanOut, value: Any, has_names: bool
+) -> None:
+    """Refuse to give several tasks what the first that reads it uses up.
+
+    Args:
+        step: The name of the step.
+        action: Its action.
+        value: Its input.
+        has_names: Whether that is its named inputs.
+
+    Raises:
+        TypeError: If it is, or has, an iterator.
+    """
+    for name, it in value.items() if has_names else ((None, value),):
+        kind = type(it)
+        if not (hasattr(kind, "__next__") or hasattr(kind, "__anext__")):
+            continue
+        readers = [task for task in action.tasks.values() if task.is_given(name)]
+        if len(readers) > 1:
+            what = "input" if name is None else f"input {name!r}"
+            raise TypeError(
+                f"the {what} of step {step!r} is a {kind.__name__}, an iterator, which "
+                f"the first of {len(readers)} tasks would use up; give a list of what "
+                "it gives"
+            )
 
 
 def gather(step: str, action: FanOut, tasks: Sequence[Any], failed: list[Any]) -> Visit:

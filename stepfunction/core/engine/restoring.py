@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from math import inf
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.kept import Begun
 from stepfunction.core.engine.nested import output_of_child
@@ -154,6 +154,8 @@ class Restored:
     def _go_through(self) -> None:
         journal, first = self.journal, self.first
         self._value = journal.input = self._reader.value(first["input"])
+        if first.get("no_input"):
+            journal.has_no_input = True
         self.deadline = first.get("deadline")
         journal.timeout = first.get("timeout") or inf
         if self.base is not None:
@@ -315,8 +317,10 @@ class Restored:
 
     def _task(self, row: list[Any]) -> None:
         _, part, facts = row
-        visit = self._facts(part, facts, part)
-        begun = self.begun
+        visit, begun = self._facts(part, facts, part), self.begun
+        if "i" in facts and self._name is not None:
+            inputs = self._inputs(self.graph.table[self._name])
+            visit = visit._replace(given=({it: inputs.get(it) for it in facts["i"]},))
         begun.is_used = True
         begun.visits.pop(part, None)  # so that they stand as they ended
         begun.visits[part] = visit
@@ -333,9 +337,7 @@ class Restored:
         if "n" in facts:
             visit = self._gathered(step, visit, facts["n"])
         if step.inputs is not None:
-            results = journal.results_so_far()
-            given = {to: results[source] for to, source in step.inputs}
-            visit = visit._replace(given=(given,))
+            visit = visit._replace(given=(self._inputs(step),))
         ended -= self._epoch
         if visit.error is None:
             journal.entries.extend((visit, ended, visit.output))
@@ -351,6 +353,11 @@ class Restored:
             self._failing = (self._failing[0], failed)
         self._name, self._value = follower, visit.error
         self._step_ended(number)
+
+    def _inputs(self, step: Step) -> dict[str, Any]:
+        """Give the named inputs of the present step."""
+        results = self.journal.results_so_far()
+        return {to: results[source] for to, source in step.inputs or ()}
 
     def _gathered(self, step: Step, visit: Visit, count: int) -> Visit:
         """Give the visit of a step of many tasks, by what is known of each."""

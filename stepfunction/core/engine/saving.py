@@ -176,7 +176,7 @@ class Saving:
 
         Args:
             graph: The workflow.
-            value: Its input.
+            value: Its input, or ``NOTHING``.
             run: What it shares with what it is nested in.
             outer: The journal of this one.
             part: The task that it is nested in, or the index of the item.
@@ -190,7 +190,7 @@ class Saving:
                 )
                 if found is not None:
                     return found
-        journal = Journal(graph, value, run)
+        journal = Journal.given(graph, value, run)
         journal.saving = self.begin_nested(journal, graph, outer, outer.steps, part)
         return journal
 
@@ -338,6 +338,8 @@ def begin(
         "digest": digest_of(journal.input),
         **facts,
     }
+    if journal.has_no_input:
+        told["no_input"] = True
     text = f'["{rows.BEGIN}",{json_text(told)[:-1]},"input":{written}}}]'
     shape, digest = text_of_graph(graph)
     head, apart = head._replace(graph=digest), fragments.take_apart()

@@ -12,10 +12,11 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from threading import get_ident
-from time import perf_counter
+from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.arguments import is_duration
 from stepfunction.core.definition.freezing import sending_problems
 from stepfunction.core.definition.graph import Graph
@@ -57,6 +58,8 @@ if TYPE_CHECKING:
     import asyncio
 
     from stepfunction.core.store import Store
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 # Of the workflow, the input and the run: the journal of an execution that is stored.
 Stored: TypeAlias = "Callable[[Graph, Any, Run], Journal]"
@@ -117,7 +120,7 @@ def begin(
 
     Args:
         graph: What to run.
-        initial_input: The input of its first step.
+        initial_input: The input of its first step, or ``NOTHING``.
         executor: The executor of every step that has one; None to leave it to them.
         listeners: Who is told; None for nobody, and not the log either.
         stored: What gives the journal of an execution that a store has, or is to have;
@@ -137,10 +140,13 @@ def begin(
         problems = list(sending_problems(graph.table, executor))
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
-    run = Run(run_to_end, Workshop(executor), Cancellation())
+    run = Run(run_to_end, Workshop(executor), Cancellation(), 0.0)
     if stored is None:
-        journal = Journal(graph, initial_input, run)
+        journal = Journal.given(graph, initial_input, run)
+        # Of that very moment, for where a test has stopped the clock it is compared.
+        run.epoch = time() - journal.began
     else:
+        run.epoch = time() - perf_counter()
         journal = stored(graph, initial_input, run)
     if listeners is not None:
         run.audience = audience_of(listeners, journal, is_here=True)

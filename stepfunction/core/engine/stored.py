@@ -19,7 +19,7 @@ from stepfunction.core.errors import (
     UnstorableValueError,
 )
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.journal import Journal, name_of
+from stepfunction.core.history.journal import NOTHING, Journal, name_of
 from stepfunction.core.history.records import Visit
 from stepfunction.core.keys import quoted
 from stepfunction.core.outcomes import Status
@@ -41,7 +41,7 @@ def begin_stored(
 
     Args:
         graph: The workflow.
-        value: Its input.
+        value: Its input, or ``NOTHING``.
         run: What all that is nested in it shares.
         store: The store.
         execution_id: The ``id`` of the execution; None for a new one.
@@ -54,13 +54,14 @@ def begin_stored(
     """
     head = None if execution_id is None else store.find(execution_id)
     if head is None:
-        journal = Journal(graph, value, run)
+        journal = Journal.given(graph, value, run)
         journal._id = execution_id or journal.id
         session = Session(store, journal.id, go_on_inside)
         facts: dict[str, Any] = {}
         if timeout is not None:
             facts = {"deadline": time() + timeout, "timeout": timeout}
-        started = run.epoch + journal.began
+        started = time()
+        run.epoch = started - journal.began
         named = (journal.id, graph.name, Status.RUNNING.value, started)
         beginning = Head(0, *named, None, "")
         saving = begin(session, beginning, journal, graph, quoted(journal.id), facts)
@@ -72,7 +73,7 @@ def begin_stored(
             raise StoreError(f"execution {journal.id!r} was begun and lost just now")
     _check_workflow(head, graph)
     first = Restored.first_of(store, head)
-    if first["digest"] != digest_of(value):
+    if first["digest"] != digest_of(None if value is NOTHING else value):
         text = (
             f"execution {head.id!r} was begun with another input; give it the same, or "
             "another execution_id"

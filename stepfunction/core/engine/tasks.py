@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.context import Context
-from stepfunction.core.definition.graph import Graph, Step
+from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.nested import NestedCall, output_of_child
 from stepfunction.core.engine.run import Run
 from stepfunction.core.history.chronicle import failure_record
@@ -116,28 +116,37 @@ class StepTask(Task):
         terms: What it has in common with the other tasks of its step.
         action: What to do.
         key: The name of the task, or the index of the item; None for the step itself.
+
+    Attributes:
+        fragment: Its output as it is kept; None until it has been written.
+        digest: That of an item that may be changed in place, before it was called.
+        taken: Those of the step's named inputs that it is given; None for all.
     """
 
-    __slots__ = ("_step", "_graph", "_kept", "fragment", "digest")
+    __slots__ = ("_step", "_graph", "_kept", "fragment", "digest", "taken")
 
     def __init__(
         self, terms: Terms, action: Any, key: PartKey | None = None
     ) -> None:
-        step, step_name, _, _, _, news, _, kept, timeout, heartbeat = terms
+        step, step_name, _, _, _, news, named, kept, timeout, heartbeat = terms
+        self.taken: tuple[Any] | None = None
+        if named is not None and key is not None and not step.action.has_items:
+            taken = action.taken_of(named[0])
+            self.taken = None if taken is named[0] else (taken,)
         self._kept = kept
         self.fragment: str | None = None
-        self.digest: str | None = None  # of an item that may be changed in place
+        self.digest: str | None = None
         name = subject(step_name, key)
         self._step = step_name
         self._graph = graph = action.nested
-        call = action if graph is None else self._nested(terms, graph, key, name)
+        call = action if graph is None else self._nested(terms, action, key, name)
         limits = (timeout, heartbeat)
         super().__init__(
             key, name, call, action.wants_context, step.retry, *limits, news
         )
 
     def _nested(
-        self, terms: Terms, graph: Graph, key: PartKey | None, name: str
+        self, terms: Terms, action: Any, key: PartKey | None, name: str
     ) -> NestedCall:
         step, run, reach = terms.step, terms.run, None
         own_timeout = step.timeout if step.executor in (None, "inline") else None
@@ -145,8 +154,10 @@ class StepTask(Task):
             way = terms.name if key is None else (terms.name, key)
             reach = run.audience.reach((*terms.journal.path, way))
         lineage = terms.journal.key_of_nested(key)
-        facts = (reach, lineage, terms.kept, key)
-        return NestedCall(graph, run, name, own_timeout, *facts)
+        names_inputs = terms.given is not None and not step.action.has_items
+        how = (action.takes_nothing, names_inputs)
+        facts = (reach, lineage, terms.kept, key, *how)
+        return NestedCall(action.nested, run, name, own_timeout, *facts)
 
     @property
     def child(self) -> Journal | None:
@@ -201,7 +212,7 @@ class StepTask(Task):
             self.error,
             (),
             self.child,
-            self.given,
+            self.given or self.taken,
         )
 
 

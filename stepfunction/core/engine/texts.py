@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping, Sequence
+from json.encoder import encode_basestring_ascii as quoted_text
 from time import time
 from typing import Any, TypeAlias
 
@@ -116,16 +117,23 @@ class Texts:
         Args:
             visit: What it did.
             output: Its output; None where it failed, or what is nested in it says it.
-            digest: That of the item; None for a task.
+            digest: That of the item; None for a task, of which the row has the names of
+                its inputs where it was given some of the step's alone.
         """
-        if output is not None and visit.child is None and len(visit.attempts) == 1:
-            attempts = f"[{self._attempt(visit.attempts[0])}]"  # soon, for it is common
-            facts = f'{{"o":"{visit.outcome}","r":{output},"a":{attempts}}}'
-        else:
-            facts = self._facts(visit, output)
+        facts = self._facts(visit, output)
         if digest is not None:
             facts = f'{facts[:-1]},"d":"{digest}"}}'
+        elif visit.given is not None:
+            facts = f'{facts[:-1]},"i":{json_text(list(visit.given[0]))}}}'
         return f'["{rows.TASK}",{json_text(visit.name)},{facts}]'
+
+    def success(self, name: str, attempt: Ended, output: str) -> str:
+        """Give, soon, the row of a task that succeeded at its first attempt."""
+        _, began, ended, _ = attempt
+        epoch, kind = self._epoch, rows.TASK
+        attempts = f'[["SUCCEEDED",{epoch + began!r},{epoch + ended!r},null]]'
+        facts = f'{{"o":"SUCCEEDED","r":{output},"a":{attempts}}}'
+        return f'["{kind}",{quoted_text(name)},{facts}]'
 
     def items(self, first: int, digest: str, outputs: str) -> str:
         """Give the row of items that succeeded together.

@@ -7,10 +7,10 @@ of it is what a failure leads to, and how a run ends.
 from __future__ import annotations
 
 from threading import get_ident
-from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.callables import name_of, stray_coroutine
 from stepfunction.core.definition.graph import Course, Graph, Move, Step
 from stepfunction.core.engine.compensation import undo
@@ -28,7 +28,7 @@ from stepfunction.core.errors import (
     without_our_frames,
 )
 from stepfunction.core.history.chronicle import end_record, last_record
-from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.journal import NOTHING, Journal
 from stepfunction.core.history.position import Blame, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import (
@@ -47,6 +47,8 @@ from stepfunction.core.watching.telling import (
     tell_step_start,
 )
 from stepfunction.core.wording import subject
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 # What ends an execution that can go on from where it stands.
 _STOPPING = (StoreError, ResumeError)
@@ -77,7 +79,8 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
             journal.position = position
             face = tell_beginning(audience, journal)
         try:
-            if face is None and saving is None and run.guard is None:
+            is_plain = face is None and saving is None and run.guard is None
+            if is_plain and not (journal.has_no_input and graph.first_move):
                 position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
@@ -145,7 +148,10 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
         noted = len(journal.entries)
         if run.cancellation.requested or journal.forgotten or noted >= longest:
             longest = _go_on(journal, run, position)
-        *_, step = move = moves[name]
+        move = moves[name]
+        if journal.has_no_input and not journal.steps:
+            move = graph.first_move or move
+        *_, step = move
         journal.position, journal.begun = position, journal.last_stamp
         if run.audience is not None:
             tell_step_start(run.audience, journal, step)
@@ -169,8 +175,10 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
             if type(output) is CoroutineType:
                 raise stray_coroutine(output, name_of(call))
         elif nested is not None:
+            if journal.has_no_input and not journal.steps:
+                value = NOTHING
             if journal.saving is None:
-                child = Journal(nested, value, run)
+                child = Journal.given(nested, value, run)
                 if journal.lineage is not None:
                     child.lineage = journal.key_of_nested()
             else:
@@ -209,7 +217,7 @@ def sprint(  # noqa: C901
     name, value, failing = position
     if journal.forgotten:
         longest = 0  # until that has been asked
-    note = entries.extend
+    note, lineage, is_bare = entries.extend, journal.lineage, journal.has_no_input
     if entries:  # what led here may have been asked for
         journal.decided = entries[-2], name, None
     journal.position = None
@@ -227,7 +235,9 @@ def sprint(  # noqa: C901
             elif nested is not None:
                 journal.here = child = Journal(nested, value, run)
                 entry = (name, child)
-                if journal.lineage is not None:
+                if is_bare and not journal.steps:
+                    child.has_no_input = True
+                if lineage is not None:
                     child.lineage = journal.key_of_nested()
                 if run.audience is not None:
                     child.path = (*journal.path, name)
@@ -333,14 +343,14 @@ def _after_failure(
         BaseException: If it is no failure of the step, but an interrupt of the run;
             it then stands where it stood.
     """
-    failed = journal.failed(entry, error)
+    failed, saving = journal.failed(entry, error), journal.saving
     interrupt: BaseException | None = None
     if not is_a(error, Exception) and entry.outcome is Outcome.CANCELLED:
         interrupt = error
     elif run.cancellation.requested:
         interrupt = ExecutionCancelledError("the execution was stopped")
         interrupt.__cause__ = error
-    elif journal.saving is not None:
+    elif saving is not None:
         interrupt = stop_behind(error)
     if interrupt is not None:
         journal.position, journal.here = (step.name, failed[1], failing), None
@@ -355,13 +365,12 @@ def _after_failure(
         failing = (first, failed)
     if target is None:
         target = step.after_failure(error)
-    target_is_sure = refusal_behind(error) is None
-    if not target_is_sure:
+    refusal = refusal_behind(error)
+    if refusal is not None:
         target = None  # it is no failure of the step
     position = (target, error, failing)
-    if journal.saving is not None and target_is_sure:
-        visit = as_visit(entry, error)
-        journal.saving.note(journal, visit, position, None)
+    if saving is not None and refusal is None:
+        saving.note(journal, as_visit(entry, error), position, None)
     journal.position = position
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal), target)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
         def write(self, data: Any, /) -> object: ...
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 
 def _open(wing: str) -> Any:
     return import_module(f"stepfunction.{wing}")
@@ -73,6 +75,14 @@ class Shown:
         trail = _open("drawing.trail").trail_of(self)
         drawn = _open("drawing.dot").svg_for_notebook(trail.graph, trail)
         return cast("str | None", drawn)
+
+    def _repr_html_(self) -> str | None:
+        """Give a table to a notebook that cannot have the drawing."""
+        if cast("Execution", self).graph is None:
+            return None
+        trail = _open("drawing.trail").trail_of(self)
+        table = _open("drawing.tables").html_for_notebook(trail.graph, trail)
+        return cast("str | None", table)
 
     def to_dict(self, *, redact: Redact | None = None) -> dict[str, Any]:
         """Give all that happened, nested executions too, as data that JSON can hold.

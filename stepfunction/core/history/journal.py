@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from threading import RLock, local
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.ending import Ending
@@ -43,6 +43,16 @@ def _begin_anew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_begin_anew)
+
+
+class _Nothing:
+    """Stands for the input of an execution that was given none."""
+
+    def __repr__(self) -> str:
+        return "<nothing>"
+
+
+NOTHING: Any = _Nothing()
 
 
 class Shared:
@@ -97,6 +107,8 @@ class Journal:
         saving: What notes it in a store too; None for nothing.
         lineage: What the idempotency keys of its calls begin with, where it is nested
             in a task; None for its ``id``.
+        has_no_input: Whether it was given nothing, so that a default of its first step
+            stays as it is.
     """
 
     error: BaseException | None = None
@@ -113,6 +125,7 @@ class Journal:
     is_live = True
     saving: Saving | None = None
     lineage: str | None = None
+    has_no_input = False
     _id: str | None = None
     _workflow = ""
     skipped: Sequence[tuple[str, float]] = ()
@@ -134,6 +147,15 @@ class Journal:
         self.position: Position | None = None
         self.here: Journal | Callable[[], Visit] | None = None
         self.began = self.ended = perf_counter()
+
+    @classmethod
+    def given(cls, graph: Graph, value: Any, run: Shared) -> Journal:
+        """Give the journal of an execution that may have been given ``NOTHING``."""
+        if value is not NOTHING:
+            return cls(graph, value, run)
+        journal = cls(graph, None, run)
+        journal.has_no_input = True
+        return journal
 
     @classmethod
     def of(

@@ -10,6 +10,8 @@ from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.wording import error_text, listed
 
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
+
 _MOST_NAMED = 5
 
 

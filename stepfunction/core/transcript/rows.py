@@ -20,9 +20,12 @@ makes of a value or an exception::
 An attempt is ``[outcome, began, ended, error]``. Of facts there are, where they say
 anything: ``o`` outcome, ``r`` output, ``e`` error, ``a`` attempts, ``c`` turn of the
 nested execution, ``n`` how many tasks or items there were, ``d`` digest of the item; of
-items that stand together it is of the list of them. A row of a kind that a reader does
-not know is refused: ``p`` (a pause for a person), ``b`` (a call that is kept before it
-begins), ``x`` (a death) and ``z`` (a sealed value) are set aside for what is to come.
+items that stand together it is of the list of them; ``i`` the names of a task's inputs,
+where those are some of the step's; ``no_input`` of an execution without one.
+
+A row of a kind that a reader does not know is refused: ``p`` (a pause for a person),
+``b`` (a call that is kept before it begins), ``x`` (a death) and ``z`` (a sealed value)
+are set aside for what is to come.
 """
 
 from __future__ import annotations

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context as Variables
 from functools import partial
 from queue import SimpleQueue
-from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import (
     HeartbeatTimeoutError,
     StepTimeoutError,
@@ -22,6 +22,8 @@ from stepfunction.core.errors import (
 from stepfunction.core.outcomes import SUCCEEDED, Outcome
 from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.workers.tasks import Task
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 # Where an attempt is: with its place, in a worker that prepares for it, or being made.
 WAITING, PREPARING, RUNNING = "waiting", "preparing", "running"

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from math import inf
 from queue import Empty, SimpleQueue
-from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import refusal_behind, stop_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
@@ -29,6 +29,8 @@ from stepfunction.core.workers.attempts import (
 )
 from stepfunction.core.workers.places import Place
 from stepfunction.core.workers.tasks import Kept, Task
+
+__tracebackhide__ = True  # pytest shows the test and what is called, not us
 
 # To look a member of an enum up takes its time.
 _SKIPPED = Outcome.SKIPPED

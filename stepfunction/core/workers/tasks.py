@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Protocol
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import ExecutionCancelledError, StepTimeoutError
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
 from stepfunction.core.raised import is_a, traceback_of

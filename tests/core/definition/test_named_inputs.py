@@ -381,12 +381,13 @@ def test_a_task_that_is_a_workflow_is_given_a_dict_of_all_inputs():
     assert output["nested"] == {"order": {"amount": 20}, "rate": 1.5}
 
 
-def test_the_records_of_tasks_have_the_named_inputs():
+def test_the_records_of_tasks_have_the_named_inputs_that_each_was_given():
     tasks = {"both": price, "rate": only_rate}
     execution = pricing(tasks, parallel=True, executor="inline").execute(20)
-    assert [record.input for record in execution.history[-3:]] == [
-        {"order": {"amount": 20}, "rate": 1.5}
-    ] * 3
+    all_inputs = {"order": {"amount": 20}, "rate": 1.5}
+    of_step, *of_tasks = (record.input for record in execution.history[-3:])
+    assert of_step == all_inputs
+    assert of_tasks == [all_inputs, {"rate": 1.5}]
 
 
 def test_a_named_input_that_no_task_takes_is_refused():

@@ -155,8 +155,13 @@ def test_the_input_is_one_argument_whatever_it_is(value):
     assert workflow_of(one).execute(value).output == ("one", value)
 
 
-def test_the_first_step_is_given_none_when_the_execution_has_no_input():
-    assert workflow_of(with_default).execute().output is None
+def test_a_first_step_that_requires_an_input_is_given_none_where_there_is_none():
+    assert workflow_of(one).execute().output == ("one", None)
+
+
+def test_a_default_of_the_first_step_gives_way_to_an_input_of_none():
+    assert workflow_of(with_default).execute().output == "default"
+    assert workflow_of(with_default).execute(None).output is None
 
 
 def test_each_step_is_given_the_output_of_the_one_before():

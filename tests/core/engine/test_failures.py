@@ -379,7 +379,7 @@ def test_a_handled_failure_is_logged_as_an_error(caplog):
     assert record.name.partition(".")[0] == "stepfunction"
     assert record.levelno == logging.ERROR
     assert re.fullmatch(
-        r"step 'Pay' of 'Shop' failed in .+ m?s, going on with 'Apologise': "
+        r"step 'Pay' of 'Shop' failed in .+ [mµ]?s, going on with 'Apologise': "
         "DeclinedError: no money",
         record.getMessage(),
     )
@@ -394,7 +394,7 @@ def test_a_tolerated_failure_is_logged_as_an_error(caplog):
     [record] = caplog.records
     assert record.levelno == logging.ERROR
     assert re.fullmatch(
-        r"task 'pay' of step 'Update' of 'Shop' failed in .+ m?s: "
+        r"task 'pay' of step 'Update' of 'Shop' failed in .+ [mµ]?s: "
         "DeclinedError: no money",
         record.getMessage(),
     )

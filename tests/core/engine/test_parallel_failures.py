@@ -127,7 +127,8 @@ def test_a_tolerated_failure_is_logged_as_an_error(caplog):
     (record,) = caplog.records
     assert (record.levelno, record.name) == (logging.ERROR, "stepfunction")
     assert re.fullmatch(
-        r"task 'bad' of step 'Fan' of 'W' failed in .+ m?s: ValueError: cannot take 4",
+        r"task 'bad' of step 'Fan' of 'W' failed in .+ [mµ]?s: "
+        r"ValueError: cannot take 4",
         record.getMessage(),
     )
     assert record.exc_info[1].args == ("cannot take 4",)

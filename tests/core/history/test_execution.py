@@ -25,7 +25,7 @@ from stepfunction import (
     StepRecord,
 )
 
-DURATION = r"[0-9.]+ (ms|s)"
+DURATION = r"[0-9.]+ (µs|ms|s)"
 
 
 def describe(value):
@@ -370,7 +370,9 @@ def test_the_repr_of_the_record_of_a_task_with_attempts():
     "seconds, text",
     [
         (0.0, "0 ms"),
-        (0.00042, "0.42 ms"),
+        (0.00042, "420 µs"),
+        (0.00099949, "999 µs"),
+        (0.0009996, "1 ms"),
         (0.25, "250 ms"),
         (1.5, "1.5 s"),
         (42.0, "42 s"),

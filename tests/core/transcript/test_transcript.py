@@ -317,7 +317,7 @@ def test_what_was_read_is_drawn_as_the_execution_was(options):
 
 
 def _untimed(chart):
-    return re.sub(r"[\d.e-]+ m?s\b", "", chart)  # of which the last digit is rounded
+    return re.sub(r"[\d.e-]+ [mµ]?s\b", "", chart)  # of which the last digit is rounded
 
 
 def test_an_execution_without_a_graph_can_be_written(execution):

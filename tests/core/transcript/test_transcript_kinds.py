@@ -130,7 +130,7 @@ def test_an_older_transcript_is_read(execution):
 
 def test_the_actions_come_back_with_what_pictures_tell_of_them(execution):
     copy = read_back(execution)
-    took = re.compile(r"[\d.e-]+ m?s\b")  # of which the last digit may be rounded
+    took = re.compile(r"[\d.e-]+ [mµ]?s\b")  # of which the last digit may be rounded
     assert took.sub("", copy.to_dot()) == took.sub("", execution.to_dot())
 
 

@@ -19,7 +19,7 @@ from stepfunction import (
 )
 from stepfunction.core.watching.log import log
 
-TOOK = r"[\d.]+ m?s"
+TOOK = r"[\d.]+ [mµ]?s"
 
 
 def fail_once(value, context):
