@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import ExecutionCancelledError, StepTimeoutError
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
+from stepfunction.core.probes import skipping
 from stepfunction.core.raised import is_a, traceback_of
 from stepfunction.core.workers.executors import is_cancelled_error
 from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
@@ -246,6 +247,8 @@ class Task:
             self.outcome, self.error = SUCCEEDED, None
         elif self._left is not None:
             seconds, self._left = self._left, None
+        if seconds is not None and skipping.get() is not None:
+            self._retries.skip(seconds)
         return seconds
 
     # What a task is asked that stands for several calls.
