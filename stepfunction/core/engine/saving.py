@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.kept import Begun, KeptVisit
 from stepfunction.core.engine.session import Session
-from stepfunction.core.engine.texts import Texts
+from stepfunction.core.engine.texts import Texts, WayBack
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     ExecutionClaimedError,
@@ -87,6 +87,8 @@ class Saving:
         self.deadline: float | None = None
         self.is_decided = False
         self.count: int | None = None
+        # Where it went back to, if it ever did; see ``Restored.since``.
+        self.ways_back: Sequence[WayBack] = ()
         self._waiting: list[str] = []  # rows that are to be one with the next
         # Of the steps that are remembered: their first rows, what had failed before.
         self._starts: deque[tuple[int, Failing | None]] = deque([(1, None)])
@@ -155,7 +157,8 @@ class Saving:
             self._starts.popleft()
         before, failing = self._starts[0]
         first = as_visit(journal.entries[0], journal.entries[2])
-        row = self._row(self.texts.forgotten(journal, before, failing, first))
+        facts = before, failing, first, self.ways_back
+        row = self._row(self.texts.forgotten(journal, *facts))
         self.session.keep(self.session.store.forget, row, before, journal.forgotten)
 
     # --- what is nested --------------------------------------------------------------
@@ -239,7 +242,9 @@ class Saving:
             if timeout is not None:
                 journal.timeout = timeout
             return timeout
-        if self.deadline is None or journal.undone:  # which is to be gone through with
+        # All its steps have ended in time, and what is left is to be gone through with.
+        is_at_end = self.origin[0] is None
+        if self.deadline is None or is_at_end or journal.undone:
             return None
         left = min(journal.timeout, self.deadline - time())
         if left > 0:

@@ -332,11 +332,12 @@ def _way_back(restored: Restored, graph: Graph, wish: _Wish) -> dict[str, Any]:
         told = {"step": name, "next": follower, "visit": None}
         return {**facts, **told, "cut": restored.first_row(failed)}
     if failed is None:  # it was stopped
-        cut, keeps = restored.first_row(len(visits)), restored.number
-        return {**facts, "cut": cut, "keeps": keeps, "visit": journal.steps}
-    cut, keeps = restored.first_row(failed), restored.first_row(failed + 1)
+        failed, keeps = len(visits), restored.number
+    else:
+        keeps = restored.first_row(failed + 1)
     visit = journal.forgotten + failed
-    return {**facts, "cut": cut, "keeps": keeps, "visit": visit}
+    facts |= {"visit": visit, "since": restored.since(visit)}
+    return {**facts, "cut": restored.first_row(failed), "keeps": keeps}
 
 
 def _failed_at(restored: Restored, journal: Journal, visits: list[str]) -> int | None:
