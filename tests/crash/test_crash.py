@@ -7,12 +7,14 @@ import random
 import time
 from collections import Counter
 
+import pytest
 from driver import Story
 
 SECONDS = float(os.environ.get("CRASH_SECONDS", "20"))
 SEED = int(os.environ.get("CRASH_SEED") or random.SystemRandom().randrange(10**6))
 
 
+@pytest.mark.timeout(SECONDS + 120)
 def test_what_is_recorded_is_never_done_again(tmp_path):
     counts: Counter[str] = Counter()
     end = time.monotonic() + SECONDS

@@ -107,6 +107,7 @@ def test_one_of_two_goes_on_with_what_has_died(scene):
     ]
 
 
+@pytest.mark.timeout(180)
 def test_many_processes_recover_many_runs_each_once(scene):
     scene.tell("die")
     assert scene.answer(scene.start("many")) == "dead"
