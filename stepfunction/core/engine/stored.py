@@ -370,7 +370,12 @@ def _written(session: Session, answer: Any) -> str:
 
 
 def go_on_inside(
-    session: Session, head: Head, graph: Graph, run: Run, is_fresh: bool
+    session: Session,
+    head: Head,
+    graph: Graph,
+    run: Run,
+    is_fresh: bool,
+    digest: str | None,
 ) -> Journal | None:
     """Give the journal of a nested execution that had begun, as it is to go on.
 
@@ -380,10 +385,14 @@ def go_on_inside(
         graph: Its workflow.
         run: What it shares with what it is nested in.
         is_fresh: Whether what failed is done again.
+        digest: That of its input, where it may be another than it was; else None.
 
     Returns:
         Its journal, at its end where that is to count; None if it is to begin anew.
     """
+    if digest is not None:
+        if Restored.first_of(session.store, head)["digest"] != digest:
+            return None
     if head.status != Status.RUNNING:
         as_it_was = _as_it_was(session, head, graph)
         restored = Restored(session, head, as_it_was, run)
