@@ -30,6 +30,7 @@ from stepfunction.core.history.journal import Journal, name_of
 from stepfunction.core.history.position import Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import Status
+from stepfunction.core.raised import is_a
 from stepfunction.core.store import Head, Row
 from stepfunction.core.transcript import rows
 from stepfunction.core.transcript.graphs import text_of_graph
@@ -371,14 +372,19 @@ def begin(
     text = f'["{rows.BEGIN}",{json_text(told)[:-1]},"input":{written}}}]'
     shape, digest = text_of_graph(graph)
     head, apart = head._replace(graph=digest), fragments.take_apart()
-    key = session.keep(session.store.begin, head, shape, text, apart)
+    outermost, key = head.outer is None, None
+    try:
+        key = session.keep(session.store.begin, head, shape, text, apart)
+        if outermost and key:
+            session.hold(key)
+    except BaseException as error:
+        if outermost and not is_a(error, Exception):
+            session.let_go_of_begun(head)
+        raise
     if key is None:
         raise ExecutionCancelledError("the execution was stopped")
     if key == 0 and head.outer is not None:
         text = f"execution {session.id!r} was taken over by somebody else"
         session.error = ExecutionClaimedError(text, session.id)
         raise session.error
-    outermost = head.outer is None
-    if outermost and key:
-        session.hold(key)
     return Saving(session, key, 1, prefix, journal.run.epoch, outermost, head.turn)

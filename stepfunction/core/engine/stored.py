@@ -208,7 +208,7 @@ def _go_on(graph: Graph, run: Run, store: Store, head: Head, wish: _Wish) -> Jou
         session.hold(head.key)
         return _restored(session, head, graph, run, wish, True)
     except BaseException:
-        if session is None:
+        if session is None or not session.is_holding:
             store.release(head.key)
         else:
             session.let_go()
