@@ -11,9 +11,9 @@ from __future__ import annotations
 import threading
 from math import inf
 from operator import ne
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import WorkerStartError
 
 # What is replaced where threads become greenlets; a debugger does with the first alone.
@@ -58,12 +58,10 @@ class Latch:
         while not self.is_open:
             if seconds <= 0:
                 return False
-            nap = min(seconds, LONGEST_WAIT)
-            if self._lock.acquire(timeout=nap):
+            if self._lock.acquire(timeout=min(seconds, LONGEST_WAIT)):
                 self.open()  # for the next who waits
-            # By the naps too, for a test may have stopped the clock.
             now, before = perf_counter(), now
-            seconds -= max(nap, now - before)
+            seconds -= now - before
         return True
 
 
@@ -133,9 +131,7 @@ def join(thread: threading.Thread, seconds: float = inf) -> bool:
         return False
     now = perf_counter()
     while thread.is_alive() and seconds > 0:
-        nap = min(seconds, LONGEST_WAIT)
-        thread.join(nap)
+        thread.join(min(seconds, LONGEST_WAIT))
         now, before = perf_counter(), now
-        if thread.is_alive():
-            seconds -= max(nap, now - before)
+        seconds -= now - before
     return not thread.is_alive()

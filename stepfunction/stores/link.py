@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Callable
 from functools import partial
 from threading import RLock, get_ident
-from time import monotonic
 from typing import Any, TypeVar
 from weakref import finalize, ref
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import StoreError
 from stepfunction.stores.claims import (
     Claims,
@@ -198,7 +198,7 @@ def patiently(work: Callable[[], _T]) -> _T:
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise
-            now = monotonic()
+            now = perf_counter()
             if until is None:
                 until = now + PATIENCE
             if now >= until:
@@ -240,12 +240,12 @@ def _forget(id: int, _: object) -> None:
 def _take_turns() -> None:
     taken: list[Any] = []
     _turns.setdefault(get_ident(), []).append(taken)
-    until = monotonic() + _LONG
+    until = perf_counter() + _LONG
     found = [each() for each in tuple(_links.values())]
     own = [it.lock for it in found if it is not None and it.pid == os.getpid()]
     # Who opens a file may wait for none of the others.
     for lock in (*own, opening()):
-        if lock.acquire(timeout=max(0, until - monotonic())):
+        if lock.acquire(timeout=max(0, until - perf_counter())):
             taken.append(lock)
 
 

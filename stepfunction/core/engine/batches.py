@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context as Variables
 from functools import partial
-from time import perf_counter
 from types import CoroutineType
 from typing import Any, NamedTuple, TypeAlias
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.context import Context, Line, Noted, context_of_item
 from stepfunction.core.definition.callables import stray_coroutine
 from stepfunction.core.definition.calls import Call

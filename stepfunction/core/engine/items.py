@@ -7,16 +7,15 @@ that failed and may be tried again, and items that were never reached.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterator, Sequence, Sized
 from itertools import islice
 from math import inf
-from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.definition.actions import Callee, MapItems
-from stepfunction.core.definition.callables import answer
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
+from stepfunction.core.engine.sources import items_of
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import StepTask, Terms
 from stepfunction.core.errors import (
@@ -89,7 +88,7 @@ class Plan(NamedTuple):
             elif size == 1:
                 yield self.item(first, some[0])
             else:
-                yield Batch(self, tally, Load(first, some))
+                yield self._batch(first, some, tally)
         tally.total, tally.has_all = tally.taken, True
 
     def _left(
@@ -97,6 +96,7 @@ class Plan(NamedTuple):
     ) -> Iterator[Task]:
         """Give as tasks what is left of items of which some may have ended before."""
         left: list[Any] = []
+        begin = first
         for index, item in enumerate(some, first):
             if kept.recall_item(index, item, tally):
                 continue
@@ -105,25 +105,41 @@ class Plan(NamedTuple):
                 kept.recall_one(task)
                 yield task
                 continue
-            if left and left[-1][0] != index - 1:
-                yield self._batch(left, tally)
+            if left and begin + len(left) != index:
+                yield self._batch(begin, left, tally)
                 left = []
-            left.append((index, item))
+            if not left:
+                begin = index
+            left.append(item)
         if left:
-            yield self._batch(left, tally)
+            yield self._batch(begin, left, tally)
 
-    def _batch(self, left: list[Any], tally: Tally) -> Batch:
-        return Batch(self, tally, Load(left[0][0], [item for _, item in left]))
+    def _batch(self, first: int, items: list[Any], tally: Tally) -> Batch:
+        kept = self.terms.kept
+        digests = None if kept is None else kept.digests_of(items)
+        return Batch(self, tally, Load(first, items), digests)
 
-    def item(self, index: int, item: Any, ending: Ended | None = None) -> Item:
+    def item(
+        self,
+        index: int,
+        item: Any,
+        ending: Ended | None = None,
+        digest: str | None = None,
+    ) -> Item:
         """Give the task of an item.
 
         Args:
             index: Which it is.
             item: The item.
             ending: How its first attempt ended, if it has been made.
+            digest: What it was before that, if it is known.
         """
         task = Item(self.terms, self.call, index)
+        if digest is not None:
+            task.digest = digest
+        elif self.terms.kept is not None:
+            digests = self.terms.kept.digests_of([item])
+            task.digest = None if digests is None else digests[0]
         # Of the others nothing is told before they have trouble.
         task.is_told = self.call.nested is not None
         task.given = (item,)
@@ -166,6 +182,7 @@ class Batch(Task):
 
     Attributes:
         load: The items, and what comes of them.
+        digests: Those of the items, where they may be changed in place.
         items: The items, also when they have been taken from who works on them.
         has_left: Whether what has come of it is in the tally and with its heirs.
         left_out: What counts as the outcome of its items if they are not called.
@@ -173,6 +190,7 @@ class Batch(Task):
 
     __slots__ = (
         "load",
+        "digests",
         "items",
         "has_left",
         "left_out",
@@ -187,6 +205,7 @@ class Batch(Task):
         plan: Plan,
         tally: Tally,
         load: Load,
+        digests: Sequence[str] | None = None,
         left_out: Outcome = Outcome.CANCELLED,
     ) -> None:
         terms, call = plan.terms, plan.batch_call
@@ -201,6 +220,7 @@ class Batch(Task):
             heartbeat=terms.heartbeat,
         )
         self.load = load
+        self.digests = digests
         self.items = load.items[:]
         self.given = (load,)
         self.has_left = False
@@ -249,27 +269,34 @@ class Batch(Task):
             if self._is_stopped:
                 how = as_stopped(*how)
             ending: Ended = (how[0], began, ended, how[1])
-            heirs.append(plan.item(first + at, items[at], ending))
+            heirs.append(self._item(at, ending))
         for at in split.culprits:
             ending = (outcome, began, ended, self._blaming(first + at, error))
-            heirs.append(plan.item(first + at, items[at], ending))
-        heirs += (plan.item(first + at, items[at]) for at in split.alone)
+            heirs.append(self._item(at, ending))
+        heirs += (self._item(at) for at in split.alone)
         # What had ended unheard of is lost, if it is not called again.
         for some, left_out in (
             (split.ended, Outcome.KILLED),
             (split.together, Outcome.CANCELLED),
         ):
             if some:
-                load = Load(first + some.start, items[some.start : some.stop])
-                heirs.append(Batch(plan, self._tally, load, left_out))
+                begin, end = some.start, some.stop
+                load = Load(first + begin, items[begin:end])
+                digests = self.digests and self.digests[begin:end]
+                heirs.append(Batch(plan, self._tally, load, digests, left_out))
         return heirs
+
+    def _item(self, at: int, ending: Ended | None = None) -> Item:
+        """Give one of its items as a task of its own."""
+        digest = self.digests[at] if self.digests else None
+        return self._plan.item(self.load.first + at, self.items[at], ending, digest)
 
     def _kept(self, first: int, results: list[Any], failed: list[int]) -> list[int]:
         """Have kept what succeeded, and give what failed, for it cannot be kept too."""
         kept = self._plan.terms.kept
         if kept is None or not results:
             return failed
-        refused = kept.took(first, self.items, results, failed)
+        refused = kept.took(first, self.items, self.digests, results, failed)
         for at, error in refused.items():
             results[at] = error
         return sorted({*failed, *refused})
@@ -306,7 +333,7 @@ class Batch(Task):
                 break
             if at not in others:
                 ending: Ended = (Outcome.SUCCEEDED, began, ended, None)
-                item = self._plan.item(first + at, self.items[at], ending)
+                item = self._item(at, ending)
                 item.output = result
                 yield item
 
@@ -402,40 +429,3 @@ def _batch_call(action: MapItems, terms: Terms) -> BatchCall | None:
     call: Any = action.call
     stops, keeps = action.stop_on_failure, action.keep_results
     return BatchCall(call, stops, keeps, terms.is_timed, terms.run.guard)
-
-
-def items_of(value: Any, items: Any) -> Iterable[Any]:
-    """Give the items of a map step.
-
-    Args:
-        value: Its input.
-        items: What the step says of where they are in it.
-
-    Raises:
-        LookupError: If the input has no such key.
-        TypeError: If there is nothing to take items from.
-        BaseException: What a callable raises.
-    """
-    found, origin = value, "the input"
-    if callable(items):
-        found, origin = answer(items, value), "what items= gives"
-    elif items is not None:
-        origin = f"the input's {items!r}"
-        try:
-            found = value[items]
-        except (LookupError, TypeError) as error:
-            raise LookupError(
-                f"items={items!r} is to be a key of the map step's input, but that is "
-                f"{short_repr(value)}"
-            ) from error
-    is_one = isinstance(found, str | bytes | bytearray | Mapping)
-    if isinstance(found, Iterable) and not is_one:
-        return found
-    hint = "give items= a key of it, or a callable that gives an iterable"
-    if items is not None:
-        hint = "let items= be a callable that gives an iterable, as a dict's .items()"
-    raise TypeError(
-        f"{origin} of a map step is items, not {short_repr(found)}; {hint}"
-        if items is None
-        else f"{origin} is to be items, not {short_repr(found)}; {hint}"
-    )

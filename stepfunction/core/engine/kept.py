@@ -10,9 +10,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from math import inf
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 # Ends of tasks that come together share a commit, for so many seconds at most.
 _LONGEST_DELAY = 0.05
+# What nobody can change in place.
+_LASTING = frozenset((bool, int, float, str, bytes, type(None)))
 
 
 class Begun:
@@ -158,28 +161,43 @@ class KeptVisit:
             keep_whole(self.saving, journal, child, child.graph, at, key)
         if key is None:
             return  # that of the step itself is in its own row; a batch tells of items
-        if task.outcome is not SUCCEEDED and self._cancellation.root.requested:
-            return  # it was stopped with the whole, as in a pause, and is to go on
+        if self._cancellation.root.requested and self._is_left(task):
+            return
         visit: Visit = task.visit()
         if not visit.attempts:
             return  # it never began
         digest = None
         if type(key) is int and task.given is not None:
-            digest = _digest(task.given[0])
+            digest = task.digest
+            if digest is None:
+                digest = _digest(task.given[0])
         output = task.fragment if visit.outcome is SUCCEEDED else None
         if visit.outcome is SUCCEEDED and output is None:
             if child is None or child.saving is None:  # which says it
                 output = self.saving.texts.lenient(visit.output)
         self._buffer(self.saving.texts.task(visit, output, digest))
 
+    def _is_left(self, task: Any) -> bool:
+        """Whether the end of a task, where all was stopped, is not to be kept."""
+        if task.outcome is not SUCCEEDED:
+            return True  # it was stopped too, as in a pause, and is to go on
+        is_item = type(task.key) is int and task.child is None
+        return is_item and task.fragment is None  # it was told of with others
+
     def took(
-        self, first: int, items: list[Any], results: list[Any], failed: Sequence[int]
+        self,
+        first: int,
+        items: list[Any],
+        digests: Sequence[str] | None,
+        results: list[Any],
+        failed: Sequence[int],
     ) -> dict[int, UnstorableValueError]:
         """Take down items that travelled together and succeeded.
 
         Args:
             first: The index of the first.
             items: The items.
+            digests: What ``digests_of`` gave for them.
             results: What came of them, as far as they are done.
             failed: Which of them failed, counted from the first.
 
@@ -190,7 +208,7 @@ class KeptVisit:
             return {}
         refused: dict[int, UnstorableValueError] = {}
         for begin, end in _between(failed, len(results)):
-            self._took(first, items, results, begin, end, refused)
+            self._took(first, items, digests, results, begin, end, refused)
         if self.is_due:
             self.flush()
         return refused
@@ -199,6 +217,7 @@ class KeptVisit:
         self,
         first: int,
         items: list[Any],
+        digests: Sequence[str] | None,
         results: list[Any],
         begin: int,
         end: int,
@@ -210,7 +229,7 @@ class KeptVisit:
         except UnstorableValueError:
             if end - begin > 1:  # which of them it is
                 for at in range(begin, end):
-                    self._took(first, items, results, at, at + 1, refused)
+                    self._took(first, items, digests, results, at, at + 1, refused)
                 return
             try:
                 title = subject(self.step, first + begin)
@@ -218,7 +237,10 @@ class KeptVisit:
             except UnstorableValueError as error:
                 refused[begin] = error
             return
-        digest = _digest_of_all(items[begin:end])
+        if digests is None:
+            digest = digest_of(items[begin:end])
+        else:
+            digest = digest_of(digests[begin:end])
         self._buffer(texts.items(first + begin, digest, outputs))
 
     def fragment(self, value: Any, step: str, title: str) -> str:
@@ -230,6 +252,16 @@ class KeptVisit:
         if not self.keeps:
             return "null"
         return self.saving.texts.output(value, step, title)
+
+    @staticmethod
+    def digests_of(items: list[Any]) -> list[str] | None:
+        """Give the digests of items before anything is called with them.
+
+        They may be changed in place by that. None where they cannot be.
+        """
+        if _LASTING.issuperset(map(type, items)):
+            return None
+        return [_digest(item) for item in items]
 
     # --- what was kept ---------------------------------------------------------------
 
@@ -313,7 +345,9 @@ class KeptVisit:
             if begin >= end:
                 break
             at = begin - first
-            if _digest_of_all(items[at : at + length]) != digest:
+            some = items[at : at + length]
+            digests = self.digests_of(some)
+            if digest_of(some if digests is None else digests) != digest:
                 what, last = f"item {begin}", begin + length - 1
                 self._refuse_item(what if length == 1 else f"one of {what} to {last}")
                 self.begun.forget_run(begin, length)
@@ -371,8 +405,3 @@ def _digest(item: Any) -> str:
         return digest_of(item)
     except UnstorableValueError:
         return ""
-
-
-def _digest_of_all(items: list[Any]) -> str:
-    """Give the digest of items that travelled together."""
-    return _digest(items) or digest_of([_digest(item) for item in items])

@@ -11,9 +11,9 @@ import json
 from collections.abc import Mapping
 from functools import partial
 from math import inf
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.kept import Begun
 from stepfunction.core.engine.nested import output_of_child
@@ -21,10 +21,11 @@ from stepfunction.core.engine.perform import gather
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.saving import Saving
 from stepfunction.core.engine.session import Session
+from stepfunction.core.engine.sources import item_at, known_items
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import PastTask
+from stepfunction.core.engine.texts import WayBack
 from stepfunction.core.engine.verdict import remember, verdict_of
-from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.errors import (
     ResumeError,
     StoreError,
@@ -33,7 +34,6 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
-from stepfunction.core.history.results import MapResults
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome, Status
 from stepfunction.core.store import Head, Store
 from stepfunction.core.transcript import rows
@@ -93,8 +93,7 @@ class Restored:
         self._made: dict[tuple[int, str, int], Journal] = {}
         self._at = 1
         self._began: float | None = None
-        # Of what is nested: the newest that was set aside, but for those of a visit.
-        self._past: tuple[int, int | None] = (0, None)
+        self._ways_back: list[WayBack] = []
         try:
             told = rows.read_rows(session.store.rows(head.key))
         except ValueError as error:
@@ -181,6 +180,7 @@ class Restored:
         self._name = base["step"]
         self._value = self._reader.value(base["input"])
         self._began = base["began"] - self._epoch
+        self._ways_back += (tuple(way) for way in base.get("ways_back", ()))
         if "failing" in base:
             first, latest = (self._failed(told) for told in base["failing"])
             self._failing = self._before = (first, latest)
@@ -365,9 +365,9 @@ class Restored:
         attempts, begun = visit.attempts, self.begun
         if action.has_items:
             tally = Tally(action, step.name, count, None)
-            items = _items_of(self._value, action)
+            items = known_items(self._value, action)
             for index in range(count):
-                one, given = begun.visits.get(index), (_item_at(items, index),)
+                one, given = begun.visits.get(index), (item_at(items, index),)
                 if one is not None:
                     tally.end(PastTask(one._replace(given=given)))
                 elif index in begun.outputs:
@@ -406,7 +406,8 @@ class Restored:
             self.deadline = facts["deadline"]
             self.journal.timeout = facts.get("timeout") or inf
         if "cut" in facts:
-            self._past = facts["past"], facts["visit"]
+            past = facts["past"]
+            self._ways_back.append((self.journal.steps, facts.get("since", past), past))
             self.begun.is_fresh = self.begun.is_used = facts["visit"] is not None
         if "answer" in facts:
             answer, name = self._reader.value(facts["answer"]), facts["step"]
@@ -438,12 +439,26 @@ class Restored:
         saving.begun = self.begun
         if self.journal.keeps is not None:
             saving.remember([*self.starts, (self._at, self._before)])
-        at, (past, kept) = self.journal.steps, self._past
+        saving.ways_back = self._ways_back
+        at = self.journal.steps
+        since = self.since(at)
         for head in self.session.store.nested(self.head.key):
             saving.turns[head.visit, head.part] = head.turn
-            if head.visit == at and (head.key > past or at == kept):
+            if head.visit == at and head.key > since:
                 saving.heads[head.part] = head
         return saving
+
+    def since(self, visit: int) -> int:
+        """Give the key of the newest nested one that was set aside at a visit.
+
+        Args:
+            visit: How many steps came before that.
+        """
+        found = 0
+        for back_to, since, past in self._ways_back:
+            if visit >= back_to:
+                found = max(found, past if visit > back_to else since)
+        return found
 
     def newest(self) -> int:
         """Give the key of the newest that is nested in it; 0 for none."""
@@ -468,23 +483,3 @@ def _blamed(
         return attempts
     *others, (outcome, began, ended, _) = attempts
     return (*others, (outcome, began, ended, error))
-
-
-def _items_of(value: Any, action: Any) -> Any:
-    """Give the items of a map step, as far as nothing is to be called for that."""
-    where = action.items
-    if where is not None and not callable(where):
-        try:
-            value = value[where]
-        except (LookupError, TypeError):
-            return None
-    return value if where is None or not callable(where) else None
-
-
-def _item_at(items: Any, index: int) -> Any:
-    if type(items) in (list, tuple, MapResults) and index < len(items):
-        return items[index]
-    return _UNKNOWN
-
-
-_UNKNOWN = Omitted("an item, which is not stored")

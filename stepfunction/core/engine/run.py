@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import get_ident
-from time import perf_counter, time
+from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.history.journal import Journal, Shared
 from stepfunction.core.workers.workshop import Workshop
 

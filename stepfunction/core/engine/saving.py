@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.kept import Begun, KeptVisit
 from stepfunction.core.engine.session import Session
-from stepfunction.core.engine.texts import Texts
+from stepfunction.core.engine.texts import Texts, WayBack
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     ExecutionClaimedError,
@@ -28,6 +28,7 @@ from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import Status
+from stepfunction.core.raised import is_a
 from stepfunction.core.store import Head, Row
 from stepfunction.core.transcript import rows
 from stepfunction.core.transcript.graphs import text_of_graph
@@ -87,6 +88,8 @@ class Saving:
         self.deadline: float | None = None
         self.is_decided = False
         self.count: int | None = None
+        # Where it went back to, if it ever did; see ``Restored.since``.
+        self.ways_back: Sequence[WayBack] = ()
         self._waiting: list[str] = []  # rows that are to be one with the next
         # Of the steps that are remembered: their first rows, what had failed before.
         self._starts: deque[tuple[int, Failing | None]] = deque([(1, None)])
@@ -155,7 +158,8 @@ class Saving:
             self._starts.popleft()
         before, failing = self._starts[0]
         first = as_visit(journal.entries[0], journal.entries[2])
-        row = self._row(self.texts.forgotten(journal, before, failing, first))
+        facts = before, failing, first, self.ways_back
+        row = self._row(self.texts.forgotten(journal, *facts))
         self.session.keep(self.session.store.forget, row, before, journal.forgotten)
 
     # --- what is nested --------------------------------------------------------------
@@ -239,7 +243,9 @@ class Saving:
             if timeout is not None:
                 journal.timeout = timeout
             return timeout
-        if self.deadline is None or journal.undone:  # which is to be gone through with
+        # All its steps have ended in time, and what is left is to be gone through with.
+        is_at_end = self.origin[0] is None
+        if self.deadline is None or is_at_end or journal.undone:
             return None
         left = min(journal.timeout, self.deadline - time())
         if left > 0:
@@ -338,14 +344,19 @@ def begin(
     text = f'["{rows.BEGIN}",{json_text(told)[:-1]},"input":{written}}}]'
     shape, digest = text_of_graph(graph)
     head, apart = head._replace(graph=digest), fragments.take_apart()
-    key = session.keep(session.store.begin, head, shape, text, apart)
+    outermost, key = head.outer is None, None
+    try:
+        key = session.keep(session.store.begin, head, shape, text, apart)
+        if outermost and key:
+            session.hold(key)
+    except BaseException as error:
+        if outermost and not is_a(error, Exception):
+            session.let_go_of_begun(head)
+        raise
     if key is None:
         raise ExecutionCancelledError("the execution was stopped")
     if key == 0 and head.outer is not None:
         text = f"execution {session.id!r} was taken over by somebody else"
         session.error = ExecutionClaimedError(text, session.id)
         raise session.error
-    outermost = head.outer is None
-    if outermost and key:
-        session.hold(key)
     return Saving(session, key, 1, prefix, journal.run.epoch, outermost, head.turn)

@@ -12,10 +12,11 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import cache
 from threading import get_ident
-from time import perf_counter
+from time import time
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.arguments import is_duration
 from stepfunction.core.definition.freezing import sending_problems
 from stepfunction.core.definition.graph import Graph
@@ -139,14 +140,18 @@ def begin(
         problems = list(sending_problems(graph.table, executor))
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
-    run = Run(run_to_end, Workshop(executor), Cancellation())
+    run = Run(run_to_end, Workshop(executor), Cancellation(), 0.0)
     if stored is not None:
+        run.epoch = time() - perf_counter()
         journal = stored(graph, initial_input, run)
-    elif initial_input is NOTHING:  # not by a call more, for many are given nothing
-        journal = Journal(graph, None, run)
-        journal.has_no_input = True
     else:
-        journal = Journal(graph, initial_input, run)
+        if initial_input is NOTHING:  # not by a call more, for many are given nothing
+            journal = Journal(graph, None, run)
+            journal.has_no_input = True
+        else:
+            journal = Journal(graph, initial_input, run)
+        # Of that very moment, for where a test has stopped the clock it is compared.
+        run.epoch = time() - journal.began
     if listeners is not None:
         run.audience = audience_of(listeners, journal, is_here=True)
     return journal.execution

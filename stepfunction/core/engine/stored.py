@@ -60,7 +60,8 @@ def begin_stored(
         facts: dict[str, Any] = {}
         if timeout is not None:
             facts = {"deadline": time() + timeout, "timeout": timeout}
-        started = run.epoch + journal.began
+        started = time()
+        run.epoch = started - journal.began
         named = (journal.id, graph.name, Status.RUNNING.value, started)
         beginning = Head(0, *named, None, "")
         saving = begin(session, beginning, journal, graph, quoted(journal.id), facts)
@@ -207,7 +208,7 @@ def _go_on(graph: Graph, run: Run, store: Store, head: Head, wish: _Wish) -> Jou
         session.hold(head.key)
         return _restored(session, head, graph, run, wish, True)
     except BaseException:
-        if session is None:
+        if session is None or not session.is_holding:
             store.release(head.key)
         else:
             session.let_go()
@@ -331,11 +332,12 @@ def _way_back(restored: Restored, graph: Graph, wish: _Wish) -> dict[str, Any]:
         told = {"step": name, "next": follower, "visit": None}
         return {**facts, **told, "cut": restored.first_row(failed)}
     if failed is None:  # it was stopped
-        cut, keeps = restored.first_row(len(visits)), restored.number
-        return {**facts, "cut": cut, "keeps": keeps, "visit": journal.steps}
-    cut, keeps = restored.first_row(failed), restored.first_row(failed + 1)
+        failed, keeps = len(visits), restored.number
+    else:
+        keeps = restored.first_row(failed + 1)
     visit = journal.forgotten + failed
-    return {**facts, "cut": cut, "keeps": keeps, "visit": visit}
+    facts |= {"visit": visit, "since": restored.since(visit)}
+    return {**facts, "cut": restored.first_row(failed), "keeps": keeps}
 
 
 def _failed_at(restored: Restored, journal: Journal, visits: list[str]) -> int | None:

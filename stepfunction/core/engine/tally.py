@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from math import inf
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.actions import MapItems
 from stepfunction.core.definition.arguments import share
 from stepfunction.core.engine.tasks import PastTask, StepTask

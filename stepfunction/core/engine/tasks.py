@@ -119,10 +119,11 @@ class StepTask(Task):
 
     Attributes:
         fragment: Its output as it is kept; None until it has been written.
+        digest: That of an item that may be changed in place, before it was called.
         taken: Those of the step's named inputs that it is given; None for all.
     """
 
-    __slots__ = ("_step", "_graph", "_kept", "fragment", "taken")
+    __slots__ = ("_step", "_graph", "_kept", "fragment", "digest", "taken")
 
     def __init__(
         self, terms: Terms, action: Any, key: PartKey | None = None
@@ -134,6 +135,7 @@ class StepTask(Task):
             self.taken = None if taken is named[0] else (taken,)
         self._kept = kept
         self.fragment: str | None = None
+        self.digest: str | None = None
         name = subject(step_name, key)
         self._step = step_name
         self._graph = graph = action.nested

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from json.encoder import encode_basestring_ascii as quoted_text
 from time import time
-from typing import Any
+from typing import Any, TypeAlias
 
 from stepfunction.core.engine.session import Session
 from stepfunction.core.envelope.omitted import Omitted
@@ -28,6 +28,10 @@ from stepfunction.core.transcript import rows
 from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import Fragments
 from stepfunction.core.transcript.values import repr_of
+
+# How many steps came before the one that an execution went back to; the newest that is
+# nested in it and does not count at that step; the same of all that follow it.
+WayBack: TypeAlias = tuple[int, int, int]
 
 
 class Texts:
@@ -179,7 +183,12 @@ class Texts:
         return f'["{rows.RESUME}",{text}]'
 
     def forgotten(
-        self, journal: Journal, before: int, failing: Failing | None, first: Visit
+        self,
+        journal: Journal,
+        before: int,
+        failing: Failing | None,
+        first: Visit,
+        ways_back: Sequence[WayBack],
     ) -> str:
         """Give the row of all that forgotten steps have left.
 
@@ -188,6 +197,7 @@ class Texts:
             before: The number of the first row that is not forgotten.
             failing: What had failed before that.
             first: The first visit that is not forgotten.
+            ways_back: Where it went back to.
         """
         context = ",".join(
             f"[{self.name(name)},{self._result(value)}]"
@@ -201,6 +211,8 @@ class Texts:
             f'"began":{self._epoch + first.attempts[0][1]!r}',
             f'"input":{self.lenient(first.given and first.given[0])}',
         ]
+        if ways_back:
+            facts.append(f'"ways_back":{json_text(ways_back)}')
         if failing is not None:
             facts.append(f'"failing":[{",".join(map(self._failed, failing))}]')
         return f'["{rows.FORGET}",{{{",".join(facts)}}}]'

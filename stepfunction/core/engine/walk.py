@@ -7,10 +7,10 @@ of it is what a failure leads to, and how a run ends.
 from __future__ import annotations
 
 from threading import get_ident
-from time import perf_counter
 from types import CoroutineType
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.callables import name_of, stray_coroutine
 from stepfunction.core.definition.graph import Course, Graph, Move, Step
 from stepfunction.core.engine.compensation import undo

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from functools import partial
-from time import perf_counter
 from typing import Any, TypeVar
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.envelope import arrival
 from stepfunction.core.envelope.envelope import unpack
 from stepfunction.core.envelope.parcel import Contents, Parcel

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import StepLimitError
 from stepfunction.core.history.journal import Journal, name_of
 from stepfunction.core.history.position import Blame, Failed
@@ -13,6 +13,7 @@ from stepfunction.core.history.records import (
     StepRecord,
     Visit,
     as_visit,
+    since,
     task_record,
     visit_record,
 )
@@ -39,7 +40,7 @@ def records_of(journal: Journal) -> Iterator[StepRecord]:
         noted, entries[1::3], entries[2::3], [*names, last]
     ):
         if type(entry) is str:
-            start, seconds = epoch + began, ended - began
+            start, seconds = epoch + began, since(began, ended)
             facts = (value, output, None, start, seconds, (), follower, None)
             yield StepRecord(entry, None, SUCCEEDED, *facts)
         else:

@@ -9,10 +9,10 @@ from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
 from math import inf
 from threading import get_ident
-from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import (
     CompensationError,
     ExecutionCancelledError,
@@ -27,7 +27,7 @@ from stepfunction.core.history.chronicle import records_of, undone_record
 from stepfunction.core.history.doors import Shown
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame
-from stepfunction.core.history.records import StepRecord
+from stepfunction.core.history.records import StepRecord, since
 from stepfunction.core.keys import ChildKey
 from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 from stepfunction.core.raised import is_a, repr_of
@@ -121,7 +121,8 @@ class Execution(Shown):
         began, ended = journal.began, journal.ended
         # The status is noted first: there is no end yet while that is the beginning.
         is_open = journal.status in UNDER_WAY or ended is began
-        return (perf_counter() if is_open and journal.is_live else ended) - began
+        now = perf_counter() if is_open and journal.is_live else ended
+        return since(began, now)
 
     @property
     def last_result(self) -> Any:

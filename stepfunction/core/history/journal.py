@@ -11,11 +11,11 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from math import inf
 from threading import RLock, local
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import ref
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.ending import Ending

@@ -167,7 +167,7 @@ def attempts_of(noted: Iterable[Ended], epoch: float) -> tuple[Attempt, ...]:
         epoch: What to add to readings of ``perf_counter`` to have the time of day.
     """
     return tuple(
-        Attempt(number, outcome, epoch + began, ended - began, error)
+        Attempt(number, outcome, epoch + began, since(began, ended), error)
         for number, (outcome, began, ended, error) in enumerate(noted, 1)
     )
 
@@ -212,6 +212,14 @@ def as_visit(entry: Any, result: Any) -> Visit:
     return Visit(name, SUCCEEDED, output=result, child=child)
 
 
+def since(began: float, ended: float) -> float:
+    """Give the seconds between two moments: none where the clock was set back.
+
+    Moments that a store gave are of another process, and of what its clock said.
+    """
+    return max(0.0, ended - began)
+
+
 def visit_record(
     epoch: float,
     visit: Visit,
@@ -246,7 +254,7 @@ def visit_record(
             visit.output if visit.outcome is SUCCEEDED else None,
             visit.error,
             epoch + began,
-            ended - began,
+            since(began, ended),
             attempts,
             follower,
             None if visit.child is None else visit.child.execution,

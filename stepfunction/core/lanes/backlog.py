@@ -10,9 +10,9 @@ from concurrent.futures._base import PENDING, RUNNING
 from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
-from time import perf_counter
 from typing import Any, Protocol
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.envelope.parcel import Parcel
 from stepfunction.core.lanes.logs import Levels
 from stepfunction.core.logger import logger

@@ -6,10 +6,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from itertools import islice
-from time import monotonic
 from typing import Any
 from weakref import ref
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.wording import label_of
 
 Arguments = tuple[Any, ...]
@@ -56,7 +56,7 @@ def results(
     else:
         chunks = ((chunk,) for chunk in _chunked(calls, chunksize))
         call = Each(function)
-    last = None if timeout is None else monotonic() + timeout
+    last = None if timeout is None else perf_counter() + timeout
     submitted: deque[Future[Any]] = deque()
     try:
         for args in islice(chunks, buffersize):
@@ -98,7 +98,7 @@ def _in_order(
             if last is None:
                 yield _result(submitted.popleft())
             else:
-                yield _result(submitted.popleft(), last - monotonic())
+                yield _result(submitted.popleft(), last - perf_counter())
     finally:
         _cancel(submitted)
 

@@ -28,9 +28,9 @@ from multiprocessing import (
     util,
 )
 from multiprocessing.context import ForkServerProcess
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.envelope import main_module
 from stepfunction.core.lanes import forking
 

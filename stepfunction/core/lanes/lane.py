@@ -6,9 +6,9 @@ import threading
 from collections import deque
 from concurrent.futures import Future
 from functools import partial
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.envelope.answers import open_answer
 from stepfunction.core.envelope.parcel import Contents
 from stepfunction.core.errors import (

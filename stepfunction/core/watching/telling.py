@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from threading import RLock, get_ident
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.history.journal import Journal
-from stepfunction.core.history.records import Attempt, StepRecord, attempts_of
+from stepfunction.core.history.records import Attempt, StepRecord, attempts_of, since
 from stepfunction.core.keys import PartKey, Path
 from stepfunction.core.logger import hears, logger
 from stepfunction.core.outcomes import Outcome, Status
@@ -218,7 +218,7 @@ def tell_end(audience: Audience, journal: Journal) -> None:
         "ended",
         journal.run.epoch + journal.ended,
         status=journal.status,
-        duration=journal.ended - journal.began,
+        duration=since(journal.began, journal.ended),
         error=journal.error,
     )
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextvars import Context as Variables
 from functools import partial
 from queue import SimpleQueue
-from time import perf_counter
 from typing import Any, NamedTuple, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import (
     HeartbeatTimeoutError,
     StepTimeoutError,

@@ -11,6 +11,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import ExecutionCancelledError, WorkerStartError
 from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import Host, host
@@ -191,6 +192,8 @@ def _private_loop(level: int) -> asyncio.AbstractEventLoop:
     with _starting:
         if level not in _loops:
             loop = asyncio.new_event_loop()
+            with suppress(AttributeError):  # the loop of a package, with its own clock
+                loop.time = perf_counter  # type: ignore[method-assign]
             name = f"stepfunction-loop-{level}"
             try:
                 start(threading.Thread(target=loop.run_forever, name=name, daemon=True))

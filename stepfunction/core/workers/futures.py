@@ -11,9 +11,9 @@ from concurrent.futures import BrokenExecutor, CancelledError, Future
 from functools import partial
 from reprlib import repr as short_repr
 from threading import RLock, get_ident
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from math import inf
 from queue import Empty, SimpleQueue
-from time import perf_counter
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import refusal_behind, stop_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass

@@ -13,9 +13,9 @@ from contextlib import suppress
 from itertools import count
 from math import inf
 from queue import Empty, SimpleQueue
-from time import perf_counter
 from typing import Any, Protocol
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import Outcome

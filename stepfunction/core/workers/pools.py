@@ -13,9 +13,9 @@ from contextlib import suppress
 from functools import partial
 from itertools import count
 from threading import get_ident
-from time import perf_counter
 from typing import Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import TransferError, WorkerStartError
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.surroundings import Taken

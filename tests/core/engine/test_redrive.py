@@ -431,3 +431,41 @@ def test_a_run_stopped_in_a_fan_out_redoes_what_had_not_succeeded(store, calls):
     again = workflow.resume("one", store=store)
     assert again.output == {"quick": "quick", "hang": "hung"}
     assert sorted(calls) == ["hang", "hang", "quick"]
+
+
+def test_what_was_set_aside_with_an_earlier_way_back_does_not_come_again(store, calls):
+    nested = StepFunction("Nested").add_step("Inner", calls.each)
+    nested.set_start_step("Inner")
+    values = iter((1, 2))
+    workflow = StepFunction("W").add_step("A", lambda _: next(values), "B")
+    tasks = {"first": calls.of("first"), "second": nested}
+    how = {"parallel": True, "stop_on_failure": True, "executor": "inline"}
+    workflow.add_step("B", tasks, **how).set_start_step("A")
+    calls.bad = {1}
+    fails(workflow, store)
+    calls.bad = {"first"}  # so that what is nested is not come to
+    with pytest.raises(StepExecutionError):
+        workflow.resume("one", store=store, start_at="A")
+    calls.bad = set()
+    assert workflow.resume("one", store=store).output == {"first": 2, "second": 2}
+    assert calls == ["first", 1, "first", "first", 2]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.parametrize("executor", ["inline", "thread"])
+def test_items_that_are_changed_in_place_are_the_same_still(
+    store, calls, executor, batch_size
+):
+    def change(item):
+        item["number"] += 1
+        return calls.each(item["number"])
+
+    workflow = StepFunction("W")
+    workflow.add_step("A", lambda _: [{"number": i} for i in range(5)], "B")
+    how = {"executor": executor, "batch_size": batch_size}
+    workflow.add_map_step("B", change, **how).set_start_step("A")
+    calls.bad = {2, 5}
+    fails(workflow, store)
+    calls.bad = set()
+    assert workflow.resume("one", store=store).output == [1, 2, 3, 4, 5]
+    assert sorted(calls) == [1, 2, 2, 3, 4, 5, 5]

@@ -5,6 +5,7 @@ import gc
 import threading
 
 import pytest
+from shared import stores
 
 from stepfunction import (
     DefinitionError,
@@ -653,3 +654,30 @@ def test_an_id_that_is_no_text_of_unicode_is_refused(store, steps):
     with pytest.raises(StoreError, match="cannot be written as UTF-8"):
         chain(steps, "A").execute(1, store=store, execution_id="\ud800")
     assert steps.calls == []
+
+
+def test_a_deadline_that_passes_once_all_steps_have_ended_changes_nothing(steps):
+    store = stores.MemoryStore()
+    workflow = chain(steps, "A", "B")
+    with pytest.raises(stores.Death):  # its end would be the fourth that is kept
+        dying = stores.DyingStore(store, 3)
+        workflow.execute(1, store=dying, execution_id="one", timeout=0.2)
+    threading.Event().wait(0.2)
+    assert workflow.resume("one", store=store).status is Status.COMPLETED
+    assert steps.calls == ["A", "B"]
+
+
+def test_what_died_before_it_was_undone_is_undone_after_its_deadline(steps):
+    store = stores.MemoryStore()
+    workflow = StepFunction("W")
+    workflow.add_step("A", steps.step("A"), "B", compensate=steps.step("undo"))
+    workflow.add_step("B", steps.step("B")).set_start_step("A")
+    steps.trouble["B"] = ValueError("no")
+    with pytest.raises(stores.Death):
+        dying = stores.DyingStore(store, 3)
+        workflow.execute(1, store=dying, execution_id="one", timeout=0.2)
+    threading.Event().wait(0.2)
+    with pytest.raises(StepExecutionError, match="ValueError: no") as caught:
+        workflow.resume("one", store=store)
+    assert steps.calls == ["A", "B", "undo"]
+    assert len(caught.value.execution.compensations) == 1
