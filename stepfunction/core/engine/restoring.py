@@ -94,6 +94,7 @@ class Restored:
         self._at = 1
         self._began: float | None = None
         self._ways_back: list[WayBack] = []
+        self._lost: dict[str, Any] = {}  # results of forgotten steps
         try:
             told = rows.read_rows(session.store.rows(head.key))
         except ValueError as error:
@@ -176,7 +177,7 @@ class Restored:
         journal = self.journal
         journal.forgotten = base["forgotten"]
         results = {name: self._result(told) for name, *told in base["context"]}
-        journal.results = results
+        journal.results, self._lost = results, dict(results)
         self._name = base["step"]
         self._value = self._reader.value(base["input"])
         self._began = base["began"] - self._epoch
@@ -439,7 +440,7 @@ class Restored:
         saving.begun = self.begun
         if self.journal.keeps is not None:
             saving.remember([*self.starts, (self._at, self._before)])
-        saving.ways_back = self._ways_back
+        saving.ways_back, saving.results = self._ways_back, self._lost
         at = self.journal.steps
         since = self.since(at)
         for head in self.session.store.nested(self.head.key):

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 # Of the session, what the store says of a nested execution, its workflow, its run, and
-# whether what failed is done again: its journal; None where it is to begin anew.
-GoOn: TypeAlias = "Callable[[Session, Head, Graph, Run, bool], Journal | None]"
+# whether what failed is done again, and of an item the digest: its journal; None where
+# it is to begin anew.
+GoOn: TypeAlias = (
+    "Callable[[Session, Head, Graph, Run, bool, str | None], Journal | None]"
+)
 
 
 class Session:
