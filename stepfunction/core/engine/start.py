@@ -30,7 +30,7 @@ from stepfunction.core.errors import (
     WorkerStartError,
 )
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.journal import NOTHING, Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
 from stepfunction.core.raised import is_a
@@ -141,13 +141,17 @@ def begin(
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
     run = Run(run_to_end, Workshop(executor), Cancellation(), 0.0)
-    if stored is None:
-        journal = Journal.given(graph, initial_input, run)
-        # Of that very moment, for where a test has stopped the clock it is compared.
-        run.epoch = time() - journal.began
-    else:
+    if stored is not None:
         run.epoch = time() - perf_counter()
         journal = stored(graph, initial_input, run)
+    else:
+        if initial_input is NOTHING:  # not by a call more, for many are given nothing
+            journal = Journal(graph, None, run)
+            journal.has_no_input = True
+        else:
+            journal = Journal(graph, initial_input, run)
+        # Of that very moment, for where a test has stopped the clock it is compared.
+        run.epoch = time() - journal.began
     if listeners is not None:
         run.audience = audience_of(listeners, journal, is_here=True)
     return journal.execution

@@ -79,9 +79,9 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
             journal.position = position
             face = tell_beginning(audience, journal)
         try:
-            is_plain = face is None and saving is None and run.guard is None
-            if is_plain and not (journal.has_no_input and graph.first_move):
-                position = sprint(journal, run, course, position)
+            if face is None and saving is None and run.guard is None:
+                if not journal.has_no_input or graph.first_move is None:
+                    position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
             if run.cancellation.requested:
