@@ -183,16 +183,26 @@ class Restored:
         self._began = base["began"] - self._epoch
         self._ways_back += (tuple(way) for way in base.get("ways_back", ()))
         if "failing" in base:
-            first, latest = (self._failed(told) for told in base["failing"])
+            # What is in the context is the same object.
+            known = [(it[2], results[it[0]]) for it in base["context"] if len(it) == 3]
+            first, latest = (self._failed(told, known) for told in base["failing"])
             self._failing = self._before = (first, latest)
 
     def _result(self, told: list[Any]) -> Any:
         return self._error(told[1]) if len(told) == 2 else self._reader.value(told[0])
 
-    def _failed(self, told: list[Any]) -> Failed:
-        name, value, began, ended, error = told
+    def _failed(
+        self, told: list[Any], known: list[tuple[Any, BaseException]]
+    ) -> Failed:
+        name, value, began, ended, written, *more = told
+        found = [error for data, error in known if data == written]
+        error = found[0] if found else self._error(written)
+        if not found:
+            known.append((written, error))
+        tried = [self._attempt(it, None, error) for it in (more[0] if more else ())]
+        visit = Visit(name, Outcome.FAILED, tuple(tried), error=error)
         times = began - self._epoch, ended - self._epoch
-        return name, self._reader.value(value), *times, self._error(error)
+        return visit, self._reader.value(value), *times, error
 
     def _went_on(
         self, name: str, follower: str | None, output: Any, number: int

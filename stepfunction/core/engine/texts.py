@@ -21,7 +21,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.journal import name_of
 from stepfunction.core.history.position import Failed, Failing
-from stepfunction.core.history.records import Visit
+from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import Ended, Status
 from stepfunction.core.raised import is_a
 from stepfunction.core.transcript import rows
@@ -261,7 +261,10 @@ class Texts:
         entry, value, began, ended, error = failed
         name, epoch = self.name(name_of(entry)), self._epoch
         times = f"{epoch + began!r},{epoch + ended!r}"
-        return f"[{name},{self.lenient(value)},{times},{self._error(error)}]"
+        tried = as_visit(entry, error).attempts
+        attempts = ",".join(self._attempt(it, error) for it in tried)
+        facts = f"{self.lenient(value)},{times},{self._error(error)},[{attempts}]"
+        return f"[{name},{facts}]"
 
     def _result(self, value: Any) -> str:
         """Give what came of a step: as an output, or as an error."""
