@@ -30,7 +30,7 @@ from stepfunction.core.errors import (
     WorkerStartError,
 )
 from stepfunction.core.history.execution import Execution
-from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.journal import NOTHING, Journal
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
 from stepfunction.core.raised import is_a
@@ -142,10 +142,15 @@ def begin(
             raise DefinitionError(f"workflow {graph.name!r}", problems)
     run = Run(run_to_end, Workshop(executor), Cancellation(), 0.0)
     if stored is None:
-        journal = Journal.given(graph, initial_input, run)
+        if initial_input is NOTHING:
+            run.is_plain = False
+            journal = Journal.given(graph, NOTHING, run)
+        else:
+            journal = Journal(graph, initial_input, run)
         # Of that very moment, for where a test has stopped the clock it is compared.
         run.epoch = time() - journal.began
     else:
+        run.is_plain = False
         run.epoch = time() - perf_counter()
         journal = stored(graph, initial_input, run)
     if listeners is not None:
@@ -174,7 +179,7 @@ def carry_out(
     journal: Any = execution.journal
     run: Any = journal.run
     run.thread = run.cancellation.thread = get_ident()
-    saving = journal.saving
+    saving = None if run.is_plain else journal.saving
     if saving is not None:
         timeout = saving.seconds_left(journal, timeout)
     elif timeout is not None:
