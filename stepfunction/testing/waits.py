@@ -49,9 +49,8 @@ def skip_waits() -> Iterator[SkippedWaits]:
     in its block: in the threads of its tasks, for workflows nested in process tasks,
     and for ``start()`` and ``aexecute()``. A thread that you start yourself pauses as
     ever. What a function does itself, as with ``time.sleep()`` or
-    ``context.sleep()``, is not skipped. No time passes, so a ``tenacity.Retrying``
-    that stops after some seconds does not stop for them, and a timeout is not
-    reached by them.
+    ``context.sleep()``, is not skipped. A ``tenacity.Retrying`` that stops after some
+    seconds counts the pauses that it would have made; a timeout is not reached by them.
 
     Yields:
         What was skipped. Of a workflow in another process it is known once that has

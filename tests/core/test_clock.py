@@ -10,6 +10,7 @@ import time
 from datetime import datetime, timezone
 
 import pytest
+import tenacity
 import time_machine
 from freezegun import freeze_time
 from freezegun.config import settings
@@ -77,6 +78,10 @@ def at_third(number, context):
     if context.attempt < 3:
         raise ConnectionError(f"attempt {context.attempt}")
     return 2 * number
+
+
+def refuse(_):
+    raise ConnectionError
 
 
 def beat(number, context):
@@ -284,3 +289,12 @@ def test_transcripts_of_values_of_the_stopped_clock_can_be_read():
     with freeze_time(MOMENT):
         text = alone(lambda _: datetime.now(timezone.utc)).execute().to_json()
     assert Execution.from_json(text).output == MOMENT
+
+
+def test_a_retrying_that_stops_after_some_seconds_stops(stopped):
+    soon = tenacity.wait_fixed(0.05)
+    retry = tenacity.Retrying(stop=tenacity.stop_after_delay(0.2), wait=soon)
+    execution = alone(refuse, retry=retry).start(1)
+    assert execution.wait(LONG)
+    assert execution.status is Status.FAILED
+    assert 0.2 <= execution.duration < LONG

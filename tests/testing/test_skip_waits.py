@@ -8,7 +8,7 @@ import pytest
 import tenacity
 from shared.mocked import HOURS, around, fail_twice, forbidden_for, negative, sleepy
 
-from stepfunction import Execution, Status, StepFunction
+from stepfunction import Execution, Status, StepExecutionError, StepFunction
 from stepfunction.testing import SkippedWait, mock_steps, skip_waits
 
 # --- skip_waits ---------------------------------------------------------------------
@@ -98,6 +98,22 @@ def test_a_retrying_of_tenacity_skips_its_pauses() -> None:
     with skip_waits() as skipped:
         assert workflow.execute().output == "there"
     assert skipped.total == 1200
+
+
+@pytest.mark.parametrize(
+    "stop, attempts",
+    [(tenacity.stop_after_delay(1250), 4), (tenacity.stop_before_delay(1250), 3)],
+)
+def test_the_limit_of_a_retrying_of_tenacity_is_reached(
+    stop: Any, attempts: int
+) -> None:
+    retrying = tenacity.Retrying(stop=stop, wait=tenacity.wait_fixed(600))
+    workflow = StepFunction("W").add_step("Try", [].index, retry=retrying)
+    workflow.set_start_step("Try")
+    with skip_waits() as skipped, pytest.raises(StepExecutionError) as caught:
+        workflow.execute(1)
+    assert len(caught.value.execution.history[0].attempts) == attempts
+    assert skipped.total == 600 * (attempts - 1)
 
 
 # --- as a newcomer uses it ----------------------------------------------------------

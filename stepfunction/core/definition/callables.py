@@ -51,7 +51,9 @@ def has_default(function: Any, name: str | None = None) -> bool:
         parameters = signature(function).parameters
     except (ValueError, TypeError):  # a builtin that does not tell
         return False
-    found = next(iter(parameters.values()), None) if name is None else parameters[name]
+    if name is None:
+        name = next(iter(parameters), "")
+    found = parameters.get(name)
     # What takes all that is left over, or goes by name alone, takes no input.
     takes_one = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     if found is None or found.kind not in takes_one:

@@ -7,7 +7,7 @@ arrows lead; a ``Graph`` is the frozen whole that any number of threads may run.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from types import EllipsisType, MappingProxyType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from stepfunction.core.definition.actions import Action, Callee, Change
@@ -269,7 +269,7 @@ class Graph(Defined, Callee):
             any(step.ends is not None for step in table.values()),
         )
         self.written: tuple[str, str] | None = None  # by who writes it first
-        self._first_move: Move | EllipsisType | None = ...  # until it is asked for
+        self._first_move: Any = ...  # until it is asked for
         # Whether anything, here or nested, may follow a failure.
         self.may_recover: bool = any(step.may_recover for step in table.values())
 
@@ -316,12 +316,14 @@ class Graph(Defined, Callee):
         None where that is as with an input of None, or where it simply nests a
         workflow, whose own first step counts.
         """
-        if isinstance(self._first_move, EllipsisType):
-            self._first_move, step = None, self.table[self.start]
+        found: Any = self._first_move
+        if found is ...:
+            found, step = None, self.table[self.start]
             action = step.action.without_input()
             if action is not step.action and step.simply_nested is None:
-                self._first_move = _move(step.replace(action=action))
-        return self._first_move
+                found = _move(step.replace(action=action))
+            self._first_move = found
+        return found  # type: ignore[no-any-return]
 
     def longest_journal(self, forgotten: int) -> int:
         """Give how long a journal may become.

@@ -9,6 +9,7 @@ Each compensation is called once, in the thread that runs the workflow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from threading import get_ident
 from typing import Any, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
@@ -190,6 +191,9 @@ class _WayBack:
                 returned = guard(call, output, context)
         except BaseException as raised:
             is_failure = is_a(raised, Exception)
+            if journal.saving is not None and not is_failure:
+                if self._run.cancellation.root.thread == get_ident():
+                    raise  # it is undone when this goes on
             outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
             error = without_our_frames(raised)
             add_note(error, f"raised while {subject(step, part)} was undone")

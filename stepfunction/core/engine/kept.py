@@ -161,8 +161,8 @@ class KeptVisit:
             keep_whole(self.saving, journal, child, child.graph, at, key)
         if key is None:
             return  # that of the step itself is in its own row; a batch tells of items
-        if task.outcome is not SUCCEEDED and self._cancellation.root.requested:
-            return  # it was stopped with the whole, as in a pause, and is to go on
+        if self._cancellation.root.requested and self._is_left(task):
+            return
         visit: Visit = task.visit()
         if not visit.attempts:
             return  # it never began
@@ -176,6 +176,13 @@ class KeptVisit:
             if child is None or child.saving is None:  # which says it
                 output = self.saving.texts.lenient(visit.output)
         self._buffer(self.saving.texts.task(visit, output, digest))
+
+    def _is_left(self, task: Any) -> bool:
+        """Whether the end of a task, where all was stopped, is not to be kept."""
+        if task.outcome is not SUCCEEDED:
+            return True  # it was stopped too, as in a pause, and is to go on
+        is_item = type(task.key) is int and task.child is None
+        return is_item and task.fragment is None  # it was told of with others
 
     def took(
         self,

@@ -94,6 +94,7 @@ class Restored:
         self._at = 1
         self._began: float | None = None
         self._ways_back: list[WayBack] = []
+        self._lost: dict[str, Any] = {}  # results of forgotten steps
         try:
             told = rows.read_rows(session.store.rows(head.key))
         except ValueError as error:
@@ -176,22 +177,32 @@ class Restored:
         journal = self.journal
         journal.forgotten = base["forgotten"]
         results = {name: self._result(told) for name, *told in base["context"]}
-        journal.results = results
+        journal.results, self._lost = results, dict(results)
         self._name = base["step"]
         self._value = self._reader.value(base["input"])
         self._began = base["began"] - self._epoch
         self._ways_back += (tuple(way) for way in base.get("ways_back", ()))
         if "failing" in base:
-            first, latest = (self._failed(told) for told in base["failing"])
+            # What is in the context is the same object.
+            known = [(it[2], results[it[0]]) for it in base["context"] if len(it) == 3]
+            first, latest = (self._failed(told, known) for told in base["failing"])
             self._failing = self._before = (first, latest)
 
     def _result(self, told: list[Any]) -> Any:
         return self._error(told[1]) if len(told) == 2 else self._reader.value(told[0])
 
-    def _failed(self, told: list[Any]) -> Failed:
-        name, value, began, ended, error = told
+    def _failed(
+        self, told: list[Any], known: list[tuple[Any, BaseException]]
+    ) -> Failed:
+        name, value, began, ended, written, *more = told
+        found = [error for data, error in known if data == written]
+        error = found[0] if found else self._error(written)
+        if not found:
+            known.append((written, error))
+        tried = [self._attempt(it, None, error) for it in (more[0] if more else ())]
+        visit = Visit(name, Outcome.FAILED, tuple(tried), error=error)
         times = began - self._epoch, ended - self._epoch
-        return name, self._reader.value(value), *times, self._error(error)
+        return visit, self._reader.value(value), *times, error
 
     def _went_on(
         self, name: str, follower: str | None, output: Any, number: int
@@ -439,7 +450,7 @@ class Restored:
         saving.begun = self.begun
         if self.journal.keeps is not None:
             saving.remember([*self.starts, (self._at, self._before)])
-        saving.ways_back = self._ways_back
+        saving.ways_back, saving.results = self._ways_back, self._lost
         at = self.journal.steps
         since = self.since(at)
         for head in self.session.store.nested(self.head.key):

@@ -11,7 +11,9 @@ import os
 import socket
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from time import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.definition.graph import Graph, Step
@@ -24,10 +26,11 @@ from stepfunction.core.errors import (
     StoreError,
     UnstorableValueError,
 )
-from stepfunction.core.history.journal import Journal
+from stepfunction.core.history.journal import Journal, name_of
 from stepfunction.core.history.position import Failing, Position
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import Status
+from stepfunction.core.raised import is_a
 from stepfunction.core.store import Head, Row
 from stepfunction.core.transcript import rows
 from stepfunction.core.transcript.graphs import text_of_graph
@@ -36,6 +39,9 @@ from stepfunction.core.transcript.storing import Fragments, digest_of
 
 if TYPE_CHECKING:
     from stepfunction.core.engine.run import Run
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Saving:
@@ -87,8 +93,10 @@ class Saving:
         self.deadline: float | None = None
         self.is_decided = False
         self.count: int | None = None
+        self.results: dict[str, Any] = {}  # those of forgotten steps, and of no others
         # Where it went back to, if it ever did; see ``Restored.since``.
         self.ways_back: Sequence[WayBack] = ()
+        self._items: dict[tuple[int, int], str] = {}  # digests, by visit and index
         self._waiting: list[str] = []  # rows that are to be one with the next
         # Of the steps that are remembered: their first rows, what had failed before.
         self._starts: deque[tuple[int, Failing | None]] = deque([(1, None)])
@@ -147,8 +155,14 @@ class Saving:
         if self.session.may_note():
             self._append(self.texts.undone(visit))
 
-    def note_forgotten(self, journal: Journal) -> None:
-        """Note all that forgotten steps have left, and have the store lose them."""
+    def note_forgotten(self, journal: Journal, lost: list[Any]) -> None:
+        """Note all that forgotten steps have left, and have the store lose them.
+
+        Args:
+            journal: The journal, which has forgotten them.
+            lost: What it had of them.
+        """
+        self.results.update(zip(map(name_of, lost[::3]), lost[2::3]))
         if not self.session.may_note():
             return
         self.flush()
@@ -157,8 +171,8 @@ class Saving:
             self._starts.popleft()
         before, failing = self._starts[0]
         first = as_visit(journal.entries[0], journal.entries[2])
-        facts = before, failing, first, self.ways_back
-        row = self._row(self.texts.forgotten(journal, *facts))
+        facts = journal.forgotten, self.results, before, failing, first, self.ways_back
+        row = self._row(self.texts.forgotten(*facts))
         self.session.keep(self.session.store.forget, row, before, journal.forgotten)
 
     # --- what is nested --------------------------------------------------------------
@@ -182,20 +196,33 @@ class Saving:
             part: The task that it is nested in, or the index of the item.
             is_again: Whether this process has run it already, as another attempt.
         """
+        facts: dict[str, Any] = {}
+        if type(part) is int:  # an item, which is asked for again, and may be another
+            with suppress(UnstorableValueError):
+                place = outer.steps, part
+                # That of its first attempt, which may change it in place.
+                digest = self._items.get(place) or digest_of(value)
+                facts["digest"] = self._items[place] = digest
         begun, head = self.begun, self.heads.get(json_text(part))
         if not is_again and begun is not None and head is not None:
             if head.turn != begun.turns.get(part):
-                found = self.session.go_on(
-                    self.session, head, graph, run, begun.is_fresh
-                )
+                how = begun.is_fresh, facts.get("digest")
+                found = self.session.go_on(self.session, head, graph, run, *how)
                 if found is not None:
                     return found
         journal = Journal.given(graph, value, run)
-        journal.saving = self.begin_nested(journal, graph, outer, outer.steps, part)
+        where = outer, outer.steps, part
+        journal.saving = self.begin_nested(journal, graph, *where, facts)
         return journal
 
     def begin_nested(
-        self, journal: Journal, graph: Graph, outer: Journal, at: int, part: Any
+        self,
+        journal: Journal,
+        graph: Graph,
+        outer: Journal,
+        at: int,
+        part: Any,
+        facts: Mapping[str, Any] = NOTHING,
     ) -> Saving:
         """Note the beginning of an execution that is nested in this one.
 
@@ -205,13 +232,15 @@ class Saving:
             outer: The journal of this one.
             at: How many steps of this one have ended.
             part: The task that it is nested in, or the index of the item.
+            facts: What else is to be noted.
         """
         place = (at, json_text(part))
         turn = self.turns[place] = self.turns.get(place, -1) + 1
         started = journal.run.epoch + journal.began
         named = (journal.id, graph.name, Status.RUNNING.value, started, None, "")
         head = Head(0, *named, self.key, *place, turn)
-        return begin(self.session, head, journal, graph, outer.key_of_nested(part), {})
+        prefix = outer.key_of_nested(part)
+        return begin(self.session, head, journal, graph, prefix, facts)
 
     # --- the present step ------------------------------------------------------------
 
@@ -343,14 +372,19 @@ def begin(
     text = f'["{rows.BEGIN}",{json_text(told)[:-1]},"input":{written}}}]'
     shape, digest = text_of_graph(graph)
     head, apart = head._replace(graph=digest), fragments.take_apart()
-    key = session.keep(session.store.begin, head, shape, text, apart)
+    outermost, key = head.outer is None, None
+    try:
+        key = session.keep(session.store.begin, head, shape, text, apart)
+        if outermost and key:
+            session.hold(key)
+    except BaseException as error:
+        if outermost and not is_a(error, Exception):
+            session.let_go_of_begun(head)
+        raise
     if key is None:
         raise ExecutionCancelledError("the execution was stopped")
     if key == 0 and head.outer is not None:
         text = f"execution {session.id!r} was taken over by somebody else"
         session.error = ExecutionClaimedError(text, session.id)
         raise session.error
-    outermost = head.outer is None
-    if outermost and key:
-        session.hold(key)
     return Saving(session, key, 1, prefix, journal.run.epoch, outermost, head.turn)

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 
 Given = TypeVar("Given")
 # Of the session, what the store says of a nested execution, its workflow, its run, and
-# whether what failed is done again: its journal; None where it is to begin anew.
-GoOn: TypeAlias = "Callable[[Session, Head, Graph, Run, bool], Journal | None]"
+# whether what failed is done again, and of an item the digest: its journal; None where
+# it is to begin anew.
+GoOn: TypeAlias = (
+    "Callable[[Session, Head, Graph, Run, bool, str | None], Journal | None]"
+)
 
 
 class Session:
@@ -45,6 +48,7 @@ class Session:
         "allow_changed",
         "_lock",
         "_pid",
+        "_held",
         "_release",
         "__weakref__",
     )
@@ -60,14 +64,26 @@ class Session:
         self.allow_changed = allow_changed
         self._lock = RLock()  # for a signal handler may end it
         self._pid = os.getpid()
-        self._release: finalize[..., Session] | None = None
+        # An interrupt may keep it from being run, or from being let go of.
+        self._held: list[int] = []
+        self._release = finalize(self, _release, store, self._held)
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether there is an execution that it lets go of at its end."""
+        return bool(self._held)
 
     def hold(self, key: int) -> None:
-        """Have an execution released at the end of this at the latest.
+        """Have an execution let go of at the end of this at the latest."""
+        self._held.append(key)
 
-        An interrupt may keep it from being run, or from being let go of.
-        """
-        self._release = finalize(self, self.store.release, key)
+    def let_go_of_begun(self, head: Head) -> None:
+        """Let go of what was begun just now, also if an interrupt hid its key."""
+        if not self._held:
+            found = self.store.find(head.id)
+            if found is not None and found.started == head.started:
+                self._held.append(found.key)
+        self.let_go()
 
     def keep(self, how: Callable[..., Given], *facts: Any) -> Given | None:
         """Have the store keep something, unless this process has let go of it.
@@ -99,8 +115,7 @@ class Session:
         """Keep nothing more, and let others have the execution."""
         with self._lock:
             self.is_closed = True
-        if self._release is not None:
-            self._release()
+        self._release()
 
     def may_note(self) -> bool:
         """Say whether to note anything.
@@ -111,3 +126,8 @@ class Session:
         if self.error is not None:
             raise self.error
         return not self.is_closed
+
+
+def _release(store: Store, held: list[int]) -> None:
+    for key in held:
+        store.release(key)

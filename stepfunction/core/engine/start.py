@@ -141,18 +141,19 @@ def begin(
         if problems:
             raise DefinitionError(f"workflow {graph.name!r}", problems)
     run = Run(run_to_end, Workshop(executor), Cancellation(), 0.0)
-    if stored is None:
-        if initial_input is NOTHING:
+    if stored is not None:
+        run.is_plain = False
+        run.epoch = time() - perf_counter()
+        journal = stored(graph, initial_input, run)
+    else:
+        if initial_input is NOTHING:  # not by a call more, for many are given nothing
             run.is_plain = False
-            journal = Journal.given(graph, NOTHING, run)
+            journal = Journal(graph, None, run)
+            journal.has_no_input = True
         else:
             journal = Journal(graph, initial_input, run)
         # Of that very moment, for where a test has stopped the clock it is compared.
         run.epoch = time() - journal.began
-    else:
-        run.is_plain = False
-        run.epoch = time() - perf_counter()
-        journal = stored(graph, initial_input, run)
     if listeners is not None:
         run.audience = audience_of(listeners, journal, is_here=True)
     return journal.execution

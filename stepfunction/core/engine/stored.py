@@ -208,7 +208,7 @@ def _go_on(graph: Graph, run: Run, store: Store, head: Head, wish: _Wish) -> Jou
         session.hold(head.key)
         return _restored(session, head, graph, run, wish, True)
     except BaseException:
-        if session is None:
+        if session is None or not session.is_holding:
             store.release(head.key)
         else:
             session.let_go()
@@ -222,15 +222,18 @@ def _restored(
     run: Run,
     wish: _Wish,
     is_outermost: bool,
+    is_fresh: bool = False,
 ) -> Journal:
     """Give the journal of an execution that is not at its end, or is to leave that."""
     as_it_was = _as_it_was(session, head, graph)
     restored = Restored(session, head, as_it_was, run)
     facts: dict[str, Any] = {}
-    answer = None
-    if restored.has_ended or wish.is_back:
+    answer, name = None, restored.position[0]
+    # With what it is nested in, and not yet undone for that.
+    was_stopped = is_fresh and name is not None and not restored.undone
+    if restored.has_ended or wish.is_back or was_stopped:
         _refuse_if_undone(restored)
-        facts = _way_back(restored, graph, wish)
+        name, facts = _way_back(restored, graph, wish)
         if wish.has_answer:
             answer = _written(session, wish.answer)
     if wish.timeout is not None or restored.has_ended:
@@ -240,6 +243,8 @@ def _restored(
         if is_outermost:
             facts["timeout"] = seconds
             facts["deadline"] = None if seconds is None else time() + seconds
+    if as_it_was is not graph:
+        _check_next(head, name, as_it_was, graph)
     restored.saving(is_outermost).note_resumption(facts, answer)
     if facts:
         restored = Restored(session, head, as_it_was, run)
@@ -248,9 +253,7 @@ def _restored(
     journal = restored.journal
     journal.saving = saving = restored.saving(is_outermost)
     saving.deadline = restored.deadline
-    if as_it_was is not graph:
-        _check_next(head, restored, graph)
-        journal.graph = graph
+    journal.graph = graph
     return journal
 
 
@@ -276,14 +279,15 @@ def _as_it_was(session: Session, head: Head, graph: Graph) -> Graph:
     raise ResumeError(text, session.id, found)
 
 
-def _check_next(head: Head, restored: Restored, graph: Graph) -> None:
+def _check_next(head: Head, name: str | None, before: Graph, graph: Graph) -> None:
     """Refuse to go on with a step that is not there any more, or is of another kind."""
-    name = restored.position[0]
     if name is None:
         return
-    was: Any = restored.graph.table[name].action.kind
+    was: Any = name in before.table and before.table[name].action.kind
     if name not in graph.table:
         text = f"step {name!r}, which would be next, is no step of {graph.name!r}"
+    elif not was:  # to which an answer leads
+        return
     elif graph.table[name].action.kind != was:
         now = graph.table[name].action.kind
         text = f"step {name!r}, which would be next, is a {now} step and was a {was}"
@@ -305,8 +309,14 @@ def _refuse_if_undone(restored: Restored) -> None:
         raise ResumeError(text, id)
 
 
-def _way_back(restored: Restored, graph: Graph, wish: _Wish) -> dict[str, Any]:
-    """Say from where an execution goes on that has ended, or is to go back."""
+def _way_back(
+    restored: Restored, graph: Graph, wish: _Wish
+) -> tuple[str | None, dict[str, Any]]:
+    """Say from where an execution goes on that has ended, or is to go back.
+
+    Returns:
+        The step, and what its row is to say.
+    """
     journal = restored.finish() if restored.has_ended else restored.journal
     visits = [name_of(entry) for entry in journal.entries[::3]]
     id = restored.session.id
@@ -318,8 +328,10 @@ def _way_back(restored: Restored, graph: Graph, wish: _Wish) -> dict[str, Any]:
             if journal.forgotten:
                 text = f"execution {id!r} remembers no visit of step {wish.start_at!r}"
             raise ResumeError(text, id)
-        return {**facts, "cut": restored.first_row(at), "visit": None}
+        facts |= {"cut": restored.first_row(at), "visit": None}
+        return wish.start_at, facts
     failed = _failed_at(restored, journal, visits)
+    name: str | None
     if wish.has_answer:
         if failed is None or journal.status is not Status.FAILED:
             text = (
@@ -327,17 +339,17 @@ def _way_back(restored: Restored, graph: Graph, wish: _Wish) -> dict[str, Any]:
                 "failed for which answer= could be the output"
             )
             raise ResumeError(text, id)
-        name = visits[failed]
+        _check_next(restored.head, name := visits[failed], restored.graph, graph)
         follower = graph.table[name].after(wish.answer)
-        told = {"step": name, "next": follower, "visit": None}
-        return {**facts, **told, "cut": restored.first_row(failed)}
+        facts |= {"step": name, "next": follower, "visit": None}
+        return follower, {**facts, "cut": restored.first_row(failed)}
     if failed is None:  # it was stopped
-        failed, keeps = len(visits), restored.number
+        failed, keeps, name = len(visits), restored.number, restored.position[0]
     else:
-        keeps = restored.first_row(failed + 1)
+        keeps, name = restored.first_row(failed + 1), visits[failed]
     visit = journal.forgotten + failed
     facts |= {"visit": visit, "since": restored.since(visit)}
-    return {**facts, "cut": restored.first_row(failed), "keeps": keeps}
+    return name, {**facts, "cut": restored.first_row(failed), "keeps": keeps}
 
 
 def _failed_at(restored: Restored, journal: Journal, visits: list[str]) -> int | None:
@@ -370,7 +382,12 @@ def _written(session: Session, answer: Any) -> str:
 
 
 def go_on_inside(
-    session: Session, head: Head, graph: Graph, run: Run, is_fresh: bool
+    session: Session,
+    head: Head,
+    graph: Graph,
+    run: Run,
+    is_fresh: bool,
+    digest: str | None,
 ) -> Journal | None:
     """Give the journal of a nested execution that had begun, as it is to go on.
 
@@ -380,10 +397,14 @@ def go_on_inside(
         graph: Its workflow.
         run: What it shares with what it is nested in.
         is_fresh: Whether what failed is done again.
+        digest: That of its input, where it may be another than it was; else None.
 
     Returns:
         Its journal, at its end where that is to count; None if it is to begin anew.
     """
+    if digest is not None:
+        if Restored.first_of(session.store, head)["digest"] != digest:
+            return None
     if head.status != Status.RUNNING:
         as_it_was = _as_it_was(session, head, graph)
         restored = Restored(session, head, as_it_was, run)
@@ -394,4 +415,4 @@ def go_on_inside(
             return journal
         if restored.undone:
             return None  # it has undone itself, and that is complete
-    return _restored(session, head, graph, run, _Wish(), False)
+    return _restored(session, head, graph, run, _Wish(), False, is_fresh)

@@ -19,9 +19,9 @@ from stepfunction.core.errors import (
     StepExecutionError,
     UnstorableValueError,
 )
-from stepfunction.core.history.journal import Journal, name_of
+from stepfunction.core.history.journal import name_of
 from stepfunction.core.history.position import Failed, Failing
-from stepfunction.core.history.records import Visit
+from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.outcomes import Ended, Status
 from stepfunction.core.raised import is_a
 from stepfunction.core.transcript import rows
@@ -184,7 +184,8 @@ class Texts:
 
     def forgotten(
         self,
-        journal: Journal,
+        forgotten: int,
+        results: Mapping[str, Any],
         before: int,
         failing: Failing | None,
         first: Visit,
@@ -193,7 +194,8 @@ class Texts:
         """Give the row of all that forgotten steps have left.
 
         Args:
-            journal: The journal, which has forgotten them.
+            forgotten: How many they are.
+            results: What came of them.
             before: The number of the first row that is not forgotten.
             failing: What had failed before that.
             first: The first visit that is not forgotten.
@@ -201,10 +203,10 @@ class Texts:
         """
         context = ",".join(
             f"[{self.name(name)},{self._result(value)}]"
-            for name, value in journal.results_now().items()
+            for name, value in results.items()
         )
         facts = [
-            f'"forgotten":{journal.forgotten}',
+            f'"forgotten":{forgotten}',
             f'"before":{before}',
             f'"step":{self.name(first.name)}',
             f'"context":[{context}]',
@@ -259,7 +261,10 @@ class Texts:
         entry, value, began, ended, error = failed
         name, epoch = self.name(name_of(entry)), self._epoch
         times = f"{epoch + began!r},{epoch + ended!r}"
-        return f"[{name},{self.lenient(value)},{times},{self._error(error)}]"
+        tried = as_visit(entry, error).attempts
+        attempts = ",".join(self._attempt(it, error) for it in tried)
+        facts = f"{self.lenient(value)},{times},{self._error(error)},[{attempts}]"
+        return f"[{name},{facts}]"
 
     def _result(self, value: Any) -> str:
         """Give what came of a step: as an output, or as an error."""

@@ -454,10 +454,10 @@ def _go_on(journal: Journal, run: Run, position: Position) -> int:
         raise ExecutionCancelledError("the execution was stopped")
     longest = graph.longest_journal(journal.forgotten)
     if len(journal.entries) >= longest and graph.keep_history is not None:
-        before = journal.forgotten
+        lost = journal.entries[: -3 * graph.keep_history]
         journal.forget(graph.keep_history)
-        if journal.saving is not None and journal.forgotten > before:
-            journal.saving.note_forgotten(journal)
+        if journal.saving is not None and lost:
+            journal.saving.note_forgotten(journal, lost)
         longest = graph.longest_journal(journal.forgotten)
     if len(journal.entries) < longest:
         return longest

@@ -12,6 +12,7 @@ from math import isfinite
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, Literal
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import (
     DefinitionError,
@@ -219,6 +220,11 @@ class Retries:
             self._retrying = retry.copy(reraise=False, retry=judge)
         self._retrying.begin()
         self._state = tenacity.RetryCallState(self._retrying, _named(name), (), {})
+        # By our clock, which nobody stops: a Retrying may have a limit of seconds.
+        self._state.start_time = perf_counter() - seconds
+
+    def skip(self, seconds: float) -> None:
+        """Take a pause for made which is not."""
         self._state.start_time -= seconds
 
     def after(
@@ -244,6 +250,7 @@ class Retries:
             state.set_result(value)
         else:
             state.set_exception((type(error), error, traceback_of(error)))
+        state.outcome_timestamp = perf_counter()
         outcome, is_over = state.outcome, False
         try:
             decision = self._retrying.iter(state)

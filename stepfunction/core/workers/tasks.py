@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import ExecutionCancelledError, StepTimeoutError
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
+from stepfunction.core.probes import skipping
 from stepfunction.core.raised import is_a, traceback_of
 from stepfunction.core.workers.executors import is_cancelled_error
 from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
@@ -226,11 +227,7 @@ class Task:
         traceback = None if error is None else traceback_of(error)
         try:  # for a Retrying has callbacks, of which each may raise
             if self._retries is None:
-                since = perf_counter() - self.attempts[0][1]
-                self._retries = Retries(retry, self.name, since)
-                if self._left is not None:
-                    for *_, earlier in self.attempts[:-1]:
-                        self._retries.after(None, earlier)
+                self._retries = self._retries_so_far(retry)
             seconds, self.output = self._retries.after(self.output, error)
         except BaseException as final:
             if final is error:
@@ -246,7 +243,16 @@ class Task:
             self.outcome, self.error = SUCCEEDED, None
         elif self._left is not None:
             seconds, self._left = self._left, None
+        if seconds is not None and skipping.get() is not None:
+            self._retries.skip(seconds)
         return seconds
+
+    def _retries_so_far(self, retry: RetryPolicy | tenacity.Retrying) -> Retries:
+        retries = Retries(retry, self.name, perf_counter() - self.attempts[0][1])
+        if self._left is not None:
+            for *_, earlier in self.attempts[:-1]:
+                retries.after(None, earlier)
+        return retries
 
     # What a task is asked that stands for several calls.
 

@@ -349,3 +349,23 @@ def test_a_report_of_a_file_needs_no_project(tmp_path):
         "report", "missing.json", "-o", "x.html", DJANGO_SETTINGS_MODULE="nowhere"
     )
     assert "missing.json" in done.stderr
+
+
+# --- what is stored -----------------------------------------------------------------
+
+
+def test_a_stored_execution_is_listed_shown_and_lost(run, tmp_path):
+    store = str(tmp_path / "runs.db")
+    given = ("run", "shop.Quote", "--store", store, "--id", "quote-1")
+    first = run(*given, input='{"amount": 21}')
+    assert run(*given, input='{"amount": 21}')[:2] == first[:2]
+    assert run("history", "--store", store)[1].split()[:3] == [
+        "quote-1",
+        "Quote",
+        "COMPLETED",
+    ]
+    assert run("show", "quote-1", "--store", store)[1].startswith("quote-1: Quote ")
+    assert run("resume", "shop.Quote", "quote-1", "--store", store)[:2] == first[:2]
+    assert run("recover", "shop", "--store", store)[:2] == (0, "")
+    assert run("prune", "--store", store, "--older-than", "0s")[0] == 0
+    assert run("history", "--store", store)[1] == ""

@@ -469,3 +469,82 @@ def test_items_that_are_changed_in_place_are_the_same_still(
     calls.bad = set()
     assert workflow.resume("one", store=store).output == [1, 2, 3, 4, 5]
     assert sorted(calls) == [1, 2, 2, 3, 4, 5, 5]
+
+
+def test_a_nested_run_of_another_item_begins_anew(store, calls):
+    items = [1, 2]
+    nested = StepFunction("Nested").add_step("Before", lambda it: it, "Inner")
+    nested.add_step("Inner", calls.each).set_start_step("Before")
+    workflow = StepFunction("W").add_map_step("A", nested, items=lambda _: [*items])
+    workflow.set_start_step("A")
+    calls.bad = {2}
+    fails(workflow, store)
+    items[1] = 3
+    assert workflow.resume("one", store=store).output == [1, 3]
+
+
+def test_a_nested_run_of_an_item_that_it_changed_goes_on(store, calls):
+    def change(item):
+        item["number"] += 1
+        return calls.each(item["number"])
+
+    nested = StepFunction("Nested").add_step("Change", change, "Inner")
+    nested.add_step("Inner", calls.of("Inner")).set_start_step("Change")
+    workflow = StepFunction("W").add_step("A", lambda _: [{"number": 1}], "B")
+    workflow.add_map_step("B", nested, retry=RetryPolicy(2, interval=0))
+    workflow.set_start_step("A")
+    calls.bad = {"Inner"}
+    fails(workflow, store)
+    calls.bad = set()
+    assert workflow.resume("one", store=store).output == [3]
+    assert calls == [2, "Inner", 3, "Inner", "Inner"]
+
+
+def test_what_is_set_aside_is_not_in_context_though_steps_were_forgotten(store):
+    seen = {}
+
+    def look(value, context):
+        return seen.setdefault(context.step, []).append([*context])
+
+    names = [f"S{number}" for number in range(9)]
+    workflow = StepFunction("W", keep_history=4).set_start_step("S0")
+    for name, follower in zip(names, [*names[1:], None]):
+        workflow.add_step(name, look, follower)
+    workflow.execute(store=store, execution_id="one")
+    workflow.resume("one", store=store, start_at="S6")
+    assert seen["S6"] == [names[:6], names[:6]]
+
+
+def test_what_is_nested_in_a_stopped_run_redoes_what_had_not_succeeded(store, calls):
+    found, is_found = [], threading.Event()
+
+    def each(item):
+        if item == 2 and calls.bad:
+            assert is_found.wait(10)
+            found[0].cancel()
+        return calls.each(item)
+
+    nested = StepFunction("Nested")
+    nested.add_map_step("Each", each, tolerated_failures=3, executor="inline")
+    nested.set_start_step("Each")
+    workflow = StepFunction("W").add_step("A", nested).set_start_step("A")
+    calls.bad = {1}
+    found.append(workflow.start([1, 2, 3], store=store, execution_id="one"))
+    is_found.set()
+    assert found[0].wait(10)
+    assert store.load("one").status is Status.CANCELLED
+    calls.bad = set()
+    assert workflow.resume("one", store=store).output == [1, 2, 3]
+    assert sorted(calls) == [1, 1, 2, 3]
+
+
+@pytest.mark.parametrize("how", [{}, {"answer": 2}])
+def test_what_is_refused_for_a_step_that_is_gone_stays_as_it_was(store, calls, how):
+    workflow = StepFunction("W").add_step("A", calls.of("A")).set_start_step("A")
+    calls.bad = {"A"}
+    fails(workflow, store)
+    other = StepFunction("W").add_step("B", calls.of("B")).set_start_step("B")
+    with pytest.raises(ResumeError, match="'A', which would be next, is no step"):
+        other.resume("one", store=store, allow_changed=True, **how)
+    assert store.load("one").status is Status.FAILED
+    assert calls == ["A"]

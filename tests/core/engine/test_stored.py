@@ -681,3 +681,29 @@ def test_what_died_before_it_was_undone_is_undone_after_its_deadline(steps):
         workflow.resume("one", store=store)
     assert steps.calls == ["A", "B", "undo"]
     assert len(caught.value.execution.compensations) == 1
+
+
+def test_a_failure_that_was_forgotten_is_the_same_after_a_death(store):
+    die, seen = [False, True], []
+
+    def fail(value):
+        raise ValueError(value)
+
+    def clean(value, context):
+        if len(seen) == 6 and die.pop():
+            raise Death
+        failure = context.failure
+        assert failure.error is context["A"]
+        seen.append((str(failure.error), failure.outcome, len(failure.attempts)))
+        return len(seen)
+
+    workflow = StepFunction("W", keep_history=2, max_steps=50)
+    retry = RetryPolicy(2, interval=0)
+    workflow.add_step("A", fail, retry=retry, on_failure="B").set_start_step("A")
+    again = [(lambda count: count < 9, "B"), (lambda count: True, "C")]
+    workflow.add_step("B", clean, branch=again).add_step("C", str)
+    with pytest.raises(Death):
+        workflow.execute("no", store=store, execution_id="one")
+    execution = workflow.resume("one", store=store)
+    assert seen == [("no", "FAILED", 2)] * 9
+    assert execution.error is execution.context["A"]
