@@ -158,9 +158,14 @@ def surroundings_problem(value: Any) -> str | None:
     return None
 
 
-@contextmanager
-def using(own: tuple[Any, ...]) -> Iterator[None]:
+def using(own: tuple[Any, ...]) -> AbstractContextManager[None]:
     """Have what is executed in the block surround its tasks with something more."""
+    # An interrupt may leave what is set for good, so for nothing nothing is set.
+    return _using(own) if own else nullcontext()
+
+
+@contextmanager
+def _using(own: tuple[Any, ...]) -> Iterator[None]:
     token = _in_force.set((*_now(), *own))
     try:
         yield

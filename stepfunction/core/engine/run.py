@@ -26,9 +26,11 @@ class Run(Shared):
         guard: Makes the calls of its thread; None where nobody has asked to.
         top: The journal of a workflow that runs in a task, which nobody else may be
             there to undo when it is stopped; None for an outermost one.
+        is_plain: Whether none of its journals is stored, has a lineage or was given no
+            input, which they are then not asked for.
     """
 
-    __slots__ = ("go", "workshop", "audience", "guard", "top")
+    __slots__ = ("go", "workshop", "audience", "guard", "top", "is_plain")
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Run(Shared):
         self.audience: Audience | None = None
         self.guard: Callable[..., Any] | None = None
         self.top: Journal | None = None
+        self.is_plain = True
 
     def apart(self, cancellation: Cancellation) -> Run:
         """Give what a workflow needs that is nested in a task.
@@ -55,6 +58,7 @@ class Run(Shared):
         """
         run = Run(self.go, self.workshop, cancellation, self.epoch)
         run.thread = get_ident()
+        run.is_plain = False
         return run
 
 

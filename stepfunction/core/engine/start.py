@@ -142,10 +142,12 @@ def begin(
             raise DefinitionError(f"workflow {graph.name!r}", problems)
     run = Run(run_to_end, Workshop(executor), Cancellation(), 0.0)
     if stored is not None:
+        run.is_plain = False
         run.epoch = time() - perf_counter()
         journal = stored(graph, initial_input, run)
     else:
         if initial_input is NOTHING:  # not by a call more, for many are given nothing
+            run.is_plain = False
             journal = Journal(graph, None, run)
             journal.has_no_input = True
         else:
@@ -178,7 +180,7 @@ def carry_out(
     journal: Any = execution.journal
     run: Any = journal.run
     run.thread = run.cancellation.thread = get_ident()
-    saving = journal.saving
+    saving = None if run.is_plain else journal.saving
     if saving is not None:
         timeout = saving.seconds_left(journal, timeout)
     elif timeout is not None:

@@ -68,9 +68,11 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
     course = graph.course
     start, _, _, _, keep_history, says_end = course
     position: Position = (start, journal.input, None)
-    saving = journal.saving
-    if saving is not None and saving.origin is not None:
-        position = saving.origin
+    saving = None
+    if not run.is_plain:
+        saving = journal.saving
+        if saving is not None and saving.origin is not None:
+            position = saving.origin
     audience = run.audience
     face = None  # of all that is told, so that nobody has to make another
     try:
@@ -79,9 +81,9 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
             journal.position = position
             face = tell_beginning(audience, journal)
         try:
-            if face is None and saving is None and run.guard is None:
-                if not journal.has_no_input or graph.first_move is None:
-                    position = sprint(journal, run, course, position)
+            is_fast = face is None and saving is None and run.guard is None
+            if is_fast and (run.is_plain or not _begins_apart(journal, graph)):
+                position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
             if run.cancellation.requested:
@@ -120,6 +122,19 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
             journal.forget(keep_history)
         if audience is not None and face is not None:
             tell_end(audience, journal)
+
+
+def _begins_apart(journal: Journal, graph: Graph) -> bool:
+    """Tell whether the first step is called as it is not where it has an input."""
+    return journal.has_no_input and graph.first_move is not None
+
+
+def _hand_down(journal: Journal, child: Journal) -> None:
+    """Give to what is nested in the present step what it has of what is around it."""
+    if journal.has_no_input and not journal.steps:
+        child.has_no_input = True
+    if journal.lineage is not None:
+        child.lineage = journal.key_of_nested()
 
 
 def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Position:
@@ -217,7 +232,7 @@ def sprint(  # noqa: C901
     name, value, failing = position
     if journal.forgotten:
         longest = 0  # until that has been asked
-    note, lineage, is_bare = entries.extend, journal.lineage, journal.has_no_input
+    note, is_plain = entries.extend, run.is_plain
     if entries:  # what led here may have been asked for
         journal.decided = entries[-2], name, None
     journal.position = None
@@ -235,10 +250,8 @@ def sprint(  # noqa: C901
             elif nested is not None:
                 journal.here = child = Journal(nested, value, run)
                 entry = (name, child)
-                if is_bare and not journal.steps:
-                    child.has_no_input = True
-                if lineage is not None:
-                    child.lineage = journal.key_of_nested()
+                if not is_plain:
+                    _hand_down(journal, child)
                 if run.audience is not None:
                     child.path = (*journal.path, name)
                 run_to_end(child, run)
