@@ -173,7 +173,10 @@ class Link:
                 "on some file systems; keep the file on a local disk"
             )
         self.execute(f"PRAGMA synchronous = {synchronous}")
-        self.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT // _PAGE}")
+        if synchronous == "NORMAL":
+            self.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT // _PAGE}")
+        # Else the disk is waited for, and that takes twice as long while the log grows
+        # as where it is written over after a checkpoint.
         self.execute(f"PRAGMA journal_size_limit = {_CHECKPOINT}")
 
 
