@@ -18,6 +18,7 @@ from stepfunction.core.durations import in_seconds
 from stepfunction.core.engine.start import (
     Stored,
     begin,
+    carry_out,
     checked_arguments,
     conclude,
     finish,
@@ -681,16 +682,18 @@ class StepFunction(Workflow):
         own = self._surroundings
         if surroundings is not _NONE:
             own = self._with_own(surroundings)
-        stored = None
-        if store is not None or execution_id is not None or self._store is not None:
+        if store is None and execution_id is None and self._store is None:
+            execution = self._begin(initial_input, executor, limit, listeners)
+        else:
             stored = self._stored(store, execution_id, limit)
-        execution = self._begin(initial_input, executor, limit, listeners, stored)
-        if stored is not None and has_ended(execution):
-            return conclude(execution, check)
-        if not own:
-            return finish(execution, limit, check)
-        with using(own):
-            return finish(execution, limit, check)
+            execution = self._begin(initial_input, executor, limit, listeners, stored)
+            if has_ended(execution):
+                return conclude(execution, check)
+        if own:
+            with using(own):
+                return finish(execution, limit, check)
+        carry_out(execution, limit)
+        return conclude(execution, check)
 
     def start(
         self,

@@ -180,8 +180,9 @@ def carry_out(
     journal: Any = execution.journal
     run: Any = journal.run
     run.thread = run.cancellation.thread = get_ident()
-    saving = None if run.is_plain else journal.saving
-    if saving is not None:
+    saving = None
+    if not run.is_plain and journal.saving is not None:
+        saving = journal.saving
         timeout = saving.seconds_left(journal, timeout)
     elif timeout is not None:
         journal.timeout = timeout

@@ -68,11 +68,13 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
     course = graph.course
     start, _, _, _, keep_history, says_end = course
     position: Position = (start, journal.input, None)
-    saving = None
+    saving, sprints = None, run.guard is None
     if not run.is_plain:
         saving = journal.saving
-        if saving is not None and saving.origin is not None:
-            position = saving.origin
+        sprints = sprints and saving is None and not _begins_apart(journal, graph)
+        if saving is not None:
+            says_end = True  # so that it is noted
+            position = saving.origin or position
     audience = run.audience
     face = None  # of all that is told, so that nobody has to make another
     try:
@@ -81,8 +83,7 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
             journal.position = position
             face = tell_beginning(audience, journal)
         try:
-            is_fast = face is None and saving is None and run.guard is None
-            if is_fast and (run.is_plain or not _begins_apart(journal, graph)):
+            if sprints and face is None:
                 position = sprint(journal, run, course, position)
             if position[0] is not None:
                 position = walk(journal, run, graph, position)
@@ -94,7 +95,7 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
             _end(journal, run, graph, verdict)
         else:
             _, value, failing = position
-            if failing is None and not says_end and saving is None:
+            if failing is None and not says_end:
                 journal.output, journal.status = value, COMPLETED
             else:
                 _end(journal, run, graph, verdict_of(journal, graph, position))

@@ -140,7 +140,6 @@ class Journal:
         # slow.
         self.graph: Graph | None = graph
         self.input = initial_input
-        self.has_no_input = False
         self.run = run
         self.status = _INITIALIZED
         self.output: Any = None
