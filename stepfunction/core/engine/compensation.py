@@ -32,7 +32,7 @@ from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import StepRecord, Visit, as_visit
 from stepfunction.core.history.results import ItemResults, MapResults
 from stepfunction.core.keys import PartKey
-from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
+from stepfunction.core.outcomes import UNDER_WAY, Outcome
 from stepfunction.core.raised import is_a
 from stepfunction.core.watching.telling import tell_record
 from stepfunction.core.wording import subject
@@ -90,6 +90,8 @@ class _WayBack:
         # What was undone before another process took it over is not undone again.
         self._undone: list[Visit] = list(journal.undone)
         self._before = len(self._undone)
+        if journal.saving is not None:
+            journal.saving.is_undoing = True
         journal.undone = self._undone
 
     def _duties(self, graph: Graph) -> Iterator[_Duty | _WayBack]:
@@ -141,9 +143,10 @@ class _WayBack:
         # One that is under way undoes itself: first its status, which it sets after.
         if child is None or child.status in UNDER_WAY:
             return
-        is_undone = child.undone is not Journal.undone
-        if is_undone and child.saving is not None:
-            is_undone = child.status is not Status.COMPLETED  # else it was broken off
+        is_undone, saving = child.undone is not Journal.undone, child.saving
+        if saving is not None and saving.has_undone_itself is not None:
+            # Else who undid it may have died in the midst of it.
+            is_undone = saving.has_undone_itself or saving.is_undoing
         if is_undone or not graph.has_compensations:
             return
         if self._run.audience is not None:

@@ -399,7 +399,11 @@ def perform_map(
 
     terms.show(present)
     kept = terms.kept
-    if kept is not None and kept.has_failed_enough(action, total):
+    if kept is not None and (
+        cancellation.requested or kept.has_failed_enough(action, total)
+    ):
+        for index in kept.items_with_nested():
+            kept.stop_nested(plan.item(index, None), cancellation)
         return kept.visit_of_items(tally)
     try:
         run_tasks(

@@ -23,10 +23,12 @@ from stepfunction.core.errors import ResumeError, UnstorableValueError
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import SUCCEEDED, Ended
+from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import digest_of
 from stepfunction.core.wording import subject
 
 if TYPE_CHECKING:
+    from stepfunction.core.cancellation import Cancellation
     from stepfunction.core.definition.graph import Graph, Step
     from stepfunction.core.engine.run import Run
     from stepfunction.core.engine.saving import Saving
@@ -120,6 +122,7 @@ class KeptVisit:
         self._cancellation = journal.run.cancellation
         self._since = 0.0
         self._has_any = False
+        self._is_stopping = False
         self._called: set[Any] = set()  # parts whose nested workflow has been begun
 
     # --- what is kept ----------------------------------------------------------------
@@ -382,8 +385,38 @@ class KeptVisit:
         self.saving.count = tally.taken
         return tally.visit()
 
+    def items_with_nested(self) -> list[int]:
+        """Give the indices of the items in which something nested had begun."""
+        return sorted(int(part) for part in self.saving.heads if part.isdigit())
+
+    def stop_nested(self, task: StepTask, cancellation: Cancellation) -> None:
+        """Let a workflow that was nested in a task end as one that was told to stop.
+
+        It may owe compensations, and nobody else would go on with it.
+
+        Args:
+            task: The task.
+            cancellation: What stops the tasks of the step.
+        """
+        head = self.saving.heads.get(json_text(task.key))
+        if head is None or task.key in self.begun.visits:
+            return
+        if head.turn != self.begun.turns.get(task.key):
+            call: Any = task.call
+            self._is_stopping = True
+            try:
+                call.stop(cancellation)
+            finally:
+                self._is_stopping = False
+
     def child(self, graph: Graph, value: Any, run: Run, key: Any) -> Journal:
         """Give the journal of a workflow that is nested in a task, to be run."""
+        if self._is_stopping:  # it is as it was, whatever its input would be now
+            head = self.saving.heads[json_text(key)]
+            session = self.saving.session
+            found = session.go_on(session, head, graph, run, False, None)
+            assert found is not None
+            return found
         is_again = key in self._called
         self._called.add(key)
         return self.saving.nested(graph, value, run, self.journal, key, is_again)

@@ -102,6 +102,16 @@ class NestedCall:
             )
         return journal
 
+    def stop(self, outer: Cancellation) -> None:
+        """Let what is kept of it end as what was told to stop, in this thread.
+
+        Args:
+            outer: What stops the tasks of the step.
+        """
+        with outer.dependent() as cancellation:
+            cancellation.request()
+            self._run(None, cancellation, None)
+
     def _run(
         self, value: Any, cancellation: Cancellation, line: Line | None
     ) -> Journal:

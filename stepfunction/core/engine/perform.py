@@ -149,12 +149,18 @@ def _fan_out(
     place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)
     terms.show(lambda: terms.present(tasks))
     left, kept = tasks, terms.kept
+    stopped: list[StepTask] = []
     if kept is not None:
         kept.saving.count = len(tasks)
         left = kept.recall(tasks)
         if [it for it in kept.failed(tasks) if is_enough(it)]:
-            left = []  # it was about to stop the others
+            stopped, left = left, []  # it was about to stop them
+        elif cancellation.requested:
+            stopped, left = left, []
     try:
+        for task in stopped:
+            assert kept is not None
+            kept.stop_nested(task, cancellation)
         run_tasks(left, place, cancellation, is_enough, kept=kept)
     except BaseException as interrupt:
         visits = tuple(task.visit() for task in tasks)

@@ -80,6 +80,7 @@ class Restored:
         self.run = run
         self.begun = Begun()
         self.undone: list[Visit] = []
+        self._has_undone_itself = False  # which what is around it does after its end
         self.deadline: float | None = None
         self.starts: list[tuple[int, Failing | None]] = []
         self._before: Failing | None = None  # what had failed before the present step
@@ -258,6 +259,7 @@ class Restored:
         elif kind == rows.END:
             _, status, ended, facts = row
             self._status, self._end = Status(status), (ended, facts)
+            self._has_undone_itself = bool(self.undone)
         else:
             raise self._damage(f"has a row of kind {kind!r} out of its place")
 
@@ -308,6 +310,7 @@ class Restored:
             facts = head.key, number, prefix, self._epoch
             saving = Saving(self.session, *facts, turn=turn)
             saving.is_decided = True
+            saving.has_undone_itself = restored._has_undone_itself
             found.saving = saving
         return found
 
@@ -448,6 +451,7 @@ class Restored:
         saving.origin = self.position
         saving.resumed = perf_counter()
         saving.begun = self.begun
+        saving.has_undone_itself = self._has_undone_itself
         if self.journal.keeps is not None:
             saving.remember([*self.starts, (self._at, self._before)])
         saving.ways_back, saving.results = self._ways_back, self._lost

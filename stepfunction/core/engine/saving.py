@@ -65,6 +65,9 @@ class Saving:
         resumed: When it went on, as ``perf_counter``, until its next step has ended.
         deadline: When it is to end, in seconds since the epoch; None without a limit.
         is_decided: Whether the store has its end.
+        is_undoing: Whether this process has begun to undo it.
+        has_undone_itself: Whether it had, before its end; None where it has not been
+            read back.
         count: How many tasks or items the present step has had; None of any other.
     """
 
@@ -92,6 +95,8 @@ class Saving:
         self.resumed: float | None = None
         self.deadline: float | None = None
         self.is_decided = False
+        self.is_undoing = False
+        self.has_undone_itself: bool | None = None
         self.count: int | None = None
         self.results: dict[str, Any] = {}  # those of forgotten steps, and of no others
         # Where it went back to, if it ever did; see ``Restored.since``.
@@ -253,6 +258,14 @@ class Saving:
     def has_begun(self) -> bool:
         """Whether attempts at the present step have been made in another process."""
         return self.begun is not None and None in self.begun.attempts
+
+    @property
+    def has_nested(self) -> bool:
+        """Whether anything nested in the present step had begun in another process.
+
+        It may owe compensations, also where the execution is stopped before it goes on.
+        """
+        return self.begun is not None and bool(self.heads)
 
     def remember(self, starts: Iterable[tuple[int, Failing | None]]) -> None:
         """Take over where steps begin that it may have to forget."""

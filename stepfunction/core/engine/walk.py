@@ -418,13 +418,21 @@ def _stop(journal: Journal, run: Run, error: BaseException, status: Status) -> N
     assert graph is not None
     try:
         if run.top is journal and not is_all and graph.has_compensations:
-            if journal.entries and journal.undone is Journal.undone:
+            if journal.entries and not _is_undoing(journal):
                 undo(journal, run, last_record(journal).replace(error=error))
         saving = journal.saving
         if saving is not None and saving.is_outermost is is_all:
             saving.note_end(journal, status, perf_counter())
     finally:
         journal.status = status
+
+
+def _is_undoing(journal: Journal) -> bool:
+    """Tell whether an execution has begun to undo itself, in this process."""
+    saving = journal.saving
+    if saving is not None and saving.origin is not None:
+        return saving.is_undoing
+    return journal.undone is not Journal.undone
 
 
 def _is_all(run: Run, error: BaseException) -> bool:
@@ -450,7 +458,8 @@ def _go_on(journal: Journal, run: Run, position: Position) -> int:
         Exception: Where the run does not go on from this position.
     """
     graph: Graph = journal.graph  # type: ignore[assignment]
-    if run.cancellation.requested:
+    saving = journal.saving
+    if run.cancellation.requested and (saving is None or not saving.has_nested):
         journal.position = position
         raise ExecutionCancelledError("the execution was stopped")
     longest = graph.longest_journal(journal.forgotten)

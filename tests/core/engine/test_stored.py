@@ -6,6 +6,7 @@ import threading
 
 import pytest
 from shared import stores
+from shared.stores import DyingStore, MemoryStore
 
 from stepfunction import (
     DefinitionError,
@@ -707,3 +708,54 @@ def test_a_failure_that_was_forgotten_is_the_same_after_a_death(store):
     execution = workflow.resume("one", store=store)
     assert seen == [("no", "FAILED", 2)] * 9
     assert execution.error is execution.context["A"]
+
+
+def stopping(how):
+    """Give a workflow that stops a nested one, which then undoes two steps."""
+    undone, reached = [], threading.Event()
+
+    def hang(value, context):
+        reached.set()
+        while not context.cancelled:
+            context.sleep(10)
+
+    def fail(value):
+        reached.wait(10)
+        raise ValueError("no")
+
+    inner = StepFunction("Inner")
+    inner.add_step("I", lambda it: 1, "J", compensate=undone.append)
+    inner.add_step("J", lambda it: 2, "K", compensate=undone.append)
+    inner.add_step("K", hang).set_start_step("I")
+    bad = StepFunction("Bad").add_step("F", fail).set_start_step("F")
+    workflow = StepFunction("W")
+    options = {"executor": "thread", "stop_on_failure": True}
+    if how == "task":
+        workflow.add_parallel_step("P", {"n": inner, "b": bad}, **options)
+    else:
+        either = StepFunction("Either").add_step("N", inner).add_step("B", bad)
+        chosen = [(lambda it: it == 0, "N"), (lambda it: True, "B")]
+        either.add_step("C", lambda it: it, branch=chosen).set_start_step("C")
+        workflow.add_map_step("P", either, items=lambda it: [0, 1], **options)
+    return workflow.set_start_step("P"), undone
+
+
+@pytest.mark.parametrize("how", ["task", "item"])
+@pytest.mark.parametrize("commits", range(1, 30))
+def test_what_was_being_undone_in_a_stopped_task_is_undone_to_its_end(how, commits):
+    memory = MemoryStore()
+    dying = DyingStore(memory, commits)
+    workflow, undone = stopping(how)
+    with pytest.raises(BaseException):
+        workflow.execute(0, store=dying, execution_id="one")
+    for thread in threading.enumerate():
+        if thread.name.startswith("P"):
+            thread.join(10)
+    if not dying.is_dead:
+        assert undone == [2, 1]
+        return
+    with pytest.raises(StepExecutionError):
+        workflow.execute(0, store=memory, execution_id="one")
+    inner = [it for it in memory.executions.values() if it.head.workflow == "Inner"]
+    if any('["s","J"' in text for it in inner for text in it.rows.values()):
+        assert sorted({*undone}) == [1, 2]
