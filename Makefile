@@ -8,8 +8,9 @@ slow_core := core/engine/test_cancelled_anywhere.py core/engine/test_interrupts.
 	core/lanes core/watching/test_events_of_nested.py \
 	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py \
 	stores/test_sqlite_interrupts.py
-# Half of all tests, by the time they take.
+# A third of all tests each, by the time they take; the rest is the third.
 slow := $(slow_core) contrib
+wings := cli crash declarative drawing executors stores testing
 with_django := contrib test_django_page.py
 not_core := cli contrib crash django drawing executors test_django_demo.py test_django_page.py \
 	test_examples.py test_map_properties.py test_progress.py test_properties.py test_readme.py \
@@ -37,9 +38,11 @@ pictures: $(VENV)/.has-drawing ## make the pictures of the documents; needs Chro
 		--hide-scrollbars --window-size=1100,1950 \
 		--screenshot=examples/car_purchase_report.png build/report.html
 
-test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests, in two halves beside each other
+test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests, in three parts beside each other
 	.ci/postgres .ci/side-by-side \
-		"$(python) -m pytest $(slow:%=--ignore=tests/%)" "$(python) -m pytest $(slow:%=tests/%)"
+		"$(python) -m pytest $(slow:%=--ignore=tests/%) $(wings:%=--ignore=tests/%)" \
+		"$(python) -m pytest $(slow:%=tests/%)" \
+		"$(python) -m pytest $(slow:%=--ignore=tests/%) $(wings:%=tests/%)"
 
 test-core: $(VENV)/.has-test-core ## run the tests that need no extra
 	$(python) -m pytest --session-timeout=420 \
