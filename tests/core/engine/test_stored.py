@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import threading
+import time
 
 import pytest
+import time_machine
 from shared import stores
 from shared.stores import DyingStore, MemoryStore
 
@@ -23,6 +25,7 @@ from stepfunction import (
     StoreError,
     UnstorableValueError,
 )
+from stepfunction.core.engine.start import _leave
 from stepfunction.stores import SQLiteStore
 
 
@@ -278,26 +281,32 @@ def test_an_interrupt_leaves_it_to_be_resumed(store, steps, error):
     assert workflow.resume("one", store=store).status is Status.COMPLETED
 
 
-def test_the_deadline_stays(store, steps):
+def dies_with_a_minute_left(store, steps):
     workflow = chain(steps, "A", "B")
     steps.trouble["B"] = Death()
     with pytest.raises(Death):
-        workflow.execute(1, store=store, execution_id="one", timeout=0.05)
-    threading.Event().wait(0.06)
-    with pytest.raises(ExecutionTimeoutError, match="longer than 0.05 s"):
         workflow.execute(1, store=store, execution_id="one", timeout=60)
+    return workflow
+
+
+def tomorrow():
+    return time_machine.travel(time.time() + 86_400)
+
+
+def test_the_deadline_stays(store, steps):
+    workflow = dies_with_a_minute_left(store, steps)
+    with tomorrow(), pytest.raises(ExecutionTimeoutError, match="longer than 60 s"):
+        workflow.execute(1, store=store, execution_id="one", timeout=600)
     assert steps.calls == ["A", "B"]
 
 
 def test_a_timed_out_one_goes_on_with_a_fresh_limit(store, steps):
-    workflow = chain(steps, "A", "B")
-    steps.trouble["B"] = Death()
-    with pytest.raises(Death):
-        workflow.execute(1, store=store, execution_id="one", timeout=0.05)
-    threading.Event().wait(0.06)
-    with pytest.raises(ExecutionTimeoutError):
-        workflow.execute(1, store=store, execution_id="one")
-    assert workflow.resume("one", store=store, timeout=60).status is Status.COMPLETED
+    workflow = dies_with_a_minute_left(store, steps)
+    with tomorrow():
+        with pytest.raises(ExecutionTimeoutError):
+            workflow.execute(1, store=store, execution_id="one")
+        execution = workflow.resume("one", store=store)
+    assert execution.status is Status.COMPLETED
 
 
 def test_resume_of_what_is_not_there_says_so(store, steps):
@@ -344,18 +353,15 @@ def test_an_awaiting_task_that_is_cancelled_leaves_it_to_be_resumed(store, steps
 
 
 def test_a_wait_keeps_its_end(store, steps):
-    workflow = StepFunction("W").add_wait_step("Wait", seconds=0.2, next_step="B")
+    workflow = StepFunction("W").add_wait_step("Wait", seconds=3600, next_step="B")
     workflow.add_step("B", steps.step("B")).set_start_step("Wait")
     execution = workflow.start(1, store=store, execution_id="one")
-    execution.wait(0.05)
-    from stepfunction.core.engine.start import _leave
-
+    while not any(text.startswith('["w"') for _, text in store.rows(1)):
+        threading.Event().wait(0.001)
     _leave(execution)
     assert execution.wait(10)
-    threading.Event().wait(0.2)
-    again = workflow.resume("one", store=store)
-    (wait, _) = again.history
-    assert wait.duration < 0.15
+    with tomorrow():
+        assert workflow.resume("one", store=store).output == 1
 
 
 def test_an_idempotency_key_stays_over_attempts_and_resumes(store, steps):
