@@ -85,7 +85,7 @@ def start(thread: threading.Thread) -> None:
     Raises:
         WorkerStartError: If there can be no more threads.
     """
-    now = ([vars(threading).get(name) for name in names] for names in _KINDS)
+    now = [[vars(threading).get(name) for name in names] for names in _KINDS]
     if all(map(ne, _kinds, now)):
         raise WorkerStartError(
             "the module threading was patched after stepfunction had been imported, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -53,6 +54,10 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         self._before = signal.signal(signal.SIGINT, self._handle)
         self._tracing = sys.gettrace()
+        # Python 3.12.1 crashes where garbage is collected while a generator is traced.
+        self._collects = gc.isenabled() and sys.version_info[:2] == (3, 12)
+        if self._collects:
+            gc.disable()
         # Python 3.12 looks once, here, whether anybody wants to see opcodes.
         sys._getframe().f_trace_opcodes = True
         sys.settrace(self._call)
@@ -61,6 +66,8 @@ class Interrupt:
     def __exit__(self, *raised: Any) -> None:
         sys.settrace(self._tracing)
         signal.signal(signal.SIGINT, self._before)
+        if self._collects:
+            gc.enable()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         sys.settrace(None)
