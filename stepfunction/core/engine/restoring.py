@@ -41,7 +41,6 @@ from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import FragmentReader
 from stepfunction.core.wording import subject
 
-_STOPPED = (Outcome.KILLED, Outcome.CANCELLED, Outcome.ABANDONED, Outcome.SKIPPED)
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
 

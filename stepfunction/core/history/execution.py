@@ -73,7 +73,7 @@ class Execution(Shown):
 
     @property
     def id(self) -> str:
-        """32 hexadecimal digits, different for every execution."""
+        """The ``execution_id`` that it was given, or 32 hexadecimal digits."""
         return self._journal.id
 
     @property

@@ -211,7 +211,7 @@ class Journal:
 
     @property
     def id(self) -> str:
-        """32 hexadecimal digits, different for every execution."""
+        """The ``execution_id`` that it was given, or 32 hexadecimal digits."""
         # Made when it is asked for. Not by way of __dict__, here and below: an object
         # that was asked for it is slow ever after.
         if self._id is None:
