@@ -88,7 +88,10 @@ def checked_arguments(
 
 
 _LONGEST_ID = 200
-_OF_STORES = ("begin", "find", "append", "append_all", "rows", "claim", "release")
+_OF_STORES = (
+    *("begin", "find", "nested", "append", "turn", "forget", "rows", "apart", "graph"),
+    *("claim", "release", "max_value_bytes"),
+)
 
 
 def store_problems(store: Any) -> Iterator[Problem]:
