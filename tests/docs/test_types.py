@@ -94,7 +94,9 @@ def python_files(program: Program) -> dict[str, str]:
     return {name: it for name, it in program.files.items() if name.endswith(".py")}
 
 
-WAYS_OUT = re.compile(r"\bcast\(|# type: ignore|assert isinstance|assert .* is not None")
+WAYS_OUT = re.compile(
+    r"\bcast\(|# type: ignore|assert isinstance|assert .* is not None"
+)
 
 
 def test_no_snippet_and_no_example_has_to_tell_a_type_checker_what_it_knows() -> None:
