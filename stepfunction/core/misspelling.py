@@ -38,7 +38,7 @@ def did_you_mean_arguments(**meant: str) -> Callable[[F], F]:
 def _text(method: Any, name: str, known: Any, meant: dict[str, str]) -> str:
     if name not in meant:
         hint = did_you_mean(name, known)
-    elif "=" in meant[name]:
+    elif "=" in meant[name] or "(" in meant[name]:
         hint = f"; write {meant[name]}"
     else:
         hint = f" (did you mean {meant[name]!r}?)"
@@ -54,4 +54,6 @@ def no_attribute(kind: type[Any], name: str, meant: dict[str, str]) -> Attribute
         hint = did_you_mean(name, known)
         if name in meant:
             hint = f" (did you mean {meant[name]!r}?)"
+            if "(" in meant[name]:
+                hint = f"; write {meant[name]}"
     return AttributeError(f"{kind.__name__!r} object has no attribute {name!r}{hint}")

@@ -10,10 +10,12 @@ import pytest
 from stepfunction import (
     DefinitionError,
     ExecutionTimeoutError,
+    ProcessLanes,
     RetryPolicy,
     StepExecutionError,
     StepFunction,
 )
+from stepfunction.stores import SQLiteStore
 
 
 def same(value):
@@ -43,11 +45,6 @@ def test_an_unknown_argument_is_told_with_what_may_be_meant(add, given, meant):
     )
 
 
-def test_an_unknown_argument_of_a_retry_policy_is_told_with_what_may_be_meant():
-    with pytest.raises(TypeError, match=r"RetryPolicy\(\) .*did you mean 'interval'"):
-        RetryPolicy(delay=3)
-
-
 def test_the_signature_of_a_method_is_as_it_is_written():
     parameters = inspect.signature(StepFunction.add_step).parameters
     assert list(parameters)[:4] == ["self", "name", "func", "next_step"]
@@ -55,11 +52,46 @@ def test_the_signature_of_a_method_is_as_it_is_written():
 
 @pytest.mark.parametrize(
     "name, meant",
-    [("run", "execute"), ("add_task", "add_step"), ("vizualize", "visualize")],
+    [
+        *(("run", "execute"), ("arun", "aexecute"), ("resum", "resume")),
+        *(("add", "add_step"), ("add_task", "add_step"), ("step", "add_step")),
+        *(("start_at", "set_start_step"), ("vizualize", "visualize")),
+    ],
 )
 def test_an_unknown_method_is_told_with_what_may_be_meant(name, meant):
     with pytest.raises(AttributeError, match=f"{name!r} .did you mean {meant!r}"):
         getattr(StepFunction("W"), name)
+
+
+@pytest.mark.parametrize("name", ["then", "add_edge", "next"])
+def test_a_method_that_leads_on_is_told_with_the_argument_that_does(name):
+    with pytest.raises(AttributeError, match=r"; write add_step\(…, next_step=…\)$"):
+        getattr(StepFunction("W"), name)
+
+
+@pytest.mark.parametrize(
+    "make, name, meant",
+    [
+        (ProcessLanes, "workers", "max_workers"),
+        (ProcessLanes, "processes", "max_workers"),
+        (ProcessLanes, "max_task_per_child", "max_tasks_per_child"),
+        (SQLiteStore, "file", "path"),
+        (SQLiteStore, "synchronos", "synchronous"),
+        (RetryPolicy, "attempts", "max_attempts"),
+        (RetryPolicy, "max_retries", "max_attempts"),
+        (RetryPolicy, "delay", "interval"),
+        (RetryPolicy, "backoff", "backoff_rate"),
+    ],
+)
+def test_an_unknown_argument_of_a_class_is_told_with_what_may_be_meant(
+    make, name, meant
+):
+    with pytest.raises(TypeError) as caught:
+        make(**{name: 1})
+    assert str(caught.value) == (
+        f"{make.__name__}() got an unexpected keyword argument {name!r} "
+        f"(did you mean {meant!r}?)"
+    )
 
 
 def test_a_workflow_is_copied_and_pickled_as_ever():
