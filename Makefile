@@ -12,8 +12,8 @@ slow_core := core/engine/test_cancelled_anywhere.py core/engine/test_interrupts.
 slow := $(slow_core) contrib
 wings := cli crash declarative drawing executors stores testing
 with_django := contrib test_django_page.py
-not_core := cli contrib crash django drawing executors test_django_demo.py test_django_page.py \
-	test_examples.py test_map_properties.py test_progress.py test_properties.py test_readme.py \
+not_core := cli contrib crash django docs drawing executors test_django_demo.py test_django_page.py \
+	test_examples.py test_map_properties.py test_progress.py test_properties.py \
 	test_soak.py test_tracing.py
 
 .PHONY: help demo django-demo pictures test test-core test-slow test-django test-all \
