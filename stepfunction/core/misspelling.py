@@ -27,7 +27,8 @@ def did_you_mean_arguments(**meant: str) -> Callable[[F], F]:
             __tracebackhide__ = True
             for name in named:
                 if name not in known:
-                    raise TypeError(_text(method, name, known, meant))
+                    what = f"{type(args[0]).__name__}.{method.__name__}"
+                    raise TypeError(_text(what, name, known, meant))
             return method(*args, **named)
 
         return cast(F, call)
@@ -35,14 +36,14 @@ def did_you_mean_arguments(**meant: str) -> Callable[[F], F]:
     return decorate
 
 
-def _text(method: Any, name: str, known: Any, meant: dict[str, str]) -> str:
+def _text(what: str, name: str, known: Any, meant: dict[str, str]) -> str:
     if name not in meant:
         hint = did_you_mean(name, known)
     elif "=" in meant[name]:
         hint = f"; write {meant[name]}"
     else:
         hint = f" (did you mean {meant[name]!r}?)"
-    what = method.__qualname__.removesuffix(".__init__")
+    what = what.removesuffix(".__init__")
     return f"{what}() got an unexpected keyword argument {name!r}{hint}"
 
 

@@ -89,11 +89,13 @@ class Workflow:
         """Give ``to_dict()`` as a JSON text, which ``from_json`` reads.
 
         Args:
-            registry: As in ``to_dict``.
+            registry: The names of functions: a ``FunctionRegistry``, or a mapping of
+                name to function.
             indent: By how many spaces to indent what is nested; None for one line.
 
         Raises:
-            DefinitionError: As in ``to_dict``.
+            DefinitionError: If a function has no name, or JSON cannot hold a value as
+                what it is: all of them, each with its place.
         """
         import json
 
@@ -113,7 +115,8 @@ class Workflow:
 
         Args:
             document: The JSON data.
-            registry: The functions that it names, as in ``to_dict``.
+            registry: The functions that it names: a ``FunctionRegistry``, or a mapping
+                of name to function.
             allow_imports: The packages, or single modules, that import strings may
                 lead into, such as ``["shop"]``. What they name must be defined there.
 
@@ -139,14 +142,17 @@ class Workflow:
 
         Args:
             text: What ``to_json()`` gave, or a person has written.
-            registry: As in ``from_dict``.
-            allow_imports: As in ``from_dict``.
+            registry: The functions that it names: a ``FunctionRegistry``, or a mapping
+                of name to function.
+            allow_imports: The packages, or single modules, that import strings may
+                lead into, such as ``["shop"]``. What they name must be defined there.
 
         Returns:
             The builder.
 
         Raises:
-            DefinitionError: As in ``from_dict``; or if the text is no JSON.
+            DefinitionError: If the text is no JSON, or no such document; ``problems``
+                has all there are, each with its place in the document.
         """
         names = _open("declarative.registry").as_registry(registry)
         load = _open("declarative.loading").from_text
