@@ -325,7 +325,7 @@ class Wait(Frozen, Action):
             ExecutionCancelledError: If the execution is to stop.
         """
         assert context is not None
-        what, kept = f"step {context.step!r}", context.kept
+        what, kept = f"step {context.step!r}", context._kept
         left = None if kept is None else kept.left_of_wait()
         if left is not None:  # it was chosen before this process began
             context.sleep(to_pass(what, left))

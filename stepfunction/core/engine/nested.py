@@ -83,15 +83,15 @@ class NestedCall:
 
     def __call__(self, value: Any, context: Context | None) -> Journal:
         assert context is not None
-        outer = context.cancellation or Cancellation()
+        outer = context._cancellation or Cancellation()
         if self.has_no_input:
             value = NOTHING
         elif self.names_inputs:
             value = dict(value)
         if self.timeout is None:
-            return self._run(value, outer, context.line)
+            return self._run(value, outer, context._line)
         with outer.dependent() as cancellation:
-            facts = value, cancellation, context.line
+            facts = value, cancellation, context._line
             journal = cancellation.within(self.timeout, self._run, *facts)
         if journal.status is Status.TIMED_OUT and not outer.requested:
             # The limit of this attempt, which may be followed by another.

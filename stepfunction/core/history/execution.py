@@ -57,11 +57,6 @@ class Execution(Shown):
         self._journal = journal
 
     @property
-    def journal(self) -> Journal:
-        """What the engine has noted, for the rooms of this house."""
-        return self._journal
-
-    @property
     def workflow(self) -> str:
         """The name of the workflow."""
         return self._journal.workflow
@@ -267,7 +262,7 @@ class Execution(Shown):
             raise StepFunctionError(
                 f"execution of {self.workflow!r} is still running; wait() for it first"
             )
-        self.raise_if_not_undone()
+        self._raise_if_not_undone()
         error = self._ending_error()
         if error is not None:
             raise error
@@ -281,7 +276,7 @@ class Execution(Shown):
                 "written, and what is read back does not go on; ask the one that runs"
             )
 
-    def raise_if_not_undone(self) -> None:
+    def _raise_if_not_undone(self) -> None:
         """Raise what compensations failed with, here and nested, if any did.
 
         Raises:
@@ -340,7 +335,7 @@ class Execution(Shown):
             cancelled.__cause__ = self.error
             return cancelled
         if self.blame is not None:
-            return self.failure()
+            return self._failure()
         if self.status is Status.FAILED:  # the engine itself could not go on
             failure = StepFunctionError(
                 f"execution of {self.workflow!r} failed: {repr_of(self.error)}"
@@ -349,7 +344,7 @@ class Execution(Shown):
             return failure
         return None
 
-    def failure(self) -> StepExecutionError | WorkerStartError:
+    def _failure(self) -> StepExecutionError | WorkerStartError:
         """Give the error that says which step this execution failed at."""
         assert self.blame is not None
         step, error = self.blame.step, self.blame.error
@@ -401,3 +396,28 @@ class Execution(Shown):
 
 
 Journal.face = Execution
+
+
+def journal_of(execution: Execution) -> Journal:
+    """Give what the engine has noted of an execution, for the rooms of this house."""
+    return execution._journal
+
+
+def conclude(execution: Execution, check: bool) -> Execution:
+    """Give an execution that has ended, or raise what went wrong.
+
+    Args:
+        execution: The execution.
+        check: Whether to raise also where a failure step took the failure.
+
+    Raises:
+        StepFunctionError: As ``StepFunction.execute``.
+    """
+    journal: Any = execution._journal
+    if journal.graph.has_compensations:
+        execution._raise_if_not_undone()
+    if journal.blame is not None and journal.ended_at is None:
+        raise execution._failure()  # which no step took
+    if check or journal.status in (Status.CANCELLED, Status.TIMED_OUT):
+        execution.raise_if_failed()
+    return execution

@@ -15,7 +15,7 @@ from typing import Any
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.chronicle import visits_of
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, journal_of
 from stepfunction.core.history.records import StepRecord, Visit
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
@@ -63,8 +63,8 @@ class _Writer:
             graph: What ran, where the execution has come without it.
         """
         graph = graph if it.graph is None else it.graph
-        visits, present = visits_of(it.journal)
-        zero, timeout = it.journal.began, it.journal.timeout
+        visits, present = visits_of(journal_of(it))
+        zero, timeout = journal_of(it).began, journal_of(it).timeout
         first = visits[0][0].name if visits else ""
         last = visits[-1][0].name if visits else ""
         written = {
