@@ -400,8 +400,8 @@ def test_yaml_workflow(run):
         the same: True
         document: line 13, column 24: steps.Price.params.discount: no is false to some \
 and a text to others; write false, or "no" in quotes
-        document: line 45, column 9: workflows.Parcel.steps.Pack.func: unknown function \
-'pakc' (did you mean 'pack'?)
+        document: line 45, column 9: workflows.Parcel.steps.Pack.func: unknown \
+function 'pakc' (did you mean 'pack'?)
         """)
 
 
