@@ -41,7 +41,7 @@ def test_wrong_arguments_are_explained(misuse, arguments, text):
         ("orders.py:fail_to_build", "fail_to_build() failed: KeyError: 'no settings'"),
         ("orders.py:broken", "workflow 'Broken': 2 problems\n  - step 'Start'"),
         (f"{DATA}/", "there is no file"),
-        ("../test_readme.py:dict.x", "has no 'dict.x'"),
+        ("../test_examples.py:dict.x", "has no 'dict.x'"),
         ("./car_purchase_verbatim.txt", "there is no file"),
         (".", "there is no file '.'"),
         ("order.json", "there is no file 'order.json'"),
