@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeVar
 
 from stepfunction.core.definition.builder import Builder
 from stepfunction.core.durations import in_seconds
@@ -26,6 +26,7 @@ from stepfunction.core.engine.start import (
 from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import NOTHING
+from stepfunction.core.misspelling import did_you_mean_arguments, unknown_argument
 from stepfunction.core.outcomes import Status
 from stepfunction.core.surroundings import checked_surroundings, using
 from stepfunction.core.watching.events import Listener, checked_listeners
@@ -45,6 +46,26 @@ __tracebackhide__ = True  # pytest shows the test and what is called, not us
 Error = TypeVar("Error", bound=BaseException)
 
 _NONE: tuple[Any, ...] = ()
+# What arguments are called elsewhere, or what to write.
+_MEANT = {
+    "args": "initial_input",
+    "callbacks": "listeners",
+    "context": "initial_input",
+    "data": "initial_input",
+    "error_handler": "on_failure",
+    "id": "execution_id",
+    "input": "initial_input",
+    "max_attempts": "add_step(…, retry=RetryPolicy(max_attempts=…))",
+    "on_error": "on_failure",
+    "payload": "initial_input",
+    "raise_on_failure": "check",
+    "retry": "add_step(…, retry=RetryPolicy(max_attempts=…))",
+    "start": "set_start_step(…)",
+    "start_at": "set_start_step(…)",
+    "start_step": "set_start_step(…)",
+    "steps": "add_step(…)",
+    "value": "initial_input",
+}
 
 
 class StepFunction(Builder):
@@ -81,6 +102,7 @@ class StepFunction(Builder):
     'HELLO'
     """
 
+    @did_you_mean_arguments(**_MEANT)
     def __init__(
         self,
         name: str,
@@ -135,6 +157,7 @@ class StepFunction(Builder):
         surroundings: Iterable[Any] = _NONE,
         store: Store | None = None,
         execution_id: str | None = None,
+        **unknown: Never,
     ) -> Execution:
         """Run the workflow to its end.
 
@@ -180,6 +203,8 @@ class StepFunction(Builder):
             ExecutionTimeoutError: If it took longer than ``timeout``.
             ExecutionCancelledError: If another thread cancelled the execution.
         """
+        if unknown:
+            raise unknown_argument(self, StepFunction.execute, unknown, _MEANT)
         execution, limit, own = self._made(
             initial_input,
             executor,
@@ -195,6 +220,7 @@ class StepFunction(Builder):
         carry_out(execution, limit)
         return conclude(execution, check)
 
+    @did_you_mean_arguments(**_MEANT)
     def start(
         self,
         initial_input: Any = NOTHING,
@@ -261,6 +287,7 @@ class StepFunction(Builder):
         shield: bool = False,
         store: Store | None = None,
         execution_id: str | None = None,
+        **unknown: Never,
     ) -> Execution:
         """Run the workflow to its end without blocking the event loop.
 
@@ -301,6 +328,8 @@ class StepFunction(Builder):
         Raises:
             StepFunctionError: As ``execute``.
         """
+        if unknown:
+            raise unknown_argument(self, StepFunction.aexecute, unknown, _MEANT)
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -313,6 +342,7 @@ class StepFunction(Builder):
         with using(own):
             return await finish_beside(loop, execution, limit, check, shield)
 
+    @did_you_mean_arguments(**_MEANT)
     def resume(
         self,
         execution_id: str,

@@ -10,10 +10,8 @@ from os import getpid
 from typing import Any, TypeVar
 from zlib import crc32
 
-from stepfunction.core.errors import (
-    DefinitionError,
-    StoreError,
-)
+from stepfunction.core.errors import DefinitionError, StoreError
+from stepfunction.core.misspelling import did_you_mean_arguments
 from stepfunction.core.outcomes import Status
 from stepfunction.core.store import Apart, Head, Row
 from stepfunction.core.wording import plain_text
@@ -95,6 +93,14 @@ class SQLiteStore(Face):
     []
     """
 
+    @did_you_mean_arguments(
+        database="path",
+        db="path",
+        file="path",
+        filename="path",
+        max_bytes="max_value_bytes",
+        url="path",
+    )
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -12,7 +12,7 @@ from stepfunction.core.definition.drafts import Draft
 from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import DefinitionError, Problem
 from stepfunction.core.misspelling import did_you_mean_arguments
-from stepfunction.core.wording import plain_text
+from stepfunction.core.wording import did_you_mean, plain_text
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -485,6 +485,38 @@ class Builder(Compilable):
         """
         draft = Draft(self, name, Leads())
         return self._add(draft.step(Fail(error, cause).checked(draft.problems)))
+
+    def replace_step(
+        self,
+        name: str,
+        func: Callable[..., Any] | StepFunction | Mapping[str, Any],
+    ) -> Self:
+        """Let a step call something else; all else of it stays as it is.
+
+        Its place in the workflow, its arrows, params, named inputs, retry, limits and
+        compensation stay. To leave this workflow alone, ask its ``copy()``.
+
+        Args:
+            name: The name of the step.
+            func: What it calls from now on: what a step of its kind is given when it is
+                added, so a mapping of task name to callable for a parallel step. A
+                step that waits, passes or fails becomes one that calls.
+
+        Returns:
+            This builder, for the next call.
+
+        Raises:
+            DefinitionError: If there is no step of this name, or it cannot call that,
+                with every reason.
+        """
+        from stepfunction.core.definition.replacing import replaced  # seldom needed
+
+        step = self._steps.get(name) if isinstance(name, str) else None
+        if step is None:
+            text = f"there is no step of the name {name!r}"
+            problem = Problem("name", text, did_you_mean(name, self._steps))
+            raise DefinitionError("replace_step", [problem])
+        return self._add(replaced(self, step, func))
 
     def set_start_step(self, name: str) -> Self:
         """Name the step that an execution begins with.
