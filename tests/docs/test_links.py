@@ -7,27 +7,11 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 import pytest
-from shared.pages import ROOT, Link, Page, all_pages
+from shared.pages import AWAITED, ROOT, Link, Page, all_pages
 
 PAGES = {page.name: page for page in all_pages()}
 SITE = {name: page for name, page in PAGES.items() if name.startswith("docs/")}
 
-# The pages of the site's map that are still being written.
-AWAITED = {
-    f"docs/{folder}/{name}.md"
-    for folder, names in {
-        "guides": "index data failure parallel executors limits retry loops undoing"
-        " nesting",
-        "recipes": "index etl urls images saga poll resume cron django_view yaml"
-        " long_loop tracing unit_tests",
-        "coming_from": "index aws celery prefect_airflow langgraph"
-        " asyncio_stepfunction",
-        "reference": "index errors events settings exit_codes json_format"
-        " step_function execution",
-        "explanation": "index compatibility faq",
-    }.items()
-    for name in names.split()
-} - PAGES.keys()
 when_all_are_there = pytest.mark.skipif(bool(AWAITED), reason="being written")
 each_page = pytest.mark.parametrize("page", PAGES.values(), ids=PAGES)
 
