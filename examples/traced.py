@@ -46,12 +46,15 @@ shop.add_step("Thank", thank)
 shop.set_start_step("Fulfil")
 
 
-def show(spans: Sequence[ReadableSpan], parent: int = 0, depth: int = 0) -> None:
+def show(
+    spans: Sequence[ReadableSpan], parent: int | None = None, depth: int = 0
+) -> None:
     for span in sorted(spans, key=lambda it: it.start_time or 0):
-        if parent == (span.parent.span_id if span.parent else 0):
+        if parent == (span.parent.span_id if span.parent else None):
             mark = "" if span.status.is_ok else f", {span.status.status_code.name}"
             print("  " * depth + span.name + mark)
-            show(spans, span.context.span_id, depth + 1)
+            if span.context:
+                show(spans, span.context.span_id, depth + 1)
 
 
 def main() -> None:

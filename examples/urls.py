@@ -27,7 +27,7 @@ class Web(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"x" * page)
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:
         pass
 
 
