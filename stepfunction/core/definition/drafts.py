@@ -204,7 +204,7 @@ class Draft:
             None if inputs is None else _frozen_inputs(inputs),
             undo,
         )
-        return Step.of(given)
+        return Step._of(given)
 
     def _refuse(self, argument: str, text: str, hint: str = "") -> None:
         self.problems.append(Problem(argument, text, hint))

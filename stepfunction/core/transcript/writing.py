@@ -63,8 +63,9 @@ class _Writer:
             graph: What ran, where the execution has come without it.
         """
         graph = graph if it.graph is None else it.graph
-        visits, present = visits_of(journal_of(it))
-        zero, timeout = journal_of(it).began, journal_of(it).timeout
+        journal = journal_of(it)
+        visits, present = visits_of(journal)
+        zero, timeout, blame = journal.began, journal.timeout, journal.blame
         first = visits[0][0].name if visits else ""
         last = visits[-1][0].name if visits else ""
         written = {
@@ -103,9 +104,9 @@ class _Writer:
         undone = it.compensations
         if undone:
             written["compensations"] = [self._undone(one, it) for one in undone]
-        if it.blame is not None:
-            step, error = it.blame.step, it.blame.error
-            names_step = it.blame.names_step
+        if blame is not None:
+            step, error = blame.step, blame.error
+            names_step = blame.names_step
             written["blame"] = {
                 "step": step,
                 "error": self._error(error, step),
