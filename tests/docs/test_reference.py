@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shared.pages import AWAITED, ROOT, Page, all_pages
+from shared.pages import ROOT, Page, all_pages
 
 import stepfunction
 
@@ -246,7 +246,6 @@ def test_the_json_of_the_reference_is_as_the_schema_asks():
 # --- examples ---------------------------------------------------------------------
 
 
-@pytest.mark.skipif(bool(AWAITED), reason="being written")
 def test_every_example_is_shown_by_a_page():
     linked = {
         ((ROOT / page.name).parent / link.target.partition("#")[0]).resolve()
