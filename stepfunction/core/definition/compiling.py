@@ -104,7 +104,7 @@ class Compilable(Workflow):
         it at once.
 
         Returns:
-            The frozen graph: the same one until a step is added, here or in a nested
+            The frozen graph; the same one until a step is added, here or in a nested
             workflow.
 
         Raises:
