@@ -172,7 +172,7 @@ def _facts_of_ending(
     kind: str, said: Mapping[str, Any], of_all: bool
 ) -> tuple[str, ...]:
     one, checked = run(kind, said, of_all), run(kind, said, of_all, check=True)
-    execution, given = one.execution, "there is none"
+    execution, given = one.execution, "no next step"
     if one.given:
         ((_, value),) = one.given
         given = "the output, the exception in it"
