@@ -83,7 +83,7 @@ class SkippingLoop(Loop):
     # --- limits ----------------------------------------------------------------------
 
     def see_to_next(self) -> None:
-        if self.inbox.empty() and self.is_at_rest():
+        if not self.is_stopping and self.inbox.empty() and self.is_at_rest():
             limit = self.track.first_limit(self.cancellation)
             if limit is not None:
                 self.track.move_to(limit.moment)
@@ -132,11 +132,14 @@ class SkippingLoop(Loop):
 
     def settle(self, report: Report) -> None:
         attempt = report.attempt
+        was_parked = attempt in self.parked
         self.parked.discard(attempt)
         was_held = self.held.pop(attempt, None) is not None
         if not was_held and report.outcome is not Outcome.SKIPPED:
             lapsed, is_cut = self.lapsed_elsewhere(report)
             begin, end = self.beside.end(attempt, report, lapsed)
+            if not was_parked:  # else it was stopped before the limit came
+                self.beside.latest = max(self.beside.latest, end)
             if not self.is_stopping and (is_cut or lapsed) and attempt.overdue is None:
                 timeout = attempt.task.timeout
                 limit = self.track.first_limit(self.cancellation)
@@ -326,5 +329,4 @@ class _Beside:
         if parted is None:
             self._let_go(end)
         self._moments[task] = end
-        self.latest = max(self.latest, end)
         return begin, end
