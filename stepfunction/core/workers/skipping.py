@@ -16,7 +16,7 @@ from typing import Any
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.history.journal import Journal
-from stepfunction.core.lapse import AtLimit, Limit, Track, track_here, on
+from stepfunction.core.lapse import AtLimit, Limit, Track, on, track_here
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import tell_skipped
 from stepfunction.core.waiting import LONGEST_WAIT, Latch
