@@ -99,7 +99,7 @@ subgraph cluster_caller {{
     execute [label="StepFunction.execute\\nstart.begin, start.finish"];
     walk [label="walk.run_to_end\\nwalk, sprint"];
     call [label="the user's function"];
-    perform [label="perform.perform\\nWorkshop.place, loop.run_tasks"];
+    perform [label="perform.perform\\nWorkshop.place, ends.run_tasks"];
     note [label="walk._after\\nthe journal, then the listeners"];
 }}
 subgraph cluster_thread {{

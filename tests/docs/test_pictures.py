@@ -53,3 +53,25 @@ def test_the_report_is_shown_whole() -> None:
     width, height = (int.from_bytes(head[it : it + 4], "big") for it in (16, 20))
     size = next(it for it in pictures.AS_A_BROWSER_SHOWS_IT if "size" in it)
     assert size.endswith(f"={width},{height}")
+
+
+CODE = {
+    path: path.read_text(encoding="utf-8")
+    for path in (ROOT / "stepfunction").rglob("*.py")
+}
+LABELS = re.sub(r"\\.", " ", pictures.HOW_A_VALUE_TRAVELS)
+NAMED = sorted(set(re.findall(r"\b([A-Za-z_]+)\.(\w+)", LABELS)))
+
+
+@pytest.mark.parametrize(("home", "name"), NAMED)
+def test_what_is_named_in_how_it_works_is_there(home: str, name: str) -> None:
+    """Is there a function of a module, or a method of a class, of that name?"""
+    found = [
+        path
+        for path, code in CODE.items()
+        if path.stem == home or re.search(rf"^class {home}\b", code, re.M)
+    ]
+    # What a class does not say itself one that it is made of says.
+    codes = CODE.values() if home[0].isupper() else map(CODE.__getitem__, found)
+    assert found
+    assert any(re.search(rf"def {name}\b", code) for code in codes)

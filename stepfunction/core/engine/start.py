@@ -31,6 +31,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import NOTHING, Journal
+from stepfunction.core.lapse import leave
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
 from stepfunction.core.raised import is_a
@@ -289,6 +290,7 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
     _ = execution.journal.ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended
+    variables.run(leave)
     taken = take()
 
     def work() -> None:
@@ -337,6 +339,7 @@ async def finish_beside(
     done.add_done_callback(lambda it: it.cancelled() or it.exception())
     variables = copy_context()
     variables.run(callers_loop.set, loop)
+    variables.run(leave)
     taken = take()
     left_alone = (execution,) if shield else ()
 

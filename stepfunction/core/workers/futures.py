@@ -182,6 +182,10 @@ class Lanes(Futures):
         self._least = limit
         self._pace = Pace()
 
+    @property
+    def workers(self) -> int | None:
+        return min(self._least, self._lanes.max_workers)
+
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         from pickle import HIGHEST_PROTOCOL, dumps
 
