@@ -111,7 +111,7 @@ subgraph cluster_thread {{
 subgraph cluster_lane {{
     label="the thread of a lane"; style=rounded; color="{GREY}"; labeljust=l;
     margin=14;
-    exchange [label="Lane._serve\\nLane._exchange"];
+    exchange [label="Lane._serve\\nLane._conclude"];
 }}
 subgraph cluster_worker {{
     label="its worker process"; style=rounded; color="{GREY}"; labeljust=l;

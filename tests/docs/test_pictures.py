@@ -75,3 +75,14 @@ def test_what_is_named_in_how_it_works_is_there(home: str, name: str) -> None:
     codes = CODE.values() if home[0].isupper() else map(CODE.__getitem__, found)
     assert found
     assert any(re.search(rf"def {name}\b", code) for code in codes)
+
+
+def test_what_the_page_of_how_it_works_names_is_there() -> None:
+    page = ROOT / "docs" / "explanation" / "how_it_works.md"
+    more = [*(ROOT / "tests").rglob("*.py"), ROOT / "Makefile", ROOT / "setup.cfg"]
+    words = set()
+    for text in (*CODE.values(), *(path.read_text(encoding="utf-8") for path in more)):
+        words |= set(re.findall(r"\w+", text))
+    named = re.findall(r"`([\w./]+)(?:\(\))?`", page.read_text(encoding="utf-8"))
+    lasting = {re.split(r"[./]", it.strip("/"))[-1] for it in named}
+    assert sorted(lasting - words - {""}) == []
