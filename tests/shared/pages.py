@@ -105,11 +105,19 @@ class Program:
         So the line of a traceback is the line of the page. A control character is
         printed where one snippet ends and the next begins.
         """
+        return self._joined(PARTING)
+
+    @property
+    def text(self) -> str:
+        """Give the same script as a reader would write it, for type checkers."""
+        return self._joined("")
+
+    def _joined(self, parting: str) -> str:
         lines: list[str] = []
         for number, snippet in enumerate(self.snippets):
             lines += [""] * (snippet.line - 1 - len(lines))
             if number:
-                lines[-1] = PARTING
+                lines[-1] = parting
             lines += snippet.code.splitlines()
         return "\n".join([*lines, ""])
 

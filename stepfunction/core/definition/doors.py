@@ -179,6 +179,53 @@ class Workflow:
         load = _open("declarative.loading").from_text
         return cast(Self, load(cls, text, names, allow_imports))
 
+    def to_yaml(self, registry: Functions = None) -> str:
+        """Give ``to_dict()`` as a YAML text, which ``from_yaml`` reads.
+
+        It is written for people: a line for each fact, in the order of the definition,
+        and in quotes what some readers of YAML would take for something else, as
+        ``"no"``. Needs the extra ``yaml``.
+
+        Args:
+            registry: As in ``to_dict``.
+
+        Raises:
+            DefinitionError: As in ``to_dict``.
+            ModuleNotFoundError: If PyYAML is missing.
+        """
+        write = _open("declarative.yaml").write
+        return cast(str, write(self.to_dict(registry)))
+
+    @classmethod
+    def from_yaml(
+        cls,
+        text: str | bytes,
+        registry: Functions = None,
+        allow_imports: Iterable[str] = (),
+    ) -> Self:
+        """Give the workflow that a YAML text describes, as ``from_dict``.
+
+        It is read as YAML 1.2: ``yes`` and ``no`` are texts as keys, and refused as
+        values, like all that readers of YAML take for different things. A ``branch``
+        may have ``true`` and numbers as its keys. Needs the extra ``yaml``.
+
+        Args:
+            text: What ``to_yaml()`` gave, or a person has written.
+            registry: As in ``from_dict``.
+            allow_imports: As in ``from_dict``.
+
+        Returns:
+            The builder.
+
+        Raises:
+            DefinitionError: As in ``from_dict``, each problem with its line and column;
+                or if the text is no YAML.
+            ModuleNotFoundError: If PyYAML is missing.
+        """
+        names = _open("declarative.registry").as_registry(registry)
+        load = _open("declarative.loading").from_yaml
+        return cast(Self, load(cls, text, names, allow_imports))
+
     @staticmethod
     def json_schema() -> dict[str, Any]:
         """Give the JSON Schema (draft 2020-12) of what ``to_dict()`` gives."""
