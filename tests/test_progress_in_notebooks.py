@@ -128,7 +128,7 @@ def test_what_is_said_is_no_markup_and_no_html(notebook):
     with pytest.raises(StepExecutionError):
         alone(refuse, name).execute(1, listeners=[progress()])
     assert f"Alone / {name} failed in" in notebook.text
-    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; [red] failed in" in notebook.html
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; [red] fai" in notebook.html
     assert "<script" not in notebook.html
 
 
