@@ -72,14 +72,6 @@ def test_a_script_that_cannot_be_imported_is_refused(run, script, source, text):
     assert "importlib" not in err and "stepfunction/" not in err
 
 
-def test_a_document_is_refused_with_what_reads_it(run, tmp_path):
-    document = tmp_path / "shop.json"
-    document.write_text("{}")
-    code, out, err = run("check", document)
-    assert (code, out) == (2, "")
-    assert "is no Python; name a module that reads it" in err
-
-
 def test_a_file_whose_name_is_no_module_is_refused(run, script):
     name = script("", "flow.v2.py")
     code, _, err = run("run", name)
