@@ -260,7 +260,8 @@ flow.add_step("Fan", {"good": work, "bad": lambda value: 1 / 0}, parallel=True)
 flow.execute(listeners=[progress])
 print("done")
 ---
-execution = flow.start(listeners=[progress])
+execution = flow.start(listeners=[progress, lambda event: is_seen.set()])
+_ = is_seen.wait(30)
 ---
 _ = execution.result(30)
 '''
