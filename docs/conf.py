@@ -20,7 +20,9 @@ from sphinx.application import Sphinx
 
 DOCS = Path(__file__).parent
 ROOT = DOCS.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(DOCS)]
+
+import tables  # noqa: E402
 
 import stepfunction  # noqa: E402
 
@@ -70,11 +72,9 @@ autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
-autodoc_default_options = {"members": True, "inherited-members": False}
-autoclass_content = "class"
 napoleon_numpy_docstring = False
-napoleon_use_ivar = True
-napoleon_use_rtype = True
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Attributes", "params_style")]
 
 PUBLIC = {
     name: home
@@ -87,6 +87,56 @@ PUBLIC = {
     for name in importlib.import_module(home).__all__
 }
 PUBLIC |= {"Tracing": "stepfunction.tracing", "RichProgress": "stepfunction.progress"}
+
+
+# What nobody makes but the library, so that no signature is of use.
+GIVEN = {"Context", "Event", "Execution", "Graph", "MapResults", "Mocks", "Step"}
+GIVEN |= {"StepRecord", "TaskResults", "Attempt", "Omitted", "Recovered", "Mock"}
+GIVEN |= {"StoredExecution", "SkippedWait", "SkippedWaits", "Mutation", "Unwatched"}
+GIVEN |= {"Watch", "Status", "Outcome"}
+
+
+def show_signature(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, args: str, back: str
+) -> tuple[str | None, str | None]:
+    if not args:
+        return args, back
+    if what == "exception" or (what == "class" and name.rpartition(".")[2] in GIVEN):
+        return "", None
+    for default, shown in {"_NONE": "()", "NOTHING": "…", "_UNSET": "…"}.items():
+        args = re.sub(rf"={default}\b", f"={shown}", args)
+    return args.replace("=...", "=…"), back
+
+
+CODE = re.compile(r"(?<!:)``([A-Za-z_.]+)(\(\))?``")
+
+
+def link_names(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
+) -> None:
+    """Make links of the names in docstrings, which stand there as code."""
+    cls = name if what in ("class", "exception") else name.rpartition(".")[0]
+
+    def link(code: re.Match[str]) -> str:
+        said, last = code[1] + (code[2] or ""), code[1].rpartition(".")[2]
+        if last in PUBLIC and code[1] in (last, f"{PUBLIC[last]}.{last}"):
+            path = f"{PUBLIC[last]}.{last}"
+        elif f"{cls}.{code[1]}" in ENTRIES:
+            path = f"{cls}.{code[1]}"
+        else:
+            return code[0]
+        return code[0] if path == name else f":py:obj:`{said} <{path}>`"
+
+    lines[:] = [CODE.sub(link, line) for line in lines]
+
+
+def add_docstrings(app: Sphinx, docname: str, source: list[str]) -> None:
+    if docname.startswith("reference/"):
+        source[0] = tables.with_docstrings(source[0], CLASSES)
+
+
+CLASSES = tables.classes_apart()
+ENTRIES = tables.entries()
 
 
 def lead_on(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
@@ -106,7 +156,9 @@ def lead_on(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
             return domain.resolve_xref(
                 env, node["refdoc"], app.builder, "obj", found, node, content
             )
-    return None if target.startswith("stepfunction") else content
+    # The types of the engine have no page either.
+    is_public = target.rpartition(".")[0] in {*PUBLIC.values(), *CLASSES}
+    return None if is_public else content
 
 
 # --- toctrees, from the links of the index pages ----------------------------------
@@ -169,5 +221,8 @@ def stay_on_the_site(app: Sphinx, doctree: nodes.document) -> None:
 def setup(app: Sphinx) -> None:
     app.connect("missing-reference", lead_on)
     app.connect("source-read", add_toctree)
+    app.connect("source-read", add_docstrings)
+    app.connect("autodoc-process-signature", show_signature)
+    app.connect("autodoc-process-docstring", link_names, priority=600)
     app.connect("doctree-read", stay_on_the_site, priority=400)
     app.add_lexer("mermaid", TextLexer)
