@@ -14,6 +14,7 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from functools import cache
 from html import escape
+from importlib import import_module
 from io import StringIO
 from time import time
 from typing import IO, Any, TypeAlias, cast
@@ -226,11 +227,10 @@ class _Notebook:
 
     def start(self) -> None:
         """Show it, and go on showing it until ``stop``."""
-        from IPython.display import DisplayHandle
-
+        notebook: Any = import_module("IPython.display")
         name = "stepfunction progress"
         start(threading.Thread(target=self._go_on, name=name, daemon=True))
-        handle = DisplayHandle()
+        handle = notebook.DisplayHandle()
         with self._lock:
             handle.display(self._drawn(), raw=True)
             self._handle = handle
