@@ -28,7 +28,7 @@ from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.raised import is_a
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.attempts import Report
-from stepfunction.core.workers.loop import run_tasks
+from stepfunction.core.workers.ends import run_tasks
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import Task, as_stopped
 

@@ -181,6 +181,10 @@ class Lanes(Futures):
         self._least = limit
         self._pace = Pace()
 
+    @property
+    def workers(self) -> int | None:
+        return min(self._least, self._lanes.max_workers)
+
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         from pickle import HIGHEST_PROTOCOL, dumps
 
@@ -197,7 +201,7 @@ class Lanes(Futures):
             head = dumps((call, None, task.says_start), HIGHEST_PROTOCOL)
         head = within(self._around, head)
         self._grows = self._grows and is_small(head, body)
-        return self._lanes.send(
+        return self._lanes._send(
             task.name,
             head,
             body,
