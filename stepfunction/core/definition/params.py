@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+
 def for_one_call(value: Any) -> Any:
     """Give a value to a call that may change it: lists and the like are copied.
 

@@ -36,7 +36,7 @@ from stepfunction.testing import (
 )
 
 GIVEN = Hostile()
-OF_A_HOSTILE_CLASS = HostileClass("Value", (), {})()
+VALUES = {"of nothing": GIVEN, "of a class of nothing": HostileClass("V", (), {})()}
 ERRORS = pytest.mark.parametrize(
     "fail, kind", [(fail_hostile, HostileError), (fail_empty, EmptyError)]
 )
@@ -66,7 +66,7 @@ def workflow_of(executor=None):
     workflow.add_step(
         *("Named", lambda value, all, fixed, context: context["Call"], "If"),
         inputs={"value": "Call", "all": "Map"},
-        params={"fixed": [GIVEN, OF_A_HOSTILE_CLASS]},
+        params={"fixed": [*VALUES.values()]},
     )
     workflow.add_step("If", same, "Or", branch=[(lambda it: it is None, "End")])
     workflow.add_step(
@@ -88,9 +88,9 @@ def look_at(execution, tmp_path):
 
 
 @EXECUTORS
-@pytest.mark.parametrize("value", [GIVEN, OF_A_HOSTILE_CLASS], ids=["value", "class"])
-def test_a_value_goes_through_each_kind_of_step(executor, value, tmp_path):
-    workflow = workflow_of(executor)
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_value_goes_through_each_kind_of_step(executor, kind, tmp_path):
+    workflow, value = workflow_of(executor), VALUES[kind]
     told = []
     execution = workflow.execute(value, listeners=[told.append])
     assert execution.output is value and execution.last_result is value
