@@ -29,6 +29,7 @@ import stepfunction  # noqa: E402
 project = "stepfunction"
 author = "The stepfunction developers"
 copyright = author
+language = "en"
 version = release = stepfunction.__version__
 
 extensions = [
@@ -58,6 +59,7 @@ html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "friendly", "monokai"
 # What is copied from a console is what is typed there.
 copybutton_prompt_text = "$ "
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 copybutton_line_continuation_character = "\\"
 
 # --- the reference ----------------------------------------------------------------
@@ -106,6 +108,35 @@ def show_signature(
     for default, shown in {"_NONE": "()", "NOTHING": "…", "_UNSET": "…"}.items():
         args = re.sub(rf"={default}\b", f"={shown}", args)
     return args.replace("=...", "=…"), back
+
+
+def skip_fields(
+    app: Sphinx, what: str, name: str, found: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out fields of values, which the docstrings of their classes describe."""
+    return True if getattr(found, "__doc__", None) == "See the class." else None
+
+
+FIELD = re.compile(r"^(    )(\w+)(: )")
+
+
+def add_types(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
+) -> None:
+    """Say of what type the fields are that the docstring of a class describes."""
+    if what != "class" or "Attributes:" not in lines:
+        return
+    types = {k: v for cls in reversed(found.__mro__) for k, v in fields_of(cls).items()}
+    for number in range(lines.index("Attributes:") + 1, len(lines)):
+        field = FIELD.match(lines[number])
+        if field and field[2] in types:
+            typed = f"{field[1]}{field[2]} ({types[field[2]]}){field[3]}"
+            lines[number] = typed + lines[number][field.end() :]
+
+
+def fields_of(cls: type) -> dict[str, str]:
+    found = vars(cls).get("__annotations__", {})
+    return {name: kind for name, kind in found.items() if isinstance(kind, str)}
 
 
 CODE = re.compile(r"(?<!:)``([A-Za-z_.]+)(\(\))?``")
@@ -159,6 +190,13 @@ def lead_on(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
     # The types of the engine have no page either.
     is_public = target.rpartition(".")[0] in {*PUBLIC.values(), *CLASSES}
     return None if is_public else content
+
+
+def show_parameters(app: Sphinx, doctree: nodes.document) -> None:
+    """Show ``Callable[[_P], _T]`` as it is written; Sphinx leaves a ``~`` in it."""
+    for text in list(doctree.findall(nodes.Text)):
+        if "[~_" in text:
+            text.parent.replace(text, nodes.Text(text.replace("[~_", "[_")))
 
 
 # --- toctrees, from the links of the index pages ----------------------------------
@@ -223,6 +261,9 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", add_toctree)
     app.connect("source-read", add_docstrings)
     app.connect("autodoc-process-signature", show_signature)
+    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-docstring", add_types, priority=400)
     app.connect("autodoc-process-docstring", link_names, priority=600)
     app.connect("doctree-read", stay_on_the_site, priority=400)
+    app.connect("doctree-read", show_parameters)
     app.add_lexer("mermaid", TextLexer)

@@ -16,7 +16,6 @@ from stepfunction.core.engine.start import (
     begin,
     carry_out,
     checked_arguments,
-    conclude,
     finish,
     finish_apart,
     finish_beside,
@@ -24,7 +23,7 @@ from stepfunction.core.engine.start import (
     store_problems,
 )
 from stepfunction.core.errors import DefinitionError, Problem
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, conclude
 from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.misspelling import did_you_mean_arguments, unknown_argument
 from stepfunction.core.outcomes import Status
@@ -259,7 +258,7 @@ class StepFunction(Builder):
                 given back: nothing is done twice.
 
         Returns:
-            The execution while it runs: look at its ``status`` and ``history``,
+            The execution while it runs; look at its ``status`` and ``history``,
             ``wait()`` for it, ``cancel()`` it, and ``raise_if_failed()`` in the end.
 
         Raises:
@@ -323,10 +322,24 @@ class StepFunction(Builder):
                 given back, or raises what it raised: nothing is done twice.
 
         Returns:
-            As ``execute``.
+            What happened. It is COMPLETED, or FAILED where it ended on a failure
+            step.
 
         Raises:
-            StepFunctionError: As ``execute``.
+            DefinitionError: If the workflow is not sound; nothing has then run.
+            ResumeError: If what is stored under ``execution_id`` had another input, or
+                is of another workflow, or of another shape of it.
+            ExecutionClaimedError: If another process or thread runs it.
+            StoreError: If the store fails. It stops before its next step, and can go
+                on from there.
+            UnstorableValueError: If the input cannot be stored.
+            CompensationError: If compensations failed; the others have run. It is
+                raised whatever else there would be to raise, its ``__cause__``.
+            StepExecutionError: If a step failed and no step took the failure, or,
+                with ``check``, if the execution FAILED. Its ``__cause__`` is the
+                step's exception, its ``execution`` what happened until then.
+            ExecutionTimeoutError: If it took longer than ``timeout``.
+            ExecutionCancelledError: If another thread cancelled the execution.
         """
         if unknown:
             raise unknown_argument(self, StepFunction.aexecute, unknown, _MEANT)
@@ -383,14 +396,22 @@ class StepFunction(Builder):
                 what is recorded.
 
         Returns:
-            As ``execute``: what happened, also before.
+            What happened, also before. It is COMPLETED, or FAILED where it ended on a
+            failure step.
 
         Raises:
             ExecutionNotFoundError: If nothing is stored under this ``id``.
             ExecutionClaimedError: If another process or thread runs it.
             ResumeError: If it cannot go on so: its workflow has another shape, it has
                 undone steps, or there is no failure for an ``answer``.
-            StepFunctionError: As ``execute``.
+            StoreError: If the store fails. It stops before its next step, and can go
+                on from there.
+            CompensationError: If compensations failed; the others have run.
+            StepExecutionError: If a step failed and no step took the failure, or,
+                with ``check``, if the execution FAILED. Its ``__cause__`` is the
+                step's exception, its ``execution`` what happened until then.
+            ExecutionTimeoutError: If it took longer than ``timeout``.
+            ExecutionCancelledError: If another thread cancelled the execution.
         """
         limit: float | None = in_seconds(timeout)
         kept = self._store if store is None else store

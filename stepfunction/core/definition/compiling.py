@@ -84,10 +84,6 @@ class Compilable(Workflow):
         """Step name to step, in the order of the definition; read-only."""
         return MappingProxyType(self._steps)
 
-    def definition(self) -> Definition:
-        """Give what has been defined so far, which need not be sound."""
-        return self._defined(MappingProxyType(dict(self._steps)))
-
     def _defined(self, steps: Mapping[str, Step]) -> Definition:
         return Definition(
             self._name,
@@ -113,7 +109,7 @@ class Compilable(Workflow):
         it at once.
 
         Returns:
-            The frozen graph: the same one until a step is added, here or in a nested
+            The frozen graph; the same one until a step is added, here or in a nested
             workflow.
 
         Raises:
@@ -122,7 +118,7 @@ class Compilable(Workflow):
         try:
             return self._compilation()[0]
         except RecursionError:
-            text = f"{len(self.with_all_nested()):,} workflows are {TOO_DEEP}"
+            text = f"{len(self._with_all_nested()):,} workflows are {TOO_DEEP}"
             problem = Problem((), text)
             raise DefinitionError(f"workflow {self._name!r}", [problem]) from None
 
@@ -215,7 +211,7 @@ class Compilable(Workflow):
         for changes in list(self._stand_ins.values()):
             for name, change in changes.items():
                 for workflow in _nested(steps[name]):
-                    seen |= {it: it._version for it in workflow.with_all_nested()}
+                    seen |= {it: it._version for it in workflow._with_all_nested()}
                 steps[name] = change(steps[name])
         for name, step in steps.items():
             if step.action.is_one_call:
@@ -242,9 +238,14 @@ class Compilable(Workflow):
         self._compiled = graph, tuple(seen), list(seen.values())
         return self._compiled
 
-    def with_all_nested(self) -> set[Compilable]:
+    def _with_all_nested(self) -> set[Compilable]:
         """Give this workflow and all that are nested in it, however deep."""
         return {self, *nested_first(self, Compilable._nested_in_it)}
+
+
+def definition_of(workflow: Compilable) -> Definition:
+    """Give what has been defined of a workflow so far, which need not be sound."""
+    return workflow._defined(MappingProxyType(dict(workflow._steps)))
 
 
 # What was compiled, of which builders, however deep, and the version of each then.

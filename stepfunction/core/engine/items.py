@@ -28,7 +28,7 @@ from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.raised import is_a
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.attempts import Report
-from stepfunction.core.workers.loop import run_tasks
+from stepfunction.core.workers.ends import run_tasks
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import Task, as_stopped
 
@@ -368,7 +368,7 @@ def perform_map(
     except Exception as error:
         failure = without_our_frames(error)
         return Visit(terms.name, Outcome.FAILED, error=failure)
-    total = len(items) if isinstance(items, Sized) else None
+    total = len(items) if is_a(items, Sized) else None
     tally = Tally(action, terms.name, total, terms.news)
     batch_name = f"items of {subject(terms.name)}"
     batch_call = _batch_call(action, terms)

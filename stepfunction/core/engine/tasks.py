@@ -15,7 +15,7 @@ from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit
 from stepfunction.core.keys import PartKey
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.probes import to_pass
+from stepfunction.core.probes import tell_skipped
 from stepfunction.core.watching.telling import News
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.attempts import LiveAttempt, Work
@@ -157,7 +157,8 @@ class StepTask(Task):
         names_inputs = terms.given is not None and not step.action.has_items
         how = (action.takes_nothing, names_inputs)
         facts = (reach, lineage, terms.kept, key, *how)
-        return NestedCall(action.nested, run, name, own_timeout, *facts)
+        limit = terms.timeout
+        return NestedCall(action.nested, run, name, own_timeout, *facts, limit)
 
     @property
     def child(self) -> Journal | None:
@@ -173,8 +174,7 @@ class StepTask(Task):
         call: Any = self.call
         call.journal = child = payload  # if it was another process, heard of only now
         child.graph = self._graph  # which stayed here
-        for what, seconds in child.skipped:
-            to_pass(what, seconds)  # which told nobody here
+        tell_skipped(child.skipped)  # which nobody here was told of
         child.skipped = ()
         output = output_of_child(self._step, self.name, child)
         return output if child.saving is not None else self._written(output)
