@@ -100,7 +100,7 @@ def shortened(name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Give what a picture shows of a text: U+FFFD for what has no shape, or turns it."""
+    """Give what a picture shows of a text: U+FFFD for what has no shape, or turns."""
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
