@@ -16,7 +16,6 @@ from stepfunction.core.engine.start import (
     begin,
     carry_out,
     checked_arguments,
-    conclude,
     finish,
     finish_apart,
     finish_beside,
@@ -24,7 +23,7 @@ from stepfunction.core.engine.start import (
     store_problems,
 )
 from stepfunction.core.errors import DefinitionError, Problem
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, conclude
 from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.misspelling import did_you_mean_arguments, unknown_argument
 from stepfunction.core.outcomes import Status

@@ -325,10 +325,10 @@ class Wait(Frozen, Action):
             ExecutionCancelledError: If the execution is to stop.
         """
         assert context is not None
-        what, kept = f"step {context.step!r}", context.kept
+        what, kept = f"step {context.step!r}", context._kept
         left = None if kept is None else kept.left_of_wait()
         if left is not None:  # it was chosen before this process began
-            context.sleep(to_pass(what, left, context.cancellation))
+            context.sleep(to_pass(what, left, context._cancellation))
             return value
         if self.until is None:
             chosen: Any = self.seconds
@@ -340,7 +340,7 @@ class Wait(Frozen, Action):
             seconds = float(seconds)
             if kept is not None:
                 seconds = kept.pause(seconds)
-            context.sleep(to_pass(what, seconds, context.cancellation))
+            context.sleep(to_pass(what, seconds, context._cancellation))
             return value
         until: Any = self.until
         if callable(until):
@@ -351,7 +351,7 @@ class Wait(Frozen, Action):
         left = max(0.0, seconds_until(until))
         if kept is not None:
             kept.pause(left)
-        left = to_pass(what, left, context.cancellation)
+        left = to_pass(what, left, context._cancellation)
         while left > 0:
             context.sleep(min(left, _LONGEST_TRUST))
             left = seconds_until(until)

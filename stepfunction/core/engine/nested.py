@@ -101,21 +101,21 @@ class NestedCall:
 
     def __call__(self, value: Any, context: Context | None) -> Journal:
         if self._skips and context is not None:
-            with parted(context.line):
+            with parted(context._line):
                 return self._call(value, context)
         return self._call(value, context)
 
     def _call(self, value: Any, context: Context | None) -> Journal:
         assert context is not None
-        outer = context.cancellation or self.run.cancellation
+        outer = context._cancellation or self.run.cancellation
         if self.has_no_input:
             value = NOTHING
         elif self.names_inputs:
             value = dict(value)
         if self.timeout is None:
-            return self._run(value, outer, context.line)
+            return self._run(value, outer, context._line)
         with outer.dependent() as cancellation:
-            facts = value, cancellation, context.line
+            facts = value, cancellation, context._line
             journal = cancellation.within(self.timeout, self._run, *facts)
         if journal.status is Status.TIMED_OUT and not outer.requested:
             # The limit of this attempt, which may be followed by another.
@@ -217,7 +217,7 @@ def _call_skipping(
 ) -> Journal:
     """Make a call whose pauses are skipped, and give what that was with its journal."""
     cancellation, track = call.run.cancellation, Track()
-    heard = None if context is None else context.line
+    heard = None if context is None else context._line
     skipped: list[tuple[str, float]] = []
     is_cut = False
 

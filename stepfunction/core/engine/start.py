@@ -13,7 +13,7 @@ from contextvars import copy_context
 from functools import cache
 from threading import get_ident
 from time import time
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.clock import perf_counter
@@ -29,7 +29,7 @@ from stepfunction.core.errors import (
     StoreError,
     WorkerStartError,
 )
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, conclude, journal_of
 from stepfunction.core.history.journal import NOTHING, Journal
 from stepfunction.core.lapse import leave
 from stepfunction.core.logger import logger
@@ -176,7 +176,7 @@ def carry_out(
     Raises:
         BaseException: What interrupts this thread.
     """
-    journal: Any = execution.journal
+    journal: Any = journal_of(execution)
     run: Any = journal.run
     saving = None
     if not run.is_plain:
@@ -259,26 +259,6 @@ def finish(
     return conclude(execution, check)
 
 
-def conclude(execution: Execution, check: bool) -> Execution:
-    """Give an execution that has ended, or raise what went wrong.
-
-    Args:
-        execution: The execution.
-        check: Whether to raise also where a failure step took the failure.
-
-    Raises:
-        StepFunctionError: As ``StepFunction.execute``.
-    """
-    graph = cast(Graph, execution.graph)
-    if graph.has_compensations:
-        execution.raise_if_not_undone()
-    if execution.blame is not None and execution.ended_at is None:
-        raise execution.failure()  # which no step took
-    if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
-        execution.raise_if_failed()
-    return execution
-
-
 def finish_apart(execution: Execution, timeout: float | None) -> None:
     """Have an execution run in a thread of its own, which nobody has to wait for.
 
@@ -287,7 +267,7 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
     """
     if execution.status not in UNDER_WAY:  # as a store has it
         return
-    _ = execution.journal.ending  # which says when it is over
+    _ = journal_of(execution).ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended
     variables.run(leave)
@@ -387,7 +367,7 @@ def _stop(execution: Execution, error: BaseException) -> None:
 
 def _give_up(execution: Execution, error: WorkerStartError) -> None:
     """End an execution for which there is no thread."""
-    journal = execution.journal
+    journal = journal_of(execution)
     run: Any = journal.run
     _never_begun(journal, error)
     if journal.saving is not None:
@@ -420,7 +400,7 @@ def _cancel_apart() -> None:
 
 def _leave(execution: Execution) -> None:
     """Stop an execution here; what is stored can go on from there."""
-    saving = execution.journal.saving
+    saving = journal_of(execution).saving
     if saving is not None:
         saving.session.is_closed = True
     execution.cancel()

@@ -351,7 +351,7 @@ class Journal:
                     for *_, error in visit.attempts:
                         if is_a(error, StepExecutionError):
                             if (inner := execution_of(error)) is not None:
-                                yield inner.journal
+                                yield inner._journal
             elif type(entry) is not str and entry[1] is not None:
                 yield entry[1]
 

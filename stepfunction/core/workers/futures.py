@@ -202,7 +202,7 @@ class Lanes(Futures):
             head = dumps((call, None, task.says_start), HIGHEST_PROTOCOL)
         head = within(self._around, head)
         self._grows = self._grows and is_small(head, body)
-        return self._lanes.send(
+        return self._lanes._send(
             task.name,
             head,
             body,
