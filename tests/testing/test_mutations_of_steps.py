@@ -390,3 +390,75 @@ def test_after_the_block_and_in_other_threads_nobody_looks_on() -> None:
         other.join(30)
     chain(tidy).execute({})
     assert len(done) == 1 and watch.mutations == []
+
+
+class MadeAnew:
+    """Is taken apart into what is made for that, as numpy's and pandas' values are."""
+
+    def __init__(self, numbers: list[int]) -> None:
+        self.numbers = numbers
+
+    def __reduce__(self) -> Any:
+        axes = [len(self.numbers)]
+        return MadeAnew, ([],), ("state", axes, bytes(self.numbers), {"axes": axes})
+
+    def __setstate__(self, state: Any) -> None:
+        self.numbers = list(state[2])
+
+
+def test_what_is_taken_apart_anew_each_time_is_no_change() -> None:
+    assert found(chain(type), MadeAnew([1, 2])) == []
+
+
+def test_of_what_no_expression_leads_to_it_is_said_what_has_changed() -> None:
+    (mutation,) = found(chain(lambda value: value.numbers.append(3)), MadeAnew([1]))
+    assert str(mutation) == (
+        "step '<lambda>' of 'Shop': input is a MadeAnew that was changed"
+    )
+
+
+class Deferred:
+    """Loads a field when it is first read, as Django's does."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, row: Any, kind: Any) -> Any:
+        vars(row)[self.name] = {"loaded": True}
+        return vars(row)[self.name]
+
+
+class Row:
+    data = Deferred("data")
+
+    def __init__(self) -> None:
+        self.fields_cache: dict[str, Any] = {}
+
+
+def test_a_field_that_is_loaded_when_it_is_read_is_no_change() -> None:
+    assert found(chain(lambda row: row.data), Row()) == []
+
+
+def test_a_field_that_was_loaded_and_is_set_is_a_change() -> None:
+    row = Row()
+    assert row.data == {"loaded": True}
+    (mutation,) = found(chain(lambda row: row.data.clear()), row)
+    assert str(mutation).endswith("input.data['loaded'] was removed: True")
+
+
+def test_what_a_row_notes_of_what_was_read_is_no_change() -> None:
+    assert found(chain(lambda row: row.fields_cache.update(order=1)), Row()) == []
+
+
+class LoadedAttribute(Deferred):
+    def __set__(self, row: Any, value: Any) -> None:
+        vars(row)[self.name] = value
+
+
+class MappedRow:
+    _sa_class_manager = None
+    data = LoadedAttribute("data")
+
+
+def test_a_relation_that_is_loaded_when_it_is_read_is_no_change() -> None:
+    assert found(chain(lambda row: row.data), MappedRow()) == []
