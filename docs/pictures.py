@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -65,13 +65,17 @@ def car_purchase_report(folder: Path) -> Path:
     return folder / "report.png"
 
 
-def tutorial_run(folder: Path) -> Path:
-    """Run the program of the tutorial up to where it draws its run."""
-    program = Page.read(ROOT / "docs" / "tutorial.md").programs[0]
-    script = folder / "tutorial.py"
-    script.write_text(program.source, encoding="utf-8")
-    run(script, folder=folder)
-    return folder / "run.svg"
+def drawn_by(page: str, picture: str) -> Callable[[Path], Path]:
+    """Give what runs the first program of a page, and takes a picture that it draws."""
+
+    def draw(folder: Path) -> Path:
+        program = Page.read(ROOT / "docs" / page).programs[0]
+        script = folder / "program.py"
+        script.write_text(program.source, encoding="utf-8")
+        run(script, folder=folder)
+        return folder / picture
+
+    return draw
 
 
 def how_it_works(folder: Path) -> Path:
@@ -136,9 +140,12 @@ exchange -> next [dir=both,
 """
 
 # Where each picture is kept, and what makes it in an empty folder.
-PICTURES = {
+PICTURES: dict[str, Callable[[Path], Path]] = {
     "docs/pictures/how_it_works.svg": how_it_works,
-    "docs/pictures/tutorial_run.svg": tutorial_run,
+    "docs/pictures/failure.svg": drawn_by("guides/failure.md", "failure.svg"),
+    "docs/pictures/loop.svg": drawn_by("guides/loops.md", "loop.svg"),
+    "docs/pictures/orders.svg": drawn_by("guides/steps.md", "orders.svg"),
+    "docs/pictures/tutorial_run.svg": drawn_by("tutorial.md", "run.svg"),
     "examples/car_purchase.svg": car_purchase,
     "examples/car_purchase_run.svg": car_purchase_run,
     REPORT: car_purchase_report,

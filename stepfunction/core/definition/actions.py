@@ -7,7 +7,6 @@ them. A call is in ``calls``, a frozen workflow in ``graph``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
@@ -27,6 +26,7 @@ from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.lapse import to_pass
+from stepfunction.core.raised import short_repr
 from stepfunction.core.wording import error_text
 
 if TYPE_CHECKING:

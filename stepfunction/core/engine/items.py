@@ -369,7 +369,7 @@ def perform_map(
     except Exception as error:
         failure = without_our_frames(error)
         return Visit(terms.name, Outcome.FAILED, error=failure)
-    total = len(items) if isinstance(items, Sized) else None
+    total = len(items) if is_a(items, Sized) else None
     tally = Tally(action, terms.name, total, terms.news)
     batch_name = f"items of {subject(terms.name)}"
     batch_call, looks_on = _batch_call(action, terms), onlooker()

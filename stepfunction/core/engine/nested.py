@@ -263,7 +263,7 @@ def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
         failure.execution = child.execution
         failure.__cause__ = child.error
         return failure
-    if isinstance(child.output, Omitted):
+    if is_a(child.output, Omitted):
         return TransferError(
             f"{title}: the result of nested workflow {child.workflow!r}, "
             f"{child.output.text}, cannot be sent back from its process; "

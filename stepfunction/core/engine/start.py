@@ -199,7 +199,7 @@ def carry_out(
         run.cancellation.request()
         if journal.status in UNDER_WAY:
             _never_begun(journal, error)
-        if isinstance(error, (StoreError, ResumeError)):
+        if is_a(error, StoreError) or is_a(error, ResumeError):
             error.execution = execution
         raise
     finally:
@@ -233,7 +233,7 @@ def _never_begun(journal: Journal, error: BaseException) -> None:
     journal.broke_off, journal.ended = True, perf_counter()
     journal.error = error
     journal.status = Status.FAILED if is_failure else Status.CANCELLED
-    if isinstance(error, WorkerStartError):
+    if is_a(error, WorkerStartError):
         error.execution = journal.execution
 
 
@@ -349,7 +349,7 @@ async def finish_beside(
             # Not one long wait, which Ctrl-C just before it would not end.
             await asyncio.wait([done], timeout=LONGEST_WAIT)
     except BaseException as error:
-        is_cancelled = isinstance(error, asyncio.CancelledError)
+        is_cancelled = is_a(error, asyncio.CancelledError)
         if not (shield and is_cancelled):
             _stop(execution, error)
             if is_cancelled:
@@ -360,7 +360,7 @@ async def finish_beside(
 
 def _stop(execution: Execution, error: BaseException) -> None:
     """Stop an execution that nobody awaits any more."""
-    if isinstance(error, WorkerStartError):
+    if is_a(error, WorkerStartError):
         _give_up(execution, error)
     _leave(execution)
 

@@ -9,14 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from functools import partial
-from reprlib import repr as short_repr
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.raised import is_a
+from stepfunction.core.raised import is_a, short_repr
 from stepfunction.core.surroundings import Taken
 from stepfunction.core.workers.attempts import LiveAttempt, Report, Work
 from stepfunction.core.workers.tasks import Task

@@ -19,6 +19,7 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import refusal_behind, stop_behind
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.workers.attempts import (
     RUNNING,
     Letter,
@@ -171,7 +172,7 @@ class Loop:
                         self.see_to_next()
             is_done = True
         except BaseException as error:
-            if not isinstance(error, Exception):
+            if not is_a(error, Exception):
                 self.cancellation.interrupted()
             raise
         finally:
