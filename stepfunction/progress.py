@@ -36,8 +36,7 @@ try:
     from rich.text import Text
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "stepfunction.progress needs rich: install stepfunction with its extra "
-        "'rich', or the package rich",
+        "stepfunction.progress needs rich: pip install rich",
         name=missing.name,
     ) from missing
 

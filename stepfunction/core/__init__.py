@@ -14,8 +14,8 @@
     envelope/       how values cross between processes
     losses          the errors that are such of concurrent.futures too
     errors          every exception
-    cancellation  durations  frozen  keys  logger  members  misspelling  outcomes
-    probes  raised  variables  waiting  wording
+    cancellation  durations  frozen  keys  logger  members  misspelling  namesake
+    outcomes  probes  raised  variables  waiting  wording
                     the ground that all of them stand on
 
 What stands further down is imported by what stands above it, never the other way.
