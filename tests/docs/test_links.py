@@ -137,3 +137,13 @@ def test_no_picture_is_left_over() -> None:
 
 def test_the_readme_is_read_in_ten_minutes() -> None:
     assert 150 <= PAGES["README.md"].text.count("\n") <= 250
+
+
+SOUGHT = ["deadline", "maximum wait", "resume", "redrive", "FAQ", "mypy", "timeout"]
+SOUGHT += ["cancel", "cron", "idempotency"]
+
+
+@pytest.mark.parametrize("words", SOUGHT)
+def test_what_people_search_for_is_on_the_site(words: str) -> None:
+    found = [name for name, page in SITE.items() if words in page.text]
+    assert len(found) > 1
