@@ -344,7 +344,7 @@ def the_kit_to_test_with(workflow: StepFunction) -> None:
     assert_type(dry_run(workflow, {"Pay": 3}), Execution)
     assert_path(workflow.execute(), ["Pay"])
     with detect_shared_mutation() as watch:
-        assert_type(watch.mutations[0].task, str)
+        assert_type(watch.mutations[0].task, str | int | None)
 
 
 def what_is_refused(workflow: StepFunction) -> None:
@@ -361,10 +361,12 @@ def what_is_refused(workflow: StepFunction) -> None:
     workflow.execute(listeners=heard)  # type: ignore[arg-type]
 
 
-def a_name_that_is_misspelt() -> object:
+def names_that_are_misspelt() -> object:
     from stepfunction import StepFuncton  # type: ignore[attr-defined]
+    from stepfunction.stores import SQLStore  # type: ignore[attr-defined]
+    from stepfunction.testing import mock_step  # type: ignore[attr-defined]
 
-    return StepFuncton
+    return StepFuncton, SQLStore, mock_step
 
 
 def one_class_by_two_paths(workflow: StepFunctionAtHome) -> StepFunction:
