@@ -19,13 +19,14 @@ from stepfunction.core.engine.sources import items_of
 from stepfunction.core.engine.tally import Tally
 from stepfunction.core.engine.tasks import StepTask, Terms
 from stepfunction.core.errors import (
+    ParallelStepExecutionError,
     StepTimeoutError,
     TransferError,
-    without_our_frames,
 )
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.raised import is_a
+from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.attempts import Report
 from stepfunction.core.workers.loop import run_tasks
@@ -47,6 +48,8 @@ class Plan(NamedTuple):
         batch_size: How many travel together at most.
         batch_name: What messages call a batch.
         place: Where they are going to; None while that is not chosen.
+        spared: The first failure of them, which the step may fail with; None where
+            all keep their frames.
     """
 
     terms: Terms
@@ -55,6 +58,7 @@ class Plan(NamedTuple):
     batch_size: int
     batch_name: str
     place: Place | None = None
+    spared: list[BaseException] | None = None
 
     @property
     def size(self) -> int:
@@ -142,6 +146,7 @@ class Plan(NamedTuple):
             task.digest = None if digests is None else digests[0]
         # Of the others nothing is told before they have trouble.
         task.is_told = self.call.nested is not None
+        task.spared = self.spared
         task.given = (item,)
         if ending is not None:
             task.attempts.append(ending)
@@ -154,11 +159,13 @@ class Item(StepTask):
 
     Attributes:
         is_told: Whether it is told of: from the first, or since it has had trouble.
+        spared: The first failure of all items; None where all keep their frames.
     """
 
-    __slots__ = ("is_told",)
+    __slots__ = ("is_told", "spared")
 
     is_told: bool
+    spared: list[BaseException] | None
 
     def tell_start(self, began: float) -> None:
         """Tell, once, that the first attempt has begun."""
@@ -175,6 +182,23 @@ class Item(StepTask):
         self.is_told = self.is_told or self.outcome is not Outcome.SUCCEEDED
         if self.is_told:
             super().tell_end()
+
+    def may_forget(self, error: BaseException) -> bool:
+        """Tell whether it does not matter, and nobody is told of it."""
+        if self.told is not None or not self.spared:
+            return False
+        return self.spared[0] is not error
+
+    def forget_locals(self) -> None:
+        """Let no failure keep its frames but the first of all items."""
+        super().forget_locals()
+        error, spared = self.error, self.spared
+        if error is None or spared is None:
+            return
+        if not spared:
+            spared.append(error)
+        elif error is not spared[0]:
+            forget_locals(error)
 
 
 class Batch(Task):
@@ -372,7 +396,9 @@ def perform_map(
     tally = Tally(action, terms.name, total, terms.news)
     batch_name = f"items of {subject(terms.name)}"
     batch_call = _batch_call(action, terms)
-    plan = Plan(terms, action.call, batch_call, action.batch_size, batch_name)
+    size, keeps_locals = action.batch_size, terms.run.keeps_locals
+    spared: list[BaseException] | None = None if keeps_locals else []
+    plan = Plan(terms, action.call, batch_call, size, batch_name, spared=spared)
 
     def end(task: Task) -> None:
         if isinstance(task, StepTask):
@@ -415,15 +441,19 @@ def perform_map(
             at_once=total is not None,
             under_way=under_way,
             kept=kept,
+            keeps_locals=keeps_locals,
         )
+        visit = tally.visit()
     except BaseException as interrupt:
         is_failure = is_a(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
-        return tally.broken_visit(outcome, interrupt)
+        visit = tally.broken_visit(outcome, interrupt)
     finally:
         if kept is not None:
             kept.saving.count = tally.taken
-    return tally.visit()
+    if spared and not is_a(visit.error, ParallelStepExecutionError):
+        forget_locals(spared[0])  # for it does not fail with that
+    return visit
 
 
 def _batch_call(action: MapItems, terms: Terms) -> BatchCall | None:
@@ -432,4 +462,6 @@ def _batch_call(action: MapItems, terms: Terms) -> BatchCall | None:
         return None
     call: Any = action.call
     stops, keeps = action.stop_on_failure, action.keep_results
-    return BatchCall(call, stops, keeps, terms.is_timed, terms.run.guard)
+    run = terms.run
+    how = run.guard, run.keeps_locals
+    return BatchCall(call, stops, keeps, terms.is_timed, *how)

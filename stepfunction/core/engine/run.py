@@ -28,9 +28,18 @@ class Run(Shared):
             there to undo when it is stopped; None for an outermost one.
         is_plain: Whether none of its journals is stored, has a lineage or was given no
             input, which they are then not asked for.
+        keeps_locals: Whether failures that it goes on after keep their frames.
     """
 
-    __slots__ = ("go", "workshop", "audience", "guard", "top", "is_plain")
+    __slots__ = (
+        "go",
+        "workshop",
+        "audience",
+        "guard",
+        "top",
+        "is_plain",
+        "keeps_locals",
+    )
 
     def __init__(
         self,
@@ -49,6 +58,7 @@ class Run(Shared):
         self.guard: Callable[..., Any] | None = None
         self.top: Journal | None = None
         self.is_plain = True
+        self.keeps_locals = False
 
     def apart(self, cancellation: Cancellation) -> Run:
         """Give what a workflow needs that is nested in a task.
@@ -59,6 +69,7 @@ class Run(Shared):
         run = Run(self.go, self.workshop, cancellation, self.epoch)
         run.thread = get_ident()
         run.is_plain = False
+        run.keeps_locals = self.keeps_locals
         return run
 
 

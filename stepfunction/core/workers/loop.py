@@ -20,6 +20,7 @@ from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import refusal_behind, stop_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import to_pass
+from stepfunction.core.tracebacks import forget_locals
 from stepfunction.core.workers.attempts import (
     RUNNING,
     Letter,
@@ -56,6 +57,7 @@ def run_tasks(
     at_once: bool = True,
     under_way: dict[Task, None] | None = None,
     kept: Kept | None = None,
+    keeps_locals: bool = False,
 ) -> None:
     """Bring tasks to their ends; each then has an outcome.
 
@@ -70,6 +72,7 @@ def run_tasks(
         at_once: Whether the iterator is likely to give the next task without delay.
         under_way: Kept up with the tasks that have been taken and have not ended.
         kept: What keeps their ends before anybody is told of them; None for nothing.
+        keeps_locals: Whether failures that are gone on after keep their frames.
 
     Raises:
         WorkerStartError: What kept a worker from being started, when all have ended.
@@ -78,7 +81,8 @@ def run_tasks(
         BaseException: What interrupts this thread; the tasks are then left behind.
     """
     taken = {} if under_way is None else under_way
-    _Loop(tasks, place, cancellation, is_enough, ended, at_once, taken, kept).run()
+    facts = at_once, taken, kept, keeps_locals
+    _Loop(tasks, place, cancellation, is_enough, ended, *facts).run()
 
 
 class _Source:
@@ -165,6 +169,7 @@ class _Loop:
         at_once: bool,
         taken: dict[Task, None],
         kept: Kept | None,
+        keeps_locals: bool,
     ) -> None:
         self.place = place
         self.cancellation = cancellation
@@ -177,6 +182,7 @@ class _Loop:
         self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
         self.open = taken
         self.kept = kept
+        self.keeps_locals = keeps_locals
         self.untold: list[Task] = []  # that have ended, and are to be kept first
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_understaffed = False  # whether more may be needed to make attempts
@@ -403,6 +409,8 @@ class _Loop:
                     if self.kept is not None:
                         self.kept.retried(task, pause)
                     task.tell_retried(pause)
+                    if task.error is not None and not self.keeps_locals:
+                        forget_locals(task.error)
                 self.pauses.add(perf_counter() + to_pass(task.name, pause), task)
                 return
             if task.error is not None and self.is_enough(task):
@@ -415,7 +423,7 @@ class _Loop:
             del self.open[task]
             task.has_ended = True
             if self.kept is None:
-                task.tell_end()
+                self.tell_end(task)
                 self.ended(task)
                 return
             self.kept.ended(task)
@@ -430,7 +438,12 @@ class _Loop:
             untold, self.untold = self.untold, []
             self.kept.flush()
             for task in untold:
-                task.tell_end()
+                self.tell_end(task)
+
+    def tell_end(self, task: Task) -> None:
+        task.tell_end()
+        if not self.keeps_locals:
+            task.forget_locals()
 
     # Stopping.
 
