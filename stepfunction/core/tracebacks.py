@@ -8,7 +8,7 @@ nobody is to debug the text and the lines are kept, by frames that only stand in
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -76,8 +76,8 @@ def forget_locals(error: BaseException, is_from_here: bool = False) -> None:
         # As below, but with fewer calls: each handled failure waits for this.
         frame = way.tb_frame
         stand_in = _stand_ins.get(id(frame.f_code)) or _made_for(frame)
-        if stand_in.may_clear:
-            _clear(frame)
+        if stand_in.is_real:
+            _clear(frame, stand_in)
         _put(error, TracebackType(None, stand_in.frame, way.tb_lasti, -1))
     else:
         _put(error, _bare(way))
@@ -127,15 +127,17 @@ def _bare(traceback: TracebackType | None) -> TracebackType | None:
     for one in reversed(passed):
         frame = one.tb_frame
         stand_in = _stand_ins.get(id(frame.f_code)) or _made_for(frame)
-        if stand_in.may_clear:
-            _clear(frame)
+        if stand_in.is_real:
+            _clear(frame, stand_in)
         # The line is found when somebody asks.
         traceback = TracebackType(traceback, stand_in.frame, one.tb_lasti, -1)
     return traceback
 
 
-def _clear(frame: FrameType) -> None:
-    """Clear what a frame holds, for that may hold the frame."""
+def _clear(frame: FrameType, stand_in: _StandIn) -> None:
+    """Clear what a frame holds, for that, or somebody else, may hold the frame."""
+    if stand_in.may_wait and stand_in.code.co_code[frame.f_lasti] == _YIELD_VALUE:
+        return  # until Python 3.13 that would end what waits there
     try:
         frame.clear()
     except RuntimeError:  # it goes on
@@ -148,14 +150,15 @@ class _StandIn(NamedTuple):
     Attributes:
         frame: That of a generator that never begins, so it has no variables, and
             nobody has called it.
-        may_clear: Whether the others may be cleared: to clear one that waits, as that
-            of a generator, would end it.
+        is_real: Whether the others are not such themselves.
+        may_wait: Whether they may wait, as those of generators and coroutines.
         code: The code, which must not go, for it is known by its ``id``.
         generator: The generator, which must not go, for that would run it.
     """
 
     frame: FrameType
-    may_clear: bool
+    is_real: bool
+    may_wait: bool
     code: CodeType
     generator: object
 
@@ -164,11 +167,15 @@ _stand_ins: dict[int, _StandIn] = {}
 _MOST = 4096  # then all are made again, for code may be made without end too
 
 
-def _pause() -> Iterator[None]:
+def _pause() -> Generator[None, None, None]:
     yield
 
 
 _PAUSE = _pause.__code__
+_waiting: Any = _pause()
+next(_waiting)
+_YIELD_VALUE = _PAUSE.co_code[_waiting.gi_frame.f_lasti]
+_waiting.close()
 _SUSPENDABLE = 0x20 | 0x80 | 0x200  # CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR
 # What those who show a traceback, or cut one, look for in the globals of a frame.
 _ASKED = (
@@ -196,12 +203,11 @@ def _made_for(frame: FrameType) -> _StandIn:
     )
     names = {it: known[it] for it in _ASKED if dict.__contains__(known, it)}
     generator: Any = FunctionType(like, names)()
-    made = _StandIn(
-        generator.gi_frame, not code.co_flags & _SUSPENDABLE, code, generator
-    )
+    stand_in, may_wait = generator.gi_frame, bool(code.co_flags & _SUSPENDABLE)
+    made = _StandIn(stand_in, True, may_wait, code, generator)
     if len(_stand_ins) >= _MOST:
         _stand_ins.clear()
     # Also for itself, where an error is forgotten that had been before.
-    _stand_ins[id(like)] = _StandIn(made.frame, False, like, generator)
+    _stand_ins[id(like)] = _StandIn(stand_in, False, False, like, generator)
     _stand_ins[id(code)] = made
     return made

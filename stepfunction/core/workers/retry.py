@@ -259,6 +259,7 @@ class Retries:
             is_over = getattr(raised, "last_attempt", None) is outcome
             if error is None or not is_over:
                 raise
+            raised.with_traceback(None)  # lest it be in a cycle with all that called
         if error is not None and is_over:
             raise error
         if not isinstance(decision, tenacity.DoSleep):
