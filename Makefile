@@ -12,11 +12,11 @@ slow_core := core/engine/test_cancelled_anywhere.py core/engine/test_interrupts.
 slow := $(slow_core) contrib
 wings := cli crash declarative drawing executors stores testing
 with_django := contrib test_django_page.py
-not_core := cli contrib crash django drawing executors test_django_demo.py test_django_page.py \
-	test_examples.py test_map_properties.py test_progress.py test_properties.py test_readme.py \
+not_core := cli contrib crash django docs drawing executors test_django_demo.py test_django_page.py \
+	test_examples.py test_map_properties.py test_progress.py test_properties.py \
 	test_soak.py test_tracing.py
 
-.PHONY: help demo django-demo pictures test test-core test-slow test-django test-all \
+.PHONY: help demo django-demo pictures docs docs-open test test-core test-slow test-django test-all \
 	stress soak lint check bench cover build clean
 .NOTPARALLEL:
 export NO_INSTALL
@@ -37,6 +37,13 @@ pictures: $(VENV)/.has-drawing ## make the pictures of the documents; needs Chro
 	chromium --headless=new --no-sandbox --disable-background-networking \
 		--hide-scrollbars --window-size=1100,1950 \
 		--screenshot=examples/car_purchase_report.png build/report.html
+
+docs: $(VENV)/.has-docs ## build the site into build/docs; what is wrong with it is an error
+	$(python) -m sphinx --fresh-env --fail-on-warning --keep-going --quiet \
+		-d build/doctrees docs build/docs
+
+docs-open: docs ## build the site and open it
+	$(python) -m webbrowser build/docs/index.html
 
 test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests, in three parts beside each other
 	.ci/postgres .ci/side-by-side \

@@ -85,7 +85,6 @@ def main() -> None:
         try:
             execution = book_trip.execute({"city": city, "money": money})
         except (StepExecutionError, CompensationError) as error:
-            assert error.execution is not None
             execution = error.execution
             if isinstance(error, CompensationError):
                 print(f"Call them yourself: {error}")

@@ -4,7 +4,7 @@
     curl -d car=Roadster -d card=4242 http://127.0.0.1:8000/
 
 The steps run on the thread of the request, in its transaction. With the app installed,
-tasks of parallel steps may use the ORM too: see docs/django.md.
+tasks of parallel steps may use the ORM too: see docs/guides/django.md.
 """
 
 from __future__ import annotations

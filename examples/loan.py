@@ -28,8 +28,7 @@ def ask_clerk(points: float) -> str:
 
 
 def apologise(error: Exception, context: Context) -> str:
-    assert context.failure is not None
-    return f"{context.failure.step} is out of order: {error!r}"
+    return f"{context.failed.step} is out of order: {error!r}"
 
 
 workflow = StepFunction("Loan", on_failure="Apologise")

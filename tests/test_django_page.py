@@ -1,4 +1,4 @@
-"""The code of docs/django.md, as the project that its file names make of it."""
+"""The code of docs/guides/django.md, as the project that its file names make of it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from shared.pages import ROOT, Page
 
 import stepfunction
 
-PAGE = Path(__file__).parents[1] / "docs" / "django.md"
-TEXT = PAGE.read_text(encoding="utf-8")
-BLOCK = re.compile(r"^```python\n# (?P<path>\S+\.py)\n(?P<code>.*?)^```$", re.M | re.S)
+PATH = ROOT / "docs" / "guides" / "django.md"
+PAGE = Page.read(PATH)
+TEXT = PAGE.text
 PACKAGE_HOME = str(Path(stepfunction.__file__).parents[1])
 
 SETTINGS = """\
@@ -55,8 +56,8 @@ setup_test_environment()
 def run(tmp_path):
     files = {"project/settings.py": SETTINGS, "project/urls.py": URLS}
     files |= {"shop/models.py": MODELS}
-    for block in BLOCK.finditer(TEXT):
-        files[block["path"]] = files.get(block["path"], "") + block["code"]
+    for name, text in PAGE.files.items():
+        files[name] = files.get(name, "") + text
     for name, text in files.items():
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
@@ -80,14 +81,18 @@ def run(tmp_path):
     return run
 
 
+PYTHON = [snippet for snippet in PAGE.snippets if snippet.language == "python"]
+
+
 def test_every_python_snippet_says_which_file_it_is():
-    assert TEXT.count("```python\n") == len(BLOCK.findall(TEXT)) > 5
+    first = [(snippet.file, snippet.code.split("\n")[0]) for snippet in PYTHON]
+    assert first == [(file, f"# {file}") for file, _ in first]
+    assert len(first) > 5
 
 
 def test_the_page_begins_with_a_project_of_about_ten_lines():
-    blocks = [it["code"] for it in BLOCK.finditer(TEXT)][:3]
-    lines = [line for block in blocks for line in block.split("\n") if line.strip()]
-    assert len(lines) < 14
+    lines = "".join(snippet.code for snippet in PYTHON[:3]).splitlines()
+    assert len([line for line in lines if line and line[0] != "#"]) < 14
 
 
 def test_nobody_is_asked_to_close_a_connection():
@@ -142,12 +147,6 @@ def test_the_test_case_of_the_page_passes(run):
 def test_the_project_of_the_page_is_sound(run):
     assert run("-m", "django", "check", "--fail-level", "WARNING")
     assert run("-m", "django", "stepfunction_list")[0].startswith("shop.Checkout")
-
-
-def test_every_file_that_the_page_links_to_is_there():
-    links = re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", TEXT)
-    assert links
-    assert [link for link in links if not (PAGE.parent / link).exists()] == []
 
 
 APP = Path(stepfunction.__file__).parent / "contrib" / "django"

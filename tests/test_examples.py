@@ -390,3 +390,23 @@ def test_surroundings_carry_the_tenant(run):
         acme packed order 17
         acme packed order 18
         """)
+
+
+def test_yaml_workflow(run):
+    assert run(EXAMPLES / "yaml_workflow.py") == dedent("""\
+        COMPLETED: {'payment': '16 paid', 'parcel': 'packed for 16'}
+        COMPLETED: a clerk will call
+        FAILED: sorry: KeyError('Ulysses')
+        the same: True
+        document: line 13, column 24: steps.Price.params.discount: no is false to some \
+and a text to others; write false, or "no" in quotes
+        document: line 45, column 9: workflows.Parcel.steps.Pack.func: unknown \
+function 'pakc' (did you mean 'pack'?)
+        """)
+
+
+def test_the_yaml_workflow_is_run_by_the_command(run):
+    names = ("--registry", EXAMPLES / "yaml_workflow.py", "--input", '["Emma"]')
+    flow = EXAMPLES / "checkout.yaml"
+    said = run("-m", "stepfunction", "run", flow, *names)
+    assert said == '{"payment": "7 paid", "parcel": "packed for 7"}\n'

@@ -70,6 +70,7 @@ def with_context(value: int, context: Context) -> int:
     assert_type(context.task, str | None)
     assert_type(context.attempt, int)
     assert_type(context.failure, StepRecord | None)
+    assert_type(context.failed, StepRecord)
     assert_type(context.cancelled, bool)
     return value
 
@@ -173,7 +174,7 @@ def looking_at(execution: Execution) -> None:
     assert_type(execution.input, Any)
     assert_type(execution.output, Any)
     assert_type(execution.last_result, Any)
-    assert_type(execution.error, BaseException | None)
+    assert_type(execution.error, Exception | Any)
     assert_type(execution.context, Mapping[str, Any])
     assert_type(execution.history, tuple[StepRecord, ...])
     assert_type(execution.failures, tuple[StepRecord, ...])
@@ -238,11 +239,11 @@ def catching(workflow: StepFunction) -> None:
         assert_type(error.results, Mapping[Any, Any])
         assert_type(error.errors, Mapping[Any, BaseException])
     except StepExecutionError as error:
-        assert_type(error.execution, Execution | None)
+        assert_type(error.execution, Execution)
     except DefinitionError as error:
         assert_type(error.problems, tuple[str, ...])
     except ExecutionCancelledError as error:
-        assert_type(error.execution, Execution | None)
+        assert_type(error.execution, Execution)
     except StepFunctionError:
         raise
 

@@ -31,13 +31,15 @@ EXAMPLES = {
     "": """\
 a TARGET is package.module:workflow or path/file.py:workflow, where workflow is a
 StepFunction, or a function without required parameters that returns one; without
-:workflow it is the only one of its module
+:workflow it is the only one of its module; or a document, path/file.yaml or .json,
+whose functions are those of --registry
 
 examples:
   %(prog)s list orders.py
   %(prog)s check orders.py:checkout shop.flows:refund
   %(prog)s run orders.py:checkout --input '{"id": 17}'
   %(prog)s graph orders.py:checkout -o checkout.svg
+  %(prog)s run checkout.yaml --registry orders.py:registry --input '{"id": 17}'
 
 exit codes: 0 done, 1 the workflow failed, 2 wrong use, 130 interrupted""",
     "run": """\
@@ -72,15 +74,17 @@ Beside all that execute() checks, functions of process steps are sent to a proce
 names of steps and keys of branches are compared for typing mistakes. No step is run.
 A module without :workflow stands for all that it has.
 
-example:
-  %(prog)s orders.py shop.flows:refund""",
+examples:
+  %(prog)s orders.py shop.flows:refund
+  %(prog)s checkout.yaml --registry shop.functions:registry""",
     "graph": """\
 Without --format it is what FILE ends in, else a tree of text.
 
 examples:
   %(prog)s orders.py:checkout
   %(prog)s orders.py:checkout -o checkout.svg
-  %(prog)s orders.py:checkout --format mermaid""",
+  %(prog)s orders.py:checkout --format mermaid
+  %(prog)s checkout.yaml --registry orders.py:registry""",
     "report": """\
 examples:
   stepfunction run orders.py:checkout --json > run.json
@@ -134,7 +138,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         )
     args, unknown = parser.parse_known_args(argv)
     if unknown:
-        options = re.findall(r"--[a-z]+", args.parser.format_help())
+        options = re.findall(r"--[a-z-]+", args.parser.format_help())
         args.parser.error(
             f"there is no option {unknown[0]!r}{did_you_mean(unknown[0], options)}"
             if unknown[0].startswith("-")
@@ -175,8 +179,28 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.set_defaults(command=name)
 
 
-def _add_run(parser: argparse.ArgumentParser) -> None:
+def add_functions(parser: argparse.ArgumentParser) -> None:
+    """Add where the functions of documents are."""
+    parser.add_argument(
+        "--registry",
+        metavar="MODULE:NAME",
+        help="the functions that a document names: a FunctionRegistry, or a mapping",
+    )
+    parser.add_argument(
+        "--allow-imports",
+        metavar="PACKAGE",
+        action="append",
+        default=[],
+        help="a package that a document may import functions from; may be given again",
+    )
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("target", metavar="TARGET", help="the workflow")
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    _add_target(parser)
     parser.add_argument(
         "--input",
         metavar="JSON|@FILE|-",
@@ -210,6 +234,7 @@ def _add_ways(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="give all that happened instead of the output, for the command report",
     )
+    add_functions(parser)
 
 
 def _add_store(parser: argparse.ArgumentParser, required: bool, about: str) -> None:
@@ -217,7 +242,7 @@ def _add_store(parser: argparse.ArgumentParser, required: bool, about: str) -> N
 
 
 def _add_resume(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="TARGET", help="the workflow")
+    _add_target(parser)
     parser.add_argument("id", metavar="ID", help="what the execution is called")
     _add_store(parser, True, "the file that has it")
     parser.add_argument(
@@ -289,10 +314,11 @@ def _add_check(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "targets", nargs="+", metavar="TARGET", help="a workflow, or a module of them"
     )
+    add_functions(parser)
 
 
 def _add_graph(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("target", metavar="TARGET", help="the workflow")
+    _add_target(parser)
     parser.add_argument(
         "--format",
         type=_one_of("format", FORMATS),
@@ -302,6 +328,7 @@ def _add_graph(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="where to; else to standard output"
     )
+    add_functions(parser)
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -320,6 +347,7 @@ def _add_list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "module", metavar="MODULE", help="package.module or path/file.py"
     )
+    add_functions(parser)
 
 
 _ADDERS = {

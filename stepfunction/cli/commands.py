@@ -131,6 +131,8 @@ def _obey(args: Namespace, places: Places | None) -> tuple[int, str | bytes]:
     try:
         if args.command not in _WITHOUT_PLACES:
             args.places = places or places_of_project() or Places()
+            args.places.registry = args.registry
+            args.places.allow_imports = args.allow_imports
         return _COMMANDS[args.command](args)
     except (Refusal, StepFunctionError) as error:
         complain(error)

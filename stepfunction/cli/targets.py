@@ -2,7 +2,8 @@
 
 ``package.module:workflow`` or ``path/file.py:workflow``. What stands behind the colon
 is a ``StepFunction``, or a function without required parameters that returns one; with
-nothing there, the only workflow of the module is meant.
+nothing there, the only workflow of the module is meant. Or a document,
+``path/file.yaml`` or ``path/file.json``, whose functions are in a registry.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import inspect
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from traceback import extract_tb
@@ -20,10 +21,12 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from stepfunction.cli.complaints import is_theirs
+from stepfunction.core.errors import DefinitionError
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import closest, did_you_mean, error_text
 
 Source: TypeAlias = "StepFunction | Callable[[], object]"
+_DOCUMENTS = (".json", ".yaml", ".yml")
 
 
 class TargetError(Exception):
@@ -34,14 +37,23 @@ class TargetError(Exception):
 
 
 class Places:
-    """Where targets are looked for: in modules and files."""
+    """Where targets are looked for: in modules and files.
+
+    Attributes:
+        registry: Where the functions of documents are: ``"package.module:registry"`` or
+            ``"path/file.py:registry"``; None for no registry.
+        allow_imports: The packages that documents may import functions from.
+    """
+
+    registry: str | None = None
+    allow_imports: Sequence[str] = ()
 
     def load(self, target: str) -> StepFunction:
         """Import a target's module and give its workflow.
 
         Args:
             target: ``"package.module:workflow"`` or ``"path/file.py:workflow"``;
-                without ``":workflow"`` if the module has only one.
+                without ``":workflow"`` if the module has only one. Or a document.
 
         Raises:
             TargetError: If there is no such module, no such workflow, or several.
@@ -60,7 +72,12 @@ class Places:
             TargetError: If there is none.
         """
         place, name = _split(target)
-        return build(target, _attribute(import_place(place), place, name))
+        if not _is_document(place):
+            return build(target, _attribute(import_place(place), place, name))
+        if name:
+            text = f"{place} is one workflow; leave {':' + name!r} out"
+            raise TargetError(text)
+        return self._read(place)
 
     def expand(self, target: str) -> list[str]:
         """Give the target itself if it names a workflow, else all in its module.
@@ -69,7 +86,7 @@ class Places:
             TargetError: If it is a module that has none, or cannot be imported.
         """
         place, name = _split(target)
-        if name:
+        if name or _is_document(place):
             return [target]
         found = list(self.inside(place))
         if not found:
@@ -80,10 +97,28 @@ class Places:
         """Give the targets of a module, and what each stands for.
 
         Raises:
-            TargetError: If it cannot be imported.
+            TargetError: If it cannot be imported, or read.
         """
+        if _is_document(place):
+            return {place: self._read(place)}
         found = sources(import_place(place))
         return {f"{place}:{name}": source for name, source in found.items()}
+
+    def _read(self, place: str) -> StepFunction:
+        """Give the workflow of a document."""
+        path = Path(place)
+        if not path.is_file():
+            raise TargetError(f"there is no file {place!r}{_near(path)}")
+        look_first_in(os.getcwd())
+        registry = None if self.registry is None else _registry(self.registry)
+        is_json = path.suffix.lower() == ".json"
+        read = StepFunction.from_json if is_json else StepFunction.from_yaml
+        try:
+            return read(path.read_bytes(), registry, self.allow_imports)
+        except DefinitionError as error:
+            raise TargetError(f"{place}: {error}") from error
+        except ModuleNotFoundError as error:  # which says what to install
+            raise TargetError(str(error)) from None
 
 
 def _split(target: str) -> tuple[str, str]:
@@ -91,6 +126,44 @@ def _split(target: str) -> tuple[str, str]:
     if not colon or "/" in name or "\\" in name:  # as in C:\orders.py
         return target, ""
     return place, name
+
+
+def _is_document(place: str) -> bool:
+    return place.lower().endswith(_DOCUMENTS)
+
+
+def _registry(target: str) -> Mapping[str, Any]:
+    """Give the functions that documents may name.
+
+    Raises:
+        TargetError: If the target is no registry.
+    """
+    from stepfunction.declarative.registry import FunctionRegistry
+
+    place, name = _split(target)
+    module = import_place(place)
+    known = {
+        its_name: value
+        for its_name, value in vars(module).items()
+        if isinstance(value, FunctionRegistry) and not its_name.startswith("_")
+    }
+    if not name:
+        if len({id(value) for value in known.values()}) != 1:
+            what = f"several: {', '.join(known)}" if known else "none"
+            text = f"{place} is to have one FunctionRegistry, and has {what}"
+            raise TargetError(f"{text}; name one, as in {place}:registry")
+        name = next(iter(known))
+    try:
+        found = attrgetter(name)(module)
+    except AttributeError:
+        hint = did_you_mean(name, known) or did_you_mean(name, vars(module))
+        raise TargetError(f"{place} has no {name!r}{hint}") from None
+    if not isinstance(found, Mapping):
+        raise TargetError(
+            f"{target} is no registry but {_a(found)}; name a FunctionRegistry, or a "
+            "mapping of name to function"
+        )
+    return found
 
 
 def import_place(place: str) -> ModuleType:
@@ -102,8 +175,9 @@ def import_place(place: str) -> ModuleType:
     Raises:
         TargetError: If there is none, or its import fails.
     """
-    is_path = place.endswith((".py", ".json")) or place.startswith(".")
-    if is_path or "/" in place or os.sep in place:
+    is_path = place.endswith((".py", *_DOCUMENTS)) or place.startswith(".")
+    is_path = is_path or "/" in place or os.sep in place
+    if is_path or ("." in place and Path(place).is_file()):
         return _import_file(place)
     look_first_in(os.getcwd())
     return _import(place, place)
@@ -112,20 +186,13 @@ def import_place(place: str) -> ModuleType:
 def _import_file(place: str) -> ModuleType:
     path = Path(place).resolve()
     if not path.is_file():
-        # By their stems, for all of them end in the same.
-        near = {it.stem: it for it in Path(place).parent.glob("*.py")}
-        meant = closest(Path(place).stem, near)
-        hint = "" if meant is None else f" (did you mean '{near[meant]}'?)"
-        raise TargetError(f"there is no file {place!r}{hint}")
-    if path.suffix == ".json":
-        raise TargetError(
-            f"{place!r} is no Python; name a module that reads it, as by "
-            "workflow = StepFunction.from_json(text, registry)"
-        )
+        raise TargetError(f"there is no file {place!r}{_near(Path(place))}")
+    if _is_document(place):
+        raise TargetError(f"{place!r} is a document, and a registry is in Python code")
     if path.suffix != ".py" or "." in path.stem:
         raise TargetError(
             f"{place!r} cannot be imported: a file of Python code is called name.py, "
-            "without another dot"
+            "without another dot; a document is name.yaml or name.json"
         )
     look_first_in(str(path.parent))
     module = _import(path.stem, place)
@@ -136,6 +203,16 @@ def _import_file(place: str) -> ModuleType:
             f"is here already: {file or 'a part of Python'}; rename one of the files"
         )
     return module
+
+
+def _near(path: Path) -> str:
+    """Say which file may be meant by the name of none."""
+    # By their stems, for many of them end in the same.
+    endings = (*_DOCUMENTS, ".py", path.suffix)  # the latter before all others
+    files = [file for it in endings for file in path.parent.glob(f"*{it}") if it]
+    near = {it.stem: it for it in files}
+    meant = closest(path.stem, near)
+    return "" if meant is None else f" (did you mean '{near[meant]}'?)"
 
 
 def look_first_in(folder: str) -> None:

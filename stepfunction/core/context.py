@@ -115,6 +115,23 @@ class Context(OfPart, Mapping[str, Any]):
         self._visit = visit
 
     @property
+    def failed(self) -> StepRecord:
+        """The record of the failed step that led here, in a failure step.
+
+        As ``failure``, which is for steps that the main path leads to as well.
+
+        Raises:
+            AttributeError: On the main path, where nothing has failed.
+        """
+        if self.failure is None:
+            raise AttributeError(
+                f"no failure led to {subject(self.step, self.part)}, so there is no "
+                "context.failed; a step that is on the main path too asks "
+                "context.failure, which is None there"
+            )
+        return self.failure
+
+    @property
     def idempotency_key(self) -> str:
         """What a service can know a repeated call by, in at most 255 characters.
 

@@ -70,6 +70,37 @@ class StepFunctionError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
 
+class _NoExecution:
+    """Stands on the classes of errors whose ``execution`` is to be set on each."""
+
+    def __get__(self, error: StepFunctionError | None, kind: type) -> Any:
+        if error is None:
+            return self
+        raise AttributeError(
+            f"this {kind.__name__} has no execution: what execute(), result() and "
+            "raise_if_failed() raise has it; a copy of that from another process or a "
+            "store, and an error of a step or a task, has none"
+        )
+
+
+_NO_EXECUTION: Any = _NoExecution()
+
+
+def execution_of(error: BaseException) -> Execution | None:
+    """Give the execution that an error of ours ended; None if it has none."""
+    found: Execution | None = getattr(error, "execution", None)
+    return found
+
+
+def _without_execution(error: BaseException) -> Any:
+    """Reduce an error whose execution stays where it ran.
+
+    That may hold anything, this error included.
+    """
+    facts = {k: v for k, v in error.__dict__.items() if k != "execution"}
+    return type(error), error.args, facts
+
+
 class Problem(str):
     """One thing that is wrong with a definition: a sentence, and what it is about.
 
@@ -141,19 +172,17 @@ class StepExecutionError(StepFunctionError):
 
     Attributes:
         step: The name of the step that failed.
-        execution: The execution that ended with it; None until it has ended.
+        execution: The execution that ended with it; where that has not ended yet, and
+            in a copy from another process or a store, there is none to ask for.
     """
 
-    execution: Execution | None = None
+    execution: Execution = _NO_EXECUTION
 
     def __init__(self, message: str, step: str) -> None:
         super().__init__(message, step)
         self.step = step
 
-    def __reduce__(self) -> Any:
-        # The execution stays where it ran: it may hold anything, this error included.
-        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
-        return type(self), self.args, facts
+    __reduce__ = _without_execution
 
 
 class ParallelStepExecutionError(StepExecutionError):
@@ -223,10 +252,10 @@ class CompensationError(StepFunctionError, ExceptionGroup[Exception]):
     ``execute()`` would else have raised, or ``check=True``.
 
     Attributes:
-        execution: The outermost execution; None in a copy from another process.
+        execution: The outermost execution; a copy from another process has none.
     """
 
-    execution: Execution | None = None
+    execution: Execution = _NO_EXECUTION
 
     def derive(self, exceptions: Sequence[Any], /) -> Any:
         """Give the error that holds a part of these exceptions, for ``except*``.
@@ -238,12 +267,11 @@ class CompensationError(StepFunctionError, ExceptionGroup[Exception]):
             A CompensationError of the same execution.
         """
         derived = CompensationError(self.message, exceptions)
-        derived.execution = self.execution
+        if (execution := execution_of(self)) is not None:
+            derived.execution = execution
         return derived
 
-    def __reduce__(self) -> Any:
-        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
-        return type(self), self.args, facts
+    __reduce__ = _without_execution
 
 
 class StepLimitError(StepExecutionError):
@@ -274,20 +302,20 @@ class ExecutionTimeoutError(StepFunctionError, TimeoutError):
     """The whole execution took longer than ``execute(timeout=…)`` allows.
 
     Attributes:
-        execution: The execution; None until it has ended.
+        execution: The execution.
     """
 
-    execution: Execution | None = None
+    execution: Execution = _NO_EXECUTION
 
 
 class ExecutionCancelledError(StepFunctionError):
     """The execution was cancelled, or, in a task, the task was told to stop.
 
     Attributes:
-        execution: The cancelled execution; None until it has ended.
+        execution: The cancelled execution; in a task there is none to ask for.
     """
 
-    execution: Execution | None = None
+    execution: Execution = _NO_EXECUTION
 
 
 class WorkerStartError(StepFunctionError, RuntimeError):
@@ -303,10 +331,7 @@ class WorkerStartError(StepFunctionError, RuntimeError):
 
     execution: Execution | None = None
 
-    def __reduce__(self) -> Any:
-        # The execution stays where it ran: it may hold anything, this error included.
-        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
-        return type(self), self.args, facts
+    __reduce__ = _without_execution
 
 
 class TransferError(StepFunctionError, TypeError, PicklingError):
@@ -347,10 +372,7 @@ class StoreError(StepFunctionError):
 
     execution: Execution | None = None
 
-    def __reduce__(self) -> Any:
-        # The execution stays where it ran: it may hold anything, this error included.
-        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
-        return type(self), self.args, facts
+    __reduce__ = _without_execution
 
 
 class ExecutionClaimedError(StoreError):
@@ -404,9 +426,7 @@ class ResumeError(StepFunctionError, ValueError):
         self.id = id
         self.differences = tuple(differences)
 
-    def __reduce__(self) -> Any:
-        facts = {k: v for k, v in self.__dict__.items() if k != "execution"}
-        return type(self), self.args, facts
+    __reduce__ = _without_execution
 
 
 class UnstorableValueError(StepFunctionError, TypeError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.wording import one_line
@@ -96,25 +97,32 @@ def logger() -> Careful:
 def _logger() -> logging.Logger:
     import logging
 
-    found = logging.getLogger("stepfunction")
+    found = _ours()
     if not found.handlers:
         found.addHandler(logging.NullHandler())
     return found
 
 
-def hears(level: str) -> bool:
-    """Tell whether any handler is told of what is logged at a level."""
-    if "logging" not in sys.modules:
-        return False  # nobody has set anything up
+@cache
+def _ours() -> logging.Logger:
     import logging
 
-    ours: logging.Logger | None = _logger()
-    if ours is None or not ours.isEnabledFor(logging.getLevelName(level)):
+    return logging.getLogger("stepfunction")
+
+
+def hears(level: int) -> bool:
+    """Tell whether any handler is told of what is logged at a level."""
+    logging: Any = sys.modules.get("logging")  # asked at every execution
+    if logging is None:
+        return False  # nobody has set anything up
+    ours: Any = _ours()
+    if not ours.isEnabledFor(level):
         return False
-    if logging.Logger.callHandlers.__module__ != logging.__name__:
+    if logging.Logger.callHandlers.__module__ != "logging":
         return True  # somebody listens in, as Sentry does
     while ours is not None:
-        if any(type(handler) is not logging.NullHandler for handler in ours.handlers):
-            return True
+        for handler in ours.handlers:
+            if type(handler) is not logging.NullHandler:
+                return True
         ours = ours.parent if ours.propagate else None
     return False

@@ -6,7 +6,7 @@ workflows: what a row says is the concern of who writes it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol, TypeAlias
 
 # What a row refers to that is kept apart from it: name to bytes.
@@ -113,13 +113,6 @@ class Store(Protocol):
         Raises:
             ExecutionClaimedError: If there is a row of that number: somebody else has
                 taken the execution over.
-        """
-
-    def append_all(self, rows: Iterable[Row]) -> None:
-        """Keep rows together: all of them, or none.
-
-        Raises:
-            ExecutionClaimedError: As ``append``.
         """
 
     def turn(self, row: Row, status: str, ended: float | None) -> None:

@@ -7,7 +7,7 @@ imported but what the caller has allowed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 from stepfunction.core.errors import DefinitionError
@@ -45,10 +45,33 @@ def from_text(
         document = data_of(text, "it", object_pairs_hook=as_object)
     except ValueError as error:
         problem = str(error)
-        if isinstance(text, str) and text.endswith(".json"):
+        if isinstance(text, str) and text.endswith((".json", ".yaml", ".yml")):
             problem += "; of a file give its content"
         raise DefinitionError(SUBJECT, [problem]) from None
     return from_document(builder, document, registry, allow_imports)
+
+
+def from_yaml(
+    builder: type[Workflow],
+    text: Any,
+    registry: FunctionRegistry,
+    allow_imports: Iterable[str],
+) -> Workflow:
+    """Give the workflow that a YAML text describes.
+
+    Raises:
+        DefinitionError: If it describes none, with every reason, its line and column.
+    """
+    from stepfunction.declarative.yaml import read
+
+    if not isinstance(text, str | bytes | bytearray):
+        problem = f"give the YAML text itself, not {shown(text)}; of a file its content"
+        raise DefinitionError(SUBJECT, [problem])
+    document, marks = read(text)
+    if isinstance(document, str) and document.endswith((".json", ".yaml", ".yml")):
+        problem = f"{shown(document)} is a name; of a file give its content"
+        raise DefinitionError(SUBJECT, [problem])
+    return from_document(builder, document, registry, allow_imports, marks)
 
 
 def from_document(
@@ -56,14 +79,22 @@ def from_document(
     document: Any,
     registry: FunctionRegistry,
     allow_imports: Iterable[str],
+    marks: Mapping[Path, str] | None = None,
 ) -> Workflow:
     """Give the workflow that JSON data as of ``to_document`` describes.
+
+    Args:
+        builder: The class of the workflows.
+        document: The data.
+        registry: The names of functions.
+        allow_imports: The packages that may be imported.
+        marks: Where a text has each part, as messages begin with it; None for none.
 
     Raises:
         DefinitionError: If it describes none, with every reason and its place.
     """
     allowed = checked_imports(allow_imports)
-    loader = _Loader(builder, Names(registry, allowed))
+    loader = _Loader(builder, Names(registry, allowed), marks or {})
     return cast(Workflow, loader.workflow(document))
 
 

@@ -104,7 +104,7 @@ class Names:
         elif "." in name:
             hint = "; an import string is 'package.module:function'"
         elif not self._registry:
-            hint = "; give a registry that has it"
+            hint = "; give a registry that has it, to a command by --registry"
         else:
             hint = "; the registry has no such name"
         raise NoSuchName(f"unknown function {name!r}{hint}")

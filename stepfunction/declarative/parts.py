@@ -36,14 +36,18 @@ class PartReader:
     Args:
         builder: The class of the workflows.
         names: What its functions are called.
+        marks: Where a text has each part, as messages begin with it.
     """
 
-    def __init__(self, builder: type[Any], names: Names) -> None:
+    def __init__(
+        self, builder: type[Any], names: Names, marks: Mapping[Path, str]
+    ) -> None:
         self.problems: list[str] = []
         self.told: set[Path] = set()  # of what has been said all there is to say
         self.nested: dict[str, Any] = {}
         self._builder = builder
         self._names = names
+        self._marks = marks
 
     def made(
         self,
@@ -282,7 +286,10 @@ class PartReader:
 
     def note(self, path: Path, problem: str) -> None:
         where = place(path)
-        self.problems.append(f"{where}: {problem}" if where else problem)
+        text = f"{where}: {problem}" if where else problem
+        while path and path not in self._marks:  # as of what is missing
+            path = path[:-1]
+        self.problems.append(self._marks.get(path, "") + text)
 
     def _raise_problems(self) -> None:
         if self.problems:

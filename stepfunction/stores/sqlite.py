@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from os import getpid
 from typing import Any, TypeVar
 from zlib import crc32
 
-from stepfunction.core.errors import (
-    DefinitionError,
-    StoreError,
-)
+from stepfunction.core.errors import DefinitionError, StoreError
+from stepfunction.core.misspelling import did_you_mean_arguments
 from stepfunction.core.outcomes import Status
 from stepfunction.core.store import Apart, Head, Row
 from stepfunction.core.wording import plain_text
@@ -95,6 +93,14 @@ class SQLiteStore(Face):
     []
     """
 
+    @did_you_mean_arguments(
+        database="path",
+        db="path",
+        file="path",
+        filename="path",
+        max_bytes="max_value_bytes",
+        url="path",
+    )
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -212,12 +218,7 @@ class SQLiteStore(Face):
                         return
             except (sqlite3.Error, MemoryError, OverflowError, UnicodeError):
                 pass  # which the long way says better
-        self._keep([Row(key, number, text, apart)])
-
-    def append_all(self, rows: Iterable[Row]) -> None:
-        """Keep rows together: all of them, or none; see ``Store``."""
-        if together := [*rows]:
-            self._keep(together)
+        self._keep(Row(key, number, text, apart))
 
     def turn(self, row: Row, status: str, ended: float | None) -> None:
         """Keep a row together with what the execution's status is from then on."""
@@ -230,11 +231,11 @@ class SQLiteStore(Face):
             now = facts._replace(status=name, ended=at, length=length)
             change(execute, now)
 
-        self._keep([row], work)
+        self._keep(row, work)
 
     def forget(self, row: Row, before: int, visit: int) -> None:
         """Keep a row, and lose others for it, in one; see ``Store``."""
-        self._keep([row], lambda execute, facts: forget(execute, facts, before, visit))
+        self._keep(row, lambda execute, facts: forget(execute, facts, before, visit))
 
     def rows(self, key: int) -> Iterator[tuple[int, str]]:
         """Give the rows of an execution, as number and text; see ``Store``."""
@@ -355,23 +356,22 @@ class SQLiteStore(Face):
 
     def _keep(
         self,
-        rows: list[Row],
+        row: Row,
         work: Callable[[Execute, Facts], None] | None = None,
     ) -> None:
         link = self._linked()
 
         def keep(execute: Execute) -> None:
-            for row in rows:
-                if row.key not in link.claims.writable:
-                    self._adopt(execute, link, row.key)
-                try:
-                    add(execute, row)
-                except sqlite3.IntegrityError as error:
-                    if not is_collision(error):
-                        raise
-                    raise self._taken_over(execute, row.key) from error
+            if row.key not in link.claims.writable:
+                self._adopt(execute, link, row.key)
+            try:
+                add(execute, row)
+            except sqlite3.IntegrityError as error:
+                if not is_collision(error):
+                    raise
+                raise self._taken_over(execute, row.key) from error
             if work is not None:
-                work(execute, self._facts(one(execute, EXECUTION, rows[0].key)))
+                work(execute, self._facts(one(execute, EXECUTION, row.key)))
 
         self._write(keep, link)
 

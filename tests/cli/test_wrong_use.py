@@ -41,7 +41,7 @@ def test_wrong_arguments_are_explained(misuse, arguments, text):
         ("orders.py:fail_to_build", "fail_to_build() failed: KeyError: 'no settings'"),
         ("orders.py:broken", "workflow 'Broken': 2 problems\n  - step 'Start'"),
         (f"{DATA}/", "there is no file"),
-        ("../test_readme.py:dict.x", "has no 'dict.x'"),
+        ("../test_examples.py:dict.x", "has no 'dict.x'"),
         ("./car_purchase_verbatim.txt", "there is no file"),
         (".", "there is no file '.'"),
         ("order.json", "there is no file 'order.json'"),
@@ -70,14 +70,6 @@ def test_a_script_that_cannot_be_imported_is_refused(run, script, source, text):
     assert (code, out) == (2, "")
     assert text in err
     assert "importlib" not in err and "stepfunction/" not in err
-
-
-def test_a_document_is_refused_with_what_reads_it(run, tmp_path):
-    document = tmp_path / "shop.json"
-    document.write_text("{}")
-    code, out, err = run("check", document)
-    assert (code, out) == (2, "")
-    assert "is no Python; name a module that reads it" in err
 
 
 def test_a_file_whose_name_is_no_module_is_refused(run, script):

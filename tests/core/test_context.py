@@ -131,6 +131,25 @@ def test_on_the_main_path_there_is_no_task_no_failure_and_one_attempt():
     assert context.cancelled is False
 
 
+def test_a_failure_step_has_the_record_of_what_failed():
+    workflow = StepFunction("W").add_step("Fail", lambda _: 1 / 0, on_failure="Tell")
+    workflow.add_step("Tell", lambda error, context: (context.failed, context.failure))
+    failed, failure = workflow.set_start_step("Fail").execute(17).output
+    assert failed is failure
+    assert (failed.step, failed.input) == ("Fail", 17)
+
+
+def test_what_failed_is_not_to_be_had_on_the_main_path():
+    with pytest.raises(StepExecutionError) as caught:
+        run(one(lambda value, context: context.failed))
+    error = caught.value.__cause__
+    assert type(error) is AttributeError
+    assert str(error) == (
+        "no failure led to step 'Look', so there is no context.failed; a step that is "
+        "on the main path too asks context.failure, which is None there"
+    )
+
+
 @pytest.mark.parametrize("executor", [None, "inline", "thread"])
 def test_the_attempts_of_a_step_are_counted_from_one(executor):
     seen = []

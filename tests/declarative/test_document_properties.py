@@ -7,6 +7,7 @@ from datetime import timedelta, timezone
 from typing import Any
 
 import jsonschema
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from shared.calls import Oops
@@ -285,6 +286,43 @@ def test_every_workflow_survives_being_text(builder, indent):
     read = StepFunction.from_json(text, REGISTRY, allow_imports=MODULES)
     assert frozen(read) == frozen(builder)
     assert read.to_json(REGISTRY, indent=indent) == text
+
+
+@examples
+@given(workflows())
+def test_every_workflow_survives_being_yaml(builder):
+    text = builder.to_yaml(REGISTRY)
+    read = StepFunction.from_yaml(text, REGISTRY, allow_imports=MODULES)
+    assert frozen(read) == frozen(builder)
+    assert read.to_json(REGISTRY) == builder.to_json(REGISTRY)
+    assert read.to_yaml(REGISTRY) == text
+
+
+@examples
+@given(workflows())
+def test_other_readers_of_yaml_read_the_same(builder):
+    document = yaml.safe_load(builder.to_yaml(REGISTRY))
+    assert json.dumps(document) == builder.to_json(REGISTRY)
+
+
+LIKE_OTHERS = st.sampled_from(
+    "yes No ON off y N true False NULL ~ 1 -0 010 0o7 0x1F 0b1 1_000 12:30 1.2.3 1e3 "
+    "+.5 .inf .NaN 2030-01-31 2030-1-1 << = - -- ? | > % @ ` # : a:b a#b a: *a &a !a "
+    "[] {} ' \" , _1 0_ . .. ... ---".split()
+)
+AWKWARD = TEXTS | LIKE_OTHERS | st.text("a0 .:-#'\"\\\n\r\t\x85\u2028\ud800\ufeff\0😀")
+
+
+@settings(examples, max_examples=6 * examples.max_examples)
+@given(AWKWARD | st.lists(AWKWARD) | st.dictionaries(AWKWARD, DATA | AWKWARD))
+def test_every_text_survives_being_yaml(result):
+    workflow = StepFunction("W").add_pass_step("A", result).set_start_step("A")
+    try:
+        text = workflow.to_yaml()
+    except DefinitionError:  # as of two halves of a character
+        return
+    assert StepFunction.from_yaml(text).to_json() == workflow.to_json()
+    assert json.dumps(yaml.safe_load(text)) == workflow.to_json()
 
 
 @examples

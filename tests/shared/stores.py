@@ -80,11 +80,6 @@ class MemoryStore:
             kept.rows[number] = text
             kept.apart.update(apart or {})
 
-    def append_all(self, rows):
-        with self._lock:
-            for row in rows:
-                self.append(*row)
-
     def turn(self, row, status, ended):
         with self._lock:
             self.append(*row)
@@ -170,9 +165,6 @@ class DyingStore:
 
     def append(self, key, number, text, apart=None):
         self._commit("append", key, number, text, apart)
-
-    def append_all(self, rows):
-        self._commit("append_all", list(rows))
 
     def turn(self, row, status, ended):
         self._commit("turn", row, status, ended)

@@ -42,7 +42,6 @@ def test_nothing_is_added_to_what_is_not_claimed(any_store, begin):
     for add in (
         lambda: any_store.append(key, 1, "1"),
         lambda: any_store.append(nested, 1, "1"),
-        lambda: any_store.append_all([Row(nested, 1, "1")]),
         lambda: any_store.turn(Row(nested, 1, "1"), "COMPLETED", 1.0),
         lambda: begin(any_store, outer=nested),
     ):
@@ -178,8 +177,8 @@ is_over = False
 def write(key):
     number = 0
     while not is_over:
-        store.append_all([Row(key, number + 1, "1"), Row(key, number + 2, "2")])
-        number += 2
+        store.turn(Row(key, number + 1, "1"), "RUNNING", None)
+        number += 1
 threads = [threading.Thread(target=write, args=[begin(f"t{it}")]) for it in range(3)]
 for thread in threads:
     thread.start()

@@ -216,7 +216,7 @@ def test_a_full_disk_is_said_and_leaves_the_store_of_use(path, begin, monkeypatc
         for keep in (
             lambda: begin(store),
             lambda: store.append(key, kept + 1, "1", {"a": b"x" * 100_000}),
-            lambda: store.append_all([Row(key, kept + 1, "x" * 10_000)] * 2),
+            lambda: store.turn(Row(key, kept + 1, "x" * 10_000), "FAILED", 5.0),
         ):
             with pytest.raises(StoreError, match="disk is full"):
                 keep()

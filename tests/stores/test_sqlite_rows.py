@@ -42,15 +42,15 @@ def test_a_number_that_is_taken_says_that_another_has_taken_over(any_store, begi
     assert [*any_store.rows(key)][1:] == [(1, "1")]
 
 
-def test_rows_together_are_kept_all_or_none(any_store, begin):
-    key, other = begin(any_store), begin(any_store)
-    any_store.append(other, 1, "taken")
+def test_a_row_and_a_status_are_kept_both_or_neither(any_store, begin):
+    key = begin(any_store, "order-17")
+    any_store.append(key, 1, "taken")
     with pytest.raises(ExecutionClaimedError):
-        any_store.append_all([Row(key, 1, "1"), Row(other, 1, "1")])
-    assert [*any_store.rows(key)][1:] == []
-    any_store.append_all([Row(key, 1, "1"), Row(other, 2, "2"), Row(key, 2, "2")])
-    assert [*any_store.rows(key)][1:] == [(1, "1"), (2, "2")]
-    assert [*any_store.rows(other)][1:] == [(1, "taken"), (2, "2")]
+        any_store.turn(Row(key, 1, "1"), "COMPLETED", 5.0)
+    assert any_store.find("order-17").status == "RUNNING"
+    any_store.turn(Row(key, 2, "2"), "COMPLETED", 5.0)
+    assert any_store.find("order-17").status == "COMPLETED"
+    assert [*any_store.rows(key)][1:] == [(1, "taken"), (2, "2")]
 
 
 def test_an_id_is_begun_once(any_store, begin):

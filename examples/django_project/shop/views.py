@@ -3,7 +3,7 @@ from django.views.decorators.http import require_POST
 from shop.models import Car, Order, Run
 from shop.workflows import checkout as checkout_workflow
 
-from stepfunction import Execution, StepFunctionError
+from stepfunction import CompensationError, Execution, StepExecutionError
 
 CARDS = {
     "4242": "a card that is good",
@@ -24,7 +24,7 @@ def checkout(request):
     form = {name: request.POST.get(name, "") for name in ("car", "customer", "card")}
     try:
         execution = checkout_workflow.execute(form)
-    except StepFunctionError as error:
+    except (StepExecutionError, CompensationError) as error:
         execution = error.execution
     placed = execution.context.get("Place_Order")
     Run.objects.create(

@@ -13,6 +13,7 @@ from stepfunction.core.definition.callables import (
     stray_coroutine,
 )
 from stepfunction.core.definition.params import for_one_call
+from stepfunction.core.errors import add_note
 from stepfunction.core.frozen import Frozen
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Call(Frozen, Callee):
 
     def __reduce__(self) -> Any:
         function, takes_input, name, context, params, *others = self._values
-        return Call, (function, takes_input, name, context, dict(params), *others)
+        return type(self), (function, takes_input, name, context, dict(params), *others)
 
     @property
     def name(self) -> str:
@@ -118,3 +119,32 @@ class Call(Frozen, Callee):
         if type(output) is CoroutineType:
             raise stray_coroutine(output, self.name)
         return output
+
+
+class CallWithContextForInput(Call):
+    """A call whose input goes to a parameter that is called ``context``.
+
+    Who wrote it may have meant the ``Context``, so what fails then says what it was.
+    """
+
+    __slots__ = ()
+
+    @property
+    def plain(self) -> Callable[[Any], Any] | None:
+        """What to call with the input alone: it itself, to say so."""
+        return None if self.wants_context else self.__call__
+
+    def __call__(self, value: Any, context: Context | None = None) -> Any:
+        """Call the function, as any other."""
+        try:
+            return super().__call__(value, context)
+        except (AttributeError, TypeError, LookupError) as error:
+            if self.takes_input:
+                kind = type.__repr__(type(value))[8:-2]
+                add_note(
+                    error,
+                    f"{self.name} was given its input, a value of the class "
+                    f"{kind}, as 'context', its first free parameter; annotate it "
+                    "Context to be given the Context",
+                )
+            raise

@@ -24,20 +24,41 @@ if TYPE_CHECKING:
 # What methods are called elsewhere.
 _MEANT = {
     "add": "add_step",
+    "add_conditional_edges": "add_step(…, branch={…})",
+    "add_edge": "add_step(…, next_step=…)",
     "add_node": "add_step",
     "add_task": "add_step",
+    "ainvoke": "aexecute",
+    "and_then": "add_step(…, next_step=…)",
     "apply": "execute",
+    "arun": "aexecute",
     "build": "compile",
+    "connect": "add_step(…, next_step=…)",
+    "delay": "start",
     "draw": "visualize",
+    "execute_async": "aexecute",
+    "fail": "add_fail_step",
     "invoke": "execute",
     "kickoff": "execute",
     "map": "add_map_step",
+    "next": "add_step(…, next_step=…)",
+    "nest": "add_sub_step_function",
     "parallel": "add_parallel_step",
     "plot": "visualize",
+    "resume_execution": "resume",
     "run": "execute",
+    "run_async": "aexecute",
     "set_entry_point": "set_start_step",
     "set_start": "set_start_step",
+    "sleep": "add_wait_step",
+    "start_at": "set_start_step",
     "start_execution": "start",
+    "start_step": "set_start_step",
+    "step": "add_step",
+    "submit": "start",
+    "task": "add_step",
+    "then": "add_step(…, next_step=…)",
+    "wait": "add_wait_step",
 }
 
 
@@ -89,11 +110,13 @@ class Workflow:
         """Give ``to_dict()`` as a JSON text, which ``from_json`` reads.
 
         Args:
-            registry: As in ``to_dict``.
+            registry: The names of functions: a ``FunctionRegistry``, or a mapping of
+                name to function.
             indent: By how many spaces to indent what is nested; None for one line.
 
         Raises:
-            DefinitionError: As in ``to_dict``.
+            DefinitionError: If a function has no name, or JSON cannot hold a value as
+                what it is: all of them, each with its place.
         """
         import json
 
@@ -113,7 +136,8 @@ class Workflow:
 
         Args:
             document: The JSON data.
-            registry: The functions that it names, as in ``to_dict``.
+            registry: The functions that it names: a ``FunctionRegistry``, or a mapping
+                of name to function.
             allow_imports: The packages, or single modules, that import strings may
                 lead into, such as ``["shop"]``. What they name must be defined there.
 
@@ -139,6 +163,54 @@ class Workflow:
 
         Args:
             text: What ``to_json()`` gave, or a person has written.
+            registry: The functions that it names: a ``FunctionRegistry``, or a mapping
+                of name to function.
+            allow_imports: The packages, or single modules, that import strings may
+                lead into, such as ``["shop"]``. What they name must be defined there.
+
+        Returns:
+            The builder.
+
+        Raises:
+            DefinitionError: If the text is no JSON, or no such document; ``problems``
+                has all there are, each with its place in the document.
+        """
+        names = _open("declarative.registry").as_registry(registry)
+        load = _open("declarative.loading").from_text
+        return cast(Self, load(cls, text, names, allow_imports))
+
+    def to_yaml(self, registry: Functions = None) -> str:
+        """Give ``to_dict()`` as a YAML text, which ``from_yaml`` reads.
+
+        It is written for people: a line for each fact, in the order of the definition,
+        and in quotes what some readers of YAML would take for something else, as
+        ``"no"``. Needs the extra ``yaml``.
+
+        Args:
+            registry: As in ``to_dict``.
+
+        Raises:
+            DefinitionError: As in ``to_dict``.
+            ModuleNotFoundError: If PyYAML is missing.
+        """
+        write = _open("declarative.yaml").write
+        return cast(str, write(self.to_dict(registry)))
+
+    @classmethod
+    def from_yaml(
+        cls,
+        text: str | bytes,
+        registry: Functions = None,
+        allow_imports: Iterable[str] = (),
+    ) -> Self:
+        """Give the workflow that a YAML text describes, as ``from_dict``.
+
+        It is read as YAML 1.2: ``yes`` and ``no`` are texts as keys, and refused as
+        values, like all that readers of YAML take for different things. A ``branch``
+        may have ``true`` and numbers as its keys. Needs the extra ``yaml``.
+
+        Args:
+            text: What ``to_yaml()`` gave, or a person has written.
             registry: As in ``from_dict``.
             allow_imports: As in ``from_dict``.
 
@@ -146,10 +218,12 @@ class Workflow:
             The builder.
 
         Raises:
-            DefinitionError: As in ``from_dict``; or if the text is no JSON.
+            DefinitionError: As in ``from_dict``, each problem with its line and column;
+                or if the text is no YAML.
+            ModuleNotFoundError: If PyYAML is missing.
         """
         names = _open("declarative.registry").as_registry(registry)
-        load = _open("declarative.loading").from_text
+        load = _open("declarative.loading").from_yaml
         return cast(Self, load(cls, text, names, allow_imports))
 
     @staticmethod

@@ -42,6 +42,7 @@ class Draft:
         calls: How it calls.
         output: What it gives if it runs several tasks: ``"mapping"`` or ``"list"``;
             None for one call.
+        is_new: Whether there is no step of this name yet.
 
     Attributes:
         problems: What has been found wrong.
@@ -64,6 +65,7 @@ class Draft:
         leads: Leads,
         calls: Calls = _NO_CALLS,
         output: str | None = None,
+        is_new: bool = True,
     ) -> None:
         self.problems: list[Problem] = []
         self._builder = builder
@@ -74,7 +76,7 @@ class Draft:
         self._tasks: Any = ()  # the names of those of a parallel step
         if not isinstance(name, str) or not name:
             self._refuse("name", f"the name of a step is a text, not {name!r}")
-        elif name in builder.steps:
+        elif is_new and name in builder.steps:
             text = "there is a step of this name already"
             self._refuse("name", text, "; give each its own")
         leads.check(self.problems, output)

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from stepfunction.core.context import Context
 from stepfunction.core.definition.callables import name_of
-from stepfunction.core.definition.calls import Call
+from stepfunction.core.definition.calls import Call, CallWithContextForInput
 from stepfunction.core.errors import Problem
 from stepfunction.core.wording import did_you_mean
 
@@ -95,7 +95,9 @@ def bind(
     if problems:
         return problems
     goes_first = takes_input is None or is_rest or takes_input is parameters[0]
-    return Call(
+    is_taken_for_context = takes_input is not None and takes_input.name == "context"
+    kind = CallWithContextForInput if is_taken_for_context and not is_rest else Call
+    return kind(
         function,
         takes_input=takes_input is not None,
         input_name=None if goes_first or takes_input is None else takes_input.name,

@@ -88,7 +88,10 @@ def checked_arguments(
 
 
 _LONGEST_ID = 200
-_OF_STORES = ("begin", "find", "append", "append_all", "rows", "claim", "release")
+_OF_STORES = (
+    *("begin", "find", "nested", "append", "turn", "forget", "rows", "apart", "graph"),
+    *("claim", "release", "max_value_bytes"),
+)
 
 
 def store_problems(store: Any) -> Iterator[Problem]:
@@ -159,11 +162,6 @@ def begin(
     return journal.execution
 
 
-def has_ended(execution: Execution) -> bool:
-    """Tell whether an execution has ended before it could run, as a store has it."""
-    return execution.status not in UNDER_WAY
-
-
 def carry_out(
     execution: Execution, timeout: float | None = None, taken: Taken | None = None
 ) -> None:
@@ -179,10 +177,13 @@ def carry_out(
     """
     journal: Any = execution.journal
     run: Any = journal.run
-    run.thread = run.cancellation.thread = get_ident()
     saving = None
-    if not run.is_plain and journal.saving is not None:
+    if not run.is_plain:
+        if journal.status not in UNDER_WAY:
+            return  # as a store has it
         saving = journal.saving
+    run.thread = run.cancellation.thread = get_ident()
+    if saving is not None:
         timeout = saving.seconds_left(journal, timeout)
     elif timeout is not None:
         journal.timeout = timeout
@@ -283,7 +284,7 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
     Raises:
         WorkerStartError: If there can be no thread for it.
     """
-    if has_ended(execution):
+    if execution.status not in UNDER_WAY:  # as a store has it
         return
     _ = execution.journal.ending  # which says when it is over
     name, variables = execution.workflow, copy_context()

@@ -18,6 +18,7 @@ from stepfunction.core.errors import (
     ParallelStepExecutionError,
     StepExecutionError,
     UnstorableValueError,
+    execution_of,
 )
 from stepfunction.core.history.journal import name_of
 from stepfunction.core.history.position import Failed, Failing
@@ -251,8 +252,9 @@ class Texts:
 
     def _failure(self, error: BaseException) -> str:
         """Give an exception; a number for that of a nested execution that says it."""
-        if is_a(error, StepExecutionError) and error.execution is not None:
-            saving = error.execution.journal.saving
+        inner = execution_of(error) if is_a(error, StepExecutionError) else None
+        if inner is not None:
+            saving = inner.journal.saving
             if saving is not None and saving.session is self._session:
                 return str(saving.turn + 1)
         return self._error(error)

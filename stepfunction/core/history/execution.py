@@ -92,8 +92,13 @@ class Execution(Shown):
         return self._journal.output
 
     @property
-    def error(self) -> BaseException | None:
-        """The first failure of an execution that failed, else None."""
+    def error(self) -> Exception | Any:
+        """The first failure of an execution that failed, else None.
+
+        It is what the step raised: an ``Exception``, but for a ``SystemExit`` and the
+        like of a task in a thread or a process. To type checkers it is never None, so
+        that it can be raised after a look at ``status``.
+        """
         return self._journal.error
 
     @property

@@ -17,7 +17,7 @@ from weakref import ref
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.envelope.omitted import portable
-from stepfunction.core.errors import StepExecutionError
+from stepfunction.core.errors import StepExecutionError, execution_of
 from stepfunction.core.history.ending import Ending
 from stepfunction.core.history.position import Blame, Failed, Failing, Position
 from stepfunction.core.history.records import Visit, as_visit, portable_visit
@@ -345,8 +345,9 @@ class Journal:
                     if visit.child is not None:
                         yield visit.child
                     for *_, error in visit.attempts:
-                        if is_a(error, StepExecutionError) and error.execution:
-                            yield error.execution.journal
+                        if is_a(error, StepExecutionError):
+                            if (inner := execution_of(error)) is not None:
+                                yield inner.journal
             elif type(entry) is not str and entry[1] is not None:
                 yield entry[1]
 

@@ -47,6 +47,7 @@ from stepfunction.core.lanes.refusals import (
     refuse_where_processes_cannot_start,
 )
 from stepfunction.core.logger import logger
+from stepfunction.core.misspelling import did_you_mean_arguments
 from stepfunction.core.surroundings import take
 from stepfunction.core.waiting import join, start
 from stepfunction.core.wording import label_of
@@ -98,6 +99,14 @@ class ProcessLanes(Executor):
             workflow.execute(order, executor=lanes)
     """
 
+    @did_you_mean_arguments(
+        context="mp_context",
+        maxtasksperchild="max_tasks_per_child",
+        method="start_method",
+        n_jobs="max_workers",
+        processes="max_workers",
+        workers="max_workers",
+    )
     def __init__(
         self,
         max_workers: int | None = None,

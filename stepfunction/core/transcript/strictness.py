@@ -37,7 +37,8 @@ class StrictWriter(ValueWriter):
         """Give a dict, all keys of which are to be texts."""
         for key, _ in pairs:
             if type(key) is not str:
-                self._refuse(at, f"the key {shown(key)} is no text")
+                hint = "; where it was written, as in YAML, put it in quotes"
+                self._refuse(at, f"the key {shown(key)} is no text{hint}")
         return dict(pairs)
 
     def endless(self, value: Any, at: Path) -> Any:
@@ -58,9 +59,9 @@ class StrictWriter(ValueWriter):
         elif kind is tuple:
             hint = f"{shown(value)} would come back as a list, give one"
             self._refuse(at, f"JSON has no tuples; {hint}")
-        elif kind.__name__ == "datetime":
+        elif kind.__name__ in ("date", "datetime"):
             hint = f"give the text {str(value.isoformat())!r}"
-            self._refuse(at, f"JSON has no datetimes; {hint}")
+            self._refuse(at, f"JSON has no {kind.__name__}s; {hint}, in YAML in quotes")
         else:
             what = f"{shown(value)}, of type {kind.__name__!r}, as what it is"
             self._refuse(at, f"JSON cannot hold {what}")

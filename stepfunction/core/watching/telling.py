@@ -68,6 +68,7 @@ class Reach(NamedTuple):
 # Who is told of any execution that begins in this process, whether of all of it, and
 # what is asked then.
 _everywhere: tuple[tuple[Listener, bool, Callable[[], object]], ...] = ()
+_ERROR, _INFO = 40, 20  # the levels of logging
 _changing = RLock()  # a signal handler may connect somebody too
 
 
@@ -107,9 +108,9 @@ def audience_of(
         if asks() is not None:
             told.append(listener)
             hears_all = hears_all or everything
-    if hears("ERROR"):
+    if hears(_ERROR):
         told.append(log)
-        hears_all = hears_all or hears("INFO")
+        hears_all = hears_all or hears(_INFO)
     if not told:
         return None
 

@@ -65,6 +65,18 @@ def test_a_workflow_is_run_by_its_module_too(run):
     assert (code, json.loads(out)) == (0, {"total": 2})
 
 
+def test_a_document_is_run_with_a_registry_of_an_app(run, tmp_path):
+    flow = tmp_path / "flow.yaml"
+    flow.write_text(
+        "format: stepfunction/1\nname: W\nstart: A\nsteps: {A: {func: quoted}}"
+    )
+    names = ("--registry", "shop.workflows:FUNCTIONS")
+    for name in ("check", "list", "graph"):
+        assert run(name, str(flow), *names)[0] == 0
+    code, out, _ = run("run", str(flow), *names, input='{"amount": 3}')
+    assert (code, json.loads(out)) == (0, {"total": 6})
+
+
 def test_a_workflow_that_fails_ends_with_1(run):
     code, out, err = run("run", "shop.Sale", input='{"car": "Roadster"}')
     assert (code, out) == (1, "")

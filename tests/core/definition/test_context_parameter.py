@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+import pickle
 import typing
 from functools import partial
 
@@ -9,6 +11,7 @@ from shared.called import GIVEN, one, output_of, problems_of, workflow_of, wrapp
 import stepfunction
 from stepfunction import Context
 from stepfunction import Context as Surroundings
+from stepfunction import StepExecutionError
 
 
 def by_annotation(value, surroundings: Context):
@@ -246,3 +249,85 @@ def test_what_an_annotation_holds_is_not_asked_for_equality():
         return value
 
     assert output_of(function) is GIVEN
+
+
+def fails_for_an_attribute(context):
+    return context.execution_id
+
+
+def fails_for_a_key(context):
+    return context["Fetch"]
+
+
+def fails_for_a_type(context, /):
+    return context + 1
+
+
+async def fails_later(context):
+    return context.execution_id
+
+
+def fails_for_its_own_reason(context):
+    raise OSError("closed")
+
+
+def fails_beside(order, context):
+    return order.price
+
+
+def note_of(error):
+    return getattr(error, "__notes__", [])
+
+
+@pytest.mark.parametrize("executor", ["inline", "process"])
+@pytest.mark.parametrize(
+    "function, value",
+    [
+        (fails_for_an_attribute, 17),
+        (fails_for_a_key, {"order": 17}),
+        (fails_for_a_type, "17"),
+        (fails_later, [17]),
+        (partial(fails_for_a_key), {}),
+    ],
+)
+def test_what_fails_with_its_input_as_context_says_so(function, value, executor):
+    workflow = workflow_of(function, executor=executor)
+    with pytest.raises(StepExecutionError) as caught:
+        workflow.execute(value)
+    (note,) = note_of(caught.value.__cause__)
+    name = getattr(function, "func", function).__name__
+    kind = type(value).__name__
+    assert note == (
+        f"{name} was given its input, a value of the class {kind}, as 'context', its "
+        "first free parameter; annotate it Context to be given the Context"
+    )
+
+
+def test_the_log_says_that_an_input_was_given_as_context(caplog):
+    with pytest.raises(StepExecutionError):
+        workflow_of(fails_for_an_attribute).execute(17)
+    assert "annotate it Context to be given the Context" in caplog.text
+
+
+@pytest.mark.parametrize("function", [fails_for_its_own_reason, fails_beside])
+def test_what_fails_for_another_reason_says_nothing_of_the_context(function):
+    with pytest.raises(StepExecutionError) as caught:
+        workflow_of(function).execute(17)
+    assert note_of(caught.value.__cause__) == []
+
+
+def test_a_default_that_no_input_was_given_for_says_nothing_of_the_context():
+    def function(context=None):
+        return context.step
+
+    with pytest.raises(StepExecutionError) as caught:
+        workflow_of(function).execute()
+    assert note_of(caught.value.__cause__) == []
+
+
+def test_a_workflow_whose_input_goes_to_context_is_written_and_copied():
+    workflow = workflow_of(fails_for_a_key)
+    call = workflow.compile().steps["A"].action
+    assert pickle.loads(pickle.dumps(call)) == call
+    assert copy.deepcopy(workflow).compile() == workflow.compile()
+    assert workflow.execute({"Fetch": 1}).output == 1

@@ -1,5 +1,6 @@
 """Names of arguments and methods that there are not, and values of a near type."""
 
+import asyncio
 import copy
 import inspect
 import pickle
@@ -10,10 +11,12 @@ import pytest
 from stepfunction import (
     DefinitionError,
     ExecutionTimeoutError,
+    ProcessLanes,
     RetryPolicy,
     StepExecutionError,
     StepFunction,
 )
+from stepfunction.stores import SQLiteStore
 
 
 def same(value):
@@ -29,6 +32,7 @@ def same(value):
         ({"next": "B"}, "(did you mean 'next_step'?)"),
         ({"on_error": "B"}, "(did you mean 'on_failure'?)"),
         ({"nxt_step": "B"}, "(did you mean 'next_step'?)"),
+        ({"on_eror": "B"}, "(did you mean 'on_failure'?)"),
         ({"max_retries": 3}, "; write retry=RetryPolicy(max_attempts=…)"),
     ],
 )
@@ -43,11 +47,6 @@ def test_an_unknown_argument_is_told_with_what_may_be_meant(add, given, meant):
     )
 
 
-def test_an_unknown_argument_of_a_retry_policy_is_told_with_what_may_be_meant():
-    with pytest.raises(TypeError, match=r"RetryPolicy\(\) .*did you mean 'interval'"):
-        RetryPolicy(delay=3)
-
-
 def test_the_signature_of_a_method_is_as_it_is_written():
     parameters = inspect.signature(StepFunction.add_step).parameters
     assert list(parameters)[:4] == ["self", "name", "func", "next_step"]
@@ -55,11 +54,111 @@ def test_the_signature_of_a_method_is_as_it_is_written():
 
 @pytest.mark.parametrize(
     "name, meant",
-    [("run", "execute"), ("add_task", "add_step"), ("vizualize", "visualize")],
+    [
+        *(("run", "execute"), ("arun", "aexecute"), ("resum", "resume")),
+        *(("add", "add_step"), ("add_task", "add_step"), ("step", "add_step")),
+        *(("start_at", "set_start_step"), ("vizualize", "visualize")),
+    ],
 )
 def test_an_unknown_method_is_told_with_what_may_be_meant(name, meant):
     with pytest.raises(AttributeError, match=f"{name!r} .did you mean {meant!r}"):
         getattr(StepFunction("W"), name)
+
+
+async def awaited(workflow, **given):
+    await workflow.aexecute(**given)
+
+
+EXECUTING = {
+    "execute": lambda workflow, **given: workflow.execute(**given),
+    "start": lambda workflow, **given: workflow.start(**given),
+    "aexecute": lambda workflow, **given: asyncio.run(awaited(workflow, **given)),
+}
+
+
+@pytest.mark.parametrize("method", EXECUTING)
+@pytest.mark.parametrize(
+    "name, meant",
+    [
+        *(("input", "initial_input"), ("data", "initial_input")),
+        *(("inital_input", "initial_input"), ("timout", "timeout")),
+        *(("id", "execution_id"), ("callback", "listeners")),
+    ],
+)
+def test_an_unknown_argument_of_an_execution_is_told_with_what_may_be_meant(
+    method, name, meant
+):
+    workflow = StepFunction("W").add_step("A", same).set_start_step("A")
+    with pytest.raises(TypeError) as caught:
+        EXECUTING[method](workflow, **{name: 1})
+    assert str(caught.value) == (
+        f"StepFunction.{method}() got an unexpected keyword argument {name!r} "
+        f"(did you mean {meant!r}?)"
+    )
+    assert workflow.status == "INITIALIZED"
+
+
+def test_an_unknown_argument_of_resume_is_told_with_what_may_be_meant():
+    with pytest.raises(TypeError, match="'id' .did you mean 'execution_id'"):
+        StepFunction("W").resume(id="order-17")
+
+
+@pytest.mark.parametrize(
+    "name, hint",
+    [
+        ("start", "; write set_start_step(…)"),
+        ("steps", "; write add_step(…)"),
+        ("retry", "; write add_step(…, retry=RetryPolicy(max_attempts=…))"),
+        ("max_step", " (did you mean 'max_steps'?)"),
+        ("on_error", " (did you mean 'on_failure'?)"),
+        ("zzz", ""),
+    ],
+)
+def test_an_unknown_argument_of_a_workflow_is_told_with_what_may_be_meant(name, hint):
+    class Flow(StepFunction):
+        pass
+
+    for kind in (StepFunction, Flow):
+        with pytest.raises(TypeError) as caught:
+            kind("W", **{name: "A"})
+        assert str(caught.value) == (
+            f"{kind.__name__}() got an unexpected keyword argument {name!r}{hint}"
+        )
+
+
+def test_what_awaits_is_a_coroutine_function_as_ever():
+    assert inspect.iscoroutinefunction(StepFunction.aexecute)
+
+
+@pytest.mark.parametrize("name", ["then", "add_edge", "next"])
+def test_a_method_that_leads_on_is_told_with_the_argument_that_does(name):
+    with pytest.raises(AttributeError, match=r"; write add_step\(…, next_step=…\)$"):
+        getattr(StepFunction("W"), name)
+
+
+@pytest.mark.parametrize(
+    "make, name, meant",
+    [
+        (ProcessLanes, "workers", "max_workers"),
+        (ProcessLanes, "processes", "max_workers"),
+        (ProcessLanes, "max_task_per_child", "max_tasks_per_child"),
+        (SQLiteStore, "file", "path"),
+        (SQLiteStore, "synchronos", "synchronous"),
+        (RetryPolicy, "attempts", "max_attempts"),
+        (RetryPolicy, "max_retries", "max_attempts"),
+        (RetryPolicy, "delay", "interval"),
+        (RetryPolicy, "backoff", "backoff_rate"),
+    ],
+)
+def test_an_unknown_argument_of_a_class_is_told_with_what_may_be_meant(
+    make, name, meant
+):
+    with pytest.raises(TypeError) as caught:
+        make(**{name: 1})
+    assert str(caught.value) == (
+        f"{make.__name__}() got an unexpected keyword argument {name!r} "
+        f"(did you mean {meant!r}?)"
+    )
 
 
 def test_a_workflow_is_copied_and_pickled_as_ever():

@@ -151,6 +151,18 @@ def test_an_unhandled_failure_ends_the_execution_as_failed():
     assert execution.error is error.__cause__
 
 
+def test_an_error_that_ended_no_execution_says_that_it_has_none():
+    error = StepExecutionError("a message", "Pay")
+    with pytest.raises(AttributeError) as caught:
+        error.execution
+    assert str(caught.value) == (
+        "this StepExecutionError has no execution: what execute(), result() and "
+        "raise_if_failed() raise has it; a copy of that from another process or a "
+        "store, and an error of a step or a task, has none"
+    )
+    assert getattr(error, "execution", None) is None
+
+
 def test_after_an_unhandled_failure_there_is_no_output():
     execution = failure_of(
         shop(Price=(say(17), {"next_step": "Pay"}), Pay=(decline, {}))

@@ -640,11 +640,10 @@ def to_list(results):
 
 def test_one_that_was_never_run_is_let_go_of(store, steps):
     workflow = chain(steps, "A")
-    stored = workflow._stored(store, "one", None)
-    execution = workflow._begin(1, None, None, (), stored)
+    execution, *_ = workflow._made(1, None, None, (), (), store, "one")
     assert [it.claimed for it in store.list()] == [True]
     workflow._latest = None
-    del execution, stored
+    del execution
     gc.collect()
     assert [it.claimed for it in store.list()] == [False]
 

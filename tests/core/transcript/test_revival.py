@@ -217,7 +217,8 @@ def test_the_execution_of_an_error_stays_behind():
     with pytest.raises(StepExecutionError) as caught:
         workflow.execute()
     again = stored(caught.value)
-    assert again.execution is None
+    with pytest.raises(AttributeError, match="StepExecutionError has no execution"):
+        again.execution
     assert type(again.__cause__) is ZeroDivisionError
 
 

@@ -11,6 +11,7 @@ def refuse(order):
     raise ValueError(f"no stock for {order['car']}")
 
 
+FUNCTIONS = {"quoted": price}  # of documents
 quote = StepFunction("Quote").add_step("Price", price).set_start_step("Price")
 sale = StepFunction("Sale").add_step("Reserve", refuse).set_start_step("Reserve")
 

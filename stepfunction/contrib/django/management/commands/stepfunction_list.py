@@ -4,6 +4,7 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from stepfunction.cli.arguments import add_functions
 from stepfunction.contrib.django.management.command import WorkflowCommand
 
 
@@ -21,4 +22,5 @@ class Command(WorkflowCommand):
             metavar="APP|MODULE",
             help="the label of an app, package.module or path/file.py",
         )
+        add_functions(parser)
         parser.set_defaults(command=self.verb)
