@@ -28,18 +28,9 @@ class Run(Shared):
             there to undo when it is stopped; None for an outermost one.
         is_plain: Whether none of its journals is stored, has a lineage or was given no
             input, which they are then not asked for.
-        keeps_locals: Whether failures that it goes on after keep their frames.
     """
 
-    __slots__ = (
-        "go",
-        "workshop",
-        "audience",
-        "guard",
-        "top",
-        "is_plain",
-        "keeps_locals",
-    )
+    __slots__ = ("go", "workshop", "audience", "guard", "top", "is_plain")
 
     def __init__(
         self,
