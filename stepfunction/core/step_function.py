@@ -222,8 +222,11 @@ class StepFunction(Builder):
         if own:
             with using(own):
                 return finish(execution, limit, check)
-        carry_out(execution, limit)
-        return conclude(execution, check)
+        try:
+            carry_out(execution, limit)
+            return conclude(execution, check)
+        finally:
+            del execution
 
     @did_you_mean_arguments(**_MEANT)
     def start(

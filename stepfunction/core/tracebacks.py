@@ -8,7 +8,8 @@ nobody is to debug the text and the lines are kept, by frames that only stand in
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
+from contextlib import suppress
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -65,57 +66,76 @@ def forget_locals(error: BaseException, is_from_here: bool = False) -> None:
     way = traceback_of(error)
     if is_from_here and way is not None:
         way = way.tb_next or way
-    if (
-        cause_of(error) is not None
-        or context_of(error) is not None
-        or issubclass(type(error), BaseExceptionGroup)
-    ):
         _put(error, way)
-        _forget_all(error)
-    elif way is not None and way.tb_next is None:
-        # As below, but with fewer calls: each handled failure waits for this.
-        frame = way.tb_frame
-        stand_in = _stand_ins.get(id(frame.f_code)) or _made_for(frame)
-        if stand_in.is_real:
-            _clear(frame, stand_in)
-        _put(error, TracebackType(None, stand_in.frame, way.tb_lasti, -1))
-    else:
-        _put(error, _bare(way))
+    try:
+        if (
+            cause_of(error) is not None
+            or context_of(error) is not None
+            or issubclass(type(error), BaseExceptionGroup)
+        ):
+            for one in _with_all_hidden(error):
+                _put(one, _bare(traceback_of(one)))
+        elif way is not None and way.tb_next is None:
+            # As below, but with fewer calls: each handled failure waits for this.
+            frame = way.tb_frame
+            stand_in = _stand_ins.get(id(frame.f_code)) or _made_for(frame)
+            if stand_in.is_real:
+                _clear(frame, stand_in)
+            _put(error, TracebackType(None, stand_in.frame, way.tb_lasti, -1))
+        else:
+            _put(error, _bare(way))
+    except Exception:  # as for want of memory: then they are kept
+        pass
+
+
+def forget_our_locals(error: BaseException) -> None:
+    """Let the frames of ours that are past keep nothing by an error that is raised.
+
+    They are in the tracebacks of it and of all that it hides, or have called those who
+    are. For them the execution would be in a cycle with its error.
+    """
+    with suppress(Exception):
+        for one in _with_all_hidden(error):
+            way = traceback_of(one)
+            caller = None if way is None else way.tb_frame.f_back
+            while way is not None:
+                if _is_ours(way.tb_frame):
+                    _clear(way.tb_frame)
+                way = way.tb_next
+            while caller is not None and _is_ours(caller) and _clear(caller):
+                caller = caller.f_back
 
 
 # A class may have a way of its own to take one.
 _put = BaseException.with_traceback
 
 
-def _forget_all(error: BaseException) -> None:
-    waiting, known = [error], {id(error), *map(id, _in_flight())}
-    for one in waiting:
-        _put(one, _bare(traceback_of(one)))
-        for other in _hidden_by(one):
-            if id(other) not in known:
-                known.add(id(other))
-                waiting.append(other)
+def _is_ours(frame: FrameType) -> bool:
+    return frame.f_globals.get("__package__") in _ROOMS
 
 
-def _in_flight() -> list[BaseException]:
-    """Give what is being handled in this thread."""
+def _with_all_hidden(error: BaseException) -> list[BaseException]:
+    """Give an error, and what it hides that this thread is not handling."""
     handled = sys.exc_info()[1]
-    found = [] if handled is None else [handled]
-    known = {id(handled)}
+    known = {id(error)}
+    if handled is not None:
+        known.update(map(id, _reached_from(handled, set())))
+    return _reached_from(error, known)
+
+
+def _reached_from(error: BaseException, known: set[int]) -> list[BaseException]:
+    """Give an error and all that it hides, each once, but for what is known."""
+    found = [error]
+    known.add(id(error))
     for one in found:
-        for other in _hidden_by(one):
-            if id(other) not in known:
+        others: list[Any] = [cause_of(one), context_of(one), *parts_of(one)]
+        if type(one) is ParallelStepExecutionError:
+            others += one.errors.values()
+        for other in others:
+            if id(other) not in known and is_a(other, BaseException):
                 known.add(id(other))
                 found.append(other)
     return found
-
-
-def _hidden_by(error: BaseException) -> Iterator[BaseException]:
-    """Give the errors that are known by another, each of which may be so by many."""
-    others: list[Any] = [cause_of(error), context_of(error), *parts_of(error)]
-    if type(error) is ParallelStepExecutionError:
-        others += error.errors.values()
-    return (it for it in others if is_a(it, BaseException))
 
 
 def _bare(traceback: TracebackType | None) -> TracebackType | None:
@@ -134,14 +154,16 @@ def _bare(traceback: TracebackType | None) -> TracebackType | None:
     return traceback
 
 
-def _clear(frame: FrameType, stand_in: _StandIn) -> None:
-    """Clear what a frame holds, for that, or somebody else, may hold the frame."""
-    if stand_in.may_wait and stand_in.code.co_code[frame.f_lasti] == _YIELD_VALUE:
-        return  # until Python 3.13 that would end what waits there
+def _clear(frame: FrameType, stand_in: _StandIn | None = None) -> bool:
+    """Clear what a frame holds, for that, or somebody else, may hold it; if it may."""
+    if stand_in is not None and stand_in.may_wait:
+        if stand_in.code.co_code[frame.f_lasti] == _YIELD_VALUE:
+            return False  # until Python 3.13 that would end what waits there
     try:
         frame.clear()
     except RuntimeError:  # it goes on
-        pass
+        return False
+    return True
 
 
 class _StandIn(NamedTuple):

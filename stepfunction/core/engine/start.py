@@ -42,6 +42,7 @@ from stepfunction.core.surroundings import (
     take,
     within,
 )
+from stepfunction.core.tracebacks import forget_our_locals
 from stepfunction.core.waiting import LONGEST_WAIT, start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
@@ -254,8 +255,11 @@ def finish(
         StepFunctionError: As ``StepFunction.execute``.
         BaseException: What interrupts this thread.
     """
-    carry_out(execution, timeout, taken)
-    return conclude(execution, check)
+    try:
+        carry_out(execution, timeout, taken)
+        return conclude(execution, check)
+    finally:
+        del execution
 
 
 def conclude(execution: Execution, check: bool) -> Execution:
@@ -272,7 +276,11 @@ def conclude(execution: Execution, check: bool) -> Execution:
     if graph.has_compensations:
         execution.raise_if_not_undone()
     if execution.blame is not None and execution.ended_at is None:
-        raise execution.failure()  # which no step took
+        forget_our_locals(execution.blame.error)
+        try:
+            raise execution.failure()  # which no step took
+        finally:
+            del execution
     if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
         execution.raise_if_failed()
     return execution

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import random
@@ -9,11 +10,18 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stepfunction import RetryPolicy, StepExecutionError, StepFunction
+from stepfunction import (
+    RetryPolicy,
+    StepExecutionError,
+    StepFunction,
+    StepFunctionError,
+)
+from stepfunction.stores import SQLiteStore
 
 TWICE = RetryPolicy(2, interval=0)
 
@@ -23,13 +31,14 @@ class Marker:
 
 
 @pytest.fixture(autouse=True)
-def no_collection(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_collection() -> Iterator[None]:
     # pytest keeps the records of the log, which have the tracebacks as they were.
-    monkeypatch.setattr(logging.root.manager, "disable", logging.CRITICAL)
+    logging.disable()
     gc.collect()
     gc.disable()
     yield
     gc.enable()
+    logging.disable(logging.NOTSET)
 
 
 class Failing:
@@ -67,7 +76,8 @@ def handled(func: Any, **options: Any) -> StepFunction:
 
 def mapped(func: Any, **options: Any) -> StepFunction:
     options = {"tolerated_failures": "100%"} | options
-    flow = StepFunction("W").add_map_step("A", func, items=lambda it: [it] * 6, **options)
+    flow = StepFunction("W")
+    flow.add_map_step("A", func, items=lambda it: [it] * 6, **options)
     return flow.set_start_step("A")
 
 
@@ -107,9 +117,9 @@ WAYS: dict[str, Callable[[Any], StepFunction]] = {
     .add_map_step("A", same, items=f)
     .add_step("Caught", str, ends="completed")
     .set_start_step("A"),
-    "a workflow that a failure ends": lambda f: of("A", f, on_failure="Caught").add_step(
-        "Caught", str
-    ),
+    "a workflow that a failure ends": lambda f: of(
+        "A", f, on_failure="Caught"
+    ).add_step("Caught", str),
 }
 EVERY = pytest.mark.parametrize("way", WAYS)
 
@@ -177,6 +187,22 @@ def test_an_execution_that_went_on_after_failures_is_in_no_cycle(way: str) -> No
 
     past = run()
     run()  # for the workflow keeps its latest
+    assert past() is None
+
+
+@pytest.mark.parametrize("executor", ["inline", "thread"])
+def test_nor_where_what_failed_has_no_frame(executor: Any) -> None:
+    flow = parallel(int, executor=executor, next_step="Then")
+    flow.add_step("Then", int, on_failure="Caught")
+    flow.add_step("Caught", same, ends="completed")
+
+    def run() -> weakref.ref[Any]:
+        execution = flow.execute("x")
+        assert len(execution.failures) == 3
+        return weakref.ref(execution)
+
+    past = run()
+    run()
     assert past() is None
 
 
@@ -252,6 +278,70 @@ def test_a_step_that_raises_what_it_handled_before_is_forgotten_whole() -> None:
 
     handled(stubborn).execute(1)
     assert [marker() for marker in markers] == 3 * [None]
+
+
+def test_an_execution_that_is_raised_is_in_no_cycle_by_our_frames() -> None:
+    flows = [
+        of("A", Failing()),
+        of("A", int),
+        of("A", Failing(), executor="thread"),
+        of("A", Failing(), retry=TWICE),
+        of("A", Failing(), on_failure="B").add_step("B", Failing()),
+        of("A", str, branch={"a": "B"}).add_step("B", str),
+    ]
+
+    def run(flow: StepFunction) -> weakref.ref[Any]:
+        try:
+            flow.execute("x")
+        except StepFunctionError as error:
+            return weakref.ref(error.execution)  # type: ignore[attr-defined]
+        raise AssertionError("it did not fail")
+
+    pasts = [run(flow) for flow in flows]
+    for flow in flows:
+        run(flow)
+    assert [past() for past in pasts] == len(flows) * [None]
+
+
+# --- other ways to begin ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keep_locals", [False, True])
+def test_start_keeps_them_where_that_is_asked_for(keep_locals: bool) -> None:
+    failing = Failing()
+    execution = handled(failing).start(1, keep_locals=keep_locals)
+    assert execution.wait(20)
+    assert failing.kept == keep_locals
+
+
+@pytest.mark.parametrize("keep_locals", [False, True])
+def test_aexecute_keeps_them_where_that_is_asked_for(keep_locals: bool) -> None:
+    failing = Failing()
+    flow = handled(failing)
+    execution = asyncio.run(flow.aexecute(1, keep_locals=keep_locals))
+    assert failing.kept == keep_locals
+    assert execution.failures
+
+
+@pytest.mark.parametrize("keep_locals", [False, True])
+def test_resume_keeps_them_where_that_is_asked_for(
+    keep_locals: bool, tmp_path: Path
+) -> None:
+    failing = Failing()
+    store = SQLiteStore(tmp_path / "store.db")
+    tasks = {"a": failing, "b": same}
+    flow = StepFunction("W", store=store).add_step(
+        "Both", tasks, parallel=True, next_step="Last"
+    )
+    flow.add_step("Last", int).set_start_step("Both")
+    with pytest.raises(StepExecutionError):
+        flow.execute("x", execution_id="one")
+    assert failing.kept == 0
+    with pytest.raises(StepExecutionError) as raised:
+        flow.resume("one", start_at="Both", keep_locals=keep_locals)
+    assert failing.kept == keep_locals
+    assert raised.value.execution is not None
+    store.close()
 
 
 # --- what it hides ------------------------------------------------------------------
@@ -332,6 +422,35 @@ def test_what_the_caller_goes_on_to_raise_has_its_lines() -> None:
     assert names[-1] == "fail"
 
 
+def test_records_of_the_log_hold_no_locals() -> None:
+    kept: list[logging.LogRecord] = []
+    markers: list[weakref.ref[Marker]] = []
+
+    async def later(value: Any) -> None:
+        marker = Marker()
+        markers.append(weakref.ref(marker))
+        raise ValueError("no")
+
+    def now(value: Any) -> None:
+        marker = Marker()
+        markers.append(weakref.ref(marker))
+        raise ValueError("no")
+
+    handler = logging.Handler()
+    handler.emit = kept.append  # type: ignore[method-assign]
+    logging.disable(logging.NOTSET)
+    log = logging.getLogger("stepfunction")
+    log.addHandler(handler)
+    try:
+        handled(later).execute(1)
+        handled(now).execute(1)
+        parallel(now).execute(1)
+    finally:
+        log.removeHandler(handler)
+    assert [record.exc_info is not None for record in kept] == 4 * [True]
+    assert [marker() for marker in markers] == 4 * [None]
+
+
 # --- frames that go on --------------------------------------------------------------
 
 
@@ -352,6 +471,59 @@ def test_a_generator_that_has_failed_before_goes_on() -> None:
     execution = handled(fail).execute(1)
     assert execution.failures
     assert next(generator) == "alive"
+
+
+def test_what_a_coroutine_awaits_goes_on() -> None:
+    class Pause:
+        def __await__(self) -> Iterator[None]:
+            try:
+                raise KeyError("in a pause")
+            except KeyError as error:
+                caught.append(error)
+            yield
+
+    async def long() -> str:
+        try:
+            raise KeyError("in a coroutine")
+        except KeyError as error:
+            caught.append(error)
+        await Pause()
+        return "alive"
+
+    caught: list[BaseException] = []
+    coroutine = long()
+    coroutine.send(None)
+
+    def fail(value: Any) -> None:
+        raise ExceptionGroup("both", caught)  # type: ignore[type-var]
+
+    assert handled(fail).execute(1).failures
+    with pytest.raises(StopIteration, match="alive"):
+        coroutine.send(None)
+
+
+def test_a_generator_that_delegates_goes_on() -> None:
+    caught: list[BaseException] = []
+
+    def inner() -> Iterator[str]:
+        yield "one"
+        yield "two"
+
+    def outer() -> Iterator[str]:
+        try:
+            raise KeyError("no")
+        except KeyError as error:
+            caught.append(error)
+        yield from inner()
+
+    generator = outer()
+    next(generator)
+
+    def fail(value: Any) -> None:
+        raise caught[0]
+
+    assert handled(fail).execute(1).failures
+    assert list(generator) == ["two"]
 
 
 def test_a_function_that_still_runs_keeps_its_locals() -> None:
