@@ -120,9 +120,20 @@ def with_docstrings(text: str, apart: frozenset[str]) -> str:
     """
 
     def add(table: re.Match[str]) -> str:
-        found = (directive(name, apart) for name in names_of(table[0]))
-        shown = "\n".join(filter(None, found))
-        return f"{table[0]}\n```{{eval-rst}}\n{shown}\n```\n" if shown else table[0]
+        found = {name.path: directive(name, apart) for name in names_of(table[0])}
+
+        def lead(row: re.Match[str]) -> str:
+            path = f"{table[1]}.{row['name']}"
+            code = row["first"].strip("| ")
+            link = f"[{code}](#{path})" if found[path] else code
+            return row[0].replace(code, link, 1)
+
+        rows = ROW.sub(lead, table[3])
+        shown = "\n".join(filter(None, found.values()))
+        entries = f"\n```{{eval-rst}}\n{shown}\n```\n" if shown else ""
+        # A table of one name says nothing that its entry does not.
+        listed = "" if len(found) == 1 and shown else f"{table[2]}{rows}"
+        return f"{listed}{entries}"
 
     return TABLE.sub(add, text)
 

@@ -1,11 +1,16 @@
-"""Poll until done: start a job, then wait and ask for it until it has ended."""
+"""Poll until done: start a job, then wait and ask for it until it has ended.
+
+Or until the maximum wait is over, as for the film that never ends.
+"""
 
 from __future__ import annotations
 
 from itertools import count
 from typing import Any
 
-from stepfunction import StepFunction
+from stepfunction import ExecutionTimeoutError, StepFunction
+
+MAXIMUM_WAIT = 1.5  # seconds; of a real service rather timedelta(hours=1)
 
 
 class Service:
@@ -19,7 +24,8 @@ class Service:
         return {"film": film, "state": "queued", "done": 0}
 
     def ask(self, job: dict[str, Any]) -> dict[str, Any]:
-        done = min(100, 30 * next(self.looks[job["film"]]))
+        looks = next(self.looks[job["film"]])
+        done = 0 if job["film"] == "Endless" else min(100, 30 * looks)
         if job["film"] == "Lost" and done > 50:
             return {**job, "state": "failed", "done": done}
         state = "ready" if done == 100 else "working"
@@ -32,8 +38,8 @@ def pause(job: dict[str, Any]) -> float:
 
 
 service = Service()
-# At most 1000 steps, so that a job that never ends does not keep us for ever; of a
-# long loop only what happened last is of interest.
+# A loop needs a largest number of steps; of a long one only what happened last is of
+# interest.
 workflow = StepFunction("Transcode", max_steps=1000, keep_history=4)
 workflow.add_step("Start", service.start, next_step="Wait")
 workflow.add_wait_step("Wait", seconds=pause, next_step="Ask")
@@ -52,8 +58,12 @@ workflow.set_start_step("Start")
 
 
 def main() -> None:
-    for film in ("Metropolis", "Lost"):
-        execution = workflow.execute(film)
+    for film in ("Metropolis", "Lost", "Endless"):
+        try:
+            execution = workflow.execute(film, timeout=MAXIMUM_WAIT)
+        except ExecutionTimeoutError as error:
+            print(f"{film}: {error.execution.status}, {error}")
+            continue
         path = " > ".join(record.step for record in execution.history)
         print(f"{film}: {execution.status}, {execution.output or execution.error}")
         print(f"  {execution.forgotten} steps, then {path}")

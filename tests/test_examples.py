@@ -128,6 +128,7 @@ def test_poll_until_done_looks_until_the_job_has_ended(run):
           6 steps, then Ask > Wait > Ask > Download
         Lost: FAILED, Job.Failed: the service could not read the film
           2 steps, then Ask > Wait > Ask > Give_Up
+        Endless: TIMED_OUT, execution of 'Transcode' took longer than 1.5 s
         """)
 
 
@@ -389,6 +390,64 @@ def test_surroundings_carry_the_tenant(run):
         acme charged 40 €
         acme packed order 17
         acme packed order 18
+        """)
+
+
+def test_etl_loads_the_good_files_and_says_what_was_wrong_with_the_bad(run, tmp_path):
+    printed = """\
+        3 rows of 2 files, 2 rejected
+        empty: ValueError('there is nothing in it')
+        typo: ValueError("could not convert string to float: 'warm'")
+        """
+    assert run(EXAMPLES / "etl.py") == dedent(printed)
+    assert sorted(path.name for path in (tmp_path / "inbox").iterdir()) == [
+        "bergen.csv",
+        "oslo.csv",
+    ]
+
+
+def test_urls_asks_busy_servers_again_and_does_without_a_page(run):
+    assert run(EXAMPLES / "urls.py") == dedent("""\
+        19,887 bytes of 199 pages; failed: {13: <HTTPError 404: 'Not Found'>}
+        20 pages were asked for more than once
+        """)
+
+
+def test_images_shrinks_all_but_those_that_fail_or_crash(run):
+    assert run(EXAMPLES / "images.py").splitlines() == [
+        *(f"sunset{number}: 100 x 60" for number in range(4)),
+        "bomb: WorkerCrashedError",
+        "broken: ValueError",
+    ]
+
+
+def test_nightly_does_a_night_once(run, tmp_path):
+    (tmp_path / "sales-2026-11-27.txt").write_text("3\n4\n")
+    for _ in range(2):
+        printed = run(EXAMPLES / "nightly.py", "2026-11-27")
+        assert printed == "2026-11-27: 2 sales, 7 in all\n"
+        (tmp_path / "sales-2026-11-27.txt").unlink(missing_ok=True)
+
+
+def test_long_loop_goes_round_a_hundred_thousand_times_in_little_memory(run):
+    assert run(EXAMPLES / "long_loop.py") == dedent("""\
+        booked 300,000
+        99,991 steps, of which 10 are kept
+        less than a megabyte: True
+        """)
+
+
+def test_traced_shows_the_spans_of_a_request(run):
+    assert run(EXAMPLES / "traced.py") == dedent("""\
+        request
+          execution Shop
+            step Fulfil
+              task pay
+                attempt 1, ERROR
+                attempt 2
+              task ship
+            step Thank
+              mail
         """)
 
 

@@ -271,7 +271,7 @@ class StepFunction(Builder):
                 debugger or a reporter of errors. What is raised does in any case.
 
         Returns:
-            The execution while it runs: look at its ``status`` and ``history``,
+            The execution while it runs; look at its ``status`` and ``history``,
             ``wait()`` for it, ``cancel()`` it, and ``raise_if_failed()`` in the end.
 
         Raises:
@@ -339,10 +339,24 @@ class StepFunction(Builder):
                 debugger or a reporter of errors. What is raised does in any case.
 
         Returns:
-            As ``execute``.
+            What happened. It is COMPLETED, or FAILED where it ended on a failure
+            step.
 
         Raises:
-            StepFunctionError: As ``execute``.
+            DefinitionError: If the workflow is not sound; nothing has then run.
+            ResumeError: If what is stored under ``execution_id`` had another input, or
+                is of another workflow, or of another shape of it.
+            ExecutionClaimedError: If another process or thread runs it.
+            StoreError: If the store fails. It stops before its next step, and can go
+                on from there.
+            UnstorableValueError: If the input cannot be stored.
+            CompensationError: If compensations failed; the others have run. It is
+                raised whatever else there would be to raise, its ``__cause__``.
+            StepExecutionError: If a step failed and no step took the failure, or,
+                with ``check``, if the execution FAILED. Its ``__cause__`` is the
+                step's exception, its ``execution`` what happened until then.
+            ExecutionTimeoutError: If it took longer than ``timeout``.
+            ExecutionCancelledError: If another thread cancelled the execution.
         """
         if unknown:
             raise unknown_argument(self, StepFunction.aexecute, unknown, _MEANT)
@@ -403,14 +417,22 @@ class StepFunction(Builder):
                 the local variables of the functions that they came through, for a
                 debugger or a reporter of errors. What is raised does in any case.
         Returns:
-            As ``execute``: what happened, also before.
+            What happened, also before. It is COMPLETED, or FAILED where it ended on a
+            failure step.
 
         Raises:
             ExecutionNotFoundError: If nothing is stored under this ``id``.
             ExecutionClaimedError: If another process or thread runs it.
             ResumeError: If it cannot go on so: its workflow has another shape, it has
                 undone steps, or there is no failure for an ``answer``.
-            StepFunctionError: As ``execute``.
+            StoreError: If the store fails. It stops before its next step, and can go
+                on from there.
+            CompensationError: If compensations failed; the others have run.
+            StepExecutionError: If a step failed and no step took the failure, or,
+                with ``check``, if the execution FAILED. Its ``__cause__`` is the
+                step's exception, its ``execution`` what happened until then.
+            ExecutionTimeoutError: If it took longer than ``timeout``.
+            ExecutionCancelledError: If another thread cancelled the execution.
         """
         limit: float | None = in_seconds(timeout)
         kept = self._store if store is None else store

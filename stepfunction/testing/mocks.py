@@ -149,7 +149,7 @@ def mock_steps(workflow: StepFunction, mocks: Mapping[Any, Any]) -> Mocks:
             mocked as a whole give the mapping; of a map step what each item gives.
 
     Returns:
-        A context manager that gives itself: ``mocks["Pay"].calls`` are the inputs
+        A context manager that gives itself; ``mocks["Pay"].calls`` are the inputs
         of the calls, ``.count`` is their number.
 
     Raises:

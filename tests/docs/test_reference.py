@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from shared.pages import AWAITED, ROOT, Page, all_pages
+from shared.pages import ROOT, Page, all_pages
 
 import stepfunction
 
@@ -246,7 +246,6 @@ def test_the_json_of_the_reference_is_as_the_schema_asks():
 # --- examples ---------------------------------------------------------------------
 
 
-@pytest.mark.skipif(bool(AWAITED), reason="being written")
 def test_every_example_is_shown_by_a_page():
     linked = {
         ((ROOT / page.name).parent / link.target.partition("#")[0]).resolve()
@@ -276,3 +275,25 @@ def test_a_recipe_shows_its_example_whole(path: Path) -> None:
     shown = {snippet.code for snippet in it.snippets}
     unequal = [p.name for p in examples if p.read_text(encoding="utf-8") not in shown]
     assert unequal == [], f"{it.name} shows another text than these files have"
+
+
+# --- docstrings -------------------------------------------------------------------
+
+DOCSTRINGS = {
+    name.path: tables.docstring_of(tables.found_at(name.home), name.name)
+    for name in NAMES
+}
+RETURNS = re.compile(r"^(?:Returns|Yields):\n    (.*)", re.M)
+
+
+@pytest.mark.parametrize("path", DOCSTRINGS)
+def test_what_is_returned_is_not_taken_for_a_type(path):
+    # Before a colon a docstring of Google's style has the type.
+    found = RETURNS.search(DOCSTRINGS[path])
+    assert found is None or not re.search(r":(\s|$)", found[1])
+
+
+@pytest.mark.parametrize("path", DOCSTRINGS)
+def test_a_docstring_says_it_itself(path):
+    """Who reads it in an editor does not see another."""
+    assert not re.search(r"(:|^) +As (in )?``\w+``[.,;]", DOCSTRINGS[path], re.M)

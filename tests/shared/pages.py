@@ -444,21 +444,3 @@ def all_pages() -> tuple[Page, ...]:
     """Give the README and the pages of the site, in the order of their names."""
     paths = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
     return tuple(map(Page.read, paths))
-
-
-# The pages of the site's map that are still being written.
-AWAITED = {
-    f"docs/{folder}/{name}.md"
-    for folder, names in {
-        "guides": "index data failure parallel executors limits retry loops undoing"
-        " nesting",
-        "recipes": "index etl urls images saga poll resume cron django_view yaml"
-        " long_loop tracing unit_tests",
-        "coming_from": "index aws celery prefect_airflow langgraph"
-        " asyncio_stepfunction",
-        "reference": "index errors events settings exit_codes json_format"
-        " step_function execution",
-        "explanation": "index compatibility faq",
-    }.items()
-    for name in names.split()
-} - {page.name for page in all_pages()}

@@ -85,11 +85,13 @@ def run_on_commit(
 
     Args:
         workflow: The workflow.
-        initial_input: As in ``execute``.
+        initial_input: The first step's input; without one a default that its function
+            has stays as it is, and what requires an input is given None.
         using: The alias of the database; None for the default one.
         robust: Whether what it raises is logged, as by ``on_commit``; else what else
             was to follow the commit does not.
-        **options: As in ``execute``.
+        **options: ``executor``, ``timeout``, ``check``, ``listeners`` and
+            ``surroundings``, which mean what they mean to ``StepFunction.execute``.
 
     Returns:
         The execution, whose ``id`` is known already. It stays INITIALIZED until then.

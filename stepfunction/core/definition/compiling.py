@@ -108,7 +108,7 @@ class Compilable(Workflow):
         it at once.
 
         Returns:
-            The frozen graph: the same one until a step is added, here or in a nested
+            The frozen graph; the same one until a step is added, here or in a nested
             workflow.
 
         Raises:

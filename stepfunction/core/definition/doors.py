@@ -187,10 +187,12 @@ class Workflow:
         ``"no"``. Needs the extra ``yaml``.
 
         Args:
-            registry: As in ``to_dict``.
+            registry: The names of functions: a ``FunctionRegistry``, or a mapping of
+                name to function.
 
         Raises:
-            DefinitionError: As in ``to_dict``.
+            DefinitionError: If a function has no name, or JSON cannot hold a value as
+                what it is: all of them, each with its place.
             ModuleNotFoundError: If PyYAML is missing.
         """
         write = _open("declarative.yaml").write
@@ -211,15 +213,17 @@ class Workflow:
 
         Args:
             text: What ``to_yaml()`` gave, or a person has written.
-            registry: As in ``from_dict``.
-            allow_imports: As in ``from_dict``.
+            registry: The functions that it names: a ``FunctionRegistry``, or a mapping
+                of name to function.
+            allow_imports: The packages, or single modules, that import strings may
+                lead into, such as ``["shop"]``. What they name must be defined there.
 
         Returns:
             The builder.
 
         Raises:
-            DefinitionError: As in ``from_dict``, each problem with its line and column;
-                or if the text is no YAML.
+            DefinitionError: If the text is no YAML, or no such document; ``problems``
+                has all there are, each with its place, line and column.
             ModuleNotFoundError: If PyYAML is missing.
         """
         names = _open("declarative.registry").as_registry(registry)

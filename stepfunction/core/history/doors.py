@@ -36,8 +36,10 @@ class Shown:
         """Draw what became of each step into a file.
 
         Args:
-            path: As in ``StepFunction.visualize``.
-            format: As in ``StepFunction.visualize``.
+            path: The file; by default the workflow's name, made safe, in the current
+                folder.
+            format: ``"svg"``, ``"png"``, ``"pdf"`` or ``"dot"``; by default what the
+                path ends in, else SVG; without a path DOT where no Graphviz is found.
 
         Returns:
             The path of the file.
@@ -107,7 +109,12 @@ class Shown:
         """Give ``to_dict()`` as a JSON text, which ``from_json`` reads.
 
         Args:
-            redact: As in ``to_dict``.
+            redact: A callable of where a value stands and the value, which gives what
+                to write in its place. Where is a tuple: the name of the step (of a task
+                ``"step.task"``), ``"input"``, ``"output"``, ``"error"`` or
+                ``"traceback"``, then the keys and positions that lead into the value.
+                It is asked for a whole value first, then for its parts; of an
+                exception it is given the texts. What it raises goes on to the caller.
             indent: By how many spaces to indent what is nested; None for one line.
         """
         import json
@@ -174,7 +181,13 @@ class Shown:
             path: The path of the file, by default the workflow's name, made safe,
                 with ``.html``, in the current folder; or a file of bytes or of text
                 that is open, or anything else with its ``write``.
-            redact: As in ``to_dict``; nothing is written that it has not seen.
+            redact: A callable of where a value stands and the value, which gives what
+                to write in its place. Where is a tuple: the name of the step (of a task
+                ``"step.task"``), ``"input"``, ``"output"``, ``"error"`` or
+                ``"traceback"``, then the keys and positions that lead into the value.
+                It is asked for a whole value first, then for its parts; of an
+                exception it is given the texts. What it raises goes on to the caller.
+                Nothing is written that it has not seen.
             max_chars: How much of each value and traceback is shown.
 
         Returns:
@@ -198,8 +211,13 @@ class Shown:
         the policy ``default-src 'self'``, and follow the page's ``color-scheme``.
 
         Args:
-            redact: As in ``report``.
-            max_chars: As in ``report``.
+            redact: A callable of where a value stands and the value, which gives what
+                to write in its place. Where is a tuple: the name of the step (of a task
+                ``"step.task"``), ``"input"``, ``"output"``, ``"error"`` or
+                ``"traceback"``, then the keys and positions that lead into the value.
+                It is asked for a whole value first, then for its parts; of an
+                exception it is given the texts. What it raises goes on to the caller.
+            max_chars: How much of each value and traceback is shown.
             prefix: What the ids in them begin with, which no two in a page may share;
                 by default ``"sf-"`` and the ``id`` of the execution.
 

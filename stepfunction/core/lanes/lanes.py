@@ -331,7 +331,7 @@ class ProcessLanes(Executor):
             future: What ``submit()`` gave.
 
         Returns:
-            Whether there was anything to stop: False if the call has ended.
+            Whether there was anything to stop; False if the call has ended.
         """
         # Again, for it may just have been on its way back from a lane without a worker.
         return any(
