@@ -488,7 +488,7 @@ class StepFunction(Builder):
         surroundings: Iterable[Any],
         store: Store | None,
         execution_id: str | None,
-        keep_locals: bool,
+        keep_locals: bool = False,
     ) -> tuple[Execution, float | None, tuple[Any, ...]]:
         """Give an execution to run, its time limit, and what surrounds its tasks."""
         limit: float | None = None if timeout is None else in_seconds(timeout)
