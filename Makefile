@@ -31,12 +31,8 @@ django-demo: $(VENV)/.has-django $(VENV)/.has-drawing ## serve the demo of Djang
 	$(python) examples/django_project/manage.py migrate --verbosity 0
 	$(python) examples/django_project/manage.py runserver
 
-pictures: $(VENV)/.has-drawing ## make the pictures of the documents; needs Chromium
-	mkdir -p build
-	$(python) examples/run_picture.py examples/car_purchase_run.svg build/report.html
-	chromium --headless=new --no-sandbox --disable-background-networking \
-		--hide-scrollbars --window-size=1100,1950 \
-		--screenshot=examples/car_purchase_report.png build/report.html
+pictures: $(VENV)/.has-test ## make the pictures of the documents; needs Chromium
+	$(python) docs/pictures.py
 
 docs: $(VENV)/.has-docs ## build the site into build/docs; what is wrong with it is an error
 	$(python) -m sphinx --fresh-env --fail-on-warning --keep-going --quiet \

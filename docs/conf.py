@@ -29,6 +29,7 @@ import stepfunction  # noqa: E402
 project = "stepfunction"
 author = "The stepfunction developers"
 copyright = author
+language = "en"
 version = release = stepfunction.__version__
 
 extensions = [
@@ -58,6 +59,7 @@ html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "friendly", "monokai"
 # What is copied from a console is what is typed there.
 copybutton_prompt_text = "$ "
+copybutton_selector = "div:not(.highlight-text) > div.highlight > pre"
 copybutton_line_continuation_character = "\\"
 
 # --- the reference ----------------------------------------------------------------
@@ -161,6 +163,13 @@ def lead_on(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
     return None if is_public else content
 
 
+def show_parameters(app: Sphinx, doctree: nodes.document) -> None:
+    """Show ``Callable[[_P], _T]`` as it is written; Sphinx leaves a ``~`` in it."""
+    for text in list(doctree.findall(nodes.Text)):
+        if "[~_" in text:
+            text.parent.replace(text, nodes.Text(text.replace("[~_", "[_")))
+
+
 # --- toctrees, from the links of the index pages ----------------------------------
 
 LINK = re.compile(r"\]\(([^)#:]+\.md)(?:#[^)]*)?\)")
@@ -225,4 +234,5 @@ def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-signature", show_signature)
     app.connect("autodoc-process-docstring", link_names, priority=600)
     app.connect("doctree-read", stay_on_the_site, priority=400)
+    app.connect("doctree-read", show_parameters)
     app.add_lexer("mermaid", TextLexer)

@@ -139,7 +139,7 @@ def with_docstrings(text: str, apart: frozenset[str]) -> str:
 
 
 # Names of public classes that only the library calls.
-ENGINE = "of, tolerate"
+ENGINE = "of"
 FOR_THE_ENGINE = ("stepfunction.Graph", "stepfunction.Step")
 BASES = "object BaseException Exception dict list tuple str Mapping Enum StrEnum Signal"
 

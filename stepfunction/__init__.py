@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from stepfunction.core.workers.retry import RetryPolicy
     from stepfunction.declarative.registry import FunctionRegistry
 
-__version__ = "0.1.0"
+__version__ = "0.4.0"
 
 __all__ = [
     "Attempt",
@@ -141,5 +141,9 @@ if not TYPE_CHECKING:  # which would take any name for one of these
         home = importlib.import_module(
             f"stepfunction.{_HOMES.get(name, 'core.errors')}"
         )
+        if hasattr(home, "__path__"):  # no name lives in a package: it is another's
+            from stepfunction.core.namesake import mixture
+
+            raise ImportError(mixture())
         value = globals()[name] = getattr(home, name)
         return value

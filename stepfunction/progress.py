@@ -8,15 +8,21 @@ from __future__ import annotations
 import re
 import sys
 import threading
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextvars import Context
 from dataclasses import dataclass, field
 from functools import cache
+from html import escape
+from importlib import import_module
+from io import StringIO
 from time import time
-from typing import IO, TypeAlias, cast
+from typing import IO, Any, TypeAlias, cast
 from weakref import finalize
 
 from stepfunction.core.keys import ChildKey
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.waiting import Latch, start
 from stepfunction.core.watching.events import Event, path_text
 from stepfunction.core.wording import counted, duration_text, error_text
 
@@ -30,8 +36,7 @@ try:
     from rich.text import Text
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "stepfunction.progress needs rich: install stepfunction with its extra "
-        "'rich', or the package rich",
+        "stepfunction.progress needs rich: pip install rich",
         name=missing.name,
     ) from missing
 
@@ -39,6 +44,12 @@ _Key: TypeAlias = ChildKey
 _Rows: TypeAlias = "dict[_Key, _Row | None]"  # None while no step of it runs
 _Cells: TypeAlias = tuple[RenderableType, ...]
 _FRAMES_PER_SECOND, _BAR_WIDTH = 10, 24
+_FRAMES_IN_A_NOTEBOOK, _LINES_IN_A_NOTEBOOK = 4, 100
+_PRE = (
+    '<pre style="white-space: pre; overflow-x: auto; line-height: normal; '
+    "font-family: Menlo, 'DejaVu Sans Mono', consolas, 'Courier New', monospace\">"
+    "{code}</pre>"
+)
 _STYLES = {"retried": "yellow", "succeeded": "green", "ended": "bold"}
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\].*?(\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -50,7 +61,8 @@ class RichProgress:
     workflows indented below theirs, for a parallel step a bar of its tasks, and for a
     map step one of its items, or how many have ended where nobody knows how many there
     are. What fails, and what is retried, is a line that stays, as is the end of the
-    execution.
+    execution. In a notebook it is the same, in one output that is written over in
+    place, with the latest hundred of those lines.
     Anywhere else, as in a file: a line for each step that ends, fails or is retried,
     without escape codes.
 
@@ -72,7 +84,7 @@ class RichProgress:
             raise TypeError(f"console is a rich.console.Console, not {console!r}")
         self._console = console or _standard_error()
         self._running: dict[str, _Run] = {}  # the outermost, by their ids
-        self._live: Live | None = None
+        self._live: Live | _Notebook | None = None
         # Held to start and stop the display; a frame is drawn without it.
         self._lock = threading.RLock()
 
@@ -99,7 +111,7 @@ class RichProgress:
         root = _Run(event.workflow, event.time)
         with self._lock:
             self._running[event.root_id] = root
-            root.is_plain = not self._console.is_interactive or not self._show()
+            root.is_plain = not self._show()
         # Where an interrupt keeps the end from being told: the display hides the
         # terminal's cursor, which must come back, at the latest when the program ends.
         finalize(event.execution, self._lose, event.root_id)
@@ -132,6 +144,10 @@ class RichProgress:
         """Start the display; say whether there is one."""
         if self._live is not None:
             return True
+        if self._console.is_jupyter:
+            return self._show_in_a_notebook()
+        if not self._console.is_interactive:
+            return False
         is_screen = _is_terminal(self._console.file)
         live = Live(
             get_renderable=self._frame,
@@ -147,6 +163,16 @@ class RichProgress:
             live.start()
         except LiveError:  # before rich 14.1: another display has this console
             self._live = None
+            return False
+        return True
+
+    def _show_in_a_notebook(self) -> bool:
+        self._live = notebook = _Notebook(self._frame, self._console)
+        try:
+            notebook.start()
+        except Exception:  # no IPython, or no thread: there are lines still
+            self._live = None
+            notebook.stop()
             return False
         return True
 
@@ -171,7 +197,91 @@ class RichProgress:
         is_failure = event.error is not None and event.what != "retried"
         style = "red" if is_failure else _STYLES.get(event.what, "")
         text = Text(_line(workflow, event), style)
-        self._console.print(text, soft_wrap=True)
+        live = self._live
+        if isinstance(live, _Notebook):
+            live.say(text)
+        else:
+            self._console.print(text, soft_wrap=True)
+
+
+class _Notebook:
+    """The display of a notebook: an output that is written over in place.
+
+    Rich has one too, which needs widgets in the notebook.
+
+    Args:
+        frame: Gives what runs.
+        console: Whose width and characters it has.
+    """
+
+    def __init__(self, frame: Callable[[], RenderableType], console: Console) -> None:
+        self._frame = frame
+        self._console = console
+        self._lines: deque[Text] = deque(maxlen=_LINES_IN_A_NOTEBOOK)
+        self._said = 0
+        self._handle: Any = None
+        self._end = Latch()
+        # Held to show something, for the end must not be written over.
+        self._lock = threading.RLock()
+
+    def start(self) -> None:
+        """Show it, and go on showing it until ``stop``."""
+        notebook: Any = import_module("IPython.display")
+        name = "stepfunction progress"
+        start(threading.Thread(target=self._go_on, name=name, daemon=True))
+        handle = notebook.DisplayHandle()
+        with self._lock:
+            handle.display(self._drawn(), raw=True)
+            self._handle = handle
+
+    def say(self, line: Text) -> None:
+        """Show a line that stays."""
+        with self._lock:
+            self._lines.append(line)
+            self._said += 1
+
+    def stop(self) -> None:
+        """Show what stays."""
+        self._end.open()
+        with self._lock:
+            self._update()
+
+    def _go_on(self) -> None:
+        while not self._end.wait(1 / _FRAMES_IN_A_NOTEBOOK):
+            with self._lock:
+                if not self._end.is_open:
+                    self._update()
+
+    def _update(self) -> None:
+        if self._handle is not None:
+            try:
+                # As of no cell: that where it began may have ended long ago, and then
+                # some of who listen to the kernel take nothing more of it.
+                Context().run(self._handle.update, self._drawn(), raw=True)
+            except Exception:  # as of a kernel that ends: nobody looks any more
+                self._handle = None
+
+    def _drawn(self) -> dict[str, str]:
+        page = Console(
+            file=StringIO(),
+            record=True,
+            width=self._console.width,
+            force_jupyter=False,
+            force_terminal=True,
+            color_system="truecolor",
+            legacy_windows=False,
+        )
+        lines = list(self._lines)
+        if lost := self._said - len(lines):
+            lines.insert(0, Text(f"… {counted(lost, 'line')} before", "dim"))
+        for line in lines:
+            page.print(line, soft_wrap=True)
+        page.print(self._frame())
+        text = page.export_text(clear=False).rstrip()
+        shown = page.export_html(inline_styles=True, code_format=_PRE)
+        if self._console.no_color:
+            shown = _PRE.replace("{code}", escape(text))
+        return {"text/html": shown, "text/plain": text}
 
 
 @dataclass(slots=True, eq=False)

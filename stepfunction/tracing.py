@@ -22,8 +22,7 @@ try:
     from opentelemetry.context import Context, attach, detach
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "stepfunction.tracing needs OpenTelemetry: install stepfunction with its "
-        "extra 'otel', or the package opentelemetry-api",
+        "stepfunction.tracing needs OpenTelemetry: pip install opentelemetry-api",
         name=missing.name,
     ) from missing
 

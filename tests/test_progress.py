@@ -402,8 +402,7 @@ def test_nobody_who_reads_it_is_no_reason_to_end():
 def test_without_rich_the_error_says_what_to_install():
     code = "import sys; sys.modules['rich'] = None; import stepfunction.progress"
     assert run_script(code).stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: stepfunction.progress needs rich: install stepfunction "
-        "with its extra 'rich', or the package rich"
+        "ModuleNotFoundError: stepfunction.progress needs rich: pip install rich"
     )
 
 

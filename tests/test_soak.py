@@ -47,6 +47,7 @@ from stepfunction import (
     WorkerCrashedError,
     WorkerStartError,
 )
+from stepfunction.core.history.execution import journal_of
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
 SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(10**6))
@@ -345,8 +346,8 @@ class Check:
         self.wrong: list[str] = []
         self.tasks = 0
         self.end = plan.end
-        self.has_no_worker = execution.blame is not None and bool(
-            find_start_error(execution.blame.error)
+        self.has_no_worker = journal_of(execution).blame is not None and bool(
+            find_start_error(journal_of(execution).blame.error)
         )
         if self.has_no_worker:  # where it stood then is as good as any other moment
             self.see(execution, execution.status, {Status.FAILED})

@@ -520,8 +520,8 @@ def test_without_opentelemetry_the_error_says_what_to_install():
         timeout=50,
     )
     assert done.stderr.splitlines()[-1] == (
-        "ModuleNotFoundError: stepfunction.tracing needs OpenTelemetry: install "
-        "stepfunction with its extra 'otel', or the package opentelemetry-api"
+        "ModuleNotFoundError: stepfunction.tracing needs OpenTelemetry: pip install "
+        "opentelemetry-api"
     )
 
 

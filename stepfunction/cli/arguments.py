@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from stepfunction import __version__
+from stepfunction import __path__, __version__
+from stepfunction.core.namesake import DISTRIBUTION, neighbour
 from stepfunction.core.outcomes import Status
 from stepfunction.core.wording import did_you_mean
 from stepfunction.core.workers.executors import NAMES
@@ -115,6 +117,20 @@ example:
 }
 
 
+class _ShowVersion(argparse.Action):
+    """Say which distribution this is of, and where it lies."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        about = "show which version this is, and where it lies, and exit"
+        super().__init__(option_strings, argparse.SUPPRESS, 0, help=about)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"{DISTRIBUTION} {__version__} from {__path__[0]}")
+        if (problem := neighbour()) is not None:
+            print(f"warning: {problem}", file=sys.stderr)
+        parser.exit()
+
+
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Read the arguments; ``command`` is the name of the command.
 
@@ -124,9 +140,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """
     parser = _new_parser(argparse.ArgumentParser, "", prog="stepfunction")
     parser.description = "Run, check and draw workflows."
-    parser.add_argument(
-        "--version", action="version", version=f"stepfunction {__version__}"
-    )
+    parser.add_argument("--version", action=_ShowVersion)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name in ABOUT:
         _add_command(commands, name)

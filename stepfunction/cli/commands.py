@@ -43,6 +43,7 @@ from stepfunction.core.errors import (
     TranscriptError,
 )
 from stepfunction.core.history.execution import Execution
+from stepfunction.core.namesake import neighbour
 from stepfunction.core.wording import counted
 
 if TYPE_CHECKING:
@@ -208,6 +209,8 @@ def _check(args: Namespace) -> tuple[int, str]:
         found |= _checked(given, args.places, notes)
     if not found:
         say(_NO_WORKFLOWS)
+    if (problem := neighbour()) is not None:
+        say(f"warning: {problem}")
     answer = ""
     for target, problems in found.items():
         if not problems:

@@ -38,7 +38,7 @@ from stepfunction.core.errors import (
     StoreError,
     WorkerStartError,
 )
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, journal_of
 from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.transcript.values import ValueWriter
@@ -150,7 +150,7 @@ def _tell_the_end(execution: Execution) -> None:
     took = duration_text(execution.duration)
     say(f"{execution.workflow!r} {status} after {counted(steps, 'step')} in {took}")
     # The failure that ended it is told of by itself.
-    last = None if is_done else execution.blame
+    last = None if is_done else journal_of(execution).blame
     list_failures(
         record
         for record in execution.failures

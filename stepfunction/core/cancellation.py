@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from stepfunction.core.lapse import limited
+from stepfunction.core.probes import skipping
 from stepfunction.core.waiting import Latch, join, start
 
 if TYPE_CHECKING:
@@ -111,6 +114,15 @@ class Cancellation:
         """
         if seconds is None or seconds > threading.TIMEOUT_MAX:
             return call(*args)
+        if skipping.get() is not None:
+            tell = partial(self.request, is_overdue=True)
+            with limited(self, seconds, tell):
+                return self._within(seconds, call, args)
+        return self._within(seconds, call, args)
+
+    def _within(
+        self, seconds: float, call: Callable[..., Result], args: tuple[Any, ...]
+    ) -> Result:
         in_time = threading.Lock()
         name, facts = "stepfunction-limit", (seconds, in_time)
         limit = threading.Thread(target=self._watch, name=name, args=facts, daemon=True)

@@ -69,9 +69,6 @@ class Context(OfPart, Mapping[str, Any]):
         failure: The record of the failed step that led here by ``on_failure``, with
             its ``input``, ``attempts`` and ``error``; None on the main path. Where a
             compensation is called, of what the execution failed with.
-        cancellation: What ``cancelled`` asks, for the engine; None in a process.
-        line: By which the attempt is heard of, for the engine; None if nobody listens.
-        kept: What keeps when a wait step goes on, for the engine; None for nothing.
     """
 
     __slots__ = (
@@ -80,9 +77,9 @@ class Context(OfPart, Mapping[str, Any]):
         "part",
         "attempt",
         "failure",
-        "cancellation",
-        "line",
-        "kept",
+        "_cancellation",
+        "_line",
+        "_kept",
         "_results",
         "_execution_key",
         "_visit",
@@ -107,10 +104,10 @@ class Context(OfPart, Mapping[str, Any]):
         self.part = part
         self.attempt = attempt
         self.failure = failure
-        self.cancellation = cancellation
+        self._cancellation = cancellation
         self._results = results
-        self.line = line
-        self.kept = kept
+        self._line = line
+        self._kept = kept
         self._execution_key = execution_key
         self._visit = visit
 
@@ -152,7 +149,7 @@ class Context(OfPart, Mapping[str, Any]):
 
         Always False in another process, which is killed instead.
         """
-        return self.cancellation is not None and self.cancellation.requested
+        return self._cancellation is not None and self._cancellation.requested
 
     def check_cancelled(self) -> None:
         """Raise if the step should stop; call it now and then in long work.
@@ -174,10 +171,10 @@ class Context(OfPart, Mapping[str, Any]):
         Raises:
             ExecutionCancelledError: If the step should stop.
         """
-        if self.cancellation is None:
+        if self._cancellation is None:
             time.sleep(seconds)
         else:
-            self.cancellation.sleep(seconds)
+            self._cancellation.sleep(seconds)
             self.check_cancelled()
 
     def heartbeat(self) -> None:
@@ -187,8 +184,8 @@ class Context(OfPart, Mapping[str, Any]):
             ExecutionCancelledError: If the step should stop.
         """
         self.check_cancelled()
-        if self.line is not None:
-            self.line.live()
+        if self._line is not None:
+            self._line.live()
 
     def __getitem__(self, step: str) -> Any:
         results = self._here(step)
@@ -246,9 +243,9 @@ def context_of_item(context: Context, index: int) -> Context:
         index,
         context.attempt,
         context.failure,
-        context.cancellation,
+        context._cancellation,
         context._results,
-        context.line,
+        context._line,
         context._execution_key,
         context._visit,
     )

@@ -43,7 +43,7 @@ class Frozen:
         self._values = values
 
     @classmethod
-    def of(cls, values: tuple[Any, ...]) -> Self:
+    def _of(cls, values: tuple[Any, ...]) -> Self:
         """Give the value of all its fields, in their order; the quickest way."""
         made = cls.__new__(cls)
         made._values = values

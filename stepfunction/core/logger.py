@@ -8,9 +8,10 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from stepfunction.core.wording import one_line
+from stepfunction.core.raised import traceback_of
+from stepfunction.core.wording import error_text, one_line
 
 if TYPE_CHECKING:
     import logging
@@ -41,6 +42,24 @@ def _calm(it: object) -> object:
     return _OneLine(it)
 
 
+def _facts(given: BaseException | Literal[True]) -> tuple[Any, Any, Any]:
+    """Give class, exception and traceback, for an exception is asked for its truth.
+
+    Of one that cannot be shown it is one that says so.
+    """
+    from traceback import TracebackException  # dear
+
+    error = sys.exception() if given is True else given
+    if error is None:
+        return None, None, None
+    trace = traceback_of(error)
+    try:
+        TracebackException(type(error), error, None, limit=0)
+    except Exception:  # as of one whose notes cannot be had
+        error = RuntimeError(error_text(error))
+    return type(error), error, trace
+
+
 class Careful:
     """The logger ``stepfunction``, of whose handlers and filters none breaks anything.
 
@@ -64,6 +83,8 @@ class Careful:
         # As if whoever called this had called the logger.
         more["stacklevel"] = more.get("stacklevel", 1) + 1
         try:
+            if more.get("exc_info") is not None:
+                more["exc_info"] = _facts(more["exc_info"])
             self._logger.log(level, text, *map(_calm, args), **more)
         except Exception:
             if logging.raiseExceptions:

@@ -10,8 +10,9 @@ import copyreg
 import types
 from collections.abc import Hashable, Iterator, Mapping
 from functools import partial
-from reprlib import repr as short_repr
 from typing import Any, TypeAlias
+
+from stepfunction.core.raised import short_repr
 
 # How a part is reached: "item" and its key or index, "attribute" and its name,
 # "element" and, for a set has no order, which; "made of" for what has no way to it.
@@ -38,7 +39,7 @@ def members(value: Any) -> Iterator[tuple[Key, Any]]:
         Exception: What a value raises that cannot be taken apart.
     """
     kind = type(value)
-    if kind in PLAIN or isinstance(value, FIXED):
+    if kind in PLAIN or issubclass(kind, FIXED):
         return
     if kind is dict:
         for key, part in list(value.items()):

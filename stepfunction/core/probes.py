@@ -6,7 +6,7 @@ threads of tasks, and in what is nested. Nobody but ``stepfunction.testing`` set
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -44,15 +44,13 @@ def probed(probe: Probe, tell: Callable[..., object]) -> Iterator[None]:
         probe.reset(token)
 
 
-def to_pass(what: str, seconds: float) -> float:
-    """Give how many seconds are really to pass: none where pauses are skipped.
+def tell_skipped(skipped: Iterable[tuple[str, float]]) -> None:
+    """Tell of pauses that were skipped where nobody could be told.
 
     Args:
-        what: The step or task that pauses, as messages name it.
-        seconds: How long it is to pause.
+        skipped: What paused, and how many seconds.
     """
-    skip = skipping.get()
-    if skip is None:
-        return seconds
-    skip(what, seconds)
-    return 0.0
+    tell = skipping.get()
+    if tell is not None:
+        for what, seconds in skipped:
+            tell(what, seconds)

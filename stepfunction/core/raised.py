@@ -1,7 +1,8 @@
 """Raised: what is asked of an exception of the user's, which may refuse to be asked.
 
 Its class may have a way of its own for each attribute, for its class too, that gives
-anything or raises. So it is asked as the interpreter asks when it raises it.
+anything or raises. So it is asked as the interpreter asks when it raises it. The same
+goes for any value of the user's.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ context_of: Callable[[BaseException], BaseException | None]
 context_of = _given["__context__"].__get__
 
 
-def is_a(error: object, kind: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
-    """Tell whether something is an exception of a class, or of one of several."""
-    return issubclass(type(error), kind)
+def is_a(value: object, kind: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
+    """Tell whether a value, or an exception, is of a class, or of one of several."""
+    return issubclass(type(value), kind)
 
 
 def parts_of(error: BaseException) -> tuple[BaseException, ...]:
@@ -45,4 +46,18 @@ def repr_of(error: BaseException | None) -> str:
     try:
         return repr(error)
     except Exception:
-        return f"<{type.__repr__(type(error))[8:-2]} without a repr>"
+        return _without_repr(error)
+
+
+def short_repr(value: Any) -> str:
+    """Give the ``repr`` of a value, shortened, or of one without one its class."""
+    from reprlib import repr  # seldom needed
+
+    try:
+        return repr(value)
+    except Exception:
+        return _without_repr(value)
+
+
+def _without_repr(value: object) -> str:
+    return f"<{type.__repr__(type(value))[8:-2]} without a repr>"

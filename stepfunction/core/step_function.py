@@ -16,7 +16,6 @@ from stepfunction.core.engine.start import (
     begin,
     carry_out,
     checked_arguments,
-    conclude,
     finish,
     finish_apart,
     finish_beside,
@@ -24,7 +23,7 @@ from stepfunction.core.engine.start import (
     store_problems,
 )
 from stepfunction.core.errors import DefinitionError, Problem
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, conclude, journal_of
 from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.misspelling import did_you_mean_arguments, unknown_argument
 from stepfunction.core.outcomes import Status
@@ -454,7 +453,7 @@ class StepFunction(Builder):
         self._latest = execution = begin(
             self.compile(), NOTHING, executor, told, stored
         )
-        execution.journal.run.keeps_locals = keep_locals
+        journal_of(execution).run.keeps_locals = keep_locals
         with using(self._surroundings):
             return finish(execution, limit, check)
 
@@ -502,7 +501,7 @@ class StepFunction(Builder):
         execution = begin(self.compile(), initial_input, executor, told, stored)
         self._latest = execution
         if keep_locals:
-            execution.journal.run.keeps_locals = True
+            journal_of(execution).run.keeps_locals = True
         return execution, limit, own
 
     def _own(self, surroundings: Iterable[Any]) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from math import inf
 from typing import Any
 
 from stepfunction.core.definition.branch import Branch
+from stepfunction.core.definition.compiling import definition_of
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.errors import DefinitionError
 from stepfunction.core.transcript.parts import Path, place, shown
@@ -64,7 +65,7 @@ class _Writer:
 
     def _parts(self, workflow: Any, at: Path) -> dict[str, Any]:
         self._at = at
-        definition = workflow.definition()
+        definition = definition_of(workflow)
         facts: dict[str, Any] = {
             "start": definition.start,
             "max_steps": definition.max_steps,

@@ -125,7 +125,7 @@ class _Loader(PartReader):
         for key, nested in self.nested.items():
             self._add_steps(nested, table[key], ("workflows", key))
         if not self.problems:
-            used = main.with_all_nested()
+            used = main._with_all_nested()
             for key, nested in self.nested.items():
                 if nested not in used:
                     self.note(("workflows", key), "no step runs it; leave it out")

@@ -21,8 +21,7 @@ try:
     import yaml
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "workflows as YAML need PyYAML: install stepfunction with its extra 'yaml', "
-        "or the package PyYAML",
+        "workflows as YAML need PyYAML: pip install PyYAML",
         name=missing.name,
     ) from missing
 

@@ -60,10 +60,10 @@ def item_counts(record: StepRecord, step: Step | None) -> ItemCounts | None:
     if not is_map(step) or record.part is not None:
         return None
     output, error = record.output, record.error
-    if isinstance(output, MapResults):
+    if is_a(output, MapResults):
         failed = len(output.failed)
         return ItemCounts(len(output), len(output) - failed, failed)
-    if isinstance(output, dict) and output and all(
+    if type(output) is dict and output and all(
         isinstance(key, Outcome) and type(count) is int for key, count in output.items()
     ):
         return _counted(output)

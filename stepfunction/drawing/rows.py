@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from stepfunction.core.definition.graph import Graph, Step
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, journal_of
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.outcomes import Outcome
 from stepfunction.drawing.counts import (
@@ -106,7 +106,7 @@ def _add_rows(
 
 def culprits_of(execution: Execution, rows: list[Row]) -> tuple[int, ...]:
     """Give the rows from the step that failed to what made it fail."""
-    blame = execution.blame
+    blame = journal_of(execution).blame
     if blame is None:
         return ()
     failed = [it for it in rows if it.record.error is not None and not it.is_undoing]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import islice
-from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +16,7 @@ from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.start import begin, carry_out
 from stepfunction.core.errors import DefinitionError, StepFunctionError
 from stepfunction.core.history.execution import Execution
+from stepfunction.core.raised import short_repr
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import listed
 from stepfunction.testing.mocks import argument_problems, by_first

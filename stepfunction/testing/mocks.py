@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from reprlib import repr as short_repr
 from types import TracebackType
 from typing import Any
 
 from stepfunction.core.definition.actions import Callee, Nested
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.errors import DefinitionError
+from stepfunction.core.raised import short_repr
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import counted, did_you_mean
 from stepfunction.testing.stand_ins import StandIn

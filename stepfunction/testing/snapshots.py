@@ -11,10 +11,10 @@ import types
 from collections.abc import Iterator
 from copy import copy
 from reprlib import Repr
-from reprlib import repr as short_repr
 from typing import Any, NamedTuple
 
 from stepfunction.core.members import FIXED, PLAIN, Key, members, suffix
+from stepfunction.core.raised import short_repr
 from stepfunction.core.wording import error_text
 
 _DEEPEST = 60
@@ -77,7 +77,7 @@ def take(value: Any, root: str) -> Snapshot:
 def _look(value: Any, way: str, depth: int, seen: dict[int, Any]) -> Snapshot:
     # What was met is kept, so that nothing else has its id.
     kind = type(value)
-    if kind in PLAIN or isinstance(value, FIXED):
+    if kind in PLAIN or issubclass(kind, FIXED):
         return Snapshot(value, kind)
     if id(value) in seen:
         return Snapshot(value, kind, f"the same as {seen[id(value)][1]}")

@@ -14,6 +14,7 @@ from stepfunction.core.definition.signatures import bind
 from stepfunction.core.errors import ParallelStepExecutionError, StepFunctionError
 from stepfunction.core.history.results import MapResults, TaskResults, parallel_failure
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import counted
 from stepfunction.testing.tallies import Tally
 from stepfunction.testing.ways import Spot
@@ -52,7 +53,7 @@ class _Raised(NamedTuple):
     error: BaseException | type[BaseException]
 
     def __call__(self, value: Any, context: Context | None) -> NoReturn:
-        if isinstance(self.error, BaseException):
+        if is_a(self.error, BaseException):
             # Each time it is raised its traceback would become longer.
             raise BaseException.with_traceback(self.error, None)
         raise self.error
@@ -73,12 +74,12 @@ class StandIn:
     ) -> None:
         self.what = what
         self.tally = Tally(what)
-        self.is_list = isinstance(given, list)
+        self.is_list = is_a(given, list)
         self.gives_tasks = bool(spot.action.tasks)
         self.gives_items = as_whole and spot.action.has_items
         self.step = spot.step.name
         self.problems: list[str] = []
-        results = given if isinstance(given, list) else [given]
+        results = given if is_a(given, list) else [given]
         if not results:
             self.problems.append(
                 "an empty list is no result; one a call is taken from a list, so give "
@@ -121,13 +122,13 @@ class StandIn:
 
     def _read(self, spot: Spot, result: Any) -> _Given | _Raised | Call:
         """Give what gives a result, raises it, or calls it."""
-        if isinstance(result, returning):
+        if is_a(result, returning):
             return _Given(result.value)
-        if isinstance(result, BaseException) or (
-            isinstance(result, type) and issubclass(result, BaseException)
+        if is_a(result, BaseException) or (
+            is_a(result, type) and issubclass(result, BaseException)
         ):
             return _Raised(result)
-        if isinstance(result, Workflow):
+        if is_a(result, Workflow):
             self.problems.append(
                 f"workflow {result.name!r} is no result; give what it gives, or mock "
                 f"steps of a nested workflow, as in {spot.text + '/…'!r}"
@@ -141,7 +142,7 @@ class StandIn:
 
     def _as_output(self, output: Any) -> Any:
         """Give an output as the engine would."""
-        if self.gives_items and isinstance(output, list):
+        if self.gives_items and is_a(output, list):
             return MapResults(output, self._failure(dict(enumerate(output)), "items"))
         if self.gives_tasks and type(output) is dict:
             return TaskResults(output, self._failure(output, "tasks"))
@@ -151,7 +152,7 @@ class StandIn:
         self, output: Mapping[Any, Any], what: str
     ) -> ParallelStepExecutionError | None:
         """Give what ``raise_if_failed()`` of an output raises; None if nothing."""
-        errors = {k: v for k, v in output.items() if isinstance(v, BaseException)}
+        errors = {k: v for k, v in output.items() if is_a(v, BaseException)}
         if not errors:
             return None
         results = {key: it for key, it in output.items() if key not in errors}

@@ -15,7 +15,7 @@ class SkippedWait(NamedTuple):
 
     Attributes:
         what: The step or task that would have paused: ``"step 'Fetch'"``.
-        seconds: How long it would have been.
+        seconds: How long it would have been, at most to the limit that ends it.
     """
 
     what: str
@@ -50,7 +50,12 @@ def skip_waits() -> Iterator[SkippedWaits]:
     and for ``start()`` and ``aexecute()``. A thread that you start yourself pauses as
     ever. What a function does itself, as with ``time.sleep()`` or
     ``context.sleep()``, is not skipped. A ``tenacity.Retrying`` that stops after some
-    seconds counts the pauses that it would have made; a timeout is not reached by them.
+    seconds counts the pauses that it would have made.
+
+    What is skipped counts for the limits that would have met it: for ``timeout`` of an
+    execution, and of a step that runs a workflow. A pause that would go on after such
+    a limit ends at it. Tasks beside each other pause at the same time. Records have
+    the time that really passed.
 
     Yields:
         What was skipped. Of a workflow in another process it is known once that has

@@ -252,7 +252,7 @@ def test_progress_without_rich_says_what_to_install(run, monkeypatch):
     monkeypatch.delitem(sys.modules, "stepfunction.progress", raising=False)
     code, out, err = run("run", "orders.py:echo", "--progress")
     assert (code, out) == (2, "")
-    assert "needs rich: install stepfunction with its extra 'rich'" in err
+    assert "needs rich: pip install rich" in err
 
 
 # --- a workflow that fails ----------------------------------------------------------

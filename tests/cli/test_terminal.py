@@ -33,11 +33,13 @@ def test_help_has_examples(capsys, name):
     assert max(map(len, out.splitlines())) <= 88
 
 
-def test_version_is_that_of_the_package(capsys):
+def test_version_says_which_distribution_this_is_of_and_where_it_lies(capsys):
     with pytest.raises(SystemExit) as raised:
         main(["--version"])
     assert raised.value.code == 0
-    assert capsys.readouterr().out == f"stepfunction {stepfunction.__version__}\n"
+    home = Path(stepfunction.__file__).parent
+    said = f"stepfunction-sync {stepfunction.__version__} from {home}\n"
+    assert capsys.readouterr() == (said, "")
 
 
 def on_a_terminal(*arguments, interrupt_at=None, **variables):

@@ -12,6 +12,7 @@ from shared.stores import Death, DyingStore, MemoryStore
 from shared.told import check_order, comparable, outcome, told, without_undoing
 
 from stepfunction import StepExecutionError
+from stepfunction.core.history.execution import journal_of
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
@@ -31,7 +32,7 @@ def doings(step: Any) -> list[Any]:
 
 def mend(workflow: Any, execution: Any) -> bool:
     """Let what failed give something; tell whether there was anything to mend."""
-    name = execution.blame.step
+    name = journal_of(execution).blame.step
     step = workflow["steps"][name]
     records = [record for record in execution.history if record.step == name]
     failed = [it for it in records if it.error is not None]
@@ -42,7 +43,8 @@ def mend(workflow: Any, execution: Any) -> bool:
             do[0] = ("give", 1)
             found = True
         elif isinstance(do, dict) and record.child is not None:
-            found |= record.child.blame is not None and mend(do, record.child)
+            failed = journal_of(record.child).blame is not None
+            found |= failed and mend(do, record.child)
     return found
 
 

@@ -236,7 +236,7 @@ def test_workflows_may_be_nested_however_deep():
     builder = StepFunction("0").add_step("A", charge).set_start_step("A")
     for depth in range(1, 500):
         builder = StepFunction(str(depth)).add_sub_step_function("A", builder)
-    assert len(again(builder).with_all_nested()) == 500
+    assert len(again(builder)._with_all_nested()) == 500
 
 
 def test_a_workflow_inside_itself_is_refused_with_its_place():

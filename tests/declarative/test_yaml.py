@@ -380,5 +380,5 @@ for call in (StepFunction("W").to_yaml, lambda: StepFunction.from_yaml("a: 1")):
         print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    said = "workflows as YAML need PyYAML: install stepfunction with its extra 'yaml'"
+    said = "workflows as YAML need PyYAML: pip install PyYAML"
     assert done.stdout.count(said) == 2, done.stderr

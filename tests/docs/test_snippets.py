@@ -8,10 +8,10 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shared.pages import (
@@ -119,23 +119,49 @@ def run_program(program: Program, folder: Path) -> Done:
     return Done(done.output, errors, done.code)
 
 
-def asked_for(items: list[pytest.Item]) -> Iterator[Program]:
-    for item in items:
-        call = getattr(item, "callspec", None)
-        if item.path == Path(__file__) and call and "program" in call.params:
-            yield call.params["program"]
+@dataclass(frozen=True)
+class Shown:
+    """What a command of a console was to show, and what it did show."""
+
+    where: str
+    expected: str
+    output: str
+
+
+def run_console(page: Page, folder: Path) -> list[Shown]:
+    """Type what a page has in its consoles, and give what came of each command."""
+    (folder / "examples").symlink_to(ROOT / "examples")
+    found = []
+    for snippet, files in page.consoles:
+        write(folder, files)
+        commands = commands_of(snippet)
+        script = f"\nprintf {PART!r}\n".join(it.command for it in commands)
+        done = run(["bash", "-c", script], folder, subprocess.STDOUT)
+        shown = done.output.split(PART)
+        if len(shown) != len(commands):
+            raise PageError(f"{snippet.place} ends early: {shown[-1]}{done.errors}")
+        for command, output in zip(commands, shown, strict=True):
+            where = f"what {page.name}:{command.line} shows: {command.command}"
+            found.append(Shown(where, command.output, output))
+    return found
 
 
 @pytest.fixture(scope="module")
 def ends(request, tmp_path_factory):
-    """Run all the programs that are asked for, as many at once as there are CPUs."""
+    """Run all that is asked for, as much at once as there are CPUs."""
     pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)))
-    yield {
-        program.place: pool.submit(
-            run_program, program, tmp_path_factory.mktemp("program")
-        )
-        for program in asked_for(request.session.items)
-    }
+    found: dict[str, Future[Any]] = {}
+    for item in request.session.items:
+        asked = getattr(getattr(item, "callspec", None), "params", {})
+        if item.path != Path(__file__):
+            continue
+        if "program" in asked:
+            program, folder = asked["program"], tmp_path_factory.mktemp("program")
+            found[program.place] = pool.submit(run_program, program, folder)
+        elif "console" in asked:
+            page, folder = asked["console"], tmp_path_factory.mktemp("console")
+            found[page.name] = pool.submit(run_console, page, folder)
+    yield found
     pool.shutdown(cancel_futures=True)
 
 
@@ -160,20 +186,13 @@ def test_a_program_prints_what_its_page_shows(
         assert output == (snippet.output or ""), f"what {snippet.place} prints"
 
 
-@pytest.mark.parametrize("page", CONSOLES)
-def test_a_console_shows_what_its_page_shows(page: Page, tmp_path: Path) -> None:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    for snippet, files in page.consoles:
-        write(tmp_path, files)
-        commands = commands_of(snippet)
-        script = f"\nprintf {PART!r}\n".join(it.command for it in commands)
-        done = run(["bash", "-c", script], tmp_path, subprocess.STDOUT)
-        shown = done.output.split(PART)
-        assert len(shown) == len(commands), f"{snippet.place} ends early: {shown[-1]}"
-        for command, output in zip(commands, shown, strict=True):
-            where = f"what {page.name}:{command.line} shows: {command.command}"
-            if not shows(output, command.output):
-                assert output == command.output, where
+@pytest.mark.parametrize("console", CONSOLES)
+def test_a_console_shows_what_its_page_shows(
+    console: Page, ends: dict[str, Future[list[Shown]]]
+) -> None:
+    for shown in ends[console.name].result():
+        if not shows(shown.output, shown.expected):
+            assert shown.output == shown.expected, shown.where
 
 
 def test_what_is_not_run_is_on_the_list_with_its_reason() -> None:

@@ -23,7 +23,6 @@ PROGRAMS = [program for page in all_pages() for program in page.programs]
 MYPY = """\
 [mypy]
 strict = True
-warn_unreachable = True
 # Of a program that grows on its page each form is checked, also of the same function.
 disable_error_code = no-redef
 """
@@ -33,12 +32,6 @@ LESS_OF_DJANGO = """\
 disable_error_code = import-untyped, no-redef
 disallow_subclassing_any = False
 disallow_untyped_decorators = False
-"""
-# Until it has become short its functions have no types.
-LESS_OF_README = """\
-disallow_untyped_defs = False
-disallow_incomplete_defs = False
-disallow_untyped_calls = False
 """
 PYRIGHT = {
     "typeCheckingMode": "strict",
@@ -133,7 +126,6 @@ def mypy(home: Path, folder: Folder) -> Iterator[str]:
     for name, text in folder.files.items():
         config += f"[mypy-{name.removesuffix('.py').replace('/', '.')}]\n"
         config += LESS_OF_DJANGO if DJANGO.search(text) else ""
-        config += LESS_OF_README if folder.origins[name] == "README.md" else ""
     (home / "mypy.ini").write_text(config)
     cache = ROOT / ".mypy_cache" / "snippets"
     ran = check(home, "mypy", ".", "--no-error-summary", "--cache-dir", cache)

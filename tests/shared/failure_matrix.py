@@ -28,13 +28,13 @@ SAYINGS: Mapping[str, tuple[Mapping[str, Any], bool]] = {
     "nothing": ({}, False),
     "`on_failure=` of the step": (FAILURE_STEP, False),
     "`on_failure=` of the workflow": ({}, True),
-    "`tolerated_failures=`, no more fail": ({"tolerated_failures": 1}, False),
-    "`tolerated_failures=`, more fail": ({"tolerated_failures": 0}, False),
-    "`tolerated_failures=` and `on_failure=`, no more fail": (
+    "`tolerated_failures=1`, one fails": ({"tolerated_failures": 1}, False),
+    "`tolerated_failures=0`, one fails": ({"tolerated_failures": 0}, False),
+    "`tolerated_failures=1` and `on_failure=`": (
         {"tolerated_failures": 1, **FAILURE_STEP},
         False,
     ),
-    "`tolerated_failures=` and `on_failure=`, more fail": (
+    "`tolerated_failures=0` and `on_failure=`": (
         {"tolerated_failures": 0, **FAILURE_STEP},
         False,
     ),
@@ -143,63 +143,88 @@ def sayings_table() -> str:
     return _table(lines)
 
 
-def _error(error: BaseException | None) -> str:
-    if error is None:
-        return "nothing"
-    # The page says so of all of them.
-    assert isinstance(error, ConnectionError) or isinstance(
-        error.__cause__, ConnectionError
-    )
-    return f"`{type(error).__name__}`"
-
-
-def _logged(lines: list[str]) -> str:
-    names = []
-    for line in lines:
-        what = line.split(" failed", 1)[0].removesuffix(" of 'Shop'")
-        names.append(what.replace(" of 'Bank'", " inside"))
-    return ", ".join(names).replace("'", "`")
-
-
 def endings_table() -> str:
-    """Give the second table: what each ending is, for each kind of step."""
-    lines = [
-        [
-            "ends with",
-            "of a",
-            "the next step is given",
-            "status",
-            "`execute()` raises",
-            "with `check=True`",
-            "logged as errors",
-        ],
-        ["---"] * 7,
-    ]
+    """Give the second table: what each ending is, whatever the step."""
+    columns = []
     for ending in (RAISES, FAILS_OVER, GOES_ON):
-        for kind in (PLAIN, NESTED, PARALLEL, MAP):
-            found = {
-                _facts(kind, said, of_all)
-                for said, of_all in SAYINGS.values()
-                if ending_of(kind, said, of_all) == ending
-            }
-            if found:
-                (facts,) = found
-                lines.append([ending, kind, *facts])
+        found = {
+            _facts_of_ending(kind, said, of_all)
+            for kind in (PLAIN, NESTED, PARALLEL, MAP, BY_ADD_STEP)
+            for said, of_all in SAYINGS.values()
+            if ending_of(kind, said, of_all) == ending
+        }
+        (facts,) = found  # the same for all of them
+        columns.append([ending, "---", *facts])
+    rows = [
+        "",
+        "---",
+        "the next step is given",
+        "`execution.status`",
+        "`execute()` raises",
+        "`execute(check=True)` raises",
+        "`execution.failures` has",
+        "the log has, at ERROR",
+    ]
+    return _table([list(line) for line in zip(rows, *columns, strict=True)])
+
+
+def _facts_of_ending(
+    kind: str, said: Mapping[str, Any], of_all: bool
+) -> tuple[str, ...]:
+    one, checked = run(kind, said, of_all), run(kind, said, of_all, check=True)
+    execution, given = one.execution, "no next step"
+    if one.given:
+        ((_, value),) = one.given
+        given = "the output, the exception in it"
+        if isinstance(value, BaseException):
+            assert value is execution.error
+            given = "the exception"
+    whole = any(record.part is None for record in execution.failures)
+    parts = any(record.part is not None for record in execution.failures)
+    assert parts is (kind not in (PLAIN, NESTED))
+    logged = any(line.startswith("step 'Pay'") for line in one.logged)
+    return (
+        given,
+        str(execution.status),
+        "its error" if one.raised else "nothing",
+        "its error" if checked.raised else "nothing",
+        "the step, and its tasks or items" if whole else "the tasks or items",
+        "the same" if logged is whole else "other things",
+    )
+
+
+def errors_table() -> str:
+    """Give the third table: which exceptions those are, for each kind of step."""
+    lines = [
+        ["of a", "the exception is a", "its error is a", "the log names"],
+        ["---"] * 4,
+    ]
+    for kind in (PLAIN, NESTED, PARALLEL, MAP):
+        found = {
+            _errors(kind, said, of_all)
+            for said, of_all in SAYINGS.values()
+            if ending_of(kind, said, of_all) in (RAISES, FAILS_OVER)
+        }
+        (facts,) = found
+        lines.append([kind, *facts])
     return _table(lines)
 
 
-def _facts(kind: str, said: Mapping[str, Any], of_all: bool) -> tuple[str, ...]:
-    one, checked = run(kind, said, of_all), run(kind, said, of_all, check=True)
-    given = "there is none"
-    if one.given:
-        ((step, value),) = one.given
-        given = _error(value) if isinstance(value, BaseException) else f"`{value!r}`"
+def _errors(kind: str, said: Mapping[str, Any], of_all: bool) -> tuple[str, ...]:
+    checked = run(kind, said, of_all, check=True)
+    given, raised = checked.execution.error, checked.raised
+    assert raised is not None
+    # The page says so of all of them.
+    assert isinstance(raised.__cause__, ConnectionError)
+    assert ConnectionError in (type(given), type(given.__cause__))
+    names = []
+    for line in checked.logged:
+        what = line.split(" failed", 1)[0].removesuffix(" of 'Shop'")
+        names.append(what.replace(" of 'Bank'", " inside").replace("'", "`"))
     return (
-        given,
-        str(one.execution.status),
-        _error(one.raised),
-        _error(checked.raised),
-        _logged(one.logged),
+        f"`{type(given).__name__}`",
+        f"`{type(raised).__name__}`",
+        ", ".join(names),
     )
 
 

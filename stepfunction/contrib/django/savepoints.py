@@ -10,6 +10,7 @@ from django.db import Error, transaction
 
 from stepfunction.contrib.django.databases import is_in_users_block, known
 from stepfunction.core.errors import causes
+from stepfunction.core.raised import cause_of, context_of, is_a
 
 
 def guarded(call: Callable[..., Any], *args: Any) -> Any:
@@ -72,7 +73,7 @@ class _Savepoint:
 def _has_broken(error: BaseException) -> bool:
     """Tell an error after which a transaction may be of no more use."""
     return any(
-        isinstance(link, Error)
+        is_a(link, Error)
         for cause in causes(error)
         for link in _links(cause)
     )
@@ -82,7 +83,7 @@ def _links(error: BaseException) -> list[BaseException]:
     """Give what an error was raised from, or while it was handled."""
     found = [error]
     for link in found:
-        for other in (link.__cause__, link.__context__):
+        for other in (cause_of(link), context_of(link)):
             if other is not None and not any(other is it for it in found):
                 found.append(other)
     return found

@@ -28,6 +28,7 @@ from stepfunction.contrib.django.savepoints import guarded
 from stepfunction.core.envelope.envelope import pack, unpack
 from stepfunction.core.errors import add_note
 from stepfunction.core.lanes.logs import Sender
+from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import Host, surroundings_problem, this_process
 
 
@@ -118,7 +119,7 @@ class DjangoSurroundings(Host):
 
     def advise(self, error: BaseException) -> None:
         """Say what to do in the place of a query in a coroutine."""
-        if isinstance(error, SynchronousOnlyOperation):
+        if is_a(error, SynchronousOnlyOperation):
             add_note(error, IN_A_COROUTINE)
 
     async def runs_beside(self, work: Callable[[], None]) -> bool:

@@ -7,7 +7,6 @@ them. A call is in ``calls``, a frozen workflow in ``graph``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self, TypeAlias
 
@@ -26,7 +25,8 @@ from stepfunction.core.definition.moments import (
 from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import FailStepError, Problem
 from stepfunction.core.frozen import Frozen
-from stepfunction.core.probes import to_pass
+from stepfunction.core.lapse import to_pass
+from stepfunction.core.raised import short_repr
 from stepfunction.core.wording import error_text
 
 if TYPE_CHECKING:
@@ -325,10 +325,10 @@ class Wait(Frozen, Action):
             ExecutionCancelledError: If the execution is to stop.
         """
         assert context is not None
-        what, kept = f"step {context.step!r}", context.kept
+        what, kept = f"step {context.step!r}", context._kept
         left = None if kept is None else kept.left_of_wait()
         if left is not None:  # it was chosen before this process began
-            context.sleep(to_pass(what, left))
+            context.sleep(to_pass(what, left, context._cancellation))
             return value
         if self.until is None:
             chosen: Any = self.seconds
@@ -340,7 +340,7 @@ class Wait(Frozen, Action):
             seconds = float(seconds)
             if kept is not None:
                 seconds = kept.pause(seconds)
-            context.sleep(to_pass(what, seconds))
+            context.sleep(to_pass(what, seconds, context._cancellation))
             return value
         until: Any = self.until
         if callable(until):
@@ -351,7 +351,7 @@ class Wait(Frozen, Action):
         left = max(0.0, seconds_until(until))
         if kept is not None:
             kept.pause(left)
-        left = to_pass(what, left)
+        left = to_pass(what, left, context._cancellation)
         while left > 0:
             context.sleep(min(left, _LONGEST_TRUST))
             left = seconds_until(until)

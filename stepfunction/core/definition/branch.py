@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Number
-from reprlib import repr as short_repr
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.definition.callables import answer, misfit, name_of
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.errors import NoBranchMatchedError, Problem, add_note
+from stepfunction.core.raised import is_a, short_repr
 from stepfunction.core.wording import did_you_mean, listed, plain_text
 
 _MOST_LISTED = 10
@@ -68,8 +68,8 @@ class Branch(Defined):
             return None
         key, target = self.table[result]
         # True == 1 in Python, but who asks for one does not mean the other.
-        if isinstance(key, bool) is not isinstance(result, bool) and (
-            isinstance(key, Number) and isinstance(result, Number)
+        if isinstance(key, bool) is not is_a(result, bool) and (
+            isinstance(key, Number) and is_a(result, Number)
         ):
             return None
         return target
@@ -115,8 +115,9 @@ class Branch(Defined):
         given = short_repr(output)
         if target is not None:
             text = (
-                f"branch of step {step!r} chose {target!r} for {given}, but "
-                f"branch_targets has only {shown}{did_you_mean(target, known)}"
+                f"branch of step {step!r} chose {short_repr(target)} for {given}, but "
+                f"branch_targets has only {shown}"
+                f"{did_you_mean(target, known) if is_a(target, str) else ''}"
             )
         elif self.chooser is not None:
             text = (
@@ -155,7 +156,7 @@ def _other_type(output: Any, known: Iterable[Any]) -> str:
 def _is_hashable(value: Any) -> bool:
     try:
         hash(value)
-    except TypeError:
+    except Exception:  # most raise a TypeError, but some have a word of their own
         return False
     return True
 

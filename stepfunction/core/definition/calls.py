@@ -115,7 +115,8 @@ class Call(Frozen, Callee):
         if is_async:
             from stepfunction.core.workers.coroutines import run_to_end
 
-            return run_to_end(output, None if context is None else context.cancellation)
+            cancellation = None if context is None else context._cancellation
+            return run_to_end(output, cancellation)
         if type(output) is CoroutineType:
             raise stray_coroutine(output, self.name)
         return output

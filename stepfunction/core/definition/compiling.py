@@ -79,10 +79,6 @@ class Compilable(Workflow):
         """Step name to step, in the order of the definition; read-only."""
         return MappingProxyType(self._steps)
 
-    def definition(self) -> Definition:
-        """Give what has been defined so far, which need not be sound."""
-        return self._defined(MappingProxyType(dict(self._steps)))
-
     def _defined(self, steps: Mapping[str, Step]) -> Definition:
         return Definition(
             self._name,
@@ -117,8 +113,9 @@ class Compilable(Workflow):
         try:
             return self._compilation()[0]
         except RecursionError:
+            count = len(self._with_all_nested())
             text = (
-                f"{len(self.with_all_nested()):,} workflows are nested too deep in one "
+                f"{count:,} workflows are nested too deep in one "
                 "another for this interpreter, whose limit sys.setrecursionlimit() sets"
             )
             problem = Problem((), text)
@@ -185,7 +182,7 @@ class Compilable(Workflow):
         for changes in list(self._stand_ins.values()):
             for name, change in changes.items():
                 for workflow in _nested(steps[name]):
-                    seen |= {it: it._version for it in workflow.with_all_nested()}
+                    seen |= {it: it._version for it in workflow._with_all_nested()}
                 steps[name] = change(steps[name])
         for name, step in steps.items():
             if step.action.is_one_call:
@@ -212,7 +209,7 @@ class Compilable(Workflow):
         self._compiled = graph, tuple(seen), list(seen.values())
         return self._compiled
 
-    def with_all_nested(self) -> set[Compilable]:
+    def _with_all_nested(self) -> set[Compilable]:
         """Give this workflow and all that are nested in it, however deep."""
         found, waiting = {self}, [self]
         while waiting:
@@ -221,6 +218,11 @@ class Compilable(Workflow):
                 found |= new
                 waiting += new
         return found
+
+
+def definition_of(workflow: Compilable) -> Definition:
+    """Give what has been defined of a workflow so far, which need not be sound."""
+    return workflow._defined(MappingProxyType(dict(workflow._steps)))
 
 
 # What was compiled, of which builders, however deep, and the version of each then.

@@ -70,7 +70,7 @@ class Workflow:
     """What can be nested, written, read and drawn: the base of ``StepFunction``."""
 
     # Whether it may be nested in another; where it is not, nothing it nests has it.
-    is_inside = False
+    _is_inside = False
 
     if not TYPE_CHECKING:  # which knows better what there is
 

@@ -204,7 +204,7 @@ class Draft:
             None if inputs is None else _frozen_inputs(inputs),
             undo,
         )
-        return Step.of(given)
+        return Step._of(given)
 
     def _refuse(self, argument: str, text: str, hint: str = "") -> None:
         self.problems.append(Problem(argument, text, hint))
@@ -234,8 +234,8 @@ class Draft:
 
     def _nested(self, workflow: Any, argument: str) -> Nested:
         """Give the run of a workflow."""
-        workflow.is_inside = True
-        if self._builder.is_inside and self._builder in workflow.with_all_nested():
+        workflow._is_inside = True
+        if self._builder._is_inside and self._builder in workflow._with_all_nested():
             text = f"workflow {self._builder.name!r} would run inside itself"
             self._refuse(argument, text)
         if self._calls.has_params and self._calls.params:

@@ -16,6 +16,7 @@ from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import OnFailure, target_of
 from stepfunction.core.definition.likeness import Defined
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import counted
 from stepfunction.core.workers.executors import ExecutorChoice
 from stepfunction.core.workers.retry import RetryPolicy, judges_results
@@ -132,12 +133,13 @@ class Step(Defined):
         target = self.branch.choose(output)
         if target is None:
             target = self.next_step
-        if target is None or (
-            self.branch.chooser is not None
-            and target != self.next_step
-            and target not in self.branch.targets
-        ):
-            raise self.branch.unmatched(self.name, output, target)
+        if self.branch.chooser is not None and target is not None:
+            # It may be anything, which need not have an equality.
+            is_name = is_a(target, str)
+            if not is_name or target not in (self.next_step, *self.branch.targets):
+                raise self.branch.unmatched(self.name, output, target)
+        if target is None:
+            raise self.branch.unmatched(self.name, output, None)
         return target
 
     def after_failure(self, error: BaseException) -> str | None:

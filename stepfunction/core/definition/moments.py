@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from numbers import Real
-from reprlib import repr as short_repr
 from sys import float_info
 from typing import TYPE_CHECKING, Any
+
+from stepfunction.core.raised import is_a, short_repr
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -22,7 +23,7 @@ def seconds_until(moment: datetime) -> float:
 
 def seconds_problem(seconds: Any) -> str | None:
     """Say why so many seconds cannot be waited; None if they can."""
-    is_number = isinstance(seconds, Real) and not isinstance(seconds, bool)
+    is_number = is_a(seconds, Real) and not is_a(seconds, bool)
     if is_number and 0 <= seconds <= _MOST_SECONDS:
         return None
     return f"seconds is a number from 0, not {short_repr(seconds)}"
@@ -32,7 +33,7 @@ def until_problem(until: Any) -> str | None:
     """Say why a moment cannot be waited for; None if it can."""
     from datetime import datetime  # dear
 
-    if not isinstance(until, datetime):
+    if not is_a(until, datetime):
         return f"until is a datetime with a time zone, not {short_repr(until)}"
     if until.utcoffset() is None:
         return (

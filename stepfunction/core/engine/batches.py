@@ -160,10 +160,10 @@ class BatchCall:
             self._perform(load, call, Exception)
             return None
         assert context is not None
-        if context.line is None:  # somebody else's worker
+        if context._line is None:  # somebody else's worker
             self._perform(load, call, BaseException)
         else:
-            self._perform_and_report(load, call, context.line)
+            self._perform_and_report(load, call, context._line)
         return load.pack(self.keeps)
 
     def _for_item(

@@ -181,7 +181,7 @@ class _WayBack:
         shift = self._run.epoch - journal.run.epoch  # which may be of another process
         began = perf_counter() + shift
         try:
-            if isinstance(output, Omitted) and call.takes_input:
+            if is_a(output, Omitted) and call.takes_input:
                 raise TransferError(
                     f"{subject(step, part)} cannot be undone, for its output, "
                     f"{output.text}, could not be sent back from its process; "
@@ -230,9 +230,9 @@ def _results_of(visit: Visit) -> Mapping[int, Any]:
     if is_a(visit.error, ParallelStepExecutionError):
         return visit.error.results
     (found,) = _output_of(visit) or (visit.output,)
-    if isinstance(found, MapResults):
+    if is_a(found, MapResults):
         return {at: it for at, it in enumerate(found) if at not in found.failed}
-    if isinstance(found, ItemResults):  # the step did not succeed
+    if is_a(found, ItemResults):  # the step did not succeed
         return dict(found)
     # Nor did it here, in a process that not all of them could be sent back from.
     succeeded = (it for it in visit.tasks if it.outcome is Outcome.SUCCEEDED)

@@ -17,7 +17,7 @@ from stepfunction.core.definition.actions import Callee, MapItems
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
 from stepfunction.core.engine.sources import items_of
 from stepfunction.core.engine.tally import Tally
-from stepfunction.core.engine.tasks import StepTask, Terms
+from stepfunction.core.engine.tasks import Item, StepTask, Terms
 from stepfunction.core.errors import (
     ParallelStepExecutionError,
     StepTimeoutError,
@@ -29,7 +29,7 @@ from stepfunction.core.raised import is_a
 from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.attempts import Report
-from stepfunction.core.workers.loop import run_tasks
+from stepfunction.core.workers.ends import run_tasks
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import Task, as_stopped
 
@@ -152,53 +152,6 @@ class Plan(NamedTuple):
             task.attempts.append(ending)
             task.outcome, _, _, task.error = ending
         return task
-
-
-class Item(StepTask):
-    """The call for one item.
-
-    Attributes:
-        is_told: Whether it is told of: from the first, or since it has had trouble.
-        spared: The first failure of all items; None where all keep their frames.
-    """
-
-    __slots__ = ("is_told", "spared")
-
-    is_told: bool
-    spared: list[BaseException] | None
-
-    def tell_start(self, began: float) -> None:
-        """Tell, once, that the first attempt has begun."""
-        if self.is_told:
-            super().tell_start(began)
-
-    def tell_retried(self, pause: float) -> None:
-        """Tell that another attempt follows, after so many seconds."""
-        self.is_told = True
-        super().tell_retried(pause)
-
-    def tell_end(self) -> None:
-        """Tell that there will be no other attempt."""
-        self.is_told = self.is_told or self.outcome is not Outcome.SUCCEEDED
-        if self.is_told:
-            super().tell_end()
-
-    def may_forget(self, error: BaseException) -> bool:
-        """Tell whether it does not matter, and nobody is told of it."""
-        if self.told is not None or not self.spared:
-            return False
-        return self.spared[0] is not error
-
-    def forget_locals(self) -> None:
-        """Let no failure keep its frames but the first of all items."""
-        super().forget_locals()
-        error, spared = self.error, self.spared
-        if error is None or spared is None:
-            return
-        if not spared:
-            spared.append(error)
-        elif error is not spared[0]:
-            forget_locals(error)
 
 
 class Batch(Task):
@@ -392,7 +345,7 @@ def perform_map(
     except Exception as error:
         failure = without_our_frames(error)
         return Visit(terms.name, Outcome.FAILED, error=failure)
-    total = len(items) if isinstance(items, Sized) else None
+    total = len(items) if is_a(items, Sized) else None
     tally = Tally(action, terms.name, total, terms.news)
     batch_name = f"items of {subject(terms.name)}"
     batch_call = _batch_call(action, terms)

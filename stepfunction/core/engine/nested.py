@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.context import Context, Line
@@ -18,10 +18,11 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.journal import NOTHING, Journal
 from stepfunction.core.keys import PartKey
+from stepfunction.core.lapse import AtLimit, Limit, Track, on, parted, track_here
 from stepfunction.core.outcomes import STOPPED, UNDER_WAY, Status
 from stepfunction.core.probes import probed, skipping
 from stepfunction.core.raised import is_a
-from stepfunction.core.surroundings import guard
+from stepfunction.core.surroundings import guard, this_process
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import error_text
 from stepfunction.core.workers.workshop import Workshop
@@ -30,6 +31,20 @@ if TYPE_CHECKING:
     from stepfunction.core.engine.kept import KeptVisit
 
 __tracebackhide__ = True  # pytest shows the test and what is called, not us
+
+
+class Skipping(NamedTuple):
+    """What another process must know where pauses are skipped.
+
+    Attributes:
+        process: The process that says so.
+        around: In how many seconds the first limit comes of what is around the call.
+        own: How many an attempt may take.
+    """
+
+    process: bytes
+    around: float | None
+    own: float | None
 
 
 class NestedCall:
@@ -48,6 +63,7 @@ class NestedCall:
         has_no_input: Whether its first step is to keep a default that it has.
         names_inputs: Whether its input is a dict of named inputs, which each attempt
             may change.
+        limit: How many seconds an attempt may take, where others look after that.
 
     Attributes:
         journal: That of its latest run, from when it begins, in this process.
@@ -67,6 +83,7 @@ class NestedCall:
         key: PartKey | None = None,
         has_no_input: bool = False,
         names_inputs: bool = False,
+        limit: float | None = None,
     ) -> None:
         self.graph = graph
         self.has_no_input = has_no_input
@@ -79,19 +96,26 @@ class NestedCall:
         self.timeout = timeout
         self.journal: Journal | None = None
         self.reach = reach
+        self.limit = limit
         self._skips = skipping.get() is not None
 
     def __call__(self, value: Any, context: Context | None) -> Journal:
+        if self._skips and context is not None:
+            with parted(context._line):
+                return self._call(value, context)
+        return self._call(value, context)
+
+    def _call(self, value: Any, context: Context | None) -> Journal:
         assert context is not None
-        outer = context.cancellation or Cancellation()
+        outer = context._cancellation or self.run.cancellation
         if self.has_no_input:
             value = NOTHING
         elif self.names_inputs:
             value = dict(value)
         if self.timeout is None:
-            return self._run(value, outer, context.line)
+            return self._run(value, outer, context._line)
         with outer.dependent() as cancellation:
-            facts = value, cancellation, context.line
+            facts = value, cancellation, context._line
             journal = cancellation.within(self.timeout, self._run, *facts)
         if journal.status is Status.TIMED_OUT and not outer.requested:
             # The limit of this attempt, which may be followed by another.
@@ -139,13 +163,23 @@ class NestedCall:
                 run.thread = run.top = None
         return journal
 
+    def _skipping(self) -> Skipping | None:
+        """Give what another process must know to skip pauses too; None for nothing."""
+        if not self._skips:
+            return None
+        track, around = track_here(), None
+        if track is not None:
+            first = track.first_limit(self.run.cancellation)
+            around = None if first is None else first.moment - track.now()
+        return Skipping(this_process(), around, self.limit)
+
     def __reduce__(self) -> Any:
         override = self.run.workshop.override
         named = (self.title, self.timeout, self.reach, self.lineage)
         facts = (self.graph, self.run.go, *named)
         if not isinstance(override, str):
             override = None
-        how = override, self._skips, self.has_no_input
+        how = override, self._skipping(), self.has_no_input
         return partial, (_run_elsewhere, *facts, *how)
 
 
@@ -157,7 +191,7 @@ def _run_elsewhere(
     reach: Reach | None,
     lineage: str | None,
     override: str | None,
-    skips: bool,
+    skips: Skipping | None,
     has_no_input: bool,
     value: Any,
     context: Context | None,
@@ -171,15 +205,38 @@ def _run_elsewhere(
     named = (title, timeout, reach, lineage)
     call = NestedCall(graph, run, *named, has_no_input=has_no_input)
     try:
-        if not skips or skipping.get() is not None:
+        if skips is None or skips.process == this_process():
             return call(value, context)
-        skipped: list[tuple[str, float]] = []
-        with probed(skipping, lambda *pause: skipped.append(pause)):
-            journal = call(value, context)
-        journal.skipped = skipped
-        return journal
+        return _call_skipping(call, skips, value, context)
     finally:
         workshop.close()
+
+
+def _call_skipping(
+    call: NestedCall, skips: Skipping, value: Any, context: Context | None
+) -> Journal:
+    """Make a call whose pauses are skipped, and give what that was with its journal."""
+    cancellation, track = call.run.cancellation, Track()
+    heard = None if context is None else context._line
+    skipped: list[tuple[str, float]] = []
+    is_cut = False
+
+    def stop(is_own: bool) -> None:
+        nonlocal is_cut
+        if heard is not None:  # whoever hears of it ends this process
+            heard.report(AtLimit(is_own, tuple(skipped)))
+        else:
+            is_cut = True
+            cancellation.request(is_overdue=True)
+
+    for seconds, is_own in ((skips.around, False), (skips.own, True)):
+        if seconds is not None:
+            moment, tell = track.now() + seconds, partial(stop, is_own)
+            track.limits.append(Limit(moment, cancellation, tell))
+    with on(track), probed(skipping, lambda *pause: skipped.append(pause)):
+        journal = call(value, context)
+    journal.skipped, journal.lapsed, journal.is_cut = skipped, track.seconds, is_cut
+    return journal
 
 
 def output_of_child(step: str, title: str, child: Journal) -> Any:
@@ -206,7 +263,7 @@ def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
         failure.execution = child.execution
         failure.__cause__ = child.error
         return failure
-    if isinstance(child.output, Omitted):
+    if is_a(child.output, Omitted):
         return TransferError(
             f"{title}: the result of nested workflow {child.workflow!r}, "
             f"{child.output.text}, cannot be sent back from its process; "

@@ -22,7 +22,7 @@ from stepfunction.core.raised import is_a
 from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.attempts import LiveAttempt, Report, make_attempt
-from stepfunction.core.workers.loop import run_tasks
+from stepfunction.core.workers.ends import run_tasks
 from stepfunction.core.workers.places import Inline
 from stepfunction.core.workers.retry import judges_results
 from stepfunction.core.workers.tasks import Task

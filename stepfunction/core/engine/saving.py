@@ -16,6 +16,7 @@ from time import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from stepfunction.core.clock import perf_counter
 from stepfunction.core.definition.graph import Graph, Step
 from stepfunction.core.engine.kept import Begun, KeptVisit
 from stepfunction.core.engine.session import Session
@@ -400,4 +401,8 @@ def begin(
         text = f"execution {session.id!r} was taken over by somebody else"
         session.error = ExecutionClaimedError(text, session.id)
         raise session.error
+    if outermost and key:  # to store it is no part of what its first step takes
+        now = perf_counter()
+        journal.run.epoch += journal.began - now
+        journal.began = journal.ended = now
     return Saving(session, key, 1, prefix, journal.run.epoch, outermost, head.turn)

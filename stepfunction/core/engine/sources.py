@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from reprlib import repr as short_repr
 from typing import Any
 
 from stepfunction.core.definition.callables import answer
 from stepfunction.core.envelope.omitted import Omitted
 from stepfunction.core.history.results import MapResults
+from stepfunction.core.raised import is_a, short_repr
 
 
 def items_of(value: Any, items: Any) -> Iterable[Any]:
@@ -35,8 +35,8 @@ def items_of(value: Any, items: Any) -> Iterable[Any]:
                 f"items={items!r} is to be a key of the map step's input, but that is "
                 f"{short_repr(value)}"
             ) from error
-    is_one = isinstance(found, str | bytes | bytearray | Mapping)
-    if isinstance(found, Iterable) and not is_one:
+    is_one = is_a(found, (str, bytes, bytearray, Mapping))
+    if is_a(found, Iterable) and not is_one:
         return found
     hint = "give items= a key of it, or a callable that gives an iterable"
     if items is not None:

@@ -13,7 +13,7 @@ from contextvars import copy_context
 from functools import cache
 from threading import get_ident
 from time import time
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.clock import perf_counter
@@ -29,8 +29,9 @@ from stepfunction.core.errors import (
     StoreError,
     WorkerStartError,
 )
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, conclude, journal_of
 from stepfunction.core.history.journal import NOTHING, Journal
+from stepfunction.core.lapse import leave
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
 from stepfunction.core.raised import is_a
@@ -42,7 +43,6 @@ from stepfunction.core.surroundings import (
     take,
     within,
 )
-from stepfunction.core.tracebacks import forget_our_locals
 from stepfunction.core.waiting import LONGEST_WAIT, start
 from stepfunction.core.watching.events import Listener, checked_listeners
 from stepfunction.core.watching.telling import audience_of
@@ -176,7 +176,7 @@ def carry_out(
     Raises:
         BaseException: What interrupts this thread.
     """
-    journal: Any = execution.journal
+    journal: Any = journal_of(execution)
     run: Any = journal.run
     saving = None
     if not run.is_plain:
@@ -199,7 +199,7 @@ def carry_out(
         run.cancellation.request()
         if journal.status in UNDER_WAY:
             _never_begun(journal, error)
-        if isinstance(error, (StoreError, ResumeError)):
+        if is_a(error, StoreError) or is_a(error, ResumeError):
             error.execution = execution
         raise
     finally:
@@ -233,7 +233,7 @@ def _never_begun(journal: Journal, error: BaseException) -> None:
     journal.broke_off, journal.ended = True, perf_counter()
     journal.error = error
     journal.status = Status.FAILED if is_failure else Status.CANCELLED
-    if isinstance(error, WorkerStartError):
+    if is_a(error, WorkerStartError):
         error.execution = journal.execution
 
 
@@ -262,30 +262,6 @@ def finish(
         del execution
 
 
-def conclude(execution: Execution, check: bool) -> Execution:
-    """Give an execution that has ended, or raise what went wrong.
-
-    Args:
-        execution: The execution.
-        check: Whether to raise also where a failure step took the failure.
-
-    Raises:
-        StepFunctionError: As ``StepFunction.execute``.
-    """
-    graph = cast(Graph, execution.graph)
-    if graph.has_compensations:
-        execution.raise_if_not_undone()
-    if execution.blame is not None and execution.ended_at is None:
-        forget_our_locals(execution.blame.error)
-        try:
-            raise execution.failure()  # which no step took
-        finally:
-            del execution
-    if check or execution.status in (Status.CANCELLED, Status.TIMED_OUT):
-        execution.raise_if_failed()
-    return execution
-
-
 def finish_apart(execution: Execution, timeout: float | None) -> None:
     """Have an execution run in a thread of its own, which nobody has to wait for.
 
@@ -294,9 +270,10 @@ def finish_apart(execution: Execution, timeout: float | None) -> None:
     """
     if execution.status not in UNDER_WAY:  # as a store has it
         return
-    _ = execution.journal.ending  # which says when it is over
+    _ = journal_of(execution).ending  # which says when it is over
     name, variables = execution.workflow, copy_context()
     variables.run(callers_loop.set, None)  # it may be closed before this has ended
+    variables.run(leave)
     taken = take()
 
     def work() -> None:
@@ -345,6 +322,7 @@ async def finish_beside(
     done.add_done_callback(lambda it: it.cancelled() or it.exception())
     variables = copy_context()
     variables.run(callers_loop.set, loop)
+    variables.run(leave)
     taken = take()
     left_alone = (execution,) if shield else ()
 
@@ -374,7 +352,7 @@ async def finish_beside(
             # Not one long wait, which Ctrl-C just before it would not end.
             await asyncio.wait([done], timeout=LONGEST_WAIT)
     except BaseException as error:
-        is_cancelled = isinstance(error, asyncio.CancelledError)
+        is_cancelled = is_a(error, asyncio.CancelledError)
         if not (shield and is_cancelled):
             _stop(execution, error)
             if is_cancelled:
@@ -385,14 +363,14 @@ async def finish_beside(
 
 def _stop(execution: Execution, error: BaseException) -> None:
     """Stop an execution that nobody awaits any more."""
-    if isinstance(error, WorkerStartError):
+    if is_a(error, WorkerStartError):
         _give_up(execution, error)
     _leave(execution)
 
 
 def _give_up(execution: Execution, error: WorkerStartError) -> None:
     """End an execution for which there is no thread."""
-    journal = execution.journal
+    journal = journal_of(execution)
     run: Any = journal.run
     _never_begun(journal, error)
     if journal.saving is not None:
@@ -425,7 +403,7 @@ def _cancel_apart() -> None:
 
 def _leave(execution: Execution) -> None:
     """Stop an execution here; what is stored can go on from there."""
-    saving = execution.journal.saving
+    saving = journal_of(execution).saving
     if saving is not None:
         saving.session.is_closed = True
     execution.cancel()

@@ -17,6 +17,7 @@ from stepfunction.core.history.results import (
     ItemResults,
     MapResults,
     parallel_failure,
+    tolerating,
 )
 from stepfunction.core.outcomes import SUCCEEDED, Outcome
 from stepfunction.core.watching.telling import News
@@ -169,7 +170,7 @@ class Tally:
             return self.broken_visit(Outcome.CANCELLED)
         output: Any = dict(self._counts)
         if self._action.keep_results:
-            output = self._results.tolerate(failure)
+            output = tolerating(self._results, failure)
         return Visit(self._step, SUCCEEDED, output=output, tasks=self.visits())
 
     def broken_visit(

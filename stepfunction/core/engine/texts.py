@@ -20,6 +20,7 @@ from stepfunction.core.errors import (
     UnstorableValueError,
     execution_of,
 )
+from stepfunction.core.history.execution import journal_of
 from stepfunction.core.history.journal import name_of
 from stepfunction.core.history.position import Failed, Failing
 from stepfunction.core.history.records import Visit, as_visit
@@ -254,7 +255,7 @@ class Texts:
         """Give an exception; a number for that of a nested execution that says it."""
         inner = execution_of(error) if is_a(error, StepExecutionError) else None
         if inner is not None:
-            saving = inner.journal.saving
+            saving = journal_of(inner).saving
             if saving is not None and saving.session is self._session:
                 return str(saving.turn + 1)
         return self._error(error)

@@ -458,7 +458,7 @@ def _is_all(run: Run, error: BaseException) -> bool:
     """Tell whether what stops a run stops the whole execution."""
     root = run.cancellation.root
     return root.requested or (
-        root.thread == get_ident() and not isinstance(error, ExecutionCancelledError)
+        root.thread == get_ident() and not is_a(error, ExecutionCancelledError)
     )
 
 

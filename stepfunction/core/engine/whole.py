@@ -14,6 +14,7 @@ from stepfunction.core.history.journal import Journal, name_of
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import MapResults
 from stepfunction.core.outcomes import UNDER_WAY
+from stepfunction.core.raised import is_a
 
 if TYPE_CHECKING:
     from stepfunction.core.engine.saving import Saving
@@ -77,7 +78,7 @@ def _keep_inside(
     if not action.has_items:
         return len(visit.tasks)
     told = {task.name for task in visit.tasks}
-    results = visit.output if isinstance(visit.output, MapResults) else ()
+    results = visit.output if is_a(visit.output, MapResults) else ()
     for index, output in enumerate(results):
         if index not in told:
             saving.buffer(texts.items(index, "", texts.lenient([output])))

@@ -15,6 +15,7 @@ from stepfunction.core.errors import (
     TransferError,
     WorkerStartError,
 )
+from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.tracebacks import without_our_frames
 from stepfunction.core.wording import error_text
@@ -87,7 +88,7 @@ def perform_within(
 
 def unsent_result(output: Any, error: Exception) -> TransferError:
     """Give the error of a result that cannot be packed, by why it cannot."""
-    hint = ", for a generator list(…)" if isinstance(output, Generator) else ""
+    hint = ", for a generator list(…)" if is_a(output, Generator) else ""
     unsent = TransferError(
         f"the result, a {type(output).__name__}, cannot be sent back from its "
         f"process: {reason(error, output, 'result')}. "

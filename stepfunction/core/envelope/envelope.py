@@ -158,7 +158,7 @@ class _Packing:
         return _Pickler(sink, partial(self._reduce, itself), bool(self._reducers))
 
     def _reduce(self, itself: BaseException | None, part: Any) -> Any:
-        if not isinstance(part, BaseException):
+        if not is_a(part, BaseException):
             reducer = self._reducers.get(type(part))
             return NotImplemented if reducer is None else reducer(part)
         if part is itself:
@@ -227,13 +227,13 @@ class _Pickler(pickle.Pickler):
         self._is_asking = is_asking
 
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, type | FunctionType):
+        if issubclass(type(value), (type, FunctionType)):
             if value.__module__ == "__main__" and not main_module.is_importable():
                 raise pickle.PicklingError(
                     f"{value.__qualname__} was defined in a console, a notebook, by "
                     "python -c, on standard input or in a package's __main__"
                 )
-        elif self._is_asking or isinstance(value, BaseException):
+        elif self._is_asking or is_a(value, BaseException):
             return self._reduce(value)
         return NotImplemented
 

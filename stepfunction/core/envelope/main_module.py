@@ -58,7 +58,8 @@ def is_at_its_end() -> bool:
 
 def has_name(value: Any) -> bool:
     """Tell what a worker finds in the main module: a copy would be another class."""
-    if not isinstance(value, type | FunctionType) or value.__module__ != "__main__":
+    is_named = issubclass(type(value), (type, FunctionType))
+    if not is_named or value.__module__ != "__main__":
         return False
     try:
         found = attrgetter(value.__qualname__)(sys.modules["__main__"])

@@ -142,7 +142,7 @@ def end_record(
             return _record_at(journal, at)
     if is_a(error, StepLimitError):  # it would have been the next
         facts = (Outcome.CANCELLED, entries[-1], None, error, None, 0.0, ())
-        return StepRecord.of((blame.step, None, *facts, None, None))
+        return StepRecord._of((blame.step, None, *facts, None, None))
     return last_record(journal).replace(error=error)
 
 

@@ -26,11 +26,11 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.chronicle import records_of, undone_record
 from stepfunction.core.history.doors import Shown
 from stepfunction.core.history.journal import Journal
-from stepfunction.core.history.position import Blame
 from stepfunction.core.history.records import StepRecord, since
 from stepfunction.core.keys import ChildKey
 from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 from stepfunction.core.raised import is_a, repr_of
+from stepfunction.core.tracebacks import forget_our_locals
 from stepfunction.core.wording import (
     counted,
     duration_text,
@@ -55,11 +55,6 @@ class Execution(Shown):
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-
-    @property
-    def journal(self) -> Journal:
-        """What the engine has noted, for the rooms of this house."""
-        return self._journal
 
     @property
     def workflow(self) -> str:
@@ -100,11 +95,6 @@ class Execution(Shown):
         that it can be raised after a look at ``status``.
         """
         return self._journal.error
-
-    @property
-    def blame(self) -> Blame | None:
-        """The step at which it FAILED, with what; None if it did not."""
-        return self._journal.blame
 
     @property
     def ended_at(self) -> str | None:
@@ -267,7 +257,7 @@ class Execution(Shown):
             raise StepFunctionError(
                 f"execution of {self.workflow!r} is still running; wait() for it first"
             )
-        self.raise_if_not_undone()
+        self._raise_if_not_undone()
         error = self._ending_error()
         if error is not None:
             raise error
@@ -281,7 +271,7 @@ class Execution(Shown):
                 "written, and what is read back does not go on; ask the one that runs"
             )
 
-    def raise_if_not_undone(self) -> None:
+    def _raise_if_not_undone(self) -> None:
         """Raise what compensations failed with, here and nested, if any did.
 
         Raises:
@@ -322,7 +312,7 @@ class Execution(Shown):
     def _ending_error(self) -> StepFunctionError | None:
         """Give the error of an execution that has ended; None if it COMPLETED."""
         stop = None if self.error is None else stop_behind(self.error)
-        if stop is not None and self.blame is None:  # a store has failed
+        if stop is not None and self._journal.blame is None:  # a store has failed
             stop.execution = self
             return stop.with_traceback(None)
         if self.status is Status.TIMED_OUT:
@@ -339,8 +329,8 @@ class Execution(Shown):
             cancelled.execution = self
             cancelled.__cause__ = self.error
             return cancelled
-        if self.blame is not None:
-            return self.failure()
+        if self._journal.blame is not None:
+            return self._failure()
         if self.status is Status.FAILED:  # the engine itself could not go on
             failure = StepFunctionError(
                 f"execution of {self.workflow!r} failed: {repr_of(self.error)}"
@@ -349,15 +339,16 @@ class Execution(Shown):
             return failure
         return None
 
-    def failure(self) -> StepExecutionError | WorkerStartError:
+    def _failure(self) -> StepExecutionError | WorkerStartError:
         """Give the error that says which step this execution failed at."""
-        assert self.blame is not None
-        step, error = self.blame.step, self.blame.error
+        blame = self._journal.blame
+        assert blame is not None
+        step, error = blame.step, blame.error
         failure: StepExecutionError | WorkerStartError
         refusal = refusal_behind(error)
         if refusal is not None:
             failure = refusal.with_traceback(None)
-        elif self.blame.names_step:
+        elif blame.names_step:
             failure = error.with_traceback(None)
         else:
             failure = StepExecutionError(
@@ -369,8 +360,8 @@ class Execution(Shown):
 
     def __repr__(self) -> str:
         text = f"<Execution of {self.workflow!r}: {self.status}"
-        if self.blame is not None:
-            text += f" at {self.blame.step!r}, {repr_of(self.blame.error)},"
+        if (blame := self._journal.blame) is not None:
+            text += f" at {blame.step!r}, {repr_of(blame.error)},"
         steps = counted(self._journal.steps, "step")
         return f"{text} after {steps} in {duration_text(self.duration)}>"
 
@@ -401,3 +392,32 @@ class Execution(Shown):
 
 
 Journal.face = Execution
+
+
+def journal_of(execution: Execution) -> Journal:
+    """Give what the engine has noted of an execution, for the rooms of this house."""
+    return execution._journal
+
+
+def conclude(execution: Execution, check: bool) -> Execution:
+    """Give an execution that has ended, or raise what went wrong.
+
+    Args:
+        execution: The execution.
+        check: Whether to raise also where a failure step took the failure.
+
+    Raises:
+        StepFunctionError: As ``StepFunction.execute``.
+    """
+    journal: Any = execution._journal
+    if journal.graph.has_compensations:
+        execution._raise_if_not_undone()
+    if journal.blame is not None and journal.ended_at is None:
+        forget_our_locals(journal.blame.error)
+        try:
+            raise execution._failure()  # which no step took
+        finally:
+            del execution, journal
+    if check or journal.status in (Status.CANCELLED, Status.TIMED_OUT):
+        execution.raise_if_failed()
+    return execution

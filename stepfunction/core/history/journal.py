@@ -103,6 +103,8 @@ class Journal:
         forgotten: How many steps have been lost to ``keep_history``.
         timeout: How many seconds it may take.
         skipped: What was not waited for in another process, and how many seconds.
+        lapsed: How many seconds that was on the line of the execution.
+        is_cut: Whether it was stopped there by a limit of what is around it.
         results: Step name to output, of the first ``_results_end`` entries.
         present: What was under way when a transcript of it was written.
         is_live: Whether it is no transcript, which stays as it is.
@@ -131,6 +133,8 @@ class Journal:
     _id: str | None = None
     _workflow = ""
     skipped: Sequence[tuple[str, float]] = ()
+    lapsed = 0.0
+    is_cut = False
     _ending: Ending | None = None  # made by the first who waits for it
     results: dict[str, Any] | None = None
     _results_end = 0
@@ -349,7 +353,7 @@ class Journal:
                     for *_, error in visit.attempts:
                         if is_a(error, StepExecutionError):
                             if (inner := execution_of(error)) is not None:
-                                yield inner.journal
+                                yield inner._journal
             elif type(entry) is not str and entry[1] is not None:
                 yield entry[1]
 

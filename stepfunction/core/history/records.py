@@ -121,7 +121,7 @@ class StepRecord(OfPart, Frozen):
         return tuple([getattr(self, slot) for slot in self.__slots__])
 
     @classmethod
-    def of(cls, values: tuple[Any, ...]) -> StepRecord:
+    def _of(cls, values: tuple[Any, ...]) -> StepRecord:
         """Give the record of all its fields.
 
         Args:
@@ -153,7 +153,7 @@ def _attempts(record: StepRecord) -> tuple[Attempt, ...]:
         if record.outcome is None:
             return ()
         facts = (record.outcome, started, record.duration, record.error)
-        return (Attempt.of((1, *facts)),)
+        return (Attempt._of((1, *facts)),)
     if isinstance(noted[0], Attempt):
         return tuple(noted)
     return attempts_of(noted, started - noted[0][1])
@@ -245,7 +245,7 @@ def visit_record(
             ended = attempts[-1][2]
     if visit.given is not None:
         value = visit.given[0]
-    return StepRecord.of(
+    return StepRecord._of(
         (
             visit.name,
             None,
@@ -281,7 +281,7 @@ def task_record(
         value = task.given[0]
     child = None if task.child is None else task.child.execution
     facts = (task.outcome, value, task.output, task.error, None, 0.0, (), None, child)
-    return StepRecord.of((step, task.name, *facts))
+    return StepRecord._of((step, task.name, *facts))
 
 
 def portable_visit(entry: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from stepfunction.core.errors import ParallelStepExecutionError
 from stepfunction.core.outcomes import Outcome
@@ -22,12 +22,6 @@ class _Tolerant:
     """What results have that may hold failures in the place of some of them."""
 
     _failure: ParallelStepExecutionError | None = None
-
-    def tolerate(self, failure: ParallelStepExecutionError | None) -> Self:
-        """Take the failure that the step tolerates, for the engine; None for none."""
-        if failure is not None:
-            self._failure = failure
-        return self
 
     def _failed(self) -> Mapping[Any, BaseException]:
         # One that is read back may not have them from the first.
@@ -47,6 +41,18 @@ class _Tolerant:
         return self
 
 
+Tolerant = TypeVar("Tolerant", bound=_Tolerant)
+
+
+def tolerating(
+    results: Tolerant, failure: ParallelStepExecutionError | None
+) -> Tolerant:
+    """Give results with the failure that their step tolerates; None for none."""
+    if failure is not None:
+        results._failure = failure
+    return results
+
+
 class TaskResults(_Tolerant, dict[str, Any]):
     """The output of a parallel step: task name to result, in declaration order.
 
@@ -59,7 +65,7 @@ class TaskResults(_Tolerant, dict[str, Any]):
         failure: ParallelStepExecutionError | None = None,
     ) -> None:
         super().__init__(results)
-        self.tolerate(failure)
+        tolerating(self, failure)
 
     @property
     def failed(self) -> Mapping[str, BaseException]:
@@ -82,7 +88,7 @@ class MapResults(_Tolerant, list[Any]):
         failure: ParallelStepExecutionError | None = None,
     ) -> None:
         super().__init__(results)
-        self.tolerate(failure)
+        tolerating(self, failure)
 
     @property
     def failed(self) -> Mapping[int, BaseException]:

@@ -99,7 +99,7 @@ class ThisProcess:
         self.lanes.clear()
         owed.clear()
         for executor in list(self.executors):
-            executor.begin_anew()
+            executor._begin_anew()
 
 
 this_process = ThisProcess()

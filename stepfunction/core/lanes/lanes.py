@@ -195,7 +195,7 @@ class ProcessLanes(Executor):
             future.set_exception(error)
             return future
         head = messages.within(around, head)
-        return self.send(label, head, b"", is_owed=True)
+        return self._send(label, head, b"", is_owed=True)
 
     def map(
         self,
@@ -233,7 +233,7 @@ class ProcessLanes(Executor):
         calls = zip(*iterables, strict=False)
         return results(self, fn, calls, timeout, chunksize, buffersize)
 
-    def send(
+    def _send(
         self,
         label: str,
         head: bytes,
@@ -373,7 +373,7 @@ class ProcessLanes(Executor):
         finally:
             cancel([call for lane in tuple(self._lanes) for call in lane.stop()])
 
-    def begin_anew(self) -> None:
+    def _begin_anew(self) -> None:
         """In a forked child, begin with no worker: those of the parent stay there."""
         self._dismissal.detach()
         self._begin_empty()

@@ -128,7 +128,7 @@ def _prepare(speaker: Speaker, head: bytes, body: Contents) -> Callable[[], Any]
         return partial(own_variables().run, function, *args, **keywords)
     call, context, says_start = parts
     if context is not None:
-        context.line = speaker.line()
+        context._line = speaker.line()
     prepared = prepare_call(call, body, context)  # which may import much
     if says_start:
         speaker.say(messages.BEGAN)

@@ -312,7 +312,7 @@ _HOMES = {
 
 def _attempt(parts: Any) -> Attempt:
     error = BaseException | None
-    return Attempt.of(tuple(_pair(parts, int, Outcome, *_TIMES, error)))
+    return Attempt._of(tuple(_pair(parts, int, Outcome, *_TIMES, error)))
 
 
 def _record(parts: Any) -> StepRecord:

@@ -15,7 +15,7 @@ from stepfunction.core.errors import (
     StepLimitError,
     TranscriptError,
 )
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, journal_of
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Blame
 from stepfunction.core.history.records import Visit
@@ -171,7 +171,7 @@ class _Reader:
             self._value(it, "output", None),
             self._error(it, "error", None),
             tuple(self._visit(one, one.get("task", _KEY)) for one in it.each("tasks")),
-            None if child.value is None else self.execution(child).journal,
+            None if child.value is None else journal_of(self.execution(child)),
             (self._value(it, "input"),) if "input" in it.value else None,
             it.get("began", NUMBER | None, None),
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import builtins
 import sys
 from collections.abc import Callable, Mapping
-from types import ModuleType
+from types import ModuleType, NoneType
 from typing import Any
 
 from stepfunction.core import errors as ours
@@ -155,7 +155,7 @@ class ErrorTable:
 
     def _attribute(self, value: Any, args: tuple[Any, ...]) -> Any:
         """Write an attribute; of one that is an argument which one that is."""
-        if not isinstance(value, bool | int | float | str | None):
+        if not is_a(value, (bool, int, float, str, NoneType)):
             for index, arg in enumerate(args):
                 if arg is value:
                     return {"$arg": index}

@@ -22,6 +22,7 @@ from stepfunction.core.errors import (
     TranscriptError,
     UnstorableValueError,
 )
+from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.exceptions import text_of
 from stepfunction.core.transcript.kinds import name_of
 from stepfunction.core.transcript.parts import Part, Path
@@ -379,7 +380,7 @@ class _Writer(ValueWriter):
         """Refuse a value which its codec could not encode."""
         if not self._is_exact:
             return super().lost(value, at)
-        if isinstance(error, UnstorableValueError):
+        if is_a(error, UnstorableValueError):
             raise error
         raise UnstorableValueError(
             f"{where(at)} is a {type(value).__qualname__} which its codec cannot "

@@ -15,7 +15,7 @@ from typing import Any
 from stepfunction.core.definition.graph import Graph
 from stepfunction.core.errors import StepExecutionError
 from stepfunction.core.history.chronicle import visits_of
-from stepfunction.core.history.execution import Execution
+from stepfunction.core.history.execution import Execution, journal_of
 from stepfunction.core.history.records import StepRecord, Visit
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
@@ -63,8 +63,9 @@ class _Writer:
             graph: What ran, where the execution has come without it.
         """
         graph = graph if it.graph is None else it.graph
-        visits, present = visits_of(it.journal)
-        zero, timeout = it.journal.began, it.journal.timeout
+        journal = journal_of(it)
+        visits, present = visits_of(journal)
+        zero, timeout, blame = journal.began, journal.timeout, journal.blame
         first = visits[0][0].name if visits else ""
         last = visits[-1][0].name if visits else ""
         written = {
@@ -103,9 +104,9 @@ class _Writer:
         undone = it.compensations
         if undone:
             written["compensations"] = [self._undone(one, it) for one in undone]
-        if it.blame is not None:
-            step, error = it.blame.step, it.blame.error
-            names_step = it.blame.names_step
+        if blame is not None:
+            step, error = blame.step, blame.error
+            names_step = blame.names_step
             written["blame"] = {
                 "step": step,
                 "error": self._error(error, step),

@@ -147,7 +147,7 @@ def _tell(
     whose = (audience.root_id, journal.id, journal.workflow, journal.path)
     where = (step, part, tasks)
     event = (subject, what, time, *whose, *where, *facts, journal.execution)
-    audience.tell(Event.of(event))
+    audience.tell(Event._of(event))
 
 
 def tell_beginning(audience: Audience, journal: Journal) -> Execution | None:

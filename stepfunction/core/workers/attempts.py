@@ -18,6 +18,7 @@ from stepfunction.core.errors import (
     HeartbeatTimeoutError,
     StepTimeoutError,
 )
+from stepfunction.core.lapse import AtLimit
 from stepfunction.core.outcomes import SUCCEEDED, Outcome
 from stepfunction.core.surroundings import Taken, within
 from stepfunction.core.tracebacks import forget_locals, without_our_frames
@@ -130,6 +131,9 @@ class LiveAttempt:
     def report(self, part: Any) -> None:
         """Report a part of what comes of it before the rest. Any thread may."""
         assert self._inbox is not None
+        if type(part) is AtLimit:  # which is no sign of life
+            self._inbox.put(Part(self, part))
+            return
         self.began = self.heard = perf_counter()  # a limit is for what is left
         self.parts += 1
         self._inbox.put(Part(self, part))

@@ -163,7 +163,7 @@ class _Hosted(_Awaited):
             inside.run(host.run_coroutine, self._main, loop)
         except BaseException as error:
             # Of its task, which it may have left by a cancellation that came too late.
-            if not (self.done.is_open and isinstance(error, asyncio.CancelledError)):
+            if not (self.done.is_open and is_a(error, asyncio.CancelledError)):
                 self.stop()
                 raise
         finally:

@@ -9,14 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from functools import partial
-from reprlib import repr as short_repr
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import WorkerStartError
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.raised import is_a
+from stepfunction.core.raised import is_a, short_repr
 from stepfunction.core.surroundings import Taken
 from stepfunction.core.workers.attempts import LiveAttempt, Report, Work
 from stepfunction.core.workers.tasks import Task
@@ -182,6 +181,10 @@ class Lanes(Futures):
         self._least = limit
         self._pace = Pace()
 
+    @property
+    def workers(self) -> int | None:
+        return min(self._least, self._lanes.max_workers)
+
     def _submit(self, attempt: LiveAttempt) -> Future[Any]:
         from pickle import HIGHEST_PROTOCOL, dumps
 
@@ -198,7 +201,7 @@ class Lanes(Futures):
             head = dumps((call, None, task.says_start), HIGHEST_PROTOCOL)
         head = within(self._around, head)
         self._grows = self._grows and is_small(head, body)
-        return self._lanes.send(
+        return self._lanes._send(
             task.name,
             head,
             body,

@@ -19,7 +19,7 @@ from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import refusal_behind, stop_behind
 from stepfunction.core.outcomes import Outcome
-from stepfunction.core.probes import to_pass
+from stepfunction.core.raised import is_a
 from stepfunction.core.tracebacks import forget_locals
 from stepfunction.core.workers.attempts import (
     RUNNING,
@@ -46,43 +46,6 @@ _LONGEST_ASKING = 0.001
 # Of tasks that are taken one by one, so that failures do not pile up in memory.
 _MOST_PAUSING = 1000
 _numbers = count()  # for what is due at the same time
-
-
-def run_tasks(
-    tasks: Iterable[Task],
-    place: Place,
-    cancellation: Cancellation,
-    is_enough: Callable[[Task], bool] = lambda task: False,
-    ended: Callable[[Task], None] = lambda task: None,
-    at_once: bool = True,
-    under_way: dict[Task, None] | None = None,
-    kept: Kept | None = None,
-    keeps_locals: bool = False,
-) -> None:
-    """Bring tasks to their ends; each then has an outcome.
-
-    Args:
-        tasks: What to run; of an iterator each is taken when there is a place for it.
-            One that has been attempted already begins with what follows from that.
-        place: Where to run it.
-        cancellation: Requested by others to stop these tasks, and by this function
-            to tell the tasks that they should stop.
-        is_enough: Asked after each failed task whether the others are to be stopped.
-        ended: Called with each task when it has ended.
-        at_once: Whether the iterator is likely to give the next task without delay.
-        under_way: Kept up with the tasks that have been taken and have not ended.
-        kept: What keeps their ends before anybody is told of them; None for nothing.
-        keeps_locals: Whether failures that are gone on after keep their frames.
-
-    Raises:
-        WorkerStartError: What kept a worker from being started, when all have ended.
-        Exception: What the iterator raises, or a place that takes no task, when all
-            others have ended.
-        BaseException: What interrupts this thread; the tasks are then left behind.
-    """
-    taken = {} if under_way is None else under_way
-    facts = at_once, taken, kept, keeps_locals
-    _Loop(tasks, place, cancellation, is_enough, ended, *facts).run()
 
 
 class _Source:
@@ -128,7 +91,7 @@ class _Source:
         self.has_more, self._tasks = False, iter(())
 
 
-class _Agenda(list[tuple[float, int, Any]]):
+class Agenda(list[tuple[float, int, Any]]):
     """A heap of what is to be seen to at its time, the soonest first.
 
     Attributes:
@@ -152,7 +115,7 @@ class _Agenda(list[tuple[float, int, Any]]):
         self.soonest = inf
 
 
-class _Loop:
+class Loop:
     """The way of all tasks of a step.
 
     A task is waiting, here or at its source; or an attempt at it is under way; or it
@@ -179,7 +142,8 @@ class _Loop:
         self.waiting: deque[Task] = deque()
         self.due: deque[Task] = deque()  # after a pause, before all that waits
         self.under_way: set[LiveAttempt] = set()
-        self.pauses, self.limits = _Agenda(), _Agenda()  # of tasks, and of attempts
+        self.pauses = self.agenda_of_pauses()  # of tasks
+        self.limits = Agenda()  # of attempts
         self.open = taken
         self.kept = kept
         self.keeps_locals = keeps_locals
@@ -191,7 +155,11 @@ class _Loop:
         for task in () if self.source.has_more else tasks:
             self.admit(task)
 
+    def agenda_of_pauses(self) -> Agenda:
+        return Agenda()
+
     def run(self) -> None:
+        """Bring all tasks to their ends."""
         source, is_done = self.source, False
         try:
             with self.cancellation.calling(self.call_to_stop):
@@ -207,7 +175,7 @@ class _Loop:
                         self.see_to_next()
             is_done = True
         except BaseException as error:
-            if not isinstance(error, Exception):
+            if not is_a(error, Exception):
                 self.cancellation.interrupted()
             raise
         finally:
@@ -370,6 +338,7 @@ class _Loop:
         self.place.give_up(attempt)
         outcome = self.place.left_behind
         if outcome is Outcome.ABANDONED:
+            now = perf_counter()
             self.settle(Report(attempt, outcome, attempt.overdue, attempt.began, now))
 
     # What has ended.
@@ -411,11 +380,15 @@ class _Loop:
                     task.tell_retried(pause)
                     if task.error is not None and not self.keeps_locals:
                         forget_locals(task.error)
-                self.pauses.add(perf_counter() + to_pass(task.name, pause), task)
+                self.pause(task, pause)
                 return
             if task.error is not None and self.is_enough(task):
                 self.stop()
         self.end(task)
+
+    def pause(self, task: Task, seconds: float) -> None:
+        """Have a task wait before its next attempt."""
+        self.pauses.add(perf_counter() + seconds, task)
 
     def end(self, task: Task) -> None:
         """Let it be known that a task has ended, once."""

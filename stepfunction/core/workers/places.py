@@ -44,6 +44,7 @@ class Place(Protocol):
         is_here: Whether attempts are made in this process, and share its objects.
         hears_parts: Whether the loop is told of each part of what comes of them.
         is_inline: Whether some may be made by ``begin`` itself.
+        workers: How many are made at once; None where that is not known.
     """
 
     limit: int | None
@@ -51,6 +52,9 @@ class Place(Protocol):
     is_here: bool
     hears_parts: bool
     is_inline: bool
+
+    @property
+    def workers(self) -> int | None: ...
 
     def begin(self, attempt: LiveAttempt) -> None:
         """Make an attempt, here or elsewhere, and have it report its end once.
@@ -88,6 +92,7 @@ class Inline:
     is_here = True
     hears_parts = False
     is_inline = True
+    workers: int | None = 1
 
     def __init__(self, work: Work, isolate: bool = True) -> None:
         self._work = work
@@ -167,6 +172,10 @@ class Threads:
         # What waits cannot be taken back from its source, and is not to be much work.
         work = max(1, _WORK_AHEAD / max(self._seconds, _SHORTEST))
         self.limit = threads + min(int(threads * work), self._ahead)
+
+    @property
+    def workers(self) -> int | None:
+        return self._most
 
     def begin(self, attempt: LiveAttempt) -> None:
         # A copy for each: a context cannot be entered twice at once.

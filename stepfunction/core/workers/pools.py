@@ -27,6 +27,7 @@ from stepfunction.core.workers.executors import (
     cancels_what_began,
     runs_in_processes,
     was_left_by_fork,
+    workers_of,
 )
 from stepfunction.core.workers.futures import (
     Ending,
@@ -82,6 +83,7 @@ class Pool(Futures):
                 "the fork (gunicorn: in the post_fork hook, or without --preload)"
             )
         super().__init__(limit)
+        self._limit = None if learns else limit
         self._guess = limit if learns else None
         if self._guess is not None:
             self.limit = min(_FIRST_ATTEMPTS, self._guess)
@@ -104,6 +106,11 @@ class Pool(Futures):
         packs_calls = runs_in_processes(self._executor)
         self._sender = Sender(self._work, pack, packs_calls)
         self._around = pack_taken(self._taken, f"step {self._work.name!r}")
+
+    @property
+    def workers(self) -> int | None:
+        known, limit = workers_of(self._executor), self._limit
+        return min(known, limit) if known and limit else known or limit
 
     def begin(self, attempt: LiveAttempt) -> None:
         self._began = self._began or perf_counter()

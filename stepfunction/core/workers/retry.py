@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from math import isfinite
-from reprlib import repr as short_repr
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from stepfunction.core.clock import perf_counter
 from stepfunction.core.durations import in_seconds
@@ -27,7 +27,7 @@ from stepfunction.core.errors import (
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.logger import logger
 from stepfunction.core.misspelling import did_you_mean_arguments
-from stepfunction.core.raised import is_a, traceback_of
+from stepfunction.core.raised import is_a, short_repr
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -133,7 +133,8 @@ jitter='full', retry_on=<class 'Exception'>)
         longest = self.max_delay
         if longest is not None and (not _is_number(longest) or longest < 0):
             yield self._problem("max_delay", "; give seconds, or None")
-        if self.jitter not in ("full", None):
+        jitter: Any = self.jitter
+        if jitter is not None and not (isinstance(jitter, str) and jitter == "full"):
             yield self._problem("jitter", "; give 'full' or None")
         if not isinstance(self.retry_on, type) and callable(self.retry_on):
             return
@@ -167,6 +168,8 @@ jitter='full', retry_on=<class 'Exception'>)
         )
 
     def _is_worth_another(self, error: BaseException) -> bool:
+        if is_a(error, _Unaskable):
+            (error,) = error.args
         chain, retry_on = tuple(causes(error)), self.retry_on
         if any(is_a(cause, _NEVER_RETRIED) for cause in chain):
             return False
@@ -249,17 +252,18 @@ class Retries:
         if error is None:
             state.set_result(value)
         else:
-            state.set_exception((type(error), error, traceback_of(error)))
+            state.outcome = _failed(state.attempt_number, error)
         state.outcome_timestamp = perf_counter()
         outcome, is_over = state.outcome, False
         try:
             decision = self._retrying.iter(state)
         except Exception as raised:
-            # Not left to raise the error itself, which it asks for its truth.
-            is_over = getattr(raised, "last_attempt", None) is outcome
-            if error is None or not is_over:
+            is_over = _told_by(raised) is outcome
+            if error is None or not (is_over or is_a(raised, _Unaskable)):
                 raise
-            raised.with_traceback(None)  # lest it be in a cycle with all that called
+            is_over = True
+            # Lest it be in a cycle with all that has called.
+            BaseException.with_traceback(raised, None)
         if error is not None and is_over:
             raise error
         if not isinstance(decision, tenacity.DoSleep):
@@ -267,6 +271,46 @@ class Retries:
         state.prepare_for_next_attempt()
         self._retrying.iter(state)
         return float(decision), None
+
+
+class _Unaskable(Exception):
+    """Stands for an error that does not let itself be asked what it is."""
+
+
+def _failed(number: int, error: BaseException) -> tenacity.Future:
+    """Give the failure of an attempt, as it is to be judged."""
+    from tenacity import TryAgain
+
+    try:
+        isinstance(error, TryAgain)  # as will be asked
+    except Exception:
+        error = _Unaskable(error)
+    failed = _failed_class()(number)
+    failed.set_exception(error)
+    return failed
+
+
+@cache
+def _failed_class() -> type[tenacity.Future]:
+    import tenacity
+
+    class Failed(tenacity.Future):
+        """A failure, which is raised also where the error is false."""
+
+        def result(self, timeout: float | None = None) -> NoReturn:
+            error = self.exception()
+            assert error is not None
+            raise error
+
+    return Failed
+
+
+def _told_by(error: Exception) -> Any:
+    """Give the attempt that a ``RetryError``, of any class, tells of; else None."""
+    try:
+        return getattr(error, "last_attempt", None)
+    except Exception:  # it is a callback's, whose class has a way of its own
+        return None
 
 
 def _judging(judge: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:

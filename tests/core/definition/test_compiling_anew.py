@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from stepfunction import DefinitionError, StepFunction
+from stepfunction.core.definition.compiling import definition_of
 from stepfunction.testing import mock_steps
 
 
@@ -81,7 +82,7 @@ def test_a_builder_out_of_a_pickle_sees_its_edits():
 
 def test_a_definition_is_what_has_been_defined_so_far():
     workflow = StepFunction("W", max_steps=3, keep_history=2, on_failure="Sorry")
-    found = workflow.set_start_step("A").add_step("A", same, "B").definition()
+    found = definition_of(workflow.set_start_step("A").add_step("A", same, "B"))
     workflow.add_step("B", same)
     assert (found.name, found.start, found.on_failure) == ("W", "A", "Sorry")
     assert (found.max_steps, found.keep_history) == (3, 2)

@@ -30,6 +30,7 @@ from stepfunction import (
     StepFunction,
     TransferError,
 )
+from stepfunction.core.history.execution import journal_of
 
 
 def book_with_lock(value):
@@ -285,7 +286,7 @@ def test_what_is_nested_as_deep_as_can_be_is_undone(undone):
 
 def test_nobody_is_told_of_a_nested_execution_when_it_has_been_undone():
     execution, _ = told_by(outer_of(books()))
-    assert execution.children["Sub"].journal.run.audience is None
+    assert journal_of(execution.children["Sub"]).run.audience is None
 
 
 # --- of what is stopped in its task -------------------------------------------------

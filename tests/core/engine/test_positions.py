@@ -16,6 +16,7 @@ from stepfunction import (
 from stepfunction.core.cancellation import Cancellation
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.walk import run_to_end, walk
+from stepfunction.core.history.execution import journal_of
 from stepfunction.core.workers.workshop import Workshop
 
 
@@ -29,7 +30,7 @@ def cancelled(workflow, value, **options):
 def go_on(execution: Execution):
     """Go on with an execution where it stands, and give where that leads."""
     run = Run(run_to_end, Workshop(), Cancellation())
-    journal = execution.journal
+    journal = journal_of(execution)
     return walk(journal, run, journal.graph, journal.position)
 
 
@@ -70,7 +71,7 @@ def test_a_branch_is_not_asked_again_when_a_run_goes_on():
     calls = []
     execution = cancelled(stopping("Ask", calls, Once()), 1)
     assert calls == ["Ask", "choose"]
-    step, value, failing = execution.journal.position
+    step, value, failing = journal_of(execution).position
     assert (step, value, failing) == ("Fail", 1, None)
     go_on(execution)
     assert calls == ["Ask", "choose", "Fail", "Sorry"]
@@ -80,7 +81,7 @@ def test_a_branch_is_not_asked_again_when_a_run_goes_on():
 def test_a_run_that_goes_on_knows_what_had_failed():
     calls = []
     execution = cancelled(stopping("Sorry", calls, Once()), 1)
-    step, _, failing = execution.journal.position
+    step, _, failing = journal_of(execution).position
     assert step == "After"
     first, last = failing
     assert first is last and isinstance(first[-1], ValueError)
@@ -92,7 +93,7 @@ def test_a_run_that_goes_on_knows_what_had_failed():
 def test_a_step_that_gave_up_when_told_is_where_a_run_stands():
     calls = []
     execution = cancelled(stopping("Fail", calls, Once()), 1)
-    step, value, failing = execution.journal.position
+    step, value, failing = journal_of(execution).position
     assert (step, value, failing) == ("Fail", 1, None)
 
 
@@ -100,7 +101,7 @@ def test_a_run_that_reached_its_limit_stands_before_the_step_that_would_follow()
     workflow = StepFunction("Loop", max_steps=3).add_step("Again", str, "Again")
     with pytest.raises(StepLimitError) as caught:
         workflow.set_start_step("Again").execute(1)
-    assert caught.value.execution.journal.position == ("Again", "1", None)
+    assert journal_of(caught.value.execution).position == ("Again", "1", None)
     assert caught.value.execution.status is Status.FAILED
 
 
@@ -119,5 +120,5 @@ def test_a_run_that_nobody_watches_stands_where_it_was_stopped():
     execution = running[0]
     assert execution.wait(20)
     assert execution.status is Status.CANCELLED
-    assert execution.journal.position == ("Second", 2, None)
+    assert journal_of(execution).position == ("Second", 2, None)
     assert go_on(execution) == (None, 20, None)

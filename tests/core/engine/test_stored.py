@@ -764,3 +764,19 @@ def test_what_was_being_undone_in_a_stopped_task_is_undone_to_its_end(how, commi
     inner = [it for it in memory.executions.values() if it.head.workflow == "Inner"]
     if any('["s","J"' in text for it in inner for text in it.rows.values()):
         assert sorted({*undone}) == [1, 2]
+
+
+class SlowlyBegun(MemoryStore):
+    def begin(self, *told):
+        time.sleep(0.2)
+        return super().begin(*told)
+
+
+def test_to_store_an_execution_is_no_part_of_its_first_step(steps):
+    store = SlowlyBegun()
+    execution = chain(steps, "A").execute(1, store=store, execution_id="one")
+    assert execution.history[0].duration < 0.2
+    again = chain(steps, "A").execute(1, store=store, execution_id="one")
+    for here, there in ((execution, again), (execution.history[0], again.history[0])):
+        assert here.started == there.started
+        assert here.duration == pytest.approx(there.duration, abs=1e-4)

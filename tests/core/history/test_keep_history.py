@@ -23,6 +23,7 @@ from stepfunction import (
     StepLimitError,
     TranscriptError,
 )
+from stepfunction.core.history.execution import journal_of
 
 END = 20
 
@@ -242,7 +243,7 @@ def test_the_executions_of_forgotten_steps_are_freed(keeps):
 
     def tell(event):
         if event.workflow == "Inner" and event.kind == "execution_started":
-            alive.add(event.execution.journal)
+            alive.add(journal_of(event.execution))
             most.append(len(alive))
 
     execution = loop(keeps, add=inner, listeners=[tell]).execute(0)

@@ -314,8 +314,8 @@ def test_a_second_attempt_does_not_wait_for_all_that_was_handed_out(
     busy_lane.submit(tell_and_wait, (tmp_path / "on", go))
     wait_for(tmp_path / "on")
     order = []
-    futures = [busy_lane.send(str(n), HEAD, b"", sender=SENDER) for n in range(40)]
-    urgent = busy_lane.send("urgent", HEAD, b"", sender=SENDER, is_urgent=True)
+    futures = [busy_lane._send(str(n), HEAD, b"", sender=SENDER) for n in range(40)]
+    urgent = busy_lane._send("urgent", HEAD, b"", sender=SENDER, is_urgent=True)
     for future in (*futures, urgent):
         future.add_done_callback(lambda done: order.append(done.label))
     go.touch()

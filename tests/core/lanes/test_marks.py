@@ -19,23 +19,23 @@ def noted(monkeypatch):
 
 def note_and_exit(number, context):
     if number:
-        context.line.note(number - 1)
-        context.line.note(number)
+        context._line.note(number - 1)
+        context._line.note(number)
     os._exit(3)
 
 
 def note_in_a_child_and_exit(number, context):
-    context.line.note(number)
+    context._line.note(number)
     child = os.fork()
     if child == 0:
-        context.line.note(99)
+        context._line.note(99)
         os._exit(0)
     os.waitpid(child, 0)
     os._exit(3)
 
 
 def note_and_return(number, context):
-    context.line.note(number)
+    context._line.note(number)
     return number
 
 

@@ -25,12 +25,12 @@ def executor(request, lanes):
 @pytest.fixture
 def made(monkeypatch):
     made = []
-    make = Event.of
+    make = Event._of
 
     def count(facts):
         event = make(facts)
         made.append(event.kind)
         return event
 
-    monkeypatch.setattr(Event, "of", count)
+    monkeypatch.setattr(Event, "_of", count)
     return made
