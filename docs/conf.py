@@ -110,6 +110,35 @@ def show_signature(
     return args.replace("=...", "=…"), back
 
 
+def skip_fields(
+    app: Sphinx, what: str, name: str, found: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out fields of values, which the docstrings of their classes describe."""
+    return True if getattr(found, "__doc__", None) == "See the class." else None
+
+
+FIELD = re.compile(r"^(    )(\w+)(: )")
+
+
+def add_types(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
+) -> None:
+    """Say of what type the fields are that the docstring of a class describes."""
+    if what != "class" or "Attributes:" not in lines:
+        return
+    types = {k: v for cls in reversed(found.__mro__) for k, v in fields_of(cls).items()}
+    for number in range(lines.index("Attributes:") + 1, len(lines)):
+        field = FIELD.match(lines[number])
+        if field and field[2] in types:
+            typed = f"{field[1]}{field[2]} ({types[field[2]]}){field[3]}"
+            lines[number] = typed + lines[number][field.end() :]
+
+
+def fields_of(cls: type) -> dict[str, str]:
+    found = vars(cls).get("__annotations__", {})
+    return {name: kind for name, kind in found.items() if isinstance(kind, str)}
+
+
 CODE = re.compile(r"(?<!:)``([A-Za-z_.]+)(\(\))?``")
 
 
@@ -232,6 +261,8 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", add_toctree)
     app.connect("source-read", add_docstrings)
     app.connect("autodoc-process-signature", show_signature)
+    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-docstring", add_types, priority=400)
     app.connect("autodoc-process-docstring", link_names, priority=600)
     app.connect("doctree-read", stay_on_the_site, priority=400)
     app.connect("doctree-read", show_parameters)

@@ -23,6 +23,22 @@ class Hostile:
         raise Asked(name)
 
 
+class HostileClass(type):
+    """The class of classes of which nothing can be asked."""
+
+    def _refuse(cls, *_):
+        raise Asked
+
+    __eq__ = __hash__ = __bool__ = __repr__ = __instancecheck__ = _refuse
+    __subclasscheck__ = _refuse
+    __name__ = property(_refuse)
+
+    def __getattribute__(cls, name):
+        if name == "__mro__":  # for which issubclass() asks
+            return type.__getattribute__(cls, name)
+        raise Asked(name)
+
+
 class HostileError(Exception):
     """An exception of which nothing can be asked, and to which nothing can be added."""
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-# What can hold another that may be changed.
-_HOLDERS = (list, dict, set, tuple, bytearray)
-
 
 def for_one_call(value: Any) -> Any:
     """Give a value to a call that may change it: lists and the like are copied.
@@ -14,12 +11,19 @@ def for_one_call(value: Any) -> Any:
     That is lists, dicts, sets, bytearrays, and those in these and in tuples. Whatever
     else there is, as a client or a lock, is shared by all calls.
     """
-    return _copied(value, {}) if type(value) in _HOLDERS else value
+    return _copied(value, {}) if _is_holder(type(value)) else value
+
+
+def _is_holder(kind: type[Any]) -> bool:
+    """Tell what can hold another that may be changed, or can be changed itself."""
+    # By identity, for the class of a class may have an equality of its own.
+    is_plain = kind is list or kind is dict or kind is tuple
+    return is_plain or kind is set or kind is bytearray
 
 
 def _copied(value: Any, known: dict[int, Any]) -> Any:
     kind = type(value)
-    if kind not in _HOLDERS:
+    if not _is_holder(kind):
         return value
     if id(value) in known:
         return known[id(value)]

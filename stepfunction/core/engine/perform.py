@@ -205,16 +205,27 @@ def refuse_if_used_up(
     """
     for name, it in value.items() if has_names else ((None, value),):
         kind = type(it)
-        if not (hasattr(kind, "__next__") or hasattr(kind, "__anext__")):
+        if not _gives_the_next(kind):
             continue
         readers = [task for task in action.tasks.values() if task.is_given(name)]
         if len(readers) > 1:
             what = "input" if name is None else f"input {name!r}"
             raise TypeError(
-                f"the {what} of step {step!r} is a {kind.__name__}, an iterator, which "
-                f"the first of {len(readers)} tasks would use up; give a list of what "
-                "it gives"
+                f"the {what} of step {step!r} is a {_name_of(kind)}, an iterator, "
+                f"which the first of {len(readers)} tasks would use up; give a list of "
+                "what it gives"
             )
+
+
+# Not as attributes, for which a class may have a way of its own.
+_mro_of, _contents_of = vars(type)["__mro__"].__get__, vars(type)["__dict__"].__get__
+_name_of = vars(type)["__name__"].__get__
+
+
+def _gives_the_next(kind: type[Any]) -> bool:
+    """Tell the class of an iterator, also of one to be awaited."""
+    contents = map(_contents_of, _mro_of(kind))
+    return any("__next__" in it or "__anext__" in it for it in contents)
 
 
 def gather(step: str, action: FanOut, tasks: Sequence[Any], failed: list[Any]) -> Visit:

@@ -121,7 +121,7 @@ class Execution(Shown):
 
     @property
     def last_result(self) -> Any:
-        """What the latest step gave: its output, or the exception it failed with."""
+        """What the latest step gave, its output or the exception it failed with."""
         return self._journal.last_result
 
     @property
@@ -140,7 +140,7 @@ class Execution(Shown):
 
     @property
     def forgotten(self) -> int:
-        """How many steps it took before those in its ``history``: see ``keep_history``.
+        """How many steps it took before those in its ``history``; see ``keep_history``.
 
         Above 0 only where the workflow has ``keep_history``, in a long run.
         """

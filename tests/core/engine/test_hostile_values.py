@@ -9,6 +9,7 @@ from shared.hostile import (
     Asked,
     EmptyError,
     Hostile,
+    HostileClass,
     HostileError,
     fail_empty,
     fail_hostile,
@@ -35,6 +36,7 @@ from stepfunction.testing import (
 )
 
 GIVEN = Hostile()
+VALUES = {"of nothing": GIVEN, "of a class of nothing": HostileClass("V", (), {})()}
 ERRORS = pytest.mark.parametrize(
     "fail, kind", [(fail_hostile, HostileError), (fail_empty, EmptyError)]
 )
@@ -64,7 +66,7 @@ def workflow_of(executor=None):
     workflow.add_step(
         *("Named", lambda value, all, fixed, context: context["Call"], "If"),
         inputs={"value": "Call", "all": "Map"},
-        params={"fixed": [GIVEN]},
+        params={"fixed": [*VALUES.values()]},
     )
     workflow.add_step("If", same, "Or", branch=[(lambda it: it is None, "End")])
     workflow.add_step(
@@ -86,14 +88,15 @@ def look_at(execution, tmp_path):
 
 
 @EXECUTORS
-def test_a_value_goes_through_each_kind_of_step(executor, tmp_path):
-    workflow = workflow_of(executor)
+@pytest.mark.parametrize("kind", VALUES)
+def test_a_value_goes_through_each_kind_of_step(executor, kind, tmp_path):
+    workflow, value = workflow_of(executor), VALUES[kind]
     told = []
-    execution = workflow.execute(GIVEN, listeners=[told.append])
-    assert execution.output is GIVEN and execution.last_result is GIVEN
+    execution = workflow.execute(value, listeners=[told.append])
+    assert execution.output is value and execution.last_result is value
     assert_path(execution, STEPS)
-    assert workflow.start(GIVEN).result() is GIVEN
-    assert asyncio.run(workflow.aexecute(GIVEN)).output is GIVEN
+    assert workflow.start(value).result() is value
+    assert asyncio.run(workflow.aexecute(value)).output is value
     look_at(execution, tmp_path)
     ended = [it.step for it in told if it.kind == "step_succeeded" and not it.path]
     assert ended == STEPS
