@@ -361,10 +361,12 @@ def what_is_refused(workflow: StepFunction) -> None:
     workflow.execute(listeners=heard)  # type: ignore[arg-type]
 
 
-def a_name_that_is_misspelt() -> object:
+def names_that_are_misspelt() -> object:
     from stepfunction import StepFuncton  # type: ignore[attr-defined]
+    from stepfunction.stores import SQLStore  # type: ignore[attr-defined]
+    from stepfunction.testing import mock_step  # type: ignore[attr-defined]
 
-    return StepFuncton
+    return StepFuncton, SQLStore, mock_step
 
 
 def one_class_by_two_paths(workflow: StepFunctionAtHome) -> StepFunction:
