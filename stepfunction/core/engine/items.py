@@ -25,6 +25,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Ended, Outcome
+from stepfunction.core.probes import onlooker
 from stepfunction.core.raised import is_a
 from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.wording import subject
@@ -348,7 +349,7 @@ def perform_map(
     total = len(items) if is_a(items, Sized) else None
     tally = Tally(action, terms.name, total, terms.news)
     batch_name = f"items of {subject(terms.name)}"
-    batch_call = _batch_call(action, terms)
+    batch_call, looks_on = _batch_call(action, terms), onlooker()
     size, keeps_locals = action.batch_size, terms.run.keeps_locals
     spared: list[BaseException] | None = None if keeps_locals else []
     plan = Plan(terms, action.call, batch_call, size, batch_name, spared=spared)
@@ -363,11 +364,11 @@ def perform_map(
         step.executor,
         terms.work(None, plan.examples(tally)),
         inf if total is None else total / plan.size + 1,
-        action.max_workers,
-        ahead=not action.stop_on_failure,
+        action.max_workers if looks_on is None else 1,  # to know which it was
+        ahead=looks_on is None and not action.stop_on_failure,
         size=plan.size,
     )
-    tasks = plan._replace(place=place).tasks(iter(items), tally)
+    tasks = _shown(plan._replace(place=place).tasks(iter(items), tally), terms)
     under_way: dict[Task, None] = {}
 
     def present() -> Visit:
@@ -409,9 +410,23 @@ def perform_map(
     return visit
 
 
+def _shown(tasks: Iterator[Task], terms: Terms) -> Iterator[Task]:
+    """Give tasks after who looks on has had each, if anybody does."""
+    looks_on = onlooker()
+    if looks_on is None:
+        return tasks
+
+    def shown(task: Task) -> Task:
+        terms.show_to(looks_on, [task])
+        return task
+
+    return map(shown, tasks)
+
+
 def _batch_call(action: MapItems, terms: Terms) -> BatchCall | None:
     # A retry that judges results must be shown each.
-    if action.batch_size == 1 or judges_results(terms.step.retry):
+    is_shown_each = judges_results(terms.step.retry) or onlooker() is not None
+    if action.batch_size == 1 or is_shown_each:
         return None
     call: Any = action.call
     stops, keeps = action.stop_on_failure, action.keep_results

@@ -17,7 +17,7 @@ from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit, as_visit
 from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import STOPPED, Outcome
-from stepfunction.core.probes import looking_on
+from stepfunction.core.probes import onlooker
 from stepfunction.core.raised import is_a
 from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.watching.telling import News
@@ -98,6 +98,7 @@ def _perform_here(
 ) -> Visit:
     """Make the first attempt in this thread; only its failure costs more."""
     retry, task = terms.step.retry, StepTask(terms, terms.step.action)
+    terms.show_to(onlooker(), [task])
     work, first = terms.work(value), LiveAttempt(task, cancellation)
     how: Any = {"kept": terms.kept, "keeps_locals": terms.run.keeps_locals}
     terms.show(task.now)
@@ -120,6 +121,7 @@ def _perform_here(
 def _perform_elsewhere(terms: Terms, value: Any, cancellation: Cancellation) -> Visit:
     """Perform a step that has an executor of its own: a fan-out of one."""
     step, task = terms.step, StepTask(terms, terms.step.action)
+    terms.show_to(onlooker(), [task])
     work = terms.work(value, [task])
     terms.show(task.now)
     place = terms.run.workshop.place(step.executor, work, 1)
@@ -146,9 +148,9 @@ def _fan_out(
         return action.stop_on_failure and len(failed) > action.tolerated
 
     most, ahead = action.max_workers, not action.stop_on_failure
-    onlooker = looking_on.get()
-    if onlooker is not None:
-        onlooker(terms.journal.workflow, terms.name, tasks, value)
+    looks_on = onlooker()
+    if looks_on is not None:
+        terms.show_to(looks_on, tasks)
         most, ahead = 1, False  # one at a time, so that it is known which it was
     work = terms.work(value, tasks)
     place = terms.run.workshop.place(step.executor, work, len(tasks), most, ahead)

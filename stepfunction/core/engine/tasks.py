@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepfunction.core.context import Context
@@ -81,6 +81,13 @@ class Terms(NamedTuple):
             self.journal.here = now
         else:
             self.journal.here = lambda: now()._replace(given=self.given)
+
+    def show_to(
+        self, onlooker: Callable[..., object] | None, tasks: Sequence[Task]
+    ) -> None:
+        """Let who looks on have tasks before they run, whose calls may be replaced."""
+        if onlooker is not None:
+            onlooker(self.journal.workflow, self.name, tasks)
 
     def present(self, tasks: Iterable[StepTask], ended: Iterable[Visit] = ()) -> Visit:
         """Give what can be said now of a step by its tasks. Any thread may.

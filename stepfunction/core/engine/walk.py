@@ -39,6 +39,7 @@ from stepfunction.core.outcomes import (
     Outcome,
     Status,
 )
+from stepfunction.core.probes import onlookers
 from stepfunction.core.raised import is_a
 from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.watching.telling import (
@@ -69,7 +70,7 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
     course = graph.course
     start, _, _, _, keep_history, says_end = course
     position: Position = (start, journal.input, None)
-    saving, sprints = None, run.guard is None
+    saving, sprints = None, run.guard is None and not onlookers
     if not run.is_plain:
         saving = journal.saving
         sprints = sprints and saving is None and not _begins_apart(journal, graph)
@@ -158,7 +159,7 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
     """
     _, moves, longest, *_ = graph.course
     saving = journal.saving
-    is_watched = saving is not None or run.guard is not None
+    is_watched = saving is not None or run.guard is not None or bool(onlookers)
     if run.audience is not None and run.audience.hears_all:
         is_watched = True
     while (name := position[0]) is not None:
@@ -187,7 +188,7 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
     name, value, failing = position
     entry, saving = name, journal.saving
     try:
-        if call is not None and not (saving and saving.has_begun):
+        if call is not None and not (saving and saving.has_begun or onlookers):
             output = call(value) if run.guard is None else run.guard(call, value)
             if type(output) is CoroutineType:
                 raise stray_coroutine(output, name_of(call))

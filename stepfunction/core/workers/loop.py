@@ -424,6 +424,8 @@ class Loop:
         """Let these tasks be stopped. Any thread may."""
         for attempt in tuple(self.under_way):
             attempt.task.halt()  # now, for the loop may be making that very attempt
+            if attempt.cancellation is not self.cancellation:
+                attempt.cancellation.request(self.cancellation.is_overdue)
         self.inbox.put(None)
 
     def stop(self) -> None:
