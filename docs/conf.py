@@ -98,6 +98,11 @@ GIVEN |= {"StoredExecution", "SkippedWait", "SkippedWaits", "Mutation", "Unwatch
 GIVEN |= {"Watch", "Status", "Outcome"}
 
 
+# How defaults are shown that have no name outside.
+DEFAULTS = {"_NONE_GIVEN": "…", "_NONE": "()", "NOTHING": "…", "...": "…"}
+DEFAULTS |= {"MappingProxyType({})": "{}"}
+
+
 def show_signature(
     app: Sphinx, what: str, name: str, found: Any, options: Any, args: str, back: str
 ) -> tuple[str | None, str | None]:
@@ -105,9 +110,39 @@ def show_signature(
         return args, back
     if what == "exception" or (what == "class" and name.rpartition(".")[2] in GIVEN):
         return "", None
-    for default, shown in {"_NONE": "()", "NOTHING": "…", "_UNSET": "…"}.items():
-        args = re.sub(rf"={default}\b", f"={shown}", args)
-    return args.replace("=...", "=…"), back
+    for default, shown in DEFAULTS.items():
+        args = args.replace(f"={default}", f"={shown}")
+    return args, back
+
+
+def skip_fields(
+    app: Sphinx, what: str, name: str, found: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out fields of values, which the docstrings of their classes describe."""
+    text = getattr(found, "__doc__", None) or ""
+    return True if text.startswith(("See the class.", "Alias for field ")) else None
+
+
+FIELD = re.compile(r"^(    )(\w+)(: )")
+
+
+def add_types(
+    app: Sphinx, what: str, name: str, found: Any, options: Any, lines: list[str]
+) -> None:
+    """Say of what type the fields are that the docstring of a class describes."""
+    if what != "class" or "Attributes:" not in lines:
+        return
+    types = {k: v for cls in reversed(found.__mro__) for k, v in fields_of(cls).items()}
+    for number in range(lines.index("Attributes:") + 1, len(lines)):
+        field = FIELD.match(lines[number])
+        if field and field[2] in types:
+            typed = f"{field[1]}{field[2]} ({types[field[2]]}){field[3]}"
+            lines[number] = typed + lines[number][field.end() :]
+
+
+def fields_of(cls: type) -> dict[str, str]:
+    found = vars(cls).get("__annotations__", {}).items()
+    return {name: getattr(kind, "__forward_arg__", kind) for name, kind in found}
 
 
 CODE = re.compile(r"(?<!:)``([A-Za-z_.]+)(\(\))?``")
@@ -141,6 +176,12 @@ CLASSES = tables.classes_apart()
 ENTRIES = tables.entries()
 
 
+# What is no class of its own: a table of the first page says what it is.
+HOW_TO_READ = "how-to-read-signatures"
+FIRST = (DOCS / "reference" / "index.md").read_text(encoding="utf-8")
+WORDS = set(re.findall(r"^\| `(\w+)` \|", FIRST.partition("## How to")[2], re.M))
+
+
 def lead_on(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
     """Lead from the name of a class, wherever it is defined, to its page.
 
@@ -158,6 +199,9 @@ def lead_on(app: Sphinx, env: Any, node: Any, content: Any) -> Any:
             return domain.resolve_xref(
                 env, node["refdoc"], app.builder, "obj", found, node, content
             )
+    if name in WORDS:
+        page = app.builder.get_relative_uri(node["refdoc"], "reference/index")
+        return nodes.reference("", "", content, refuri=f"{page}#{HOW_TO_READ}")
     # The types of the engine have no page either.
     is_public = target.rpartition(".")[0] in {*PUBLIC.values(), *CLASSES}
     return None if is_public else content
@@ -232,6 +276,8 @@ def setup(app: Sphinx) -> None:
     app.connect("source-read", add_toctree)
     app.connect("source-read", add_docstrings)
     app.connect("autodoc-process-signature", show_signature)
+    app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-docstring", add_types, priority=400)
     app.connect("autodoc-process-docstring", link_names, priority=600)
     app.connect("doctree-read", stay_on_the_site, priority=400)
     app.connect("doctree-read", show_parameters)

@@ -22,7 +22,7 @@ from typing import Any
 REFERENCE = Path(__file__).parent / "reference"
 TABLE = re.compile(r"^<!-- of ([\w.]+) -->\n(\|.*\n\|[-| :]+\n)((?:\|.*\n)+)", re.M)
 ROW = re.compile(
-    r"^(?P<first>\| `(?P<name>\w+)(?:\([^)`]*\))?` \|) ?"
+    r"^(?P<first>\| `(?P<name>\w+)(?P<arguments>\([^`]+\))?(?:\(\))?` \|) ?"
     r"(?P<text>(?:\\\||[^|\n])*?) ?\|(?P<rest>.*)$",
     re.M,
 )
@@ -35,6 +35,7 @@ class Name:
     home: str
     name: str
     text: str
+    arguments: str = ""  # where they are not those of the signature
 
     @property
     def path(self) -> str:
@@ -95,7 +96,7 @@ def is_shown(home: type, name: str) -> bool:
 def names_of(text: str) -> Iterator[Name]:
     for table in TABLE.finditer(text):
         for row in ROW.finditer(table[3]):
-            yield Name(table[1], row["name"], row["text"])
+            yield Name(table[1], row["name"], row["text"], row["arguments"] or "")
 
 
 def written(text: str) -> str:
@@ -156,12 +157,12 @@ def directive(name: Name, apart: frozenset[str]) -> str:
         return f".. auto{kind}:: {name.path}\n{members}"
     if inspect.ismodule(home):
         if inspect.isroutine(found):
-            return f".. autofunction:: {name.path}\n"
-        return f".. autodata:: {name.path}\n   :no-value:\n"
+            return f".. autofunction:: {name.path}{name.arguments}\n"
+        return f".. py:data:: {name.path}\n\n   {name.text}\n"
     if not is_shown(home, name.name):
         return ""  # a field, which the docstring of its class describes
     kind = "property" if isinstance(found, property) else "method"
-    return f".. auto{kind}:: {name.path}\n"
+    return f".. auto{kind}:: {name.path}{name.arguments}\n"
 
 
 def all_names() -> list[Name]:

@@ -133,7 +133,8 @@ _HOMES = {
 if not TYPE_CHECKING:  # which would take any name for one of these
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        ours = {"Any", "TYPE_CHECKING", "importlib"}
+        return sorted({*globals(), *__all__} - ours)
 
     def __getattr__(name: str) -> Any:
         if name not in __all__:

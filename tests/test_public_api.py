@@ -114,6 +114,13 @@ def test_dir_names_everything_public():
     assert set(PUBLIC) <= set(dir(stepfunction))
 
 
+def test_dir_names_nothing_else_but_modules_of_its_own():
+    for name in {*dir(stepfunction)} - {*PUBLIC}:
+        found = vars(stepfunction)[name]
+        ours = isinstance(found, ModuleType) and "stepfunction" in found.__name__
+        assert ours or name.startswith("_"), name
+
+
 def test_the_version_is_a_version():
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc|\.dev)\d+)?", stepfunction.__version__)
 

@@ -17,12 +17,15 @@ import tenacity
 
 from stepfunction import (
     Attempt,
+    CompensationError,
     Context,
     DefinitionError,
     DrawingError,
     Event,
     Execution,
     ExecutionCancelledError,
+    ExecutionTimeoutError,
+    FailStepError,
     FunctionRegistry,
     Graph,
     Listener,
@@ -31,6 +34,7 @@ from stepfunction import (
     ParallelStepExecutionError,
     ProcessLanes,
     RemoteError,
+    ResumeError,
     RetryPolicy,
     Status,
     Step,
@@ -39,6 +43,7 @@ from stepfunction import (
     StepFunctionError,
     StepLimitError,
     StepRecord,
+    StoreError,
     TaskResults,
     TransferError,
     WorkerCrashedError,
@@ -186,6 +191,29 @@ def looking_at(execution: Execution) -> None:
     execution.cancel()
 
 
+def the_error_of_an_execution(execution: Execution) -> None:
+    if execution.status == "FAILED":
+        raise execution.error
+    told_of(execution.error)
+    if isinstance(execution.error, FailStepError):
+        assert_type(execution.error.cause, str | None)
+    if execution.error is None:
+        execution.cancel()
+
+
+def told_of(error: Exception) -> None: ...
+
+
+class OneOfMine(StepFunction):
+    """A builder that adds something of its own."""
+
+
+def a_builder_gives_itself(mine: OneOfMine) -> None:
+    assert_type(mine.add_step("A", plain).add_map_step("B", plain), OneOfMine)
+    assert_type(mine.add_parallel_step("C", {"a": plain}), OneOfMine)
+    assert_type(mine.add_wait_step("D", seconds=3).set_start_step("A"), OneOfMine)
+
+
 def looking_at_records(record: StepRecord, attempt: Attempt) -> None:
     assert_type(record.step, str)
     assert_type(record.task, str | None)
@@ -242,8 +270,13 @@ def catching(workflow: StepFunction) -> None:
         assert_type(error.execution, Execution)
     except DefinitionError as error:
         assert_type(error.problems, tuple[str, ...])
-    except ExecutionCancelledError as error:
+    except (ExecutionCancelledError, ExecutionTimeoutError) as error:
         assert_type(error.execution, Execution)
+    except CompensationError as error:
+        assert_type(error.execution, Execution)
+        assert_type(error.exceptions[0], Exception | ExceptionGroup[Exception])
+    except (WorkerStartError, StoreError, ResumeError) as error:
+        assert_type(error.execution, Execution | None)  # it may not have begun
     except StepFunctionError:
         raise
 
@@ -311,7 +344,7 @@ def the_kit_to_test_with(workflow: StepFunction) -> None:
     assert_type(dry_run(workflow, {"Pay": 3}), Execution)
     assert_path(workflow.execute(), ["Pay"])
     with detect_shared_mutation() as watch:
-        assert_type(watch.mutations[0].task, str)
+        assert_type(watch.mutations[0].task, str | int | None)
 
 
 def what_is_refused(workflow: StepFunction) -> None:
@@ -328,10 +361,12 @@ def what_is_refused(workflow: StepFunction) -> None:
     workflow.execute(listeners=heard)  # type: ignore[arg-type]
 
 
-def a_name_that_is_misspelt() -> object:
+def names_that_are_misspelt() -> object:
     from stepfunction import StepFuncton  # type: ignore[attr-defined]
+    from stepfunction.stores import SQLStore  # type: ignore[attr-defined]
+    from stepfunction.testing import mock_step  # type: ignore[attr-defined]
 
-    return StepFuncton
+    return StepFuncton, SQLStore, mock_step
 
 
 def one_class_by_two_paths(workflow: StepFunctionAtHome) -> StepFunction:

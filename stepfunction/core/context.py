@@ -145,7 +145,7 @@ class Context(OfPart, Mapping[str, Any]):
 
     @property
     def cancelled(self) -> bool:
-        """Whether to stop: a sibling failed, time ran out, or somebody cancelled.
+        """Whether to stop, as a sibling failed, time ran out, or somebody cancelled.
 
         Always False in another process, which is killed instead.
         """

@@ -10,6 +10,12 @@ from typing import Any
 
 from stepfunction.core.raised import repr_of, traceback_of
 
+# What is said of workflows, or of what they did.
+TOO_DEEP = (
+    "nested too deep in one another for this interpreter, whose limit "
+    "sys.setrecursionlimit() sets"
+)
+
 
 def plain_text(name: str) -> str:
     """Give the text of a name, which may be a member of an enum of texts."""

@@ -15,9 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from stepfunction.core.errors import DrawingError
+from stepfunction.core.errors import DrawingError, TranscriptError
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.transcript.values import Redact
+from stepfunction.core.wording import TOO_DEEP
 from stepfunction.drawing.layout import safe_file_name
 from stepfunction.drawing.parts import ReportParts
 
@@ -44,8 +45,11 @@ def write_report(
     except RecursionError:
         raise DrawingError(
             f"this execution of {execution.workflow!r} has workflows, or errors, that "
-            "are nested too deep in one another for a report"
+            f"are {TOO_DEEP}"
         ) from None
+    except TranscriptError as error:
+        text = f"this execution of {execution.workflow!r} cannot be shown: {error}"
+        raise DrawingError(text) from None
     # A text may have halves of characters, which no file can hold.
     data = page.encode(errors="replace")
     if target is not None and not isinstance(target, str | os.PathLike):

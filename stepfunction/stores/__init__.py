@@ -17,17 +17,18 @@ __all__ = ["Recovered", "SQLiteStore", "StoredExecution"]
 _homes = {"Recovered": "face", "SQLiteStore": "sqlite", "StoredExecution": "face"}
 
 
-def __getattr__(name: str) -> Any:
-    # SQLite is imported by who asks for it.
-    home = _homes.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+if not TYPE_CHECKING:  # which would take any name for one of these
 
-    found = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> Any:
+        # SQLite is imported by who asks for it.
+        home = _homes.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
 
+        found = getattr(import_module(f"{__name__}.{home}"), name)
+        globals()[name] = found
+        return found
 
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    def __dir__() -> list[str]:
+        return list(__all__)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import json
 import os
+import pickle
 from collections.abc import Callable
 from datetime import timedelta, timezone
 from typing import Any
@@ -50,6 +52,11 @@ async def later(value: Any) -> Any:
 
 
 class Desk:
+    def __eq__(self, other: object) -> bool:
+        return type(other) is Desk
+
+    __hash__ = None  # type: ignore[assignment]
+
     @staticmethod
     def file(value: Any) -> Any:
         return value
@@ -68,7 +75,13 @@ class Gone(Oops):
 
 desk = Desk()
 REGISTRY = FunctionRegistry({"echo": echo, "stamp": desk.stamp, "Gone": Gone})
-REGISTRY.register("is large", lambda value: value > 3)
+
+
+@REGISTRY.register("is large")
+def is_large(value: Any) -> bool:
+    return bool(value > 3)
+
+
 NAMED = [echo, desk.stamp, REGISTRY["is large"]]
 FUNCTIONS = st.sampled_from([*NAMED, scale, later, beat, Desk.file, Desk.open, Desk])
 ANSWERS = st.sampled_from([*NAMED, Desk.file, Desk.open])
@@ -335,6 +348,13 @@ def test_what_is_written_is_valid_by_the_schema(builder):
 @given(workflows())
 def test_a_copy_is_defined_alike(builder):
     assert frozen(builder.copy()) == frozen(builder)
+    assert frozen(copy.deepcopy(builder)) == frozen(builder)
+
+
+@examples
+@given(workflows())
+def test_a_pickle_is_defined_alike(builder):
+    assert frozen(pickle.loads(pickle.dumps(builder))) == frozen(builder)
 
 
 @st.composite

@@ -75,7 +75,8 @@ def test_every_name_is_there_and_says_what_it_is(name):
 
 # What users have no use for. What is added to a class is in the reference, or here.
 FOR_THE_ENGINE = {
-    "stepfunction.Execution": "report_parts",
+    "stepfunction.stores.SQLiteStore": "apart append begin claim find forget graph"
+    " nested release rows turn",
 }
 
 
@@ -288,6 +289,13 @@ def test_what_is_returned_is_not_taken_for_a_type(path):
     # Before a colon a docstring of Google's style has the type.
     found = RETURNS.search(DOCSTRINGS[path])
     assert found is None or not re.search(r":(\s|$)", found[1])
+
+
+@pytest.mark.parametrize("path", DOCSTRINGS)
+def test_what_a_property_is_begins_with_no_type(path):
+    home, _, name = path.rpartition(".")
+    if isinstance(inspect.getattr_static(tables.found_at(home), name, None), property):
+        assert not re.search(r":(\s|$)", DOCSTRINGS[path].split("\n\n")[0])
 
 
 @pytest.mark.parametrize("path", DOCSTRINGS)

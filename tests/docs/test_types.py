@@ -137,13 +137,15 @@ def mypy(home: Path, folder: Folder) -> Iterator[str]:
             yield f"{folder.place(name, int(number))}: {text}"
 
 
-def test_pyright_accepts_all_snippets_and_examples(
+def test_pyright_accepts_all_snippets_and_examples_and_the_api(
     folders: dict[Path, Folder],
 ) -> None:
     home = next(iter(folders)).parent
     # What Django makes of a model only a plugin knows, which imports the settings.
     others = shutil.ignore_patterns("django_*")
     shutil.copytree(ROOT / "examples", home / "examples", ignore=others)
+    (home / "api").mkdir()
+    shutil.copy(ROOT / "tests" / "typing_api.py", home / "api")
     roots = [{"root": it.name} for it in home.iterdir()]
     facts = {**PYRIGHT, "executionEnvironments": roots}
     (home / "pyrightconfig.json").write_text(json.dumps(facts))

@@ -54,4 +54,4 @@ if not TYPE_CHECKING:  # which would take any name for one of these
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_HOMES})
+        return list(__all__)

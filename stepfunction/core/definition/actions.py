@@ -16,7 +16,7 @@ from stepfunction.core.definition.callables import (
     misfit,
     name_of,
 )
-from stepfunction.core.definition.likeness import Defined
+from stepfunction.core.definition.likeness import Defined, deep_copy
 from stepfunction.core.definition.moments import (
     seconds_problem,
     seconds_until,
@@ -223,6 +223,7 @@ class MapItems(Frozen, Action):
     """
 
     __slots__ = ()
+    __deepcopy__ = deep_copy
     kind = "map"
     has_tasks = True
     has_items = True
@@ -288,6 +289,7 @@ class Wait(Frozen, Action):
     """
 
     __slots__ = ()
+    __deepcopy__ = deep_copy
     kind = "wait"
     is_one_call = True
 

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from stepfunction.core.definition.callables import answer, misfit, name_of
-from stepfunction.core.definition.likeness import Defined
+from stepfunction.core.definition.likeness import Defined, deep_copy
 from stepfunction.core.errors import NoBranchMatchedError, Problem, add_note
 from stepfunction.core.raised import is_a, short_repr
 from stepfunction.core.wording import did_you_mean, listed, plain_text
@@ -43,6 +43,7 @@ class Branch(Defined):
     """
 
     __slots__ = ()
+    __deepcopy__ = deep_copy
 
     table: Mapping[Any, tuple[Any, str]] = MappingProxyType({})
     chooser: Callable[[Any], str | None] | None = None

@@ -12,6 +12,7 @@ from stepfunction.core.definition.callables import (
     name_of,
     stray_coroutine,
 )
+from stepfunction.core.definition.likeness import deep_copy
 from stepfunction.core.definition.params import for_one_call
 from stepfunction.core.errors import add_note
 from stepfunction.core.frozen import Frozen
@@ -39,6 +40,7 @@ class Call(Frozen, Callee):
     """
 
     __slots__ = ()
+    __deepcopy__ = deep_copy
     kind = "call"
     is_one_call = True
 

@@ -7,7 +7,7 @@ edited again.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import count
+from itertools import chain, count
 from types import MappingProxyType
 from typing import Any, Self, TypeAlias, TypeVar
 
@@ -16,8 +16,9 @@ from stepfunction.core.definition.catches import failure_problems, frozen_on_fai
 from stepfunction.core.definition.doors import Workflow
 from stepfunction.core.definition.freezing import freeze
 from stepfunction.core.definition.graph import Definition, Graph, Step
+from stepfunction.core.definition.paths import Deepest, deepest, nested_first
 from stepfunction.core.errors import DefinitionError, Problem, about
-from stepfunction.core.wording import plain_text
+from stepfunction.core.wording import TOO_DEEP, plain_text
 
 __tracebackhide__ = True  # pytest shows the test and what is called, not us
 
@@ -37,6 +38,10 @@ class Compilable(Workflow):
     Raises:
         DefinitionError: If the arguments are not sound, with every reason.
     """
+
+    # Until they are asked for; with the number of edits that they are right for.
+    _inside: tuple[int, tuple[Compilable, ...]] | None = None
+    _deepest: tuple[int, Deepest] | None = None
 
     def __init__(
         self,
@@ -113,11 +118,7 @@ class Compilable(Workflow):
         try:
             return self._compilation()[0]
         except RecursionError:
-            count = len(self._with_all_nested())
-            text = (
-                f"{count:,} workflows are nested too deep in one "
-                "another for this interpreter, whose limit sys.setrecursionlimit() sets"
-            )
+            text = f"{len(self._with_all_nested()):,} workflows are {TOO_DEEP}"
             problem = Problem((), text)
             raise DefinitionError(f"workflow {self._name!r}", [problem]) from None
 
@@ -133,20 +134,48 @@ class Compilable(Workflow):
 
     def __getstate__(self) -> dict[str, Any]:
         steps = dict(self._steps)
-        fresh: dict[str, Any] = {"_compiled": None, "_stand_ins": {}}
-        return {**self.__dict__, "_steps": steps, **fresh}
+        fresh: dict[str, Any] = {"_compiled": None, "_stand_ins": {}, "_inside": None}
+        first = self._deepest_first().first
+        fresh["_deepest"] = None
+        # As of graphs, what is nested deep comes before all else.
+        told = {_FIRST: first} if first else {}
+        return {**told, **self.__dict__, "_steps": steps, **fresh}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        self.__dict__.pop(_FIRST, None)
         self._edited()  # the number of another process may be given again in this one
 
     def _add(self, step: Step) -> Self:
+        global _edits
         self._steps[step.name] = step
         self._edited()
+        _edits += 1
         return self
 
     def _edited(self) -> None:
         self._version = next(_versions)
+
+    def _nested_in_it(self) -> tuple[Compilable, ...]:
+        """Give the workflows that are nested in it, and in no other in it."""
+        version = self._version  # read before what it is about
+        if self._inside is None or self._inside[0] != version:
+            of_steps = chain.from_iterable(map(_nested, list(self._steps.values())))
+            self._inside = version, tuple(dict.fromkeys(of_steps))
+        return self._inside[1]
+
+    def _deepest_first(self) -> Deepest:
+        """Give what is nested deep in it, in the order in which it is to be copied."""
+        edits = _edits
+        if self._deepest is not None and self._deepest[0] == edits:
+            return self._deepest[1]
+        for it in (*nested_first(self, Compilable._nested_in_it), self):
+            if it._deepest is None or it._deepest[0] != edits:
+                inside = it._nested_in_it()
+                found = (one._deepest_first() for one in inside)
+                it._deepest = edits, deepest(zip(inside, found))
+        assert self._deepest is not None
+        return self._deepest[1]
 
     def _alter(
         self, changes: Mapping[str, Callable[[Step], Step]]
@@ -211,13 +240,7 @@ class Compilable(Workflow):
 
     def _with_all_nested(self) -> set[Compilable]:
         """Give this workflow and all that are nested in it, however deep."""
-        found, waiting = {self}, [self]
-        while waiting:
-            for step in waiting.pop()._steps.values():
-                new = set(_nested(step)) - found
-                found |= new
-                waiting += new
-        return found
+        return {self, *nested_first(self, Compilable._nested_in_it)}
 
 
 def definition_of(workflow: Compilable) -> Definition:
@@ -227,6 +250,8 @@ def definition_of(workflow: Compilable) -> Definition:
 
 # What was compiled, of which builders, however deep, and the version of each then.
 _Compiled: TypeAlias = tuple[Graph, tuple[Compilable, ...], list[int]]
+_FIRST = "_first"
+_edits = 0  # of all builders
 _versions = count()  # of all builders, so that none has the same twice
 
 

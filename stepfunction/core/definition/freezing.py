@@ -202,25 +202,30 @@ def _uses_processes(step: Step) -> bool:
 
 
 def sending_problems(
-    steps: Mapping[str, Step], override: Any = None
+    steps: Mapping[str, Step], override: Any = None, seen: set[int] | None = None
 ) -> Iterator[Problem]:
     """Say what keeps steps that run in processes from being sent there.
 
     Args:
         steps: Step name to step.
         override: The executor of every step that has one; None to leave it to them.
+        seen: What has been looked at, by their ids, for workflows may be nested in
+            more places than can be counted.
     """
+    seen = set() if seen is None else seen
     for step in steps.values():
         if step.is_call_here:
             continue
         executor = override if override and step.executor else step.executor
         for task, callee in step.action.callees():
             where = location(step.name, task)
+            graph: Graph | None = callee.nested
             found: Iterable[str] = ()
             if runs_in_processes(executor):
                 found = _obstacles(callee)
-            elif override is not None and callee.nested is not None:
-                found = sending_problems(callee.nested.table, override)
+            elif override is not None and graph is not None and id(graph) not in seen:
+                seen.add(id(graph))
+                found = sending_problems(graph.table, override, seen)
             yield from (Problem("executor", f"{where}: {it}") for it in found)
 
 
@@ -228,22 +233,35 @@ def _obstacles(callee: Callee) -> Iterator[str]:
     """Say what keeps a function, or a part of a nested workflow, in this process."""
     from stepfunction.core.envelope.refusals import obstacle
 
-    inside: list[str] = []
     graph: Graph | None = callee.nested
-    for step in () if graph is None else graph.table.values():
+    if graph is None:
+        reason = obstacle(callee)
+        if reason is not None:
+            yield f"{callee.name} {reason}"
+        return
+    # With its functions a workflow sends its branches and retries, and all nested.
+    whole = obstacle(graph)
+    bad: set[int] = set()  # in which there is a reason that has been told
+    for it in (*graph.all_nested(), graph):
+        inside = list(_inside(it, whole is None))
+        yield from inside
+        if inside or any(id(one) in bad for one in it.directly_nested):
+            bad.add(id(it))
+        elif whole is not None and (reason := obstacle(it)) is not None:
+            bad.add(id(it))
+            yield f"workflow {it.name!r} {reason}"
+
+
+def _inside(graph: Graph, is_sendable: bool) -> Iterator[str]:
+    """Say what keeps the steps of a workflow in this process."""
+    for step in graph.table.values():
         if is_object(step.executor):
-            inside.append(
-                f"workflow {callee.name!r} cannot be sent to a process: its step "
+            yield (
+                f"workflow {graph.name!r} cannot be sent to a process: its step "
                 f"{step.name!r} runs on an executor of this one; give it "
                 "executor='process' or 'thread'"
             )
-        for _, part in step.action.callees():
-            inside += _obstacles(part)
-    if inside:
-        yield from inside
-        return
-    # With its functions a workflow sends its branches and retries.
-    reason = obstacle(callee)
-    if reason is not None:
-        what = callee.name if graph is None else f"workflow {callee.name!r}"
-        yield f"{what} {reason}"
+        if not is_sendable:
+            for _, part in step.action.callees():
+                if part.nested is None:
+                    yield from _obstacles(part)

@@ -15,6 +15,7 @@ from stepfunction.core.definition.branch import Arrow, Branch
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.definition.catches import OnFailure, target_of
 from stepfunction.core.definition.likeness import Defined
+from stepfunction.core.definition.paths import Deepest, deepest, nested_first
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.raised import is_a
 from stepfunction.core.wording import counted
@@ -244,10 +245,18 @@ class Graph(Defined, Callee):
         keep_history: How many of its latest steps an execution remembers; None for
             all.
         has_compensations: Whether any step, here or nested, has a compensation.
+        directly_nested: The workflows that its steps run, each once.
     """
 
     # Which follow from the fields.
-    __slots__ = ("course", "may_recover", "written", "_first_move")
+    __slots__ = (
+        "course",
+        "may_recover",
+        "written",
+        "_first_move",
+        "directly_nested",
+        "_deepest",
+    )
     kind = "workflow"
 
     name: str
@@ -274,6 +283,14 @@ class Graph(Defined, Callee):
         self._first_move: Any = ...  # until it is asked for
         # Whether anything, here or nested, may follow a failure.
         self.may_recover: bool = any(step.may_recover for step in table.values())
+        self.directly_nested: tuple[Graph, ...] = _nested_in(table)
+        inside = self.directly_nested
+        self._deepest: Deepest = deepest((it, it._deepest) for it in inside)
+
+    def __reduce__(self) -> Any:
+        # Copied and pickled first is what is nested deep, lest that be done in as many
+        # calls inside one another as there are workflows.
+        return _graph_after, (self._deepest.first, *self._values)
 
     def __repr__(self) -> str:
         # All that is nested in it may be more than anybody can read.
@@ -293,6 +310,13 @@ class Graph(Defined, Callee):
     def steps(self) -> Mapping[str, Step]:
         """Step name to step, in the order of the definition."""
         return MappingProxyType(self.table)
+
+    def all_nested(self) -> list[Graph]:
+        """Give all workflows that are nested in it, each behind what is nested in it.
+
+        Each is there once, however often it is nested.
+        """
+        return nested_first(self, lambda graph: graph.directly_nested)
 
     def nested_at(self, step: str | None, part: Any = None) -> Graph | None:
         """Give the workflow that is nested in a step; None where there is none.
@@ -338,6 +362,21 @@ class Graph(Defined, Callee):
             # With as many again as are to be kept, each step has to be moved but once.
             most = min(most, 2 * self.keep_history)
         return 3 * most
+
+
+def _nested_in(table: Mapping[str, Step]) -> tuple[Graph, ...]:
+    found: dict[int, Graph] = {}
+    for step in table.values():
+        if not step.action.is_one_call:
+            for _, callee in step.action.callees():
+                if isinstance(callee.nested, Graph):
+                    found[id(callee.nested)] = callee.nested
+    return tuple(found.values())
+
+
+def _graph_after(first: tuple[Graph, ...], *values: Any) -> Graph:
+    """Give a graph again, all that is nested deep in it having been given."""
+    return Graph(*values)
 
 
 class Unfed(Frozen, Callee):

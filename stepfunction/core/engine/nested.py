@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -24,7 +25,7 @@ from stepfunction.core.probes import probed, skipping
 from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import guard, this_process
 from stepfunction.core.watching.telling import Reach
-from stepfunction.core.wording import error_text
+from stepfunction.core.wording import TOO_DEEP, error_text
 from stepfunction.core.workers.workshop import Workshop
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
         inner, error = child.blame.step, child.blame.error
         failure = StepExecutionError(
             f"{title}: nested workflow {child.workflow!r} failed at its step "
-            f"{inner!r}: {error_text(error)}",
+            f"{inner!r}: {_told(error)}",
             step,
         )
         failure.execution = child.execution
@@ -270,3 +271,28 @@ def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
             "let its last step return what can be pickled"
         )
     return None
+
+
+def _told(error: BaseException) -> str:
+    text = error_text(error)
+    if type(error) is RecursionError and _is_deep():
+        return f"{text}; the workflows are {TOO_DEEP}"
+    if len(text) > _LONGEST and is_a(error, StepExecutionError):
+        # Of workflows that are nested deep, which all say where they failed.
+        return f"{text[:_LONGEST // 2]} … {text[-_LONGEST // 2:]}"
+    return text
+
+
+def _is_deep() -> bool:
+    """Tell whether it is what nests workflows that has used up the interpreter's stack.
+
+    Below this frame there is what called and nested them, and nothing of the user's
+    that calls itself.
+    """
+    frame, count = sys._getframe(), 0
+    while frame.f_back is not None:
+        frame, count = frame.f_back, count + 1
+    return count > sys.getrecursionlimit() // 2
+
+
+_LONGEST = 2_000

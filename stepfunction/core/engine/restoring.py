@@ -39,7 +39,7 @@ from stepfunction.core.store import Head, Store
 from stepfunction.core.transcript import rows
 from stepfunction.core.transcript.rows import json_text
 from stepfunction.core.transcript.storing import FragmentReader
-from stepfunction.core.wording import subject
+from stepfunction.core.wording import TOO_DEEP, subject
 
 _OUTCOMES = {outcome.value: outcome for outcome in Outcome}
 
@@ -301,13 +301,15 @@ class Restored:
             graph = self.graph.nested_at(self._name, part)
             if head is None or graph is None:
                 raise self._damage(f"lacks the workflow nested in {self._name!r}")
-            restored = Restored(
-                self.session, head, graph, self.run, self._is_exact
-            )
+            facts = self.session, head, graph, self.run, self._is_exact
+            try:
+                restored = Restored(*facts)
+            except RecursionError:
+                raise self._damage(f"has workflows that are {TOO_DEEP}") from None
             found = self._made[place] = restored.finish()
             prefix, number = restored.first["prefix"], restored.number
-            facts = head.key, number, prefix, self._epoch
-            saving = Saving(self.session, *facts, turn=turn)
+            named = head.key, number, prefix, self._epoch
+            saving = Saving(self.session, *named, turn=turn)
             saving.is_decided = True
             saving.has_undone_itself = restored._has_undone_itself
             found.saving = saving

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast, overload
 
+from stepfunction.core.errors import TranscriptError
+from stepfunction.core.wording import TOO_DEEP
+
 if TYPE_CHECKING:
     from stepfunction.core.history.execution import Execution
     from stepfunction.core.transcript.values import Redact
@@ -99,6 +102,9 @@ class Shown:
                 ``"traceback"``, then the keys and positions that lead into the value.
                 It is asked for a whole value first, then for its parts; of an
                 exception it is given the texts. What it raises goes on to the caller.
+
+        Raises:
+            TranscriptError: If executions are nested too deep in one another.
         """
         written = _open("core.transcript.writing").to_document(self, redact)
         return cast("dict[str, Any]", written)
@@ -116,10 +122,17 @@ class Shown:
                 It is asked for a whole value first, then for its parts; of an
                 exception it is given the texts. What it raises goes on to the caller.
             indent: By how many spaces to indent what is nested; None for one line.
+
+        Raises:
+            TranscriptError: If executions are nested too deep in one another.
         """
         import json
 
-        return json.dumps(self.to_dict(redact=redact), indent=indent, allow_nan=False)
+        document = self.to_dict(redact=redact)
+        try:
+            return json.dumps(document, indent=indent, allow_nan=False)
+        except RecursionError:
+            raise TranscriptError(f"the executions are {TOO_DEEP}") from None
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> Execution:

@@ -47,9 +47,13 @@ class GraphWriter:
 
     def number(self, graph: Graph) -> int:
         """Give a graph's place in the table, behind those that are nested in it."""
-        number = self._numbers.get(id(graph))
-        if number is not None:
-            return number
+        if id(graph) not in self._numbers:
+            for it in (*graph.all_nested(), graph):
+                if id(it) not in self._numbers:
+                    self._write(it)
+        return self._numbers[id(graph)]
+
+    def _write(self, graph: Graph) -> None:
         written = {
             "name": graph.name,
             "start": graph.start,
@@ -58,9 +62,8 @@ class GraphWriter:
             "keep_history": graph.keep_history,
             "steps": [self._step(step) for step in graph.table.values()],
         }
-        number = self._numbers[id(graph)] = len(self.table)
+        self._numbers[id(graph)] = len(self.table)
         self.table.append(written)
-        return number
 
     def _step(self, step: Step) -> dict[str, Any]:
         undo = {task: call.name for task, call in step.compensations()}
@@ -337,34 +340,45 @@ def differences(text: str, graph: Graph) -> tuple[str, ...]:
         graph: The graph as it is now.
     """
     now = data_of(text_of_graph(graph)[0], "the graph")
-    return tuple(_differences(data_of(text, "the graph"), now, -1, -1, ""))
+    return tuple(_differences(data_of(text, "the graph"), now))
 
 
-def _differences(
-    old: Any, new: Any, at: int, now: int, where: str
-) -> Iterator[str]:
-    was, is_now = old[at], new[now]
-    if was["name"] != is_now["name"]:
-        yield f"{where}the workflow was {was['name']!r} and is {is_now['name']!r}"
-    if was["start"] != is_now["start"]:
-        starts = f"{was['start']!r} and begins with {is_now['start']!r}"
+def _differences(old: Any, new: Any) -> Iterator[str]:
+    waiting = [(-1, -1, "")]
+    seen = {(-1, -1)}  # for a workflow may be nested in many places
+    while waiting:
+        at, now, where = waiting.pop()
+        yield from _graph_differences(old[at], new[now], where)
+        for step, other in _common_steps(old[at], new[now]):
+            yield from _step_differences(step, other, where)
+            for inside, before, after in _callees(step, other, where):
+                if before["kind"] == after["kind"] == "workflow":
+                    pair = before["graph"], after["graph"]
+                    if pair not in seen:
+                        seen.add(pair)
+                        waiting.append((*pair, f"{inside}: "))
+
+
+def _graph_differences(was: Any, now: Any, where: str) -> Iterator[str]:
+    if was["name"] != now["name"]:
+        yield f"{where}the workflow was {was['name']!r} and is {now['name']!r}"
+    if was["start"] != now["start"]:
+        starts = f"{was['start']!r} and begins with {now['start']!r}"
         yield f"{where}it began with {starts}"
-    before = {step["name"]: step for step in was["steps"]}
-    after = {step["name"]: step for step in is_now["steps"]}
-    for name in before:
-        if name not in after:
-            yield f"{where}step {name!r} is gone"
-    for name in after:
-        if name not in before:
-            yield f"{where}step {name!r} is new"
-    for name, step in before.items():
-        if name in after:
-            yield from _step_differences(old, new, step, after[name], where)
+    before = [step["name"] for step in was["steps"]]
+    after = [step["name"] for step in now["steps"]]
+    yield from (f"{where}step {it!r} is gone" for it in before if it not in after)
+    yield from (f"{where}step {it!r} is new" for it in after if it not in before)
 
 
-def _step_differences(
-    old: Any, new: Any, was: Any, now: Any, where: str
-) -> Iterator[str]:
+def _common_steps(was: Any, now: Any) -> Iterator[tuple[Any, Any]]:
+    after = {step["name"]: step for step in now["steps"]}
+    for step in was["steps"]:
+        if step["name"] in after:
+            yield step, after[step["name"]]
+
+
+def _step_differences(was: Any, now: Any, where: str) -> Iterator[str]:
     name = f"{where}step {was['name']!r}"
     action, other = was["action"], now["action"]
     if action["kind"] != other["kind"]:
@@ -374,19 +388,27 @@ def _step_differences(
     for key, what in pairs_of:
         if was[key] != now[key]:
             yield f"{name} has other {what}: {_told(was[key])}, now {_told(now[key])}"
-    pairs = [(None, action.get("call", action), other.get("call", other))]
     if action["kind"] == "parallel":
         tasks, others = action["tasks"], other["tasks"]
         if list(tasks) != list(others):
             yield f"{name} has other tasks: {list(tasks)}, now {list(others)}"
-        pairs = [(task, tasks[task], others[task]) for task in tasks if task in others]
-    for task, before, after in pairs:
-        inside = name if task is None else f"{name}, task {task!r}"
+    for inside, before, after in _callees(was, now, where):
         if before["kind"] != after["kind"]:
             yield f"{inside} called a {before['kind']} and calls a {after['kind']}"
-        elif before["kind"] == "workflow":
-            graphs = before["graph"], after["graph"]
-            yield from _differences(old, new, *graphs, f"{inside}: ")
+
+
+def _callees(was: Any, now: Any, where: str) -> Iterator[tuple[str, Any, Any]]:
+    """Give what a step called and calls, by where it stands."""
+    name = f"{where}step {was['name']!r}"
+    action, other = was["action"], now["action"]
+    if action["kind"] != other["kind"]:
+        return
+    if action["kind"] != "parallel":
+        yield name, action.get("call", action), other.get("call", other)
+        return
+    for task, before in action["tasks"].items():
+        if task in other["tasks"]:
+            yield f"{name}, task {task!r}", before, other["tasks"][task]
 
 
 def _told(value: Any) -> str:

@@ -25,6 +25,7 @@ from stepfunction.core.transcript.graphs import read_graphs
 from stepfunction.core.transcript.parts import NUMBER, Part, as_data, data_of
 from stepfunction.core.transcript.values import ValueReader
 from stepfunction.core.transcript.writing import FORMAT, VERSION
+from stepfunction.core.wording import TOO_DEEP
 
 _KEY = str | int  # of a task, or of an item
 _LATEST = 253_402_300_800  # the end of the year 9999, beyond which there are no dates
@@ -59,7 +60,7 @@ def from_data(document: Any) -> Execution:
     try:
         return from_document(as_data(document))
     except RecursionError:
-        raise TranscriptError("the transcript is nested too deeply") from None
+        raise TranscriptError(f"the transcript has what is {TOO_DEEP}") from None
 
 
 def _way(text: object) -> str:
@@ -98,7 +99,7 @@ def from_document(document: Any) -> Execution:
     try:
         return _Reader(whole).execution(whole.part("execution"))
     except RecursionError:
-        raise TranscriptError("the transcript is nested too deeply") from None
+        raise TranscriptError(f"the transcript has what is {TOO_DEEP}") from None
 
 
 def _end_of(visits: list[tuple[Visit, float]], blame: Blame | None) -> str | None:

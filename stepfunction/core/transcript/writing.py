@@ -13,7 +13,7 @@ from math import isfinite
 from typing import Any
 
 from stepfunction.core.definition.graph import Graph
-from stepfunction.core.errors import StepExecutionError
+from stepfunction.core.errors import StepExecutionError, TranscriptError
 from stepfunction.core.history.chronicle import visits_of
 from stepfunction.core.history.execution import Execution, journal_of
 from stepfunction.core.history.records import StepRecord, Visit
@@ -22,6 +22,7 @@ from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.exceptions import ExceptionWriter, is_ours
 from stepfunction.core.transcript.graphs import GraphWriter
 from stepfunction.core.transcript.values import Redact
+from stepfunction.core.wording import TOO_DEEP
 
 FORMAT = "stepfunction.execution"
 VERSION = 2
@@ -37,12 +38,19 @@ def to_document(
         redact: Called with where a value stands and the value, outermost first, and
             gives what to write in its place. Of an exception it is given the texts.
         most: How many characters of a value to write, or about so many; None for all.
+
+    Raises:
+        TranscriptError: If the executions are nested too deep in one another.
     """
     writer = _Writer(redact, most)
+    try:
+        written = writer.execution(execution, None)
+    except RecursionError:
+        raise TranscriptError(f"the executions are {TOO_DEEP}") from None
     return {
         "format": FORMAT,
         "version": VERSION,
-        "execution": writer.execution(execution, None),
+        "execution": written,
         "graphs": writer.graphs.table,
         "errors": writer.exceptions.table(),
     }
