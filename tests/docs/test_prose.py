@@ -38,8 +38,8 @@ MEANT = {
 }
 FILES = {"css", "html", "js", "json", "py", "svg", "yaml"}
 # Of others, whom pages tell of.
-FOREIGN = {"BENCH", "CI", "NO_INSTALL", "car", "card", "heartbeat_period", "pool", "pure"}
-FOREIGN |= {"real_asyncio", "strategy_period"}
+FOREIGN = {"BENCH", "CI", "NO_INSTALL", "car", "card", "heartbeat_period", "pool"}
+FOREIGN |= {"pure", "real_asyncio", "strategy_period"}
 
 
 def callables() -> Iterator[object]:
