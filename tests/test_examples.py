@@ -365,10 +365,11 @@ def test_testing_a_workflow(run):
 
         'Pay' is no step of 'Checkout'
 
-        a task has changed an input that other tasks share:
+        an input was changed in place, which others have too: other tasks, the next \
+attempt, the history
           task 'cheapest' of step 'Look' of 'Prices': input['prices'][0] was 3 and \
 is 1; input['prices'][1] was 1 and is 2; input['prices'][2] was 2 and is 3
-        let a task change a copy, or return what is new
+        let a call change a copy, or return what is new
         """)
 
 

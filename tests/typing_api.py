@@ -344,7 +344,7 @@ def the_kit_to_test_with(workflow: StepFunction) -> None:
     assert_type(dry_run(workflow, {"Pay": 3}), Execution)
     assert_path(workflow.execute(), ["Pay"])
     with detect_shared_mutation() as watch:
-        assert_type(watch.mutations[0].task, str)
+        assert_type(watch.mutations[0].task, str | int | None)
 
 
 def what_is_refused(workflow: StepFunction) -> None:

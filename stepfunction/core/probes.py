@@ -16,10 +16,11 @@ Probe: TypeAlias = "ContextVar[Callable[..., object] | None]"
 # Told of each pause, by what pauses and its seconds, in the place of pausing.
 skipping: Probe = ContextVar("stepfunction_skipping", default=None)
 
-# Told of each parallel step before its tasks run, which then do so one at a time: the
-# workflow's name, the step's name, its ``Task`` objects, whose calls it may replace,
-# and their input.
+# Told of the ``Task`` objects of each step before they run, one at a time, with the
+# names of the workflow and the step; it may replace their calls.
 looking_on: Probe = ContextVar("stepfunction_looking_on", default=None)
+# What looks on anywhere in this process, for who has no time to ask the variable.
+onlookers: list[object] = []
 
 
 @contextmanager
@@ -42,6 +43,22 @@ def probed(probe: Probe, tell: Callable[..., object]) -> Iterator[None]:
         yield
     finally:
         probe.reset(token)
+
+
+@contextmanager
+def looked_on(tell: Callable[..., object]) -> Iterator[None]:
+    """Let somebody look on while the block lasts, after who was there before."""
+    onlookers.append(tell)
+    try:
+        with probed(looking_on, tell):
+            yield
+    finally:
+        onlookers.remove(tell)
+
+
+def onlooker() -> Callable[..., object] | None:
+    """Give who looks on here; None for nobody."""
+    return looking_on.get() if onlookers else None
 
 
 def tell_skipped(skipped: Iterable[tuple[str, float]]) -> None:

@@ -1,8 +1,8 @@
-"""Mutations: tasks that change the input which they share with others."""
+"""Mutations: calls that change in place an input which others have too."""
 
 from __future__ import annotations
 
-import threading
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from stepfunction.core.context import Context
 from stepfunction.core.errors import StepFunctionError, add_note
 from stepfunction.core.logger import logger
-from stepfunction.core.probes import looking_on, probed
+from stepfunction.core.probes import looked_on
 from stepfunction.core.wording import listed, subject
-from stepfunction.testing.snapshots import Change, changes, dark_parts, take
+from stepfunction.testing.snapshots import Change, Snapshot, changes, dark_parts, take
 
 __tracebackhide__ = True  # pytest shows the test and what is called, not us
 
@@ -20,25 +20,30 @@ _MOST_NAMED = 5
 
 
 class Mutation(NamedTuple):
-    """A task that changed what its siblings are given too.
+    """A step, task or item whose call changed its input in place.
 
     Attributes:
         workflow: The name of the workflow.
-        step: The name of the parallel step.
-        task: The name of the task.
+        step: The name of the step.
+        task: The name of the task, or the index of the item; None for the step itself.
         changes: What it changed.
+        attempt: Which attempt did, counted from 1.
+        is_retried: Whether the step has a ``retry``.
     """
 
     workflow: str
     step: str
-    task: str
+    task: str | int | None
     changes: tuple[Change, ...]
+    attempt: int = 1
+    is_retried: bool = False
 
     def __str__(self) -> str:
         text = listed(self.changes, _MOST_NAMED, "; ")
         if len(self.changes) > _MOST_NAMED:
             text += " changes"
-        return f"{subject(self.step, self.task)} of {self.workflow!r}: {text}"
+        which = f", attempt {self.attempt}" if self.is_retried else ""
+        return f"{subject(self.step, self.task)} of {self.workflow!r}{which}: {text}"
 
 
 class Unwatched(NamedTuple):
@@ -46,7 +51,7 @@ class Unwatched(NamedTuple):
 
     Attributes:
         workflow: The name of the workflow.
-        step: The name of the parallel step.
+        step: The name of the step.
         way: An expression for the part, such as ``"input.lock"``.
         reason: Why not.
     """
@@ -64,10 +69,10 @@ class Unwatched(NamedTuple):
 
 
 class SharedMutationError(StepFunctionError, AssertionError):
-    """Tasks changed the input that they share with others.
+    """Inputs were changed in place that others have too.
 
     Attributes:
-        mutations: Which, and what of it.
+        mutations: By what, and what of it.
     """
 
     def __init__(self, message: str, mutations: Sequence[Mutation] = ()) -> None:
@@ -79,7 +84,7 @@ class Watch:
     """What ``detect_shared_mutation`` has seen so far.
 
     Attributes:
-        mutations: The tasks that changed their input, as they did.
+        mutations: What changed its input in place, in the order in which it did.
         unwatched: What could not be looked into, such as a lock or an open file.
     """
 
@@ -88,7 +93,7 @@ class Watch:
         self.unwatched: list[Unwatched] = []
 
     def raise_if_any(self) -> None:
-        """Raise if any task has changed its input.
+        """Raise if anything has changed its input.
 
         Raises:
             SharedMutationError: If any has; the text names them all.
@@ -103,34 +108,43 @@ class Watch:
 
 def _account(mutations: Sequence[Mutation]) -> str:
     count = len(mutations)
-    who = "a task has" if count == 1 else f"{count} tasks have"
+    what = "an input was" if count == 1 else f"{count} inputs were"
     listed = "\n".join(f"  {mutation}" for mutation in mutations)
     return (
-        f"{who} changed an input that other tasks share:\n{listed}\n"
-        "let a task change a copy, or return what is new"
+        f"{what} changed in place, which others have too: other tasks, the next "
+        f"attempt, the history\n{listed}\n"
+        "let a call change a copy, or return what is new"
     )
 
 
 @contextmanager
-def detect_shared_mutation() -> Iterator[Watch]:
-    """Find the tasks that change the input which a parallel step gives them all.
+def detect_shared_mutation(*, steps: bool = True) -> Iterator[Watch]:
+    """Find the calls that change an input in place which others have too.
 
     Threads, and tasks that run inline, are given the very same object, so that what
-    one task changes the others see, or not, as it happens. While the block lasts the
-    tasks of each parallel step run one at a time, and their input is looked at
-    before and after each. It holds where ``skip_waits`` does; not in processes,
-    which copy the input, nor for the items of a map step. Tasks that wait for one
-    another would wait for ever.
+    one task changes the others see, or not, as it happens. What a step changes is
+    changed in the history and in the ``context`` too, where it is what the step before
+    gave; what an attempt changes is so for the next; and items may share an object.
+
+    While the block lasts, the tasks of each parallel step, and the items of each map
+    step, run one at a time, and the input of each call is looked at before and after.
+    It holds where ``skip_waits`` does; not in processes, which copy the input. Tasks
+    that wait for one another would wait for ever.
 
     The input is taken apart as ``pickle`` does. What a ``cached_property`` keeps is
-    no change.
+    no change, nor is it one to read an iterator or a file that is an input, where the
+    step has no ``retry``.
+
+    Args:
+        steps: Whether to look at steps too that are one call. Else such a step may
+            change its input, if no attempt follows.
 
     Yields:
         What has been seen. What could not be looked into is in ``unwatched``, and in
         the log.
 
     Raises:
-        SharedMutationError: At the end of the block, if any task changed its input.
+        SharedMutationError: At the end of the block, if any input was changed.
             If the block raises itself, its error is left and has this as a note.
 
     >>> from stepfunction import StepFunction
@@ -140,21 +154,23 @@ def detect_shared_mutation() -> Iterator[Watch]:
     >>> with detect_shared_mutation():
     ...     _ = workflow.execute([1, 2])
     Traceback (most recent call last):
-    stepfunction.testing.mutations.SharedMutationError: a task has changed an input \
-that other tasks share:
+    stepfunction.testing.mutations.SharedMutationError: an input was changed in place, \
+which others have too: other tasks, the next attempt, the history
       task 'pop' of step 'Both' of 'W': input[1] was removed: 2
-    let a task change a copy, or return what is new
+    let a call change a copy, or return what is new
     """
     watch = Watch()
 
-    def look_on(workflow: str, step: str, tasks: Sequence[Any], value: Any) -> None:
-        if len(tasks) > 1:
-            observer = _Observer(watch, workflow, step, value)
-            for task in tasks:
-                task.call = _Watched(task.call, task.key, observer)
+    def look_on(workflow: str, step: str, tasks: Sequence[Any]) -> None:
+        for task in tasks:
+            # What runs a workflow is seen at the steps of that.
+            if not task.guards_itself:
+                shares = len(tasks) > 1 or type(task.key) is int
+                where = _Where(workflow, step, task.key, task.retry is not None)
+                task.call = _Watched(task.call, watch, where, steps or shares)
 
     try:
-        with probed(looking_on, look_on):
+        with looked_on(look_on):
             yield watch
     except Exception as error:
         if watch.mutations:
@@ -166,44 +182,59 @@ that other tasks share:
     watch.raise_if_any()
 
 
-class _Observer:
-    """Looks at the input of one step, before its tasks and after each."""
+class _Where(NamedTuple):
+    """Whose call it is."""
 
-    def __init__(self, watch: Watch, workflow: str, step: str, value: Any) -> None:
-        self._watch = watch
-        self._place = workflow, step
-        self._value = value
-        self._lock = threading.RLock()
-        self._before = take(value, "input")
-        for way, reason in dark_parts(self._before, "input"):
-            unwatched = Unwatched(workflow, step, way, reason)
-            if unwatched not in watch.unwatched:
-                watch.unwatched.append(unwatched)
-
-    def look(self, task: str) -> None:
-        with self._lock:
-            after = take(self._value, "input")
-            found = tuple(changes(self._before, after, "input"))
-            self._before = after
-            if found:
-                self._watch.mutations.append(Mutation(*self._place, task, found))
+    workflow: str
+    step: str
+    task: str | int | None
+    is_retried: bool
 
 
 class _Watched:
-    """A task's call, after which its input is looked at."""
+    """A call whose input is looked at before and after."""
 
     def __init__(
-        self, call: Callable[[Any, Context | None], Any], task: str, observer: _Observer
+        self,
+        call: Callable[[Any, Context | None], Any],
+        watch: Watch,
+        where: _Where,
+        sees_all: bool,
     ) -> None:
         self._call = call
-        self._task = task
-        self._observer = observer
+        self._watch = watch
+        self._where = where
+        self._sees_all = sees_all
+        self._calls = 0
 
     def __call__(self, value: Any, context: Context | None) -> Any:
-        try:
+        self._calls += 1
+        where, attempt = self._where, self._calls
+        if context is not None:
+            attempt = context.attempt  # where others were made before this process
+        if not where.is_retried and _is_used_up_by_reading(value):
             return self._call(value, context)
+        root = "item" if type(where.task) is int else "input"
+        before, has_failed = self._take(value, root), True
+        try:
+            output = self._call(value, context)
+            has_failed = False
+            return output
         finally:
-            self._observer.look(self._task)
+            if self._sees_all or (has_failed and where.is_retried):
+                found = tuple(changes(before, take(value, root), root))
+                if found:
+                    place = where.workflow, where.step, where.task
+                    mutation = Mutation(*place, found, attempt, where.is_retried)
+                    self._watch.mutations.append(mutation)
+
+    def _take(self, value: Any, root: str) -> Snapshot:
+        before, (workflow, step, *_) = take(value, root), self._where
+        for way, reason in dark_parts(before, root):
+            unwatched = Unwatched(workflow, step, way, reason)
+            if unwatched not in self._watch.unwatched:
+                self._watch.unwatched.append(unwatched)
+        return before
 
     def __reduce__(self) -> Any:
         return _itself, (self._call,)  # in a process the input is a copy
@@ -211,3 +242,8 @@ class _Watched:
 
 def _itself(call: Any) -> Any:
     return call
+
+
+def _is_used_up_by_reading(value: Any) -> bool:
+    kind = type(value)
+    return hasattr(kind, "__next__") or issubclass(kind, io.IOBase)

@@ -18,6 +18,11 @@ from stepfunction.core.raised import short_repr
 from stepfunction.core.wording import error_text
 
 _DEEPEST = 60
+# What Django and SQLAlchemy note of their rows, also when these are only read.
+_BOOKS = frozenset(
+    ("attribute", name)
+    for name in ("fields_cache", "_prefetched_objects_cache", "_sa_instance_state")
+)
 
 
 class Snapshot(NamedTuple):
@@ -32,6 +37,7 @@ class Snapshot(NamedTuple):
         flat: The copy of a list, tuple or dict of plain values alone, and their
             types, which are quick to make and to compare.
         reason: Why it cannot be looked into; empty if it can.
+        same_as: Where it was met before; empty if it was not.
     """
 
     value: Any
@@ -40,10 +46,13 @@ class Snapshot(NamedTuple):
     parts: dict[Key, Snapshot] | None = None
     flat: tuple[list[type], Any] | None = None
     reason: str = ""
+    same_as: str = ""
 
     def __str__(self) -> str:
         if self.reason:
             return "what cannot be looked into"
+        if self.same_as:
+            return f"the same as {self.same_as}"
         return self.text or short_repr(self.value)
 
     def opened(self) -> dict[Key, Snapshot] | None:
@@ -59,7 +68,11 @@ class Snapshot(NamedTuple):
         old, new = self.value, other.value
         if old is new:
             return bool(self.reason) is bool(other.reason)
-        if self.kind is not other.kind or self.kind not in PLAIN:
+        if self.kind is not other.kind:
+            return False
+        if self.same_as and self.same_as == other.same_as:
+            return True  # of what is made anew whenever it is taken apart
+        if self.kind not in PLAIN:
             return False
         return bool(old == new) or repr(old) == repr(new)  # NaN is not equal to itself
 
@@ -80,7 +93,7 @@ def _look(value: Any, way: str, depth: int, seen: dict[int, Any]) -> Snapshot:
     if kind in PLAIN or issubclass(kind, FIXED):
         return Snapshot(value, kind)
     if id(value) in seen:
-        return Snapshot(value, kind, f"the same as {seen[id(value)][1]}")
+        return Snapshot(value, kind, same_as=seen[id(value)][1])
     if depth > _DEEPEST:
         return Snapshot(value, kind, reason="it is nested too deep")
     seen[id(value)] = value, way
@@ -96,7 +109,7 @@ def _look(value: Any, way: str, depth: int, seen: dict[int, Any]) -> Snapshot:
                 else _look(part, way + suffix(key), depth + 1, seen)
             )
             for key, part in members(value)
-            if not _is_cache(kind, key)
+            if key not in _BOOKS
         }
         return Snapshot(value, kind, _text(value), parts)
     except Exception as error:  # what cannot be pickled says so in many ways
@@ -104,16 +117,19 @@ def _look(value: Any, way: str, depth: int, seen: dict[int, Any]) -> Snapshot:
 
 
 def _is_cache(kind: type, key: Key) -> bool:
-    """Tell what a ``cached_property`` keeps, which is written when it is first read."""
+    """Tell what is written when it is first read, as what a ``cached_property`` keeps.
+
+    So are the fields of a row that its ORM has not loaded yet.
+    """
     way, name = key
     if way != "attribute" or not isinstance(name, str):
         return False
     shadowed = next((vars(it)[name] for it in kind.__mro__ if name in vars(it)), None)
-    return (
-        hasattr(type(shadowed), "__get__")
-        and not hasattr(type(shadowed), "__set__")
-        and not isinstance(shadowed, types.FunctionType | classmethod | staticmethod)
-    )
+    if isinstance(shadowed, types.FunctionType | classmethod | staticmethod):
+        return False
+    is_row = any("_sa_class_manager" in vars(it) for it in kind.__mro__)
+    may_be_set = hasattr(type(shadowed), "__set__") and not is_row
+    return hasattr(type(shadowed), "__get__") and not may_be_set
 
 
 class Change(NamedTuple):
@@ -148,14 +164,23 @@ def changes(before: Snapshot, after: Snapshot, way: str) -> Iterator[Change]:
         if before.kind is not after.kind or not before.is_as(after):
             yield Change(way, f"was {before} and is {after}")
         return
+    is_made_anew = False
     for key in {**old, **new}:
         where = way + suffix(key)
-        if key not in old:
+        if key[0] == "made of" and key in old and key in new:
+            # No expression leads there.
+            is_same = next(changes(old[key], new[key], where), None) is None
+            is_made_anew = is_made_anew or not is_same
+        elif (key in old) is not (key in new) and _is_cache(before.kind, key):
+            continue  # it was read for the first time, or is to be read anew
+        elif key not in old:
             yield Change(where, f"was added: {new[key]}")
         elif key not in new:
             yield Change(where, f"was removed: {old[key]}")
         else:
             yield from changes(old[key], new[key], where)
+    if is_made_anew:
+        yield Change(way, f"is {after} that was changed")
 
 
 def dark_parts(snapshot: Snapshot, way: str) -> Iterator[tuple[str, str]]:
@@ -163,7 +188,8 @@ def dark_parts(snapshot: Snapshot, way: str) -> Iterator[tuple[str, str]]:
     if snapshot.reason:
         yield way, snapshot.reason
     for key, part in (snapshot.parts or {}).items():
-        yield from dark_parts(part, way + suffix(key))
+        if not _is_cache(snapshot.kind, key):
+            yield from dark_parts(part, way + suffix(key))
 
 
 class _ShortRepr(Repr):

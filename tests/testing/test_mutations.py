@@ -121,9 +121,10 @@ def test_the_task_that_changed_the_input_is_named_with_what_it_changed(
         with detect_shared_mutation():
             shared(task, values(), executor=executor)
     assert str(caught.value).splitlines() == [
-        "a task has changed an input that other tasks share:",
+        "an input was changed in place, which others have too: other tasks, the next "
+        "attempt, the history",
         f"  task 'task' of step 'Price' of 'Shop': {change}",
-        "let a task change a copy, or return what is new",
+        "let a call change a copy, or return what is new",
     ]
     (mutation,) = caught.value.mutations
     assert mutation[:3] == ("Shop", "Price", "task")
@@ -173,7 +174,7 @@ def test_a_task_of_a_nested_workflow_is_found_where_it_is() -> None:
             shared(inner.execute, {})  # in a task's thread
     where = [mutation[:3] for mutation in caught.value.mutations]
     assert where == [("Inner", "Both", "a"), ("Shop", "Price", "task")]
-    assert str(caught.value).startswith("2 tasks have changed an input")
+    assert str(caught.value).startswith("2 inputs were changed in place, ")
 
 
 def test_processes_copy_their_input_and_are_not_watched() -> None:
@@ -183,12 +184,15 @@ def test_processes_copy_their_input_and_are_not_watched() -> None:
     assert watch.mutations == []
 
 
-def test_one_task_alone_shares_nothing() -> None:
+def test_one_task_alone_is_as_a_step() -> None:
     workflow = StepFunction("W").add_step("One", {"a": add_item}, parallel=True)
     workflow.set_start_step("One")
-    with detect_shared_mutation() as watch:
+    with detect_shared_mutation(steps=False) as watch:
         workflow.execute({})
     assert watch.mutations == []
+    with pytest.raises(SharedMutationError, match="task 'a' of step 'One' of 'W': "):
+        with detect_shared_mutation():
+            workflow.execute({})
 
 
 def test_an_input_is_taken_apart_as_pickle_was_told_to() -> None:

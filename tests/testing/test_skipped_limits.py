@@ -3,7 +3,12 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import (
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -386,3 +391,66 @@ def test_an_execution_that_is_cancelled_waits_for_no_limit() -> None:
     execution.cancel()
     go_on.set()
     assert execution.wait(30) and execution.status is Status.CANCELLED
+
+
+class AtOnce(Executor):
+    """Makes each call where it is submitted."""
+
+    def submit(self, fn: Any, /, *args: Any, **keywords: Any) -> Any:
+        future: Any = Future()
+        future.set_running_or_notify_cancel()
+        future.set_result(fn(*args, **keywords))
+        return future
+
+
+def test_an_executor_that_calls_at_once_hears_of_the_limit_of_all() -> None:
+    settings: Any = {"executor": AtOnce(), "timeout": 600}
+    workflow = one("add_sub_step_function", polling(), **settings)
+    with skip_waits():
+        (record,) = overdue(workflow, 1, 200).history
+    assert record.outcome is Outcome.CANCELLED
+
+
+class TwoAtOnce(Executor):
+    """Makes two calls at once, and does not say so."""
+
+    def __init__(self) -> None:
+        self._turns = threading.Semaphore(2)
+
+    def submit(self, fn: Any, /, *args: Any, **keywords: Any) -> Any:
+        future: Any = Future()
+
+        def call() -> None:
+            with self._turns:
+                if future.set_running_or_notify_cancel():
+                    future.set_result(fn(*args, **keywords))
+
+        threading.Thread(target=call, daemon=True).start()
+        return future
+
+
+def test_an_executor_of_unknown_size_comes_to_the_limit() -> None:
+    workflow = one("add_map_step", polling(), executor=TwoAtOnce())
+    with skip_waits():
+        overdue(workflow, list(range(5)))
+
+
+def test_items_from_a_generator_wait_for_a_worker() -> None:
+    def numbers(count: int) -> Any:
+        yield from range(count)
+
+    workflow = one("add_map_step", napping(), items=numbers, max_workers=3)
+    with skip_waits():
+        overdue(workflow, 9, 25)
+        assert len(workflow.execute(9, timeout=35).output) == 9
+
+
+def test_what_is_undone_at_the_limit_of_a_step_is_as_ever() -> None:
+    undone: list[Any] = []
+    workflow = StepFunction("W")
+    workflow.add_step("Take", same, next_step="Poll", compensate=undone.append)
+    workflow.add_sub_step_function("Poll", polling(), timeout=60)
+    workflow.set_start_step("Take")
+    with skip_waits(), pytest.raises(StepExecutionError):
+        workflow.execute(5)
+    assert undone == [5]

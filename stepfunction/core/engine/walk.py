@@ -21,11 +21,11 @@ from stepfunction.core.engine.verdict import Verdict, limit_error, remember, ver
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     ResumeError,
+    StepFunctionError,
     StepLimitError,
     StoreError,
     refusal_behind,
     stop_behind,
-    without_our_frames,
 )
 from stepfunction.core.history.chronicle import end_record, last_record
 from stepfunction.core.history.journal import NOTHING, Journal
@@ -39,7 +39,9 @@ from stepfunction.core.outcomes import (
     Outcome,
     Status,
 )
+from stepfunction.core.probes import onlookers
 from stepfunction.core.raised import is_a
+from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.watching.telling import (
     tell_beginning,
     tell_end,
@@ -68,7 +70,7 @@ def run_to_end(journal: Journal, run: Run) -> None:  # noqa: C901
     course = graph.course
     start, _, _, _, keep_history, says_end = course
     position: Position = (start, journal.input, None)
-    saving, sprints = None, run.guard is None
+    saving, sprints = None, run.guard is None and not onlookers
     if not run.is_plain:
         saving = journal.saving
         sprints = sprints and saving is None and not _begins_apart(journal, graph)
@@ -157,7 +159,7 @@ def walk(journal: Journal, run: Run, graph: Graph, position: Position) -> Positi
     """
     _, moves, longest, *_ = graph.course
     saving = journal.saving
-    is_watched = saving is not None or run.guard is not None
+    is_watched = saving is not None or run.guard is not None or bool(onlookers)
     if run.audience is not None and run.audience.hears_all:
         is_watched = True
     while (name := position[0]) is not None:
@@ -186,7 +188,7 @@ def _visit(journal: Journal, run: Run, move: Move, position: Position) -> Visit:
     name, value, failing = position
     entry, saving = name, journal.saving
     try:
-        if call is not None and not (saving and saving.has_begun):
+        if call is not None and not (saving and saving.has_begun or onlookers):
             output = call(value) if run.guard is None else run.guard(call, value)
             if type(output) is CoroutineType:
                 raise stray_coroutine(output, name_of(call))
@@ -330,6 +332,22 @@ def _after_error(
     target: str | None,
 ) -> Position:
     """Note a step that raised, and give where that leads."""
+    kind = type(error)
+    if (
+        target is not None
+        and type(entry) is str
+        and run.audience is None
+        and issubclass(kind, Exception)
+        and not issubclass(kind, StepFunctionError)
+        and not run.cancellation.requested
+        and not run.keeps_locals
+    ):  # then what follows comes to no more than this
+        failed = journal.failed((entry, None), error)
+        forget_locals(error, is_from_here=True)
+        if failing is None:
+            return target, error, (failed, failed)
+        remember(failing[0][-1], error)
+        return target, error, (failing[0], failed)
     without_our_frames(error)
     if type(entry) is not str or not is_a(error, Exception):
         entry = failed_visit(entry, error)
@@ -388,6 +406,8 @@ def _after_failure(
     journal.position = position
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal), target)
+    if target is not None and not run.keeps_locals:
+        forget_locals(error)
     return position
 
 
