@@ -90,7 +90,7 @@ class StepFunction(Builder):
         store: Where its executions are kept, as ``stepfunction.stores.SQLiteStore``,
             so that they can go on after a crash; None for nowhere. Where it is nested,
             that of the outer workflow is.
-        description: What it is for, for people, as in ``add_step``.
+        description: What it is for, for people, shown by pictures and reports.
 
     Raises:
         DefinitionError: If the arguments are not sound, with every reason.

@@ -208,7 +208,7 @@ class Builder(Compilable):
             compensate: What undoes the step, called with its output when the execution
                 ends FAILED, after those of later steps; without it the steps of the
                 workflow are undone, each by what undoes it.
-            description: As in ``add_step``.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -288,7 +288,7 @@ class Builder(Compilable):
             compensate: What undoes the step, called with its output when the execution
                 ends FAILED, after those of later steps; or task name to what undoes
                 that. It is called once, in the caller's thread.
-            description: As in ``add_step``.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -377,7 +377,7 @@ class Builder(Compilable):
                 must go through these steps. ``items`` is then one of their names, or a
                 callable of a dict of them.
             compensate: What undoes the call for one item, given what it returned.
-            description: As in ``add_step``.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -420,7 +420,7 @@ class Builder(Compilable):
                 exception; or exception class to step, of which the first match counts.
             ends: What an execution that ends here is, ``"completed"`` or ``"failed"``.
                 By default it has failed where only ``on_failure`` arrows lead here.
-            description: As in ``add_step``.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -465,7 +465,7 @@ class Builder(Compilable):
             branch_targets: The names that a callable ``branch`` may give.
             ends: What an execution that ends here is, ``"completed"`` or ``"failed"``.
                 By default it has failed where only ``on_failure`` arrows lead here.
-            description: As in ``add_step``.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -496,7 +496,7 @@ class Builder(Compilable):
             name: The name of the step, unique in this workflow.
             error: The name of the error.
             cause: What a person should know of it.
-            description: As in ``add_step``.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.

@@ -34,7 +34,7 @@ class Compilable(Workflow):
         max_steps: As in ``StepFunction``.
         on_failure: As in ``StepFunction``.
         keep_history: As in ``StepFunction``.
-        description: As in ``StepFunction``.
+        description: What it is for.
         problems: What is wrong with other arguments, to be raised with these.
 
     Raises:
