@@ -90,7 +90,7 @@ class Builder(Compilable):
         compensate: Callable[..., Any] | Mapping[str, Any] | None = None,
         description: str | None = None,
     ) -> Self:
-        """Add a step.
+        """Add a step that calls a function, or several side by side.
 
         Args:
             name: Its name, unique in this workflow.
