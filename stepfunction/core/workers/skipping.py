@@ -7,8 +7,8 @@ them as it would have.
 
 from __future__ import annotations
 
-import heapq
 import threading
+from bisect import bisect, insort
 from functools import partial
 from math import inf
 from typing import Any
@@ -241,14 +241,16 @@ class _Beside:
         return max(now, self._free[0])
 
     def begin(self, task: Task) -> float:
-        """Give when an attempt begins, with the worker that is the first to be free."""
+        """Give when an attempt begins, with a worker that is free as soon as any."""
         with self._lock:
             workers, free = self.workers, self._begin
+            earliest = max(self._track.now(), self._moments.get(task, 0.0))
             if workers is None or self._taken < workers:
                 self._taken += 1
             elif self._free:
-                free = heapq.heappop(self._free)
-            return max(self._track.now(), free, self._moments.get(task, 0.0))
+                # The latest that is free then, for others may begin before.
+                free = self._free.pop(max(0, bisect(self._free, earliest) - 1))
+            return max(earliest, free)
 
     def part(self, attempt: LiveAttempt) -> Track:
         """Give the track of an attempt that begins in this thread."""
@@ -287,6 +289,9 @@ class _Beside:
                 latch.wait(_BETWEEN_LOOKS)  # for nobody tells of each pause
 
     def _is_next(self, attempt: LiveAttempt) -> bool:
+        workers = self.workers
+        if workers is not None and self._taken >= workers and not self._free:
+            return False  # one has just been let go of
         moment = self.next_begin()
         tracks = (track for _, track in self._tracks.values())
         return (
@@ -302,13 +307,15 @@ class _Beside:
 
     def rejoin(self, track: Track) -> None:
         """Take note that the attempt of a track has ended in this thread."""
-        track.ended = track.now()
-        self._let_go(track.ended)
+        with self._lock:
+            if not track.ended:  # else it was given up
+                track.ended = track.now()
+                self._let_go(track.ended)
 
     def _let_go(self, moment: float) -> None:
         """Let a worker be free from a moment on."""
         with self._lock:
-            heapq.heappush(self._free, moment)
+            insort(self._free, moment)
             self._look_again()
 
     def end(
@@ -318,15 +325,17 @@ class _Beside:
         task, took = attempt.task, max(0.0, report.ended - report.began)
         parted = self._tracks.pop(attempt, None)
         if parted is not None:
-            begin, end = parted[0], max(parted[0], parted[1].ended)
+            begin, track = parted
+            self.rejoin(track)
+            end = track.ended
         elif self._place.is_inline:
             begin = end = self._track.now()
         else:
             begin = self.begin(task)
             end = begin + took + lapsed
-        if attempt.overdue is not None and task.timeout is not None:
-            end = max(end, begin + task.timeout)
         if parted is None:
+            if attempt.overdue is not None and task.timeout is not None:
+                end = max(end, begin + task.timeout)
             self._let_go(end)
         self._moments[task] = end
         return begin, end
