@@ -120,10 +120,17 @@ class SkippingLoop(Loop):
         elif letter.attempt in self.under_way:
             is_own, skipped = letter.part
             tell_skipped(skipped)
-            if is_own:
-                self.end_time_of(letter.attempt)
-            else:
-                self.parked.add(letter.attempt)
+            self.stand_still(letter.attempt, is_own)
+
+    def stand_still(self, attempt: LiveAttempt, is_own: bool) -> None:
+        """Let an attempt wait for a limit, and come to its own if that is the first."""
+        limit, timeout = self.track.first_limit(self.cancellation), attempt.task.timeout
+        if is_own and timeout is not None:
+            moment = self.beside.begin_of(attempt) + timeout
+            if limit is None or moment < limit.moment:
+                self.end_time_of(attempt)
+                return
+        self.parked.add(attempt)
 
     def end_time_of(self, attempt: LiveAttempt) -> None:
         """Give up an attempt whose own limit has come."""
@@ -213,6 +220,7 @@ class _Beside:
         self._cancellation = cancellation
         self._moments: dict[Task, float] = {}
         self._tracks: dict[LiveAttempt, tuple[float, Track]] = {}
+        self._begun: dict[LiveAttempt, float] = {}  # in another process
         self._free: list[float] = []  # when each worker was that has made an attempt
         self._taken = 0  # how many workers have made one
         self._turns: list[LiveAttempt] = []  # that are to begin, in their order
@@ -305,6 +313,14 @@ class _Beside:
             latch.open()
         self._latches.clear()
 
+    def begin_of(self, attempt: LiveAttempt) -> float:
+        """Give when an attempt has begun, which for another process is decided now."""
+        if attempt in self._tracks:
+            return self._tracks[attempt][0]
+        if attempt not in self._begun:
+            self._begun[attempt] = self.begin(attempt.task)
+        return self._begun[attempt]
+
     def rejoin(self, track: Track) -> None:
         """Take note that the attempt of a track has ended in this thread."""
         with self._lock:
@@ -331,7 +347,8 @@ class _Beside:
         elif self._place.is_inline:
             begin = end = self._track.now()
         else:
-            begin = self.begin(task)
+            begin = self.begin_of(attempt)
+            self._begun.pop(attempt, None)
             end = begin + took + lapsed
         if parted is None:
             if attempt.overdue is not None and task.timeout is not None:
