@@ -44,6 +44,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.execution import Execution
 from stepfunction.core.namesake import neighbour
+from stepfunction.core.raised import is_a
 from stepfunction.core.wording import counted
 
 if TYPE_CHECKING:
@@ -239,7 +240,7 @@ def _checked(
                 notes[target] = list(silences(workflow.compile()))
     except TargetError as error:
         found[target] = [str(error)]
-        if isinstance(cause := error.__cause__, DefinitionError):
+        if is_a(cause := error.__cause__, DefinitionError):
             found[target] = [f"{cause.args[0]}: {text}" for text in cause.problems]
     return found
 

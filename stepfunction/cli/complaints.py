@@ -20,7 +20,13 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.history.records import StepRecord
 from stepfunction.core.raised import cause_of, is_a
-from stepfunction.core.wording import error_text, listed, one_line, subject
+from stepfunction.core.wording import (
+    error_text,
+    listed,
+    one_line,
+    subject,
+    traceback_text,
+)
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 GREEN, RED = "32", "31"
@@ -116,9 +122,14 @@ def show_traceback(error: BaseException | None) -> None:
     if cause is not None and is_a(cause, RemoteTraceback):  # all of it, and as text
         say(_harmless(str(cause.args[0]).rstrip("\n")))
         return
-    traceback = TracebackException.from_exception(error)
-    if _keep_theirs(traceback) or isinstance(error, SyntaxError):
-        say(_harmless("".join(traceback.format()).rstrip("\n")))
+    try:
+        traceback = TracebackException.from_exception(error)
+        shown = _keep_theirs(traceback) or is_a(error, SyntaxError)
+        text = "".join(traceback.format()) if shown else ""
+    except Exception:  # as of an exception whose notes cannot be had
+        text = traceback_text(error)
+    if text:
+        say(_harmless(text.rstrip("\n")))
 
 
 def _keep_theirs(traceback: TracebackException) -> bool:

@@ -41,6 +41,7 @@ from stepfunction.core.errors import (
 from stepfunction.core.history.execution import Execution, journal_of
 from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.outcomes import Outcome, Status
+from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.values import ValueWriter
 from stepfunction.core.wording import counted, duration_text, error_text
 
@@ -101,7 +102,11 @@ def _answer(execution: Execution, args: Namespace) -> str:
     # An escape is right in every encoding, and hard to read.
     has_utf8 = codecs.lookup(output_of(args).encoding or "utf-8").name == "utf-8"
     output = _AnswerWriter().write(execution.output)
-    return json.dumps(output, ensure_ascii=not has_utf8) + "\n"
+    text = json.dumps(output, ensure_ascii=not has_utf8)
+    if not text.isprintable():  # and a terminal might take it for an order
+        letters = (it if it.isprintable() else json.dumps(it)[1:-1] for it in text)
+        text = "".join(letters)
+    return text + "\n"
 
 
 def _execute(
@@ -131,16 +136,27 @@ def _execute(
         if error.execution is None:  # it did not begin
             raise
         return error.execution, error
-    except KeyboardInterrupt:
-        if begun and begun[0] is not None:  # to see how far it came
-            _write_report(begun[0], args.report)
+    except BaseException as error:
+        if not _tell_of_interrupt(error, begun[0] if begun else None, args):
+            raise
+        return None, None
+
+
+def _tell_of_interrupt(
+    error: BaseException, execution: Execution | None, args: Namespace
+) -> bool:
+    """Tell what ended an execution that is no failure; say whether that was all."""
+    if is_a(error, KeyboardInterrupt):
+        if execution is not None:  # to see how far it came
+            _write_report(execution, args.report)
         if args.store is not None:
             say("what is stored can be resumed")
-        raise
-    except SystemExit as error:
-        complain(f"a step ended the program: {error_text(error)}")
-        show_traceback(error)
-        return None, None
+        return False
+    if is_a(error, Exception):
+        return False
+    complain(f"a step ended the program: {error_text(error)}")
+    show_traceback(error)
+    return True
 
 
 def _tell_the_end(execution: Execution) -> None:

@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 from stepfunction.cli.complaints import is_theirs
 from stepfunction.core.errors import DefinitionError
+from stepfunction.core.raised import is_a
 from stepfunction.core.step_function import StepFunction
 from stepfunction.core.wording import closest, did_you_mean, error_text
 
@@ -145,7 +146,7 @@ def _registry(target: str) -> Mapping[str, Any]:
     known = {
         its_name: value
         for its_name, value in vars(module).items()
-        if isinstance(value, FunctionRegistry) and not its_name.startswith("_")
+        if is_a(value, FunctionRegistry) and not its_name.startswith("_")
     }
     if not name:
         if len({id(value) for value in known.values()}) != 1:
@@ -158,7 +159,7 @@ def _registry(target: str) -> Mapping[str, Any]:
     except AttributeError:
         hint = did_you_mean(name, known) or did_you_mean(name, vars(module))
         raise TargetError(f"{place} has no {name!r}{hint}") from None
-    if not isinstance(found, Mapping):
+    if not is_a(found, Mapping):
         raise TargetError(
             f"{target} is no registry but {_a(found)}; name a FunctionRegistry, or a "
             "mapping of name to function"
@@ -279,7 +280,7 @@ def build(target: str, source: Any) -> StepFunction:
     Raises:
         TargetError: If it is something else, or cannot be built.
     """
-    if isinstance(source, StepFunction):
+    if is_a(source, StepFunction):
         return source
     if not callable(source):
         raise TargetError(
@@ -298,7 +299,7 @@ def build(target: str, source: Any) -> StepFunction:
         built = source()
     except (Exception, SystemExit) as error:
         raise TargetError(f"{target}() failed: {error_text(error)}") from error
-    if not isinstance(built, StepFunction):
+    if not is_a(built, StepFunction):
         raise TargetError(f"{target}() returned {_a(built)}, not a StepFunction")
     return built
 
@@ -331,7 +332,7 @@ def sources(module: ModuleType) -> dict[str, Source]:
     for name, value in vars(module).items():
         if name.startswith("_") or any(value is known for known in found.values()):
             continue
-        if isinstance(value, StepFunction) or _builds(value, module):
+        if is_a(value, StepFunction) or _builds(value, module):
             found[name] = value
     return found
 

@@ -13,6 +13,7 @@
     lanes/          worker processes that can be lost one at a time
     envelope/       how values cross between processes
     losses          the errors that are such of concurrent.futures too
+    tracebacks      the way that an error took, without what was there
     errors          every exception
     cancellation  durations  frozen  keys  logger  members  misspelling  namesake
     outcomes  probes  raised  variables  waiting  wording

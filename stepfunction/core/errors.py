@@ -37,9 +37,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from stepfunction.core.raised import cause_of, is_a, traceback_of
+from stepfunction.core.raised import cause_of, is_a
 
 try:
     from _pickle import PicklingError  # that of pickle, which is dear to import
@@ -54,8 +54,6 @@ if TYPE_CHECKING:
     WorkerCrashedError = losses.WorkerCrashedError
     WorkerInitError = losses.WorkerInitError
     WorkerKilledError = losses.WorkerKilledError
-
-Error = TypeVar("Error", bound=BaseException)
 
 
 class StepFunctionError(Exception):
@@ -486,34 +484,6 @@ def add_note(error: BaseException, note: str) -> None:
         notes = [*getattr(error, "__notes__", ()), note]
         BaseException.__setattr__(error, "__notes__", notes)
 
-
-def without_our_frames(error: Error) -> Error:
-    """Give an error with its traceback from the user's function on.
-
-    What is raised by this library itself keeps the traceback that it has.
-    """
-    traceback = rest = traceback_of(error)
-    while rest is not None and rest.tb_frame.f_globals.get("__package__") in _ROOMS:
-        rest = rest.tb_next
-    # Its own way of taking one may be another.
-    BaseException.with_traceback(error, rest or traceback)
-    return error
-
-
-_ROOMS = frozenset(
-    f"{__package__}{room}"
-    for room in (
-        "",
-        ".definition",
-        ".engine",
-        ".envelope",
-        ".history",
-        ".lanes",
-        ".transcript",
-        ".watching",
-        ".workers",
-    )
-) | {"stepfunction.contrib.django"}
 
 # They are errors of concurrent.futures too, and that is dear to import.
 _LOSSES = ("WorkerCrashedError", "WorkerInitError", "WorkerKilledError")

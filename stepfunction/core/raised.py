@@ -7,14 +7,20 @@ goes for any value of the user's.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeGuard, TypeVar
 
 T = TypeVar("T")
 
 _given: Any = vars(BaseException)
-_traceback, _cause = _given["__traceback__"].__get__, _given["__cause__"].__get__
-_context = _given["__context__"].__get__
 _hides_context = _given["__suppress_context__"].__get__
+_parts: Any = vars(BaseExceptionGroup)["exceptions"].__get__
+# The traceback of an exception, what it was raised from, and what was being handled
+# when it was raised: None if there is none. No functions, for failures wait for them.
+traceback_of: Callable[[BaseException], Any] = _given["__traceback__"].__get__
+cause_of: Callable[[BaseException], BaseException | None] = _given["__cause__"].__get__
+context_of: Callable[[BaseException], BaseException | None]
+context_of = _given["__context__"].__get__
 
 
 def is_a(value: object, kind: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
@@ -22,20 +28,11 @@ def is_a(value: object, kind: type[T] | tuple[type[T], ...]) -> TypeGuard[T]:
     return issubclass(type(value), kind)
 
 
-def traceback_of(error: BaseException) -> Any:
-    """Give the traceback of an exception; None if it has none."""
-    return _traceback(error)
-
-
-def cause_of(error: BaseException) -> BaseException | None:
-    """Give what an exception was raised from."""
-    found: BaseException | None = _cause(error)
-    return found
-
-
-def context_of(error: BaseException) -> BaseException | None:
-    """Give what was being handled when an exception was raised."""
-    found: BaseException | None = _context(error)
+def parts_of(error: BaseException) -> tuple[BaseException, ...]:
+    """Give the exceptions of a group; none of any other."""
+    if not is_a(error, BaseExceptionGroup):
+        return ()
+    found: tuple[BaseException, ...] = _parts(error)
     return found
 
 

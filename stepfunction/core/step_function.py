@@ -23,7 +23,7 @@ from stepfunction.core.engine.start import (
     store_problems,
 )
 from stepfunction.core.errors import DefinitionError, Problem
-from stepfunction.core.history.execution import Execution, conclude
+from stepfunction.core.history.execution import Execution, conclude, journal_of
 from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.misspelling import did_you_mean_arguments, unknown_argument
 from stepfunction.core.outcomes import Status
@@ -156,6 +156,7 @@ class StepFunction(Builder):
         surroundings: Iterable[Any] = _NONE,
         store: Store | None = None,
         execution_id: str | None = None,
+        keep_locals: bool = False,
         **unknown: Never,
     ) -> Execution:
         """Run the workflow to its end.
@@ -181,6 +182,9 @@ class StepFunction(Builder):
                 already that has died, it goes on from where it stood, and one that
                 has ended is given back, or raises what it raised: nothing is done
                 twice.
+            keep_locals: Whether failures that a step takes, or that are tolerated, keep
+                the local variables of the functions that they came through, for a
+                debugger or a reporter of errors. What is raised does in any case.
 
         Returns:
             What happened. It is COMPLETED, or FAILED where it ended on a failure
@@ -212,12 +216,16 @@ class StepFunction(Builder):
             surroundings,
             store,
             execution_id,
+            keep_locals,
         )
         if own:
             with using(own):
                 return finish(execution, limit, check)
-        carry_out(execution, limit)
-        return conclude(execution, check)
+        try:
+            carry_out(execution, limit)
+            return conclude(execution, check)
+        finally:
+            del execution
 
     @did_you_mean_arguments(**_MEANT)
     def start(
@@ -230,6 +238,7 @@ class StepFunction(Builder):
         surroundings: Iterable[Any] = _NONE,
         store: Store | None = None,
         execution_id: str | None = None,
+        keep_locals: bool = False,
     ) -> Execution:
         """Begin to run the workflow in a thread of its own.
 
@@ -256,6 +265,9 @@ class StepFunction(Builder):
                 None for one of its own. Where there is one of that ``id`` already that
                 has died, it goes on from where it stood, and one that has ended is
                 given back: nothing is done twice.
+            keep_locals: Whether failures that a step takes, or that are tolerated, keep
+                the local variables of the functions that they came through, for a
+                debugger or a reporter of errors. What is raised does in any case.
 
         Returns:
             The execution while it runs; look at its ``status`` and ``history``,
@@ -264,8 +276,8 @@ class StepFunction(Builder):
         Raises:
             DefinitionError: If the workflow is not sound; nothing has then begun.
         """
-        told = executor, timeout, listeners, surroundings, store, execution_id
-        execution, limit, own = self._made(initial_input, *told)
+        facts = executor, timeout, listeners, surroundings, store, execution_id
+        execution, limit, own = self._made(initial_input, *facts, keep_locals)
         try:
             with using(own):
                 finish_apart(execution, limit)
@@ -286,6 +298,7 @@ class StepFunction(Builder):
         shield: bool = False,
         store: Store | None = None,
         execution_id: str | None = None,
+        keep_locals: bool = False,
         **unknown: Never,
     ) -> Execution:
         """Run the workflow to its end without blocking the event loop.
@@ -320,6 +333,9 @@ class StepFunction(Builder):
                 None for one of its own. Where there is one of that ``id`` already that
                 has died, it goes on from where it stood, and one that has ended is
                 given back, or raises what it raised: nothing is done twice.
+            keep_locals: Whether failures that a step takes, or that are tolerated, keep
+                the local variables of the functions that they came through, for a
+                debugger or a reporter of errors. What is raised does in any case.
 
         Returns:
             What happened. It is COMPLETED, or FAILED where it ended on a failure
@@ -346,11 +362,11 @@ class StepFunction(Builder):
         import asyncio
 
         loop = asyncio.get_running_loop()
-        told = executor, timeout, listeners, surroundings, store, execution_id
+        facts = executor, timeout, listeners, surroundings, store, execution_id
         if store is None and self._store is None:
-            execution, limit, own = self._made(initial_input, *told)
+            execution, limit, own = self._made(initial_input, *facts, keep_locals)
         else:  # which may have to wait for others
-            made = asyncio.to_thread(self._made, initial_input, *told)
+            made = asyncio.to_thread(self._made, initial_input, *facts, keep_locals)
             execution, limit, own = await made
         with using(own):
             return await finish_beside(loop, execution, limit, check, shield)
@@ -368,6 +384,7 @@ class StepFunction(Builder):
         executor: ExecutorChoice | None = None,
         check: bool = False,
         listeners: Iterable[Listener] = _NONE,
+        keep_locals: bool = False,
     ) -> Execution:
         """Go on with a stored execution: one that has died, failed, or was stopped.
 
@@ -395,6 +412,9 @@ class StepFunction(Builder):
                 happens from now on, after those of the workflow; they are not told of
                 what is recorded.
 
+            keep_locals: Whether failures that a step takes, or that are tolerated, keep
+                the local variables of the functions that they came through, for a
+                debugger or a reporter of errors. What is raised does in any case.
         Returns:
             What happened, also before. It is COMPLETED, or FAILED where it ended on a
             failure step.
@@ -433,6 +453,7 @@ class StepFunction(Builder):
         self._latest = execution = begin(
             self.compile(), NOTHING, executor, told, stored
         )
+        journal_of(execution).run.keeps_locals = keep_locals
         with using(self._surroundings):
             return finish(execution, limit, check)
 
@@ -445,11 +466,11 @@ class StepFunction(Builder):
         check: bool = False,
         listeners: Iterable[Listener] = _NONE,
         surroundings: Iterable[Any] = _NONE,
+        keep_locals: bool = False,
     ) -> tuple[Execution, Callable[[], Execution]]:
         """Give an execution that has not begun, and what runs it as ``execute``."""
-        execution, limit, own = self._made(
-            initial_input, executor, timeout, listeners, surroundings, None, None
-        )
+        told = executor, timeout, listeners, surroundings, None, None, keep_locals
+        execution, limit, own = self._made(initial_input, *told)
 
         def run() -> Execution:
             with using(own):
@@ -466,6 +487,7 @@ class StepFunction(Builder):
         surroundings: Iterable[Any],
         store: Store | None,
         execution_id: str | None,
+        keep_locals: bool = False,
     ) -> tuple[Execution, float | None, tuple[Any, ...]]:
         """Give an execution to run, its time limit, and what surrounds its tasks."""
         limit: float | None = None if timeout is None else in_seconds(timeout)
@@ -478,6 +500,8 @@ class StepFunction(Builder):
             told = (*told, *checked_arguments(executor, limit, listeners))
         execution = begin(self.compile(), initial_input, executor, told, stored)
         self._latest = execution
+        if keep_locals:
+            journal_of(execution).run.keeps_locals = True
         return execution, limit, own
 
     def _own(self, surroundings: Iterable[Any]) -> tuple[Any, ...]:

@@ -100,14 +100,17 @@ def shortened(name: str) -> str:
 
 
 def shown(text: str) -> str:
-    """Give what a picture shows of a text: U+FFFD for what has no shape."""
+    """Give what a picture shows of a text: U+FFFD for what has no shape, or turns."""
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def _shown(character: str) -> str:
     if character.isspace():
         return character if character == "\n" else " "
-    return "\ufffd" if unicodedata.category(character) in _NO_SHAPE else character
+    has_shape = unicodedata.category(character) not in _NO_SHAPE
+    return character if has_shape and character not in _TURNS else "\ufffd"
 
 
 _NO_SHAPE = ("Cc", "Cs", "Cn")
+# What has the text after it read from the other side.
+_TURNS = frozenset(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))

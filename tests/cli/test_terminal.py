@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import pty
 import re
@@ -185,7 +186,8 @@ def test_an_interrupt_while_a_script_is_imported_is_one_line_too(tmp_path):
     path.write_text(
         "import os, pathlib, time\n"
         "pathlib.Path(os.environ['ORDERS_STARTED']).touch()\n"
-        "time.sleep(600)\n"
+        # A signal that comes right before a sleep does not end it.
+        "while True: time.sleep(0.1)\n"
     )
     with Command(tmp_path, "list", str(path)) as running:
         running.wait_until_it_runs()
@@ -249,3 +251,52 @@ def test_texts_of_the_users_end_no_line_and_send_a_terminal_no_orders(run, tmp_p
             # The traceback of the user's own exception has its text as it is.
             assert line != "  - ok" or command == "run"
     assert "a\\n  - ok␛[2J" in run("list", script)[1]
+
+
+def test_an_answer_sends_a_terminal_no_orders_and_is_the_same(run, tmp_path):
+    script = tmp_path / f"answering_{tmp_path.name[-1]}.py"
+    text = "a\x9b31m\u2028\u202e\x85\N{LATIN SMALL LETTER E WITH ACUTE}\U000e0001"
+    script.write_text(
+        "from stepfunction import StepFunction\n"
+        f"workflow = StepFunction('W').add_step('A', lambda: {text!a})\n"
+        "workflow.set_start_step('A')\n"
+    )
+    code, out, err = run("run", script)
+    assert (code, json.loads(out)) == (0, text)
+    assert out[:-1].isprintable()
+    assert "é" in out
+
+
+@pytest.mark.parametrize("error", ["HostileError", "EmptyError"])
+def test_an_error_that_refuses_to_be_asked_is_told(run, tmp_path, error):
+    script = tmp_path / f"refusing_{tmp_path.name[-1]}_{error}.py"
+    script.write_text(
+        f"from shared.hostile import {error}, Hostile\n"
+        "from stepfunction import StepFunction\n"
+        f"def bad(*_): raise {error}('boom')\n"
+        "def made(): bad()\n"
+        "def other(): return Hostile()\n"
+        "workflow = StepFunction('W').add_step('A', bad).set_start_step('A')\n"
+    )
+    code, out, err = run("run", f"{script}:workflow")
+    assert (code, out) == (1, "")
+    assert f"{error}: " in err and "in bad" in err
+    for command in ("run", "check", "graph"):
+        code, out, err = run(command, f"{script}:made")
+        assert code == 2
+        assert f"{error}: " in out + err
+    code, out, err = run("run", f"{script}:other")
+    assert (code, "returned a value of type 'Hostile'" in err) == (2, True)
+
+
+@pytest.mark.parametrize("ending", ["SystemExit(3)", "GeneratorExit()"])
+def test_a_step_that_ends_the_program_is_told_in_a_line(run, tmp_path, ending):
+    script = tmp_path / f"ending_{tmp_path.name[-1]}_{ending[:3]}.py"
+    script.write_text(
+        "from stepfunction import StepFunction\n"
+        f"def leave(): raise {ending}\n"
+        "workflow = StepFunction('W').add_step('A', leave).set_start_step('A')\n"
+    )
+    code, out, err = run("run", script)
+    assert (code, out) == (1, "")
+    assert err.startswith(f"stepfunction: a step ended the program: {ending[:10]}")

@@ -65,6 +65,7 @@ def test_a_workflow_is_a_flowchart_of_its_steps_and_arrows():
         ("fa:fa-car", "fa#58;fa-car"),
         ("🚗 漢字", "🚗 漢字"),
         ("bell\x07", "bell\ufffd"),
+        ("turned \u202e round", "turned \ufffd round"),
         ("end", "end"),
     ],
 )

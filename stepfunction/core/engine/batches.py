@@ -18,8 +18,8 @@ from stepfunction.core.definition.callables import stray_coroutine
 from stepfunction.core.definition.calls import Call
 from stepfunction.core.envelope.answers import unreadable_result, unsent_result
 from stepfunction.core.envelope.envelope import pack, pack_each, unpack
-from stepfunction.core.errors import without_our_frames
 from stepfunction.core.outcomes import Outcome
+from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.variables import apart
 
 # A worker process sends what it has done at least so often, in seconds: what it had
@@ -124,6 +124,7 @@ class BatchCall:
         keeps: Whether results are wanted.
         is_timed: Whether to tell of each item as soon as it is done.
         guard: Makes the calls that are made in this process; None for nobody.
+        keeps_locals: Whether failures that are gone on after keep their frames.
     """
 
     guards_itself = True
@@ -135,12 +136,14 @@ class BatchCall:
         keeps: bool,
         is_timed: bool,
         guard: Callable[..., Any] | None = None,
+        keeps_locals: bool = False,
     ) -> None:
         self.call = call
         self.stops = stops
         self.keeps = keeps
         self.is_timed = is_timed
         self.guard = guard
+        self.keeps_locals = keeps_locals
 
     def __reduce__(self) -> Any:
         return BatchCall, (self.call, self.stops, self.keeps, self.is_timed)
@@ -186,6 +189,9 @@ class BatchCall:
             is_over = variables.run(
                 self._perform_some, load, rest, call, catch, variables
             )
+            # All but the first, for nobody is told of them before the last is done.
+            if len(load.failed) > 1 and not self.keeps_locals:
+                forget_locals(results[load.failed[-1]])
         # What does so does so whenever it does not fail; to look at each result takes
         # a third longer.
         if load.failed or (results and type(results[0]) is CoroutineType):

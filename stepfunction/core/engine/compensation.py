@@ -25,7 +25,6 @@ from stepfunction.core.errors import (
     TransferError,
     UnstorableValueError,
     add_note,
-    without_our_frames,
 )
 from stepfunction.core.history.chronicle import undone_record
 from stepfunction.core.history.journal import Journal
@@ -34,6 +33,7 @@ from stepfunction.core.history.results import ItemResults, MapResults
 from stepfunction.core.keys import PartKey
 from stepfunction.core.outcomes import UNDER_WAY, Outcome
 from stepfunction.core.raised import is_a
+from stepfunction.core.tracebacks import without_our_frames
 from stepfunction.core.watching.telling import tell_record
 from stepfunction.core.wording import subject
 

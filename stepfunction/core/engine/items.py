@@ -17,16 +17,17 @@ from stepfunction.core.definition.actions import Callee, MapItems
 from stepfunction.core.engine.batches import BatchCall, Load, Part, shares
 from stepfunction.core.engine.sources import items_of
 from stepfunction.core.engine.tally import Tally
-from stepfunction.core.engine.tasks import StepTask, Terms
+from stepfunction.core.engine.tasks import Item, StepTask, Terms
 from stepfunction.core.errors import (
+    ParallelStepExecutionError,
     StepTimeoutError,
     TransferError,
-    without_our_frames,
 )
 from stepfunction.core.history.records import Visit
 from stepfunction.core.outcomes import Ended, Outcome
 from stepfunction.core.probes import onlooker
 from stepfunction.core.raised import is_a
+from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.attempts import Report
 from stepfunction.core.workers.ends import run_tasks
@@ -48,6 +49,8 @@ class Plan(NamedTuple):
         batch_size: How many travel together at most.
         batch_name: What messages call a batch.
         place: Where they are going to; None while that is not chosen.
+        spared: The first failure of them, which the step may fail with; None where
+            all keep their frames.
     """
 
     terms: Terms
@@ -56,6 +59,7 @@ class Plan(NamedTuple):
     batch_size: int
     batch_name: str
     place: Place | None = None
+    spared: list[BaseException] | None = None
 
     @property
     def size(self) -> int:
@@ -143,39 +147,12 @@ class Plan(NamedTuple):
             task.digest = None if digests is None else digests[0]
         # Of the others nothing is told before they have trouble.
         task.is_told = self.call.nested is not None
+        task.spared = self.spared
         task.given = (item,)
         if ending is not None:
             task.attempts.append(ending)
             task.outcome, _, _, task.error = ending
         return task
-
-
-class Item(StepTask):
-    """The call for one item.
-
-    Attributes:
-        is_told: Whether it is told of: from the first, or since it has had trouble.
-    """
-
-    __slots__ = ("is_told",)
-
-    is_told: bool
-
-    def tell_start(self, began: float) -> None:
-        """Tell, once, that the first attempt has begun."""
-        if self.is_told:
-            super().tell_start(began)
-
-    def tell_retried(self, pause: float) -> None:
-        """Tell that another attempt follows, after so many seconds."""
-        self.is_told = True
-        super().tell_retried(pause)
-
-    def tell_end(self) -> None:
-        """Tell that there will be no other attempt."""
-        self.is_told = self.is_told or self.outcome is not Outcome.SUCCEEDED
-        if self.is_told:
-            super().tell_end()
 
 
 class Batch(Task):
@@ -373,7 +350,9 @@ def perform_map(
     tally = Tally(action, terms.name, total, terms.news)
     batch_name = f"items of {subject(terms.name)}"
     batch_call, looks_on = _batch_call(action, terms), onlooker()
-    plan = Plan(terms, action.call, batch_call, action.batch_size, batch_name)
+    size, keeps_locals = action.batch_size, terms.run.keeps_locals
+    spared: list[BaseException] | None = None if keeps_locals else []
+    plan = Plan(terms, action.call, batch_call, size, batch_name, spared=spared)
 
     def end(task: Task) -> None:
         if isinstance(task, StepTask):
@@ -416,15 +395,19 @@ def perform_map(
             at_once=total is not None,
             under_way=under_way,
             kept=kept,
+            keeps_locals=keeps_locals,
         )
+        visit = tally.visit()
     except BaseException as interrupt:
         is_failure = is_a(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
-        return tally.broken_visit(outcome, interrupt)
+        visit = tally.broken_visit(outcome, interrupt)
     finally:
         if kept is not None:
             kept.saving.count = tally.taken
-    return tally.visit()
+    if spared and not is_a(visit.error, ParallelStepExecutionError):
+        forget_locals(spared[0])  # for it does not fail with that
+    return visit
 
 
 def _shown(tasks: Iterator[Task], terms: Terms) -> Iterator[Task]:
@@ -447,4 +430,6 @@ def _batch_call(action: MapItems, terms: Terms) -> BatchCall | None:
         return None
     call: Any = action.call
     stops, keeps = action.stop_on_failure, action.keep_results
-    return BatchCall(call, stops, keeps, terms.is_timed, terms.run.guard)
+    run = terms.run
+    how = run.guard, run.keeps_locals
+    return BatchCall(call, stops, keeps, terms.is_timed, *how)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from stepfunction.core.cancellation import Cancellation
@@ -11,7 +11,7 @@ from stepfunction.core.definition.actions import FanOut
 from stepfunction.core.definition.graph import Step
 from stepfunction.core.engine.run import Run
 from stepfunction.core.engine.tasks import StepTask, Terms
-from stepfunction.core.errors import ExecutionCancelledError, without_our_frames
+from stepfunction.core.errors import ExecutionCancelledError
 from stepfunction.core.history.journal import Journal
 from stepfunction.core.history.position import Failing
 from stepfunction.core.history.records import Visit, as_visit
@@ -19,6 +19,7 @@ from stepfunction.core.history.results import TaskResults, parallel_failure
 from stepfunction.core.outcomes import STOPPED, Outcome
 from stepfunction.core.probes import onlooker
 from stepfunction.core.raised import is_a
+from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.watching.telling import News
 from stepfunction.core.workers.attempts import LiveAttempt, Report, make_attempt
 from stepfunction.core.workers.ends import run_tasks
@@ -99,11 +100,12 @@ def _perform_here(
     retry, task = terms.step.retry, StepTask(terms, terms.step.action)
     terms.show_to(onlooker(), [task])
     work, first = terms.work(value), LiveAttempt(task, cancellation)
+    how: Any = {"kept": terms.kept, "keeps_locals": terms.run.keeps_locals}
     terms.show(task.now)
     if terms.kept is not None and error is None:
         terms.kept.recall_one(task)
     if task.attempts:
-        run_tasks((task,), Inline(work, isolate=False), cancellation, kept=terms.kept)
+        run_tasks((task,), Inline(work, isolate=False), cancellation, **how)
         return task.visit()
     if error is None:
         report = make_attempt(first, work, catch=Exception)
@@ -112,7 +114,7 @@ def _perform_here(
         report = Report(first, Outcome.FAILED, error, began, now)
     task.settle(report, cancellation.requested)
     if retry is not None and (task.error is not None or judges_results(retry)):
-        run_tasks((task,), Inline(work, isolate=False), cancellation, kept=terms.kept)
+        run_tasks((task,), Inline(work, isolate=False), cancellation, **how)
     return task.visit()
 
 
@@ -125,7 +127,10 @@ def _perform_elsewhere(terms: Terms, value: Any, cancellation: Cancellation) -> 
     place = terms.run.workshop.place(step.executor, work, 1)
     if terms.kept is not None:
         terms.kept.recall_one(task)
-    run_tasks((task,), place, cancellation, kept=terms.kept)
+    keeps_locals = terms.run.keeps_locals
+    run_tasks(
+        (task,), place, cancellation, kept=terms.kept, keeps_locals=keeps_locals
+    )
     return task.visit()
 
 
@@ -163,13 +168,27 @@ def _fan_out(
         for task in stopped:
             assert kept is not None
             kept.stop_nested(task, cancellation)
-        run_tasks(left, place, cancellation, is_enough, kept=kept)
+        keeps_locals = terms.run.keeps_locals
+        run_tasks(
+            left, place, cancellation, is_enough, kept=kept, keeps_locals=keeps_locals
+        )
     except BaseException as interrupt:
+        _forget_locals_of(tasks, terms.run)
         visits = tuple(task.visit() for task in tasks)
         is_failure = is_a(interrupt, Exception)
         outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
         return Visit(terms.name, outcome, error=interrupt, tasks=visits)
-    return gather(terms.name, action, tasks, failed)
+    visit = gather(terms.name, action, tasks, failed)
+    if visit.error is None:
+        _forget_locals_of(tasks, terms.run)
+    return visit
+
+
+def _forget_locals_of(tasks: Iterable[Task], run: Run) -> None:
+    """Let no failure of a task keep its frames, for the step does not fail with it."""
+    for task in () if run.keeps_locals else tasks:
+        if task.error is not None:
+            forget_locals(task.error)
 
 
 def refuse_if_used_up(

@@ -49,6 +49,7 @@ class Run(Shared):
         self.guard: Callable[..., Any] | None = None
         self.top: Journal | None = None
         self.is_plain = True
+        self.keeps_locals = False
 
     def apart(self, cancellation: Cancellation) -> Run:
         """Give what a workflow needs that is nested in a task.
@@ -59,6 +60,7 @@ class Run(Shared):
         run = Run(self.go, self.workshop, cancellation, self.epoch)
         run.thread = get_ident()
         run.is_plain = False
+        run.keeps_locals = self.keeps_locals
         return run
 
 

@@ -255,8 +255,11 @@ def finish(
         StepFunctionError: As ``StepFunction.execute``.
         BaseException: What interrupts this thread.
     """
-    carry_out(execution, timeout, taken)
-    return conclude(execution, check)
+    try:
+        carry_out(execution, timeout, taken)
+        return conclude(execution, check)
+    finally:
+        del execution
 
 
 def finish_apart(execution: Execution, timeout: float | None) -> None:

@@ -16,6 +16,7 @@ from stepfunction.core.history.records import Visit
 from stepfunction.core.keys import PartKey
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import tell_skipped
+from stepfunction.core.tracebacks import forget_locals
 from stepfunction.core.watching.telling import News
 from stepfunction.core.wording import subject
 from stepfunction.core.workers.attempts import LiveAttempt, Work
@@ -221,6 +222,53 @@ class StepTask(Task):
             self.child,
             self.given or self.taken,
         )
+
+
+class Item(StepTask):
+    """The call for one item of a map step.
+
+    Attributes:
+        is_told: Whether it is told of: from the first, or since it has had trouble.
+        spared: The first failure of all items; None where all keep their frames.
+    """
+
+    __slots__ = ("is_told", "spared")
+
+    is_told: bool
+    spared: list[BaseException] | None
+
+    def tell_start(self, began: float) -> None:
+        """Tell, once, that the first attempt has begun."""
+        if self.is_told:
+            super().tell_start(began)
+
+    def tell_retried(self, pause: float) -> None:
+        """Tell that another attempt follows, after so many seconds."""
+        self.is_told = True
+        super().tell_retried(pause)
+
+    def tell_end(self) -> None:
+        """Tell that there will be no other attempt."""
+        self.is_told = self.is_told or self.outcome is not Outcome.SUCCEEDED
+        if self.is_told:
+            super().tell_end()
+
+    def may_forget(self, error: BaseException) -> bool:
+        """Tell whether it does not matter, and nobody is told of it."""
+        if self.told is not None or not self.spared:
+            return False
+        return self.spared[0] is not error
+
+    def forget_locals(self) -> None:
+        """Let no failure keep its frames but the first of all items."""
+        super().forget_locals()
+        error, spared = self.error, self.spared
+        if error is None or spared is None:
+            return
+        if not spared:
+            spared.append(error)
+        elif error is not spared[0]:
+            forget_locals(error)
 
 
 class PastTask:

@@ -21,11 +21,11 @@ from stepfunction.core.engine.verdict import Verdict, limit_error, remember, ver
 from stepfunction.core.errors import (
     ExecutionCancelledError,
     ResumeError,
+    StepFunctionError,
     StepLimitError,
     StoreError,
     refusal_behind,
     stop_behind,
-    without_our_frames,
 )
 from stepfunction.core.history.chronicle import end_record, last_record
 from stepfunction.core.history.journal import NOTHING, Journal
@@ -41,6 +41,7 @@ from stepfunction.core.outcomes import (
 )
 from stepfunction.core.probes import onlookers
 from stepfunction.core.raised import is_a
+from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.watching.telling import (
     tell_beginning,
     tell_end,
@@ -331,6 +332,22 @@ def _after_error(
     target: str | None,
 ) -> Position:
     """Note a step that raised, and give where that leads."""
+    kind = type(error)
+    if (
+        target is not None
+        and type(entry) is str
+        and run.audience is None
+        and issubclass(kind, Exception)
+        and not issubclass(kind, StepFunctionError)
+        and not run.cancellation.requested
+        and not run.keeps_locals
+    ):  # then what follows comes to no more than this
+        failed = journal.failed((entry, None), error)
+        forget_locals(error, is_from_here=True)
+        if failing is None:
+            return target, error, (failed, failed)
+        remember(failing[0][-1], error)
+        return target, error, (failing[0], failed)
     without_our_frames(error)
     if type(entry) is not str or not is_a(error, Exception):
         entry = failed_visit(entry, error)
@@ -389,6 +406,8 @@ def _after_failure(
     journal.position = position
     if run.audience is not None:
         tell_record(run.audience, journal, "step", last_record(journal), target)
+    if target is not None and not run.keeps_locals:
+        forget_locals(error)
     return position
 
 

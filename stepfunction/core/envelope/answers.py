@@ -14,10 +14,10 @@ from stepfunction.core.envelope.refusals import reason
 from stepfunction.core.errors import (
     TransferError,
     WorkerStartError,
-    without_our_frames,
 )
 from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import Taken, within
+from stepfunction.core.tracebacks import without_our_frames
 from stepfunction.core.wording import error_text
 
 _Answer = TypeVar("_Answer", bound=Parcel)

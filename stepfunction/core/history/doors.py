@@ -124,7 +124,7 @@ class Shown:
             indent: By how many spaces to indent what is nested; None for one line.
 
         Raises:
-            TranscriptError: As in ``to_dict``.
+            TranscriptError: If executions are nested too deep in one another.
         """
         import json
 

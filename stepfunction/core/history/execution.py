@@ -30,6 +30,7 @@ from stepfunction.core.history.records import StepRecord, since
 from stepfunction.core.keys import ChildKey
 from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 from stepfunction.core.raised import is_a, repr_of
+from stepfunction.core.tracebacks import forget_our_locals
 from stepfunction.core.wording import (
     counted,
     duration_text,
@@ -412,7 +413,11 @@ def conclude(execution: Execution, check: bool) -> Execution:
     if journal.graph.has_compensations:
         execution._raise_if_not_undone()
     if journal.blame is not None and journal.ended_at is None:
-        raise execution._failure()  # which no step took
+        forget_our_locals(journal.blame.error)
+        try:
+            raise execution._failure()  # which no step took
+        finally:
+            del execution, journal
     if check or journal.status in (Status.CANCELLED, Status.TIMED_OUT):
         execution.raise_if_failed()
     return execution

@@ -62,14 +62,16 @@ class Shared:
         epoch: What to add to readings of ``perf_counter`` to have the time of day.
         cancellation: The request to stop it.
         thread: The thread that runs it; None before and after.
+        keeps_locals: Whether failures that it goes on after keep their frames.
     """
 
-    __slots__ = ("epoch", "cancellation", "thread")
+    __slots__ = ("epoch", "cancellation", "thread", "keeps_locals")
 
     def __init__(self, epoch: float, cancellation: Cancellation) -> None:
         self.epoch = epoch
         self.cancellation = cancellation
         self.thread: int | None = None
+        self.keeps_locals = False
 
 
 class Journal:

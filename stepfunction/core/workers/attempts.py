@@ -17,11 +17,11 @@ from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import (
     HeartbeatTimeoutError,
     StepTimeoutError,
-    without_our_frames,
 )
 from stepfunction.core.lapse import AtLimit
 from stepfunction.core.outcomes import SUCCEEDED, Outcome
 from stepfunction.core.surroundings import Taken, within
+from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.workers.tasks import Task
 
 __tracebackhide__ = True  # pytest shows the test and what is called, not us
@@ -261,10 +261,16 @@ def make_attempt(
             output = call(value, context)
         else:
             output = attempt.variables.run(call, value, context)
-    except catch as error:
-        without_our_frames(error)
+    except catch as raised:
+        error = without_our_frames(raised)
+    else:
+        return Report(attempt, SUCCEEDED, output, began, perf_counter())
+    try:  # out here, where what it hides is not being handled
+        if task.may_forget(error):
+            forget_locals(error)
         return Report(attempt, Outcome.FAILED, error, began, perf_counter())
-    return Report(attempt, SUCCEEDED, output, began, perf_counter())
+    finally:
+        del error  # which has this frame
 
 
 def _surrounded(attempt: LiveAttempt, work: Work) -> Callable[[Any, Any], Any]:

@@ -22,6 +22,7 @@ def run_tasks(
     at_once: bool = True,
     under_way: dict[Task, None] | None = None,
     kept: Kept | None = None,
+    keeps_locals: bool = False,
 ) -> None:
     """Bring tasks to their ends; each then has an outcome.
 
@@ -36,6 +37,7 @@ def run_tasks(
         at_once: Whether the iterator is likely to give the next task without delay.
         under_way: Kept up with the tasks that have been taken and have not ended.
         kept: What keeps their ends before anybody is told of them; None for nothing.
+        keeps_locals: Whether failures that are gone on after keep their frames.
 
     Raises:
         WorkerStartError: What kept a worker from being started, when all have ended.
@@ -49,4 +51,5 @@ def run_tasks(
         from stepfunction.core.workers.skipping import SkippingLoop
 
         loop = SkippingLoop
-    loop(tasks, place, cancellation, is_enough, ended, at_once, taken, kept).run()
+    facts = at_once, taken, kept, keeps_locals
+    loop(tasks, place, cancellation, is_enough, ended, *facts).run()

@@ -20,6 +20,7 @@ from stepfunction.core.clock import perf_counter
 from stepfunction.core.errors import refusal_behind, stop_behind
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.raised import is_a
+from stepfunction.core.tracebacks import forget_locals
 from stepfunction.core.workers.attempts import (
     RUNNING,
     Letter,
@@ -131,6 +132,7 @@ class Loop:
         at_once: bool,
         taken: dict[Task, None],
         kept: Kept | None,
+        keeps_locals: bool,
     ) -> None:
         self.place = place
         self.cancellation = cancellation
@@ -144,6 +146,7 @@ class Loop:
         self.limits = Agenda()  # of attempts
         self.open = taken
         self.kept = kept
+        self.keeps_locals = keeps_locals
         self.untold: list[Task] = []  # that have ended, and are to be kept first
         self.inbox: SimpleQueue[Letter] = SimpleQueue()
         self.is_understaffed = False  # whether more may be needed to make attempts
@@ -375,6 +378,8 @@ class Loop:
                     if self.kept is not None:
                         self.kept.retried(task, pause)
                     task.tell_retried(pause)
+                    if task.error is not None and not self.keeps_locals:
+                        forget_locals(task.error)
                 self.pause(task, pause)
                 return
             if task.error is not None and self.is_enough(task):
@@ -391,7 +396,7 @@ class Loop:
             del self.open[task]
             task.has_ended = True
             if self.kept is None:
-                task.tell_end()
+                self.tell_end(task)
                 self.ended(task)
                 return
             self.kept.ended(task)
@@ -406,7 +411,12 @@ class Loop:
             untold, self.untold = self.untold, []
             self.kept.flush()
             for task in untold:
-                task.tell_end()
+                self.tell_end(task)
+
+    def tell_end(self, task: Task) -> None:
+        task.tell_end()
+        if not self.keeps_locals:
+            task.forget_locals()
 
     # Stopping.
 

@@ -262,6 +262,8 @@ class Retries:
             if error is None or not (is_over or is_a(raised, _Unaskable)):
                 raise
             is_over = True
+            # Lest it be in a cycle with all that has called.
+            BaseException.with_traceback(raised, None)
         if error is not None and is_over:
             raise error
         if not isinstance(decision, tenacity.DoSleep):

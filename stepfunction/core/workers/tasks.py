@@ -10,6 +10,7 @@ from stepfunction.core.errors import ExecutionCancelledError, StepTimeoutError
 from stepfunction.core.outcomes import SUCCEEDED, Ended, Outcome
 from stepfunction.core.probes import skipping
 from stepfunction.core.raised import is_a, traceback_of
+from stepfunction.core.tracebacks import forget_locals
 from stepfunction.core.workers.executors import is_cancelled_error
 from stepfunction.core.workers.retry import Retries, RetryPolicy, judges_results
 
@@ -188,6 +189,17 @@ class Task:
             if self.attempts:  # word of its beginning may not have been read
                 self.tell_start(self.attempts[0][1])
             self.told.ended(self)
+
+    def may_forget(self, error: BaseException) -> bool:
+        """Tell whether an attempt's error need not keep its frames till it is told."""
+        return False
+
+    def forget_locals(self) -> None:
+        """Let no failure keep its frames that is past, when its end has been told."""
+        if self.error is None and self.attempts:
+            *_, last = self.attempts[-1]
+            if last is not None:  # of which a value was made
+                forget_locals(last)
 
     def opened(self, payload: Any) -> Any:
         """Give the output, by what the call returned, or fail."""
