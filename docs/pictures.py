@@ -133,7 +133,7 @@ next -> task_2 [dir=both];
 perform -> serve [dir=both,
     label=" to: Threads.begin, a queue\\l back: LiveAttempt.end,\\l {INBOX}"];
 perform -> exchange [dir=both,
-    label=" to: Lanes.begin, envelope.pack,\\l ProcessLanes.send\\l {BACK}"];
+    label=" to: Lanes.begin, envelope.pack,\\l ProcessLanes._send\\l {BACK}"];
 exchange -> next [dir=both,
     label=" to: WorkerProcess.send, a pipe\\l {PACKED}"];
 }}

@@ -320,6 +320,15 @@ class Page:
                 found.append(Link(line, str(token.attrs["href"]), _text_of(rest)))
         return tuple(sorted(found, key=lambda link: link.line))
 
+    @cached_property
+    def code_spans(self) -> tuple[tuple[int, str], ...]:
+        """Give what stands as code between words, with the lines."""
+        return tuple(
+            (line, token.content)
+            for line, token, _ in self._inline()
+            if token.type == "code_inline"
+        )
+
     def _inline(self) -> Iterator[tuple[int, Token, list[Token]]]:
         """Yield what stands in lines, with its line and what follows it there."""
         for block in self._tokens:
