@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from stepfunction.core.cancellation import Cancellation
+from stepfunction.core.durations import to_wait
 from stepfunction.core.envelope.omitted import portable
 from stepfunction.core.errors import ExecutionCancelledError, TransferError
 from stepfunction.core.history.records import StepRecord
@@ -14,6 +16,8 @@ from stepfunction.core.keys import OfPart, PartKey
 from stepfunction.core.wording import did_you_mean, subject
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from stepfunction.core.watching.events import Event
 
 
@@ -162,19 +166,19 @@ class Context(OfPart, Mapping[str, Any]):
             what = subject(self.step, self.part)
             raise ExecutionCancelledError(f"{what} was told to stop")
 
-    def sleep(self, seconds: float) -> None:
+    def sleep(self, seconds: float | timedelta) -> None:
         """Sleep, but wake at once when the step should stop.
 
         Args:
-            seconds: How long to sleep.
+            seconds: How long to sleep, as seconds or a ``timedelta``.
 
         Raises:
             ExecutionCancelledError: If the step should stop.
         """
         if self._cancellation is None:
-            time.sleep(seconds)
+            time.sleep(min(max(0.0, to_wait(seconds)), TIMEOUT_MAX))
         else:
-            self._cancellation.sleep(seconds)
+            self._cancellation.sleep(to_wait(seconds))
             self.check_cancelled()
 
     def heartbeat(self) -> None:

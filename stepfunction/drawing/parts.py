@@ -58,7 +58,7 @@ class ReportParts:
     @cached_property
     def _execution(self) -> Execution:
         # Only what has gone through the redaction is looked at, but by the picture,
-        # which has no values.
+        # which has no values and mostly no texts.
         return from_document(to_document(self._live, self._redact, self._most))
 
     @cached_property
@@ -134,7 +134,10 @@ class ReportParts:
 
     def graph_below(self, heading: str) -> str:
         """Give the graph below a heading, which is HTML."""
-        picture, graph = _picture(self._live), self._live.graph
+        drawn, graph = self._live, self._live.graph
+        if self._redact is not None and graph is not None and _has_texts(graph):
+            drawn, graph = self._execution, self._execution.graph
+        picture = _picture(drawn)
         if picture is not None:
             label, inside = "Graph", picture
         elif graph is not None:
@@ -170,6 +173,12 @@ def _picture(execution: Execution) -> str | None:
     if graph is None or _size(graph) > _MOST_DRAWN:
         return None
     return svg_for_notebook(graph, trail_of(execution))
+
+
+def _has_texts(graph: Graph) -> bool:
+    """Tell whether a picture shows a text that may be redacted: that of a fail step."""
+    graphs = (graph, *graph.all_nested())
+    return any(step.action.always_fails for it in graphs for step in it.table.values())
 
 
 def _size(graph: Graph) -> int:

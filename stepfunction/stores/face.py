@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 from math import inf
+from sys import maxsize
 from time import time
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias
 
+from stepfunction.core.durations import to_wait
 from stepfunction.core.errors import DefinitionError, Problem, ResumeError
 from stepfunction.core.frozen import Frozen
 from stepfunction.core.outcomes import Status
@@ -152,7 +154,7 @@ class Face(ABC):
             if (name is None or it.workflow == name)
             and (status is None or it.status == status)
         )
-        return [*islice(wanted, limit)]
+        return [*islice(wanted, _at_most(limit))]
 
     def load(self, id: str) -> Execution:
         """Give a stored execution as it stands, to look at, draw and report.
@@ -205,7 +207,7 @@ class Face(ABC):
             raise DefinitionError("recover", problems)
         dead = [it for it in self.list(status="RUNNING") if not it.claimed]
         dead.reverse()
-        return [self._recovered(it, known) for it in islice(dead, limit)]
+        return [self._recovered(it, known) for it in islice(dead, _at_most(limit))]
 
     def _recovered(
         self, it: StoredExecution, known: Mapping[str, Resumable]
@@ -250,7 +252,7 @@ class Face(ABC):
         if not _is_number(age) or not age >= 0:
             text = f"older_than is a number of seconds, or a timedelta, not {age!r}"
             raise DefinitionError("prune", [Problem("older_than", text)])
-        before = time() - age
+        before = time() - to_wait(age)
 
         def is_old(ended: float | None) -> bool:
             return ended is not None and ended <= before
@@ -281,6 +283,10 @@ def _status_problems(status: Any) -> Iterator[Problem]:
         return
     text = f"status is one of {', '.join(names)}, not {status!r}"
     yield Problem("status", text, did_you_mean(status, names))
+
+
+def _at_most(limit: int | None) -> int | None:
+    return None if limit is None else min(limit, maxsize)
 
 
 def _limit_problems(limit: Any) -> Iterator[Problem]:

@@ -257,6 +257,21 @@ def test_what_is_redacted_is_nowhere_in_the_file(page, tmp_path):
     assert "no stock for [&#x27;•••&#x27;]" in text
 
 
+@pytest.mark.parametrize("is_read_back", [False, True])
+def test_what_is_redacted_of_a_fail_step_is_not_in_the_picture(is_read_back):
+    def redact(where, value):
+        return value.replace("Doe", "•••") if isinstance(value, str) else value
+
+    workflow = StepFunction("Loan").add_fail_step("Refuse", "Of.Doe", "Doe has none")
+    execution = workflow.set_start_step("Refuse").execute()
+    if is_read_back:
+        execution = Execution.from_json(execution.to_json())
+    parts = execution.report_parts(redact=redact)
+    for part in (parts.head, parts.graph, parts.steps):
+        assert "Doe" not in part
+        assert "•••" in part
+
+
 def test_nothing_is_written_where_the_redaction_fails(page, tmp_path):
     def redact(where, value):
         raise OSError("no key")

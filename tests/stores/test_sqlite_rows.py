@@ -188,3 +188,10 @@ def test_what_utf_8_cannot_write_is_refused(any_store, begin):
     with pytest.raises(StoreError, match="UTF-8"):
         begin(any_store, "\ud800")
     assert any_store.list() == []
+
+
+def test_a_store_lists_and_prunes_with_numbers_of_any_size(store, begin):
+    store.turn(Row(begin(store, "order-17"), 1, "1"), "COMPLETED", 5.0)
+    assert [it.id for it in store.list(limit=10**400)] == ["order-17"]
+    assert store.prune(older_than=10**400) == []
+    assert store.recover([], limit=10**400) == []

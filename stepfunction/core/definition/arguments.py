@@ -12,6 +12,7 @@ from stepfunction.core.definition.catches import failure_problems
 from stepfunction.core.durations import in_seconds
 from stepfunction.core.errors import Problem, about
 from stepfunction.core.frozen import Frozen
+from stepfunction.core.raised import short_repr
 from stepfunction.core.workers.executors import executor_problem, is_executor, is_lanes
 from stepfunction.core.workers.retry import is_retry
 
@@ -143,7 +144,7 @@ class Calls(Frozen):
         timeout, heartbeat = self.timeout, self.heartbeat
         for name, limit in (("timeout", timeout), ("heartbeat", heartbeat)):
             if limit is not None and not is_duration(limit):
-                text = f"{name} is seconds above 0, not {limit!r}"
+                text = f"{name} is seconds above 0, not {short_repr(limit)}"
                 problems.append(Problem(name, text))
         if action is None:
             return
@@ -214,7 +215,12 @@ class Many(Frozen):
 
 def is_duration(value: Any) -> bool:
     """Tell a number of seconds above 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return float(value) > 0
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
 
 
 def share(percentage: str, count: int) -> int:

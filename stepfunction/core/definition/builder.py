@@ -89,7 +89,7 @@ class Builder(Compilable):
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | Mapping[str, Any] | None = None,
     ) -> Self:
-        """Add a step.
+        """Add a step that calls a function, or several side by side.
 
         Args:
             name: Its name, unique in this workflow.

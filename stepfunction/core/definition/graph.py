@@ -245,7 +245,6 @@ class Graph(Defined, Callee):
         keep_history: How many of its latest steps an execution remembers; None for
             all.
         has_compensations: Whether any step, here or nested, has a compensation.
-        directly_nested: The workflows that its steps run, each once.
     """
 
     # Which follow from the fields.
@@ -283,6 +282,7 @@ class Graph(Defined, Callee):
         self._first_move: Any = ...  # until it is asked for
         # Whether anything, here or nested, may follow a failure.
         self.may_recover: bool = any(step.may_recover for step in table.values())
+        # The workflows that its steps run, each once.
         self.directly_nested: tuple[Graph, ...] = _nested_in(table)
         inside = self.directly_nested
         self._deepest: Deepest = deepest((it, it._deepest) for it in inside)

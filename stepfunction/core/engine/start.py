@@ -34,7 +34,7 @@ from stepfunction.core.history.journal import NOTHING, Journal
 from stepfunction.core.lapse import leave
 from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import UNDER_WAY, Status
-from stepfunction.core.raised import is_a
+from stepfunction.core.raised import is_a, short_repr
 from stepfunction.core.surroundings import (
     Taken,
     guard,
@@ -81,7 +81,7 @@ def checked_arguments(
     if executor is not None and not is_executor(executor):
         problems.append(executor_problem(executor))
     if timeout is not None and not is_duration(timeout):
-        problems.append(f"timeout is seconds above 0, not {timeout!r}")
+        problems.append(f"timeout is seconds above 0, not {short_repr(timeout)}")
     told = checked_listeners(listeners, problems)
     if problems:
         raise DefinitionError("execute", problems)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from stepfunction.core.clock import perf_counter
+from stepfunction.core.durations import to_wait
 from stepfunction.core.errors import (
     CompensationError,
     ExecutionCancelledError,
@@ -40,6 +41,8 @@ from stepfunction.core.wording import (
 )
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from stepfunction.core.definition.graph import Graph
 
 __tracebackhide__ = True  # pytest shows the test and what is called, not us
@@ -191,11 +194,12 @@ class Execution(Shown):
         if self.status in UNDER_WAY:
             self._journal.run.cancellation.request()
 
-    def wait(self, timeout: float | None = None) -> bool:
+    def wait(self, timeout: float | timedelta | None = None) -> bool:
         """Wait until the execution has ended.
 
         Args:
-            timeout: How many seconds to wait at most; None for as long as it takes.
+            timeout: How many seconds to wait at most, or a ``timedelta``; None for as
+                long as it takes.
 
         Returns:
             Whether it has ended.
@@ -204,6 +208,7 @@ class Execution(Shown):
             StepFunctionError: If it is the execution's own thread that would wait, or
                 if this is what was read back of one that had not ended.
         """
+        seconds = inf if timeout is None else to_wait(timeout)
         journal = self._journal
         if journal.is_over:
             return True
@@ -214,13 +219,14 @@ class Execution(Shown):
                 "that runs it; wait in another, after start()"
             )
         ending = journal.ending
-        return journal.is_over or ending.wait(inf if timeout is None else timeout)
+        return journal.is_over or ending.wait(seconds)
 
-    def result(self, timeout: float | None = None) -> Any:
+    def result(self, timeout: float | timedelta | None = None) -> Any:
         """Wait for the end, and give the output or raise what went wrong.
 
         Args:
-            timeout: How many seconds to wait at most; None for as long as it takes.
+            timeout: How many seconds to wait at most, or a ``timedelta``; None for as
+                long as it takes.
 
         Returns:
             What the last step returned.
@@ -231,7 +237,8 @@ class Execution(Shown):
         """
         if not self.wait(timeout):
             raise TimeoutError(
-                f"execution of {self.workflow!r} has not ended after {timeout:g} s; "
+                f"execution of {self.workflow!r} has not ended after "
+                f"{to_wait(timeout):g} s; "
                 "it goes on, and cancel() stops it"
             )
         return self.raise_if_failed().output

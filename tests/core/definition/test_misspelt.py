@@ -247,3 +247,45 @@ def test_a_callable_that_says_what_is_worth_another_attempt_is_not_written():
     workflow = StepFunction("W").add_step("A", int, retry=retry).set_start_step("A")
     with pytest.raises(DefinitionError, match="a callable retry_on cannot be written"):
         workflow.to_json()
+
+
+def test_a_timedelta_is_taken_where_something_waits():
+    short = timedelta(milliseconds=1)
+    workflow = StepFunction("W").set_start_step("A")
+    workflow.add_step("A", lambda pause, context: context.sleep(pause))
+    assert workflow.execute(short).status == "COMPLETED"
+    execution = workflow.start(timedelta(seconds=30))
+    assert execution.wait(short) is False
+    with pytest.raises(TimeoutError, match="after 0.001 s"):
+        execution.result(short)
+    execution.cancel()
+    assert execution.wait(timedelta(seconds=20)) is True
+
+
+@pytest.mark.parametrize("pause", [None, "1", float("nan"), [1], object()])
+def test_what_is_no_number_of_seconds_is_not_waited_for(pause):
+    workflow = StepFunction("W").set_start_step("A")
+    workflow.add_step("A", lambda pause, context: context.sleep(pause))
+    with pytest.raises(StepExecutionError, match="a number of seconds, or a timedel"):
+        workflow.execute(pause)
+
+
+def test_what_is_too_long_for_a_clock_may_still_be_waited_for():
+    workflow = StepFunction("W").set_start_step("A")
+    workflow.add_step("A", lambda pause, context: context.sleep(pause))
+    for pause in (10**400, float("inf"), timedelta.max):
+        execution = workflow.start(pause)
+        assert execution.wait(0.01) is False
+        execution.cancel()
+        assert execution.wait(10**400) is True
+    assert workflow.execute(-(10**400)).status == "COMPLETED"
+
+
+@pytest.mark.parametrize("digits", [400, 5_000])
+def test_a_limit_beyond_what_a_clock_holds_is_refused(digits):
+    limit = 10**digits
+    workflow = StepFunction("W").add_step("A", same).set_start_step("A")
+    with pytest.raises(DefinitionError, match="timeout is seconds above 0, not"):
+        workflow.execute(timeout=limit)
+    with pytest.raises(DefinitionError, match="timeout is seconds above 0, not"):
+        workflow.add_map_step("B", same, timeout=limit)
