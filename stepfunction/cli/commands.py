@@ -311,6 +311,8 @@ def _report(args: Namespace) -> tuple[int, str]:
 
 
 def _list(args: Namespace) -> tuple[int, str]:
+    from stepfunction.drawing.tree import told
+
     code, rows = DONE, []
     for target, source in args.places.inside(args.module).items():
         try:
@@ -319,8 +321,8 @@ def _list(args: Namespace) -> tuple[int, str]:
             complain(error)
             code = WRONG_USE
             continue
-        names = in_line(target), in_line(workflow.name)
-        rows.append((*names, counted(len(workflow.steps), "step")))
+        count = told(counted(len(workflow.steps), "step"), workflow.description)
+        rows.append((in_line(target), in_line(workflow.name), count))
     if not rows and code == DONE:
         say(f"{args.module} has no workflows" if args.module else _NO_WORKFLOWS)
     first, second = (max((len(row[at]) for row in rows), default=0) for at in (0, 1))

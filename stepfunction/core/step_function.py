@@ -90,6 +90,7 @@ class StepFunction(Builder):
         store: Where its executions are kept, as ``stepfunction.stores.SQLiteStore``,
             so that they can go on after a crash; None for nowhere. Where it is nested,
             that of the outer workflow is.
+        description: What it is for, for people, shown by pictures and reports.
 
     Raises:
         DefinitionError: If the arguments are not sound, with every reason.
@@ -112,13 +113,15 @@ class StepFunction(Builder):
         listeners: Iterable[Listener] = _NONE,
         surroundings: Iterable[Any] = _NONE,
         store: Store | None = None,
+        description: str | None = None,
     ) -> None:
         problems: list[str] = list(store_problems(store))
         self._surroundings = checked_surroundings(surroundings, problems)
         self._listeners = checked_listeners(listeners, problems)
         self._store = store
         self._latest: Execution | None = None
-        super().__init__(name, max_steps, on_failure, keep_history, problems)
+        given = (name, max_steps, on_failure, keep_history, description)
+        super().__init__(*given, problems)
 
     def __repr__(self) -> str:
         return f"<StepFunction {self._name!r}: {counted(len(self._steps), 'step')}>"

@@ -67,6 +67,7 @@ class _Writer:
         self._at = at
         definition = definition_of(workflow)
         facts: dict[str, Any] = {
+            "description": definition.description,
             "start": definition.start,
             "max_steps": definition.max_steps,
             "keep_history": definition.keep_history,
@@ -84,12 +85,17 @@ class _Writer:
         self._at = at
         kind = step.action.kind
         written: dict[str, Any] = {} if kind == "call" else {"type": kind}
+        said, *others = _FIELDS
+        self._field(written, step, said)  # which is for people, and so comes first
         _ACTIONS[kind](self, written, step.action)
-        for key, write in _FIELDS.items():
-            value = getattr(step, key)
-            if value is not None:
-                write(self, written, key, value)
+        for key in others:
+            self._field(written, step, key)
         return written
+
+    def _field(self, written: dict[str, Any], step: Step, key: str) -> None:
+        value = getattr(step, key)
+        if value is not None:
+            _FIELDS[key](self, written, key, value)
 
     # --- what a step does ---------------------------------------------------------
 
@@ -317,6 +323,7 @@ _ACTIONS: Mapping[str, Callable[[_Writer, dict[str, Any], Any], None]] = {
     "fail": _Writer._fail,
 }
 _FIELDS: Mapping[str, Callable[[_Writer, dict[str, Any], str, Any], None]] = {
+    "description": _Writer._text,
     "next_step": _Writer._text,
     "branch": _Writer._branch,
     "on_failure": _Writer._on_failure,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _LEADS = ("next_step", "on_failure")
+_SAID = ("description",)
 _BRANCHES = (*_LEADS, "branch", "branch_targets", "ends")
 _RUNS = ("executor", "retry", "timeout", "inputs", "compensate")
 _CALLS = ("params", *_RUNS, "heartbeat")
@@ -29,22 +30,22 @@ class Kind(NamedTuple):
 
 
 KINDS: Mapping[str, Kind] = {
-    "call": Kind("add_step", ("func",), (*_BRANCHES, *_CALLS)),
+    "call": Kind("add_step", ("func",), (*_SAID, *_BRANCHES, *_CALLS)),
     "workflow": Kind(
         "add_sub_step_function",
         ("workflow",),
-        (*_BRANCHES, *_RUNS),
+        (*_SAID, *_BRANCHES, *_RUNS),
         "sub_step_function",
     ),
     "parallel": Kind(
-        "add_parallel_step", ("func",), (*_BRANCHES, *_CALLS, *_MANY), "tasks"
+        "add_parallel_step", ("func",), (*_SAID, *_BRANCHES, *_CALLS, *_MANY), "tasks"
     ),
     "map": Kind(
         "add_map_step",
         ("func",),
-        ("items", *_BRANCHES, *_CALLS, *_MANY, "batch_size", "keep_results"),
+        ("items", *_SAID, *_BRANCHES, *_CALLS, *_MANY, "batch_size", "keep_results"),
     ),
-    "wait": Kind("add_wait_step", (), ("seconds", "until", *_LEADS, "ends")),
-    "pass": Kind("add_pass_step", (), ("result", *_BRANCHES)),
-    "fail": Kind("add_fail_step", ("error",), ("cause",)),
+    "wait": Kind("add_wait_step", (), ("seconds", "until", *_SAID, *_LEADS, "ends")),
+    "pass": Kind("add_pass_step", (), ("result", *_SAID, *_BRANCHES)),
+    "fail": Kind("add_fail_step", ("error",), ("cause", *_SAID)),
 }

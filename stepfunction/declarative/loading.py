@@ -23,7 +23,8 @@ from stepfunction.declarative.registry import FunctionRegistry
 
 Workflow = TypeVar("Workflow")
 
-_WORKFLOW = ("name", "start", "max_steps", "keep_history", "on_failure", "steps")
+_OPTIONS = ("name", "description", "max_steps", "keep_history", "on_failure")
+_WORKFLOW = (*_OPTIONS, "start", "steps")
 _DOCUMENT = ("$schema", "format", *_WORKFLOW, "workflows")
 
 
@@ -154,7 +155,7 @@ class _Loader(PartReader):
     def _builder_of(self, written: dict[str, Any], at: Path, name: str) -> Any:
         """Give the builder of a workflow, without its steps."""
         options: dict[str, Any] = {"name": name}
-        for key in ("name", "max_steps", "keep_history", "on_failure"):
+        for key in _OPTIONS:
             self.argument(options, written, key, at, READ.get(key))
         return self.made(lambda: self._builder(**options), at, written)
 

@@ -126,7 +126,7 @@ class _Drawing:
             fontcolor=_quoted(LINE),
             label=_quoted("\n".join(picture.title)),
             labelloc="t",
-            tooltip=_quoted(picture.name),
+            tooltip=_quoted(picture.hint),
             ranksep="0.45",
             nodesep="0.35",
             # How often Graphviz may move boxes to make arrows shorter, for each step.
@@ -180,7 +180,7 @@ class _Drawing:
         node = self._pydot.Node(
             name,
             label=_quoted("\n".join(box.lines)),
-            tooltip=_quoted(box.tooltip or box.label),
+            tooltip=_quoted(box.hint),
             **_node_look(box),
         )
         container.add_node(node)
@@ -233,7 +233,7 @@ class _Drawing:
         return self._pydot.Cluster(
             self._new_id(),
             label=_quoted("\n".join(lines), newline),
-            tooltip=_quoted(box.label),
+            tooltip=_quoted(box.hint),
             labeljust="l",
             fontname=_quoted(_FONT),
             fontsize="12",

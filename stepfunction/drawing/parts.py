@@ -23,7 +23,7 @@ from stepfunction.drawing.dot import svg_for_notebook
 from stepfunction.drawing.rows import Row
 from stepfunction.drawing.signs import STATUS_MARKS, word
 from stepfunction.drawing.tables import table_of
-from stepfunction.drawing.texts import error_text, name_text
+from stepfunction.drawing.texts import error_text, name_text, said_text
 from stepfunction.drawing.timeline import Timeline
 from stepfunction.drawing.trail import trail_of
 
@@ -111,11 +111,14 @@ class ReportParts:
             ("Execution", f"<code>{escape(it.id)}</code>"),
         ]
         listed = "".join(f"<div><dt>{k}</dt><dd>{v}</dd></div>" for k, v in facts)
-        said = it.status.replace("_", " ")
-        status = f'<span class="sf-status sf-{kind}">{mark} {said}</span>'
+        ended = it.status.replace("_", " ")
+        status = f'<span class="sf-status sf-{kind}">{mark} {ended}</span>'
+        graph, said = it.graph, ""
+        if graph is not None and graph.description:
+            said = said_text(graph.description, self._most)
         return (
             f'<div class="stepfunction sf-head"><{tag} class="sf-title">'
-            f"{name_text(it.workflow)} {status}</{tag}><dl>{listed}</dl>"
+            f"{name_text(it.workflow)} {status}</{tag}>{said}<dl>{listed}</dl>"
             f"{self._alert()}</div>"
         )
 

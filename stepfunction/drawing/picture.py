@@ -75,7 +75,8 @@ class Box:
         step: The step that it stands for; None for tasks.
         tasks: The boxes inside, of a parallel step.
         inside: What is inside, of a nested workflow.
-        tooltip: What is said where one points at it; None for its label.
+        tooltip: What it stands for, where its label does not say; None where it does.
+        description: What its author has said of it; None for nothing.
         is_stack: Whether it stands for many.
         may_end: Whether an execution that succeeds here has come to its end.
         has_end_beside: Whether that end is drawn beside it, and not as its border.
@@ -88,6 +89,7 @@ class Box:
     tasks: Sequence[Box] = ()
     inside: Picture | None = None
     tooltip: str | None = None
+    description: str | None = None
     is_stack = False
     may_end = False
     has_end_beside = False
@@ -111,6 +113,14 @@ class Box:
         if self.inside is None or self.inside.name == self.name:
             return self.name
         return f"{self.name}: {self.inside.name}"
+
+    @property
+    def hint(self) -> str:
+        """What is said where one points at it."""
+        said = [self.tooltip or self.label, self.description]
+        if self.inside is not None and self.inside.description != self.description:
+            said.append(self.inside.description)
+        return "\n".join(filter(None, said))
 
     @property
     def title(self) -> str:
@@ -160,6 +170,7 @@ class Picture:
 
     Attributes:
         name: The name of the workflow.
+        description: What its author has said of it; None for nothing.
         title: What stands above it.
         start: The name of the first step.
         is_begun: Whether the execution came to that; None where there is none.
@@ -187,6 +198,7 @@ class Picture:
             depth: How many workflows are around it.
         """
         self.name, self.start = graph.name, graph.start
+        self.description = graph.description
         self.title = [graph.name]
         self.is_begun: bool | None = None
         if trail is not None:
@@ -202,6 +214,11 @@ class Picture:
         self.has_columns = self._columns is not None and self._columns.are_many
         self._drawn = self._drawn_arrows()
         self.boxes = {name: self._box(step) for name, step in graph.table.items()}
+
+    @property
+    def hint(self) -> str:
+        """What is said where one points at it."""
+        return "\n".join(filter(None, (self.name, self.description)))
 
     def _drawn_arrows(self) -> set[tuple[str, Arrow]]:
         """Give the steps with those of their arrows that are drawn."""
@@ -232,6 +249,7 @@ class Picture:
         note = None if trail is None else trail.note(name)
         box = Box(name, shape, captions(step), note)
         box.step, box.may_end = step, step.may_end
+        box.description = step.description
         if not step.action.is_one_call:
             self._fill(box, step)
         if self._general:

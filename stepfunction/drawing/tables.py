@@ -21,6 +21,8 @@ def html_for_notebook(graph: Graph, trail: Trail | None = None) -> str | None:
     if has_layouter():
         return None
     heading = f"<p><b>{name_text(graph.name)}</b></p>"
+    if graph.description:
+        heading += f"<p>{escape(graph.description)}</p>"
     if trail is None:
         return heading + table_of(graph)
 
@@ -53,7 +55,10 @@ def table_of(
             and not link.is_general
         )
         first = (name_text(step),) if ended is None else ended(step)
-        cells = (*first, _action_text(box), arrows or "the end")
+        does = _action_text(box)
+        if box.description:
+            does += f"<br>{escape(box.description)}"
+        cells = (*first, does, arrows or "the end")
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells))
     names = ["Step", "Outcome", "What it does", "Leads to"]
     if ended is None:

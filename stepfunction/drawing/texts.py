@@ -48,6 +48,12 @@ def value_text(value: Any, most: int) -> str:
     return escape(text if len(text) <= most else f"{text[:most]}… (there is more)")
 
 
+def said_text(description: str, most: int) -> str:
+    """Give what the author of a step, or a workflow, has said of it."""
+    lines = cut_text(description, most).splitlines()
+    return f'<p class="sf-said">{"<br>".join(lines)}</p>'
+
+
 def cut_text(text: str, most: int, from_end: bool = False) -> str:
     """Cut a text; a traceback at its beginning, since its end says most."""
     if len(text) <= most:

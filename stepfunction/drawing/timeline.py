@@ -20,7 +20,13 @@ from stepfunction.core.wording import counted, duration_text
 from stepfunction.drawing.captions import captions, inputs_of
 from stepfunction.drawing.rows import Row, culprits_of, rows_of
 from stepfunction.drawing.signs import SIGNS, word
-from stepfunction.drawing.texts import cut_text, error_text, name_text, value_text
+from stepfunction.drawing.texts import (
+    cut_text,
+    error_text,
+    name_text,
+    said_text,
+    value_text,
+)
 
 _MOST_CAUSES = 10
 _DEEPEST = 8  # rows that stand deeper are indented no further
@@ -149,6 +155,8 @@ class Timeline:
         if len(row.path) > 1:
             home = name_text(" → ".join(row.path[:-1]))
             parts.append(f'<p class="sf-said">in {home}</p>')
+        if row.is_step and row.step is not None and row.step.description:
+            parts.append(said_text(row.step.description, self._most))
         parts += (f'<p class="sf-said">{escape(text)}</p>' for text in self._told(row))
         if len(record.attempts) > 1:
             parts.append(self._attempts(record))

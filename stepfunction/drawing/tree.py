@@ -23,7 +23,8 @@ class _Line(NamedTuple):
 
 def to_tree(graph: Graph) -> str:
     """Give the drawing of a graph as lines of text."""
-    lines = [shown(graph.name), *_drawn(_steps(Picture(graph)), "")]
+    title = told(shown(graph.name), graph.description)
+    lines = [title, *_drawn(_steps(Picture(graph)), "")]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -45,7 +46,8 @@ def _steps(picture: Picture) -> list[_Line]:
     for name, follower in zip(names, [*names[1:], None]):
         box = boxes[name]
         below = [*_inputs(box), *_inside(box), *_arrows(box, follower)]
-        lines.append(_Line(_described(shown(name), _facts(box)), below))
+        text = _described(shown(name), _facts(box))
+        lines.append(_Line(told(text, box.description), below))
     return lines
 
 
@@ -78,6 +80,12 @@ def _back_to_front(box: Box) -> Iterator[str]:
 def _described(name: str, facts: Iterable[str]) -> str:
     listed = ", ".join(facts)
     return f"{name}  ({listed})" if listed else name
+
+
+def told(text: str, description: str | None) -> str:
+    """Give a line with the first line of what its author has said."""
+    said = (description or "").strip().partition("\n")[0].rstrip()
+    return f"{text}  – {shown(said)}" if said else text
 
 
 def _facts(box: Box) -> Iterator[str]:

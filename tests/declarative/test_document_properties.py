@@ -239,7 +239,11 @@ def workflows(draw: Any, depth: int = 2) -> StepFunction:
     if depth:
         nested = draw(st.lists(workflows(depth - 1), max_size=2))
     given = {"max_steps": 9} | draw(
-        options(on_failure=failure_arrows(names), keep_history=st.integers(1, 9))
+        options(
+            on_failure=failure_arrows(names),
+            keep_history=st.integers(1, 9),
+            description=TEXTS,
+        )
     )
     if draw(st.booleans()):
         del given["max_steps"]
@@ -263,6 +267,7 @@ def workflows(draw: Any, depth: int = 2) -> StepFunction:
                 found.pop("branch", None)
                 found.pop("branch_targets", None)
             found |= {"next_step": name for name in follower}
+            found |= draw(options(description=TEXTS))
             getattr(builder, method)(name, *positional, **more, **found)
 
         kind = draw(st.sampled_from([*KINDS, add_nested] if nested else KINDS))

@@ -236,3 +236,10 @@ def _is_share(value: Any) -> bool:
 
 def _is_parameter(name: Any) -> bool:
     return isinstance(name, str) and name.isidentifier()
+
+
+def description_problems(description: Any) -> list[Problem]:
+    """Say what is wrong with what is said of a step, or of a workflow."""
+    if isinstance(description, str):
+        return []
+    return [Problem("description", f"description is a text, not {description!r}")]

@@ -88,6 +88,7 @@ class Builder(Compilable):
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | Mapping[str, Any] | None = None,
+        description: str | None = None,
     ) -> Self:
         """Add a step that calls a function, or several side by side.
 
@@ -134,6 +135,8 @@ class Builder(Compilable):
             compensate: What undoes the step, called with its output when the execution
                 ends FAILED, after those of later steps; of a parallel step also task
                 name to what undoes that. It is called once, in the caller's thread.
+            description: What it is for, for people: pictures show it where one points
+                at the step, reports below its name.
 
         Returns:
             This builder, for the next call.
@@ -143,7 +146,8 @@ class Builder(Compilable):
         """
         leads = Leads(next_step, on_failure, branch, branch_targets, ends)
         calls = Calls(params, inputs, executor, retry, timeout, heartbeat, compensate)
-        draft = Draft(self, name, leads, calls, "mapping" if parallel else None)
+        output = "mapping" if parallel else None
+        draft = Draft(self, name, leads, calls, output, description=description)
         if not parallel:
             given = stop_on_failure is not False
             if given or max_workers is not None or tolerated_failures is not None:
@@ -172,6 +176,7 @@ class Builder(Compilable):
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | None = None,
+        description: str | None = None,
     ) -> Self:
         """Add a step that runs another workflow.
 
@@ -203,6 +208,7 @@ class Builder(Compilable):
             compensate: What undoes the step, called with its output when the execution
                 ends FAILED, after those of later steps; without it the steps of the
                 workflow are undone, each by what undoes it.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -212,7 +218,7 @@ class Builder(Compilable):
         """
         leads = Leads(next_step, on_failure, branch, branch_targets, ends)
         calls = Calls(None, inputs, executor, retry, timeout, None, compensate)
-        draft = Draft(self, name, leads, calls)
+        draft = Draft(self, name, leads, calls, description=description)
         return self._add(draft.step(draft.workflow(sub_step_function)))
 
     @did_you_mean_arguments(**_MEANT)
@@ -236,6 +242,7 @@ class Builder(Compilable):
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | Mapping[str, Any] | None = None,
+        description: str | None = None,
     ) -> Self:
         """Add a step whose tasks run side by side.
 
@@ -281,6 +288,7 @@ class Builder(Compilable):
             compensate: What undoes the step, called with its output when the execution
                 ends FAILED, after those of later steps; or task name to what undoes
                 that. It is called once, in the caller's thread.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -291,7 +299,7 @@ class Builder(Compilable):
         leads = Leads(next_step, on_failure, branch, branch_targets, ends)
         calls = Calls(params, inputs, executor, retry, timeout, heartbeat, compensate)
         many = Many(stop_on_failure, max_workers, tolerated_failures)
-        draft = Draft(self, name, leads, calls, "mapping")
+        draft = Draft(self, name, leads, calls, "mapping", description=description)
         return self._add(draft.step(draft.fan_out(tasks, many)))
 
     @did_you_mean_arguments(**_MEANT)
@@ -318,6 +326,7 @@ class Builder(Compilable):
         ends: Literal["completed", "failed"] | None = None,
         inputs: Mapping[str, str] | None = None,
         compensate: Callable[..., Any] | None = None,
+        description: str | None = None,
     ) -> Self:
         """Add a step that makes the same call for each of many items.
 
@@ -368,6 +377,7 @@ class Builder(Compilable):
                 must go through these steps. ``items`` is then one of their names, or a
                 callable of a dict of them.
             compensate: What undoes the call for one item, given what it returned.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -378,7 +388,7 @@ class Builder(Compilable):
         leads = Leads(next_step, on_failure, branch, branch_targets, ends)
         calls = Calls(params, inputs, executor, retry, timeout, heartbeat, compensate)
         many = Many(stop_on_failure, max_workers, tolerated_failures)
-        draft = Draft(self, name, leads, calls, "list")
+        draft = Draft(self, name, leads, calls, "list", description=description)
         action = draft.map_items(func, items, many, batch_size, keep_results)
         return self._add(draft.step(action))
 
@@ -392,6 +402,7 @@ class Builder(Compilable):
         next_step: str | None = None,
         on_failure: str | Mapping[type[Error], str] | None = None,
         ends: Literal["completed", "failed"] | None = None,
+        description: str | None = None,
     ) -> Self:
         """Add a step that waits, and passes its input on.
 
@@ -409,6 +420,7 @@ class Builder(Compilable):
                 exception; or exception class to step, of which the first match counts.
             ends: What an execution that ends here is, ``"completed"`` or ``"failed"``.
                 By default it has failed where only ``on_failure`` arrows lead here.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -416,7 +428,8 @@ class Builder(Compilable):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        draft = Draft(self, name, Leads(next_step, on_failure, None, None, ends))
+        leads = Leads(next_step, on_failure, None, None, ends)
+        draft = Draft(self, name, leads, description=description)
         wait = Wait(in_seconds(seconds), until)
         return self._add(draft.step(wait.checked(draft.problems)))
 
@@ -431,6 +444,7 @@ class Builder(Compilable):
         branch: BranchChoice | None = None,
         branch_targets: Sequence[str] | None = None,
         ends: Literal["completed", "failed"] | None = None,
+        description: str | None = None,
     ) -> Self:
         """Add a step that gives a constant, or its input.
 
@@ -451,6 +465,7 @@ class Builder(Compilable):
             branch_targets: The names that a callable ``branch`` may give.
             ends: What an execution that ends here is, ``"completed"`` or ``"failed"``.
                 By default it has failed where only ``on_failure`` arrows lead here.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -459,13 +474,18 @@ class Builder(Compilable):
             DefinitionError: If the arguments are not sound, with every reason.
         """
         leads = Leads(next_step, on_failure, branch, branch_targets, ends)
-        draft = Draft(self, name, leads)
+        draft = Draft(self, name, leads, description=description)
         action = Pass() if result is _INPUT else Pass(True, result)
         return self._add(draft.step(action.checked(draft.problems)))
 
     @did_you_mean_arguments(**_MEANT)
     def add_fail_step(
-        self, name: str, error: str, cause: str | None = None
+        self,
+        name: str,
+        error: str,
+        cause: str | None = None,
+        *,
+        description: str | None = None,
     ) -> Self:
         """Add a step that ends the execution as FAILED.
 
@@ -476,6 +496,7 @@ class Builder(Compilable):
             name: The name of the step, unique in this workflow.
             error: The name of the error.
             cause: What a person should know of it.
+            description: What it is for, for people, shown by pictures and reports.
 
         Returns:
             This builder, for the next call.
@@ -483,7 +504,7 @@ class Builder(Compilable):
         Raises:
             DefinitionError: If the arguments are not sound, with every reason.
         """
-        draft = Draft(self, name, Leads())
+        draft = Draft(self, name, Leads(), description=description)
         return self._add(draft.step(Fail(error, cause).checked(draft.problems)))
 
     def replace_step(

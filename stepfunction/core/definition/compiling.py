@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any, Self, TypeAlias, TypeVar
 
 from stepfunction.core.definition.actions import is_count
+from stepfunction.core.definition.arguments import description_problems
 from stepfunction.core.definition.catches import failure_problems, frozen_on_failure
 from stepfunction.core.definition.doors import Workflow
 from stepfunction.core.definition.freezing import freeze
@@ -33,12 +34,14 @@ class Compilable(Workflow):
         max_steps: As in ``StepFunction``.
         on_failure: As in ``StepFunction``.
         keep_history: As in ``StepFunction``.
+        description: What it is for.
         problems: What is wrong with other arguments, to be raised with these.
 
     Raises:
         DefinitionError: If the arguments are not sound, with every reason.
     """
 
+    _description: str | None = None  # of a pickle of an older version
     # Until they are asked for; with the number of edits that they are right for.
     _inside: tuple[int, tuple[Compilable, ...]] | None = None
     _deepest: tuple[int, Deepest] | None = None
@@ -49,6 +52,7 @@ class Compilable(Workflow):
         max_steps: int | None,
         on_failure: str | Mapping[type[Error], str] | None,
         keep_history: int | None,
+        description: str | None,
         problems: list[str],
     ) -> None:
         if not isinstance(name, str) or not name:
@@ -58,11 +62,14 @@ class Compilable(Workflow):
             if limit is not None and not is_count(limit, 1):
                 text = f"{what} is a whole number from 1, not {limit!r}"
                 problems.append(Problem(what, text))
+        if description is not None:
+            problems += description_problems(description)
         if on_failure is not None:
             problems += about("on_failure", failure_problems(on_failure))
         if problems:
             raise DefinitionError("StepFunction", problems)
         self._name = plain_text(name)
+        self._description = None if description is None else plain_text(description)
         self._max_steps = max_steps
         self._keep_history = keep_history
         self._on_failure = frozen_on_failure(on_failure)
@@ -80,6 +87,11 @@ class Compilable(Workflow):
         return self._name
 
     @property
+    def description(self) -> str | None:
+        """What the workflow is for; None where nobody has said."""
+        return self._description
+
+    @property
     def steps(self) -> Mapping[str, Step]:
         """Step name to step, in the order of the definition; read-only."""
         return MappingProxyType(self._steps)
@@ -92,6 +104,7 @@ class Compilable(Workflow):
             self._keep_history,
             self._on_failure,
             steps,
+            self._description,
         )
 
     def validate(self) -> None:

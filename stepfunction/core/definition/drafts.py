@@ -17,7 +17,13 @@ from stepfunction.core.definition.actions import (
     Nested,
     is_count,
 )
-from stepfunction.core.definition.arguments import Calls, Leads, Many, share
+from stepfunction.core.definition.arguments import (
+    Calls,
+    Leads,
+    Many,
+    description_problems,
+    share,
+)
 from stepfunction.core.definition.branch import frozen_branch
 from stepfunction.core.definition.callables import takes_input_alone, takes_names_alone
 from stepfunction.core.definition.calls import Call
@@ -43,6 +49,7 @@ class Draft:
         output: What it gives if it runs several tasks: ``"mapping"`` or ``"list"``;
             None for one call.
         is_new: Whether there is no step of this name yet.
+        description: What it is for.
 
     Attributes:
         problems: What has been found wrong.
@@ -56,6 +63,7 @@ class Draft:
         "_calls",
         "_output",
         "_tasks",
+        "_description",
     )
 
     def __init__(
@@ -66,6 +74,7 @@ class Draft:
         calls: Calls = _NO_CALLS,
         output: str | None = None,
         is_new: bool = True,
+        description: Any = None,
     ) -> None:
         self.problems: list[Problem] = []
         self._builder = builder
@@ -73,12 +82,15 @@ class Draft:
         self._leads = leads
         self._calls = calls
         self._output = output
+        self._description = description
         self._tasks: Any = ()  # the names of those of a parallel step
         if not isinstance(name, str) or not name:
             self._refuse("name", f"the name of a step is a text, not {name!r}")
         elif is_new and name in builder.steps:
             text = "there is a step of this name already"
             self._refuse("name", text, "; give each its own")
+        if description is not None:
+            self.problems += description_problems(description)
         leads.check(self.problems, output)
         if calls is not _NO_CALLS:
             calls.check(self.problems)
@@ -190,6 +202,7 @@ class Draft:
             raise DefinitionError(f"step {self._name!r}", self.problems)
         if executor is None and self._output is not None:
             executor = "thread"
+        said = self._description
         given = (
             plain_text(self._name),
             action,
@@ -203,6 +216,7 @@ class Draft:
             ends,
             None if inputs is None else _frozen_inputs(inputs),
             undo,
+            None if said is None else plain_text(said),
         )
         return Step._of(given)
 

@@ -180,7 +180,8 @@ _CHECKS = (
 
 def _graph(whole: _Whole) -> Graph:
     """Give the graph of a workflow that is sound."""
-    name, start, max_steps, keep_history, _, steps = whole.definition._values
+    values = whole.definition._values
+    name, start, max_steps, keep_history, _, steps, description = values
     return Graph(
         name,
         start,
@@ -191,6 +192,7 @@ def _graph(whole: _Whole) -> Graph:
         keep_history,
         any(step.compensate is not None for step in steps.values())
         or any(step.may_be_undone for step in whole.apart.values()),
+        description,
     )
 
 

@@ -45,6 +45,7 @@ class Step(Defined):
             the output of the step before; None for that.
         compensate: What undoes it, given its output; of a parallel step also pairs of
             task and what undoes that. None for nothing.
+        description: What it is for; None where nobody has said.
     """
 
     __slots__ = ()
@@ -61,6 +62,7 @@ class Step(Defined):
     ends: Literal["completed", "failed"] | None = None
     inputs: tuple[tuple[str, str], ...] | None = None
     compensate: Call | tuple[tuple[str, Call], ...] | None = None
+    description: str | None = None
 
     def __repr__(self) -> str:
         facts = zip(self._fields, self._values)
@@ -70,7 +72,7 @@ class Step(Defined):
     @property
     def plain(self) -> Callable[[Any], Any] | None:
         """What to call with the input, where that is all until the call has failed."""
-        _, action, _, _, branch, retry, executor, _, _, _, inputs, _ = self._values
+        _, action, _, _, branch, retry, executor, _, _, _, inputs, *_ = self._values
         if executor is not None or inputs is not None:
             return None
         if retry is not None and (branch is not None or judges_results(retry)):
@@ -101,7 +103,7 @@ class Step(Defined):
     @property
     def may_recover(self) -> bool:
         """Whether anything of the execution may follow a failure in it."""
-        _, action, _, on_failure, _, retry, *_, compensate = self._values
+        _, action, _, on_failure, _, retry, *_, compensate, _ = self._values
         if not (on_failure is retry is compensate is None):
             return True
         if action.is_one_call:
@@ -198,6 +200,7 @@ class Definition(Frozen):
         on_failure: The failure arrows of steps that have none of their own; None for
             none.
         steps: Step name to step, in which nested workflows are builders.
+        description: What it is for; None where nobody has said.
     """
 
     __slots__ = ()
@@ -208,6 +211,7 @@ class Definition(Frozen):
     keep_history: int | None
     on_failure: OnFailure | None
     steps: Mapping[str, Step]
+    description: str | None = None
 
 
 # What the engine's loop needs of a step, in the order in which it needs it: the step's
@@ -245,6 +249,7 @@ class Graph(Defined, Callee):
         keep_history: How many of its latest steps an execution remembers; None for
             all.
         has_compensations: Whether any step, here or nested, has a compensation.
+        description: What it is for; None where nobody has said.
     """
 
     # Which follow from the fields.
@@ -266,10 +271,11 @@ class Graph(Defined, Callee):
     uses_processes: bool = False
     keep_history: int | None = None
     has_compensations: bool = False
+    description: str | None = None
 
     def __init__(self, *values: Any, **named: Any) -> None:
         super().__init__(*values, **named)
-        _, start, table, failure_steps, _, _, keep_history, _ = self._values
+        _, start, table, failure_steps, _, _, keep_history, *_ = self._values
         self.course: Course = (
             start,
             {name: _move(step) for name, step in table.items()},

@@ -61,6 +61,7 @@ class GraphWriter:
             "failure_steps": sorted(graph.failure_steps),
             "keep_history": graph.keep_history,
             "steps": [self._step(step) for step in graph.table.values()],
+            **_said(graph.description),
         }
         self._numbers[id(graph)] = len(self.table)
         self.table.append(written)
@@ -86,6 +87,7 @@ class GraphWriter:
             "timeout": _number(step.timeout),
             "heartbeat": _number(step.heartbeat),
             "ends": step.ends,
+            **_said(step.description),
         }
 
     def _action(self, action: Any) -> dict[str, Any]:
@@ -114,6 +116,10 @@ class GraphWriter:
         if text != said:
             error, cause = text, None
         return {"error": error, "cause": cause}
+
+
+def _said(description: str | None) -> dict[str, str]:
+    return {} if description is None else {"description": description}
 
 
 def _number(value: Any) -> Any:
@@ -192,6 +198,7 @@ class _GraphReader:
             it.get("max_steps", int | None),
             keep_history=keeps.value,
             has_compensations=any(step.may_be_undone for step in table.values()),
+            description=it.get("description", str | None, None),
         )
 
     def _step(self, it: Part) -> Step:
@@ -211,6 +218,7 @@ class _GraphReader:
             ends=it.get("ends", str | None),
             inputs=None if inputs.value is None else _pairs(inputs),
             compensate=_undo(it.part("compensate", str | dict | None, None)),
+            description=it.get("description", str | None, None),
         )
         step.__dict__["led"] = arrows
         return step
