@@ -66,22 +66,23 @@ def forget_locals(error: BaseException, is_from_here: bool = False) -> None:
     way = traceback_of(error)
     if is_from_here and way is not None:
         way = way.tb_next or way
-        _put(error, way)
     try:
         if (
             cause_of(error) is not None
             or context_of(error) is not None
             or issubclass(type(error), BaseExceptionGroup)
         ):
+            _put(error, way)
             for one in _with_all_hidden(error):
                 _put(one, _bare(traceback_of(one)))
         elif way is not None and way.tb_next is None:
             # As below, but with fewer calls: each handled failure waits for this.
             frame = way.tb_frame
             stand_in = _stand_ins.get(id(frame.f_code)) or _made_for(frame)
-            if stand_in.is_real:
+            if stand_in.is_real:  # else that has been done
                 _clear(frame, stand_in)
-            _put(error, TracebackType(None, stand_in.frame, way.tb_lasti, -1))
+                way = TracebackType(None, stand_in.frame, way.tb_lasti, -1)
+            _put(error, way)
         else:
             _put(error, _bare(way))
     except Exception:  # as for want of memory: then they are kept

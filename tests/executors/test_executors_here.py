@@ -11,7 +11,7 @@ from contextvars import ContextVar
 import pytest
 from shared.maps import ONCE_MORE, mapped, tasks_of
 
-from stepfunction import Outcome, RetryPolicy, StepFunction
+from stepfunction import ExecutionTimeoutError, Outcome, RetryPolicy, StepFunction
 
 tenant = ContextVar("tenant", default="none")
 
@@ -281,3 +281,20 @@ def test_a_second_attempt_does_not_wait_for_all_that_was_taken(kind):
     places = [at for at, item in enumerate(order) if item == 0]
     assert len(places) == 4
     assert places[-1] <= 3 * 9
+
+
+@pytest.mark.parametrize("kind", [Here, Lazy])
+def test_a_timed_attempt_is_told_when_the_time_of_its_execution_is_over(kind):
+    workflow = StepFunction("Wait")
+    workflow.add_step(
+        "Sleep",
+        lambda value, context: context.sleep(60),
+        executor=kind(),
+        timeout=600,
+    )
+    workflow.set_start_step("Sleep")
+    with pytest.raises(ExecutionTimeoutError) as caught:
+        workflow.execute(timeout=0.1)
+    (record,) = caught.value.execution.history
+    assert record.outcome is Outcome.CANCELLED
+    assert record.duration < 30

@@ -454,3 +454,32 @@ def test_what_is_undone_at_the_limit_of_a_step_is_as_ever() -> None:
     with skip_waits(), pytest.raises(StepExecutionError):
         workflow.execute(5)
     assert undone == [5]
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_attempts_wait_for_a_worker_that_one_which_took_too_long_has_left(
+    executor: Any,
+) -> None:
+    # On two workers: 0 to 140 twice, then 140 to 280 and, after pauses, 180 to 320,
+    # 280 to 420 and 320 to 460.
+    retry = RetryPolicy(2, interval=40, jitter=None)
+    settings: Any = {"timeout": 140, "executor": executor, "max_workers": 2}
+    workflow = one("add_map_step", polling(40), retry=retry, **settings)
+    with skip_waits():
+        overdue(workflow, [1, 2, 3], 440)
+        with pytest.raises(StepExecutionError) as caught:
+            workflow.execute([1, 2, 3], timeout=500)
+    attempts = [len(it.attempts) for it in caught.value.execution.history[1:]]
+    assert attempts == [2, 2, 2]
+
+
+def test_a_task_that_is_due_sooner_begins_sooner() -> None:
+    fails_late = StepFunction("Late").add_wait_step("Wait", seconds=80, next_step="Go")
+    fails_late.add_step("Go", away).set_start_step("Wait")
+    tasks = {"late": fails_late, "poll": polling(40)}  # 0 to 80, and 120 to 200
+    settings: Any = {"retry": RetryPolicy(2, interval=40, jitter=None), "timeout": 180}
+    workflow = one("add_parallel_step", tasks, max_workers=2, **settings)
+    with skip_waits():
+        found = ends(overdue(workflow, 1, 250))
+    assert found["late"] is Outcome.FAILED
+    assert found["poll"] is not Outcome.FAILED

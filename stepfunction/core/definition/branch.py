@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from numbers import Number
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -135,7 +136,7 @@ class Branch(Defined):
                 f" (a {type(output).__name__} cannot be a key of a mapping: "
                 "return a string, or give branch a callable)"
             )
-            hint = hint or _other_type(output, known)
+            hint = hint or _near_key(output, known)
             text = (
                 f"step {step!r} returned {given}, but branch knows only "
                 f"{shown}{hint}; return one of these, or give next_step as the default"
@@ -143,15 +144,38 @@ class Branch(Defined):
         return NoBranchMatchedError(text, step, output, known)
 
 
-def _other_type(output: Any, known: Iterable[Any]) -> str:
-    """Say that a key is written as the output, and is of another type."""
-    kinds = (bool, int, float, type(None))
-    for key in known:
-        text, plain = (key, output) if type(key) is str else (output, key)
-        if type(text) is str and type(plain) in kinds:
-            if text.lower() == str(plain).lower():
-                return f" ({text!r} is a text, which {plain!r} is not)"
-    return ""
+def _near_key(output: Any, known: Iterable[Any]) -> str:
+    """Say which key may be meant: one that is written alike, of whatever type."""
+    keys = [*known]
+    for key in keys:
+        for text, other in ((key, output), (output, key)):
+            if type(text) is str and text.strip().lower() in _written(other):
+                return f" ({text!r} is a text, which {short_repr(other)} is not)"
+        if is_a(key, bool) is not is_a(output, bool) and _is_same_number(key, output):
+            number, truth = (output, key) if is_a(key, bool) else (key, output)
+            return f" ({number!r} is a number, which {truth!r} does not stand for)"
+    texts = [key for key in keys if type(key) is str and key]
+    return did_you_mean(output, texts) if type(output) is str else ""
+
+
+def _is_same_number(one: Any, other: Any) -> bool:
+    plain = (bool, int, float)
+    return type(one) in plain and type(other) in plain and one == other
+
+
+def _written(value: Any) -> Iterator[str]:
+    """Give how somebody may write a value as a text, in small letters."""
+    from enum import Enum
+
+    texts: tuple[Any, ...] = ()
+    with suppress(Exception):  # a member, or number, of whatever class
+        if is_a(value, Enum):
+            texts = value.name, value.value, f"{type(value).__name__}.{value.name}"
+        elif is_a(value, bytes):
+            texts = (value.decode(),)
+        elif value is None or is_a(value, Number):
+            texts = (value,)
+        yield from [str(text).strip().lower() for text in texts]
 
 
 def _is_hashable(value: Any) -> bool:

@@ -189,8 +189,10 @@ class BatchCall:
             is_over = variables.run(
                 self._perform_some, load, rest, call, catch, variables
             )
-            # All but the first, for nobody is told of them before the last is done.
-            if len(load.failed) > 1 and not self.keeps_locals:
+            # All but the first, for nobody is told of them before the last is done;
+            # that too where it is to be sent, which its frames cannot be.
+            least = 0 if load.is_sent else 1
+            if len(load.failed) > least and not self.keeps_locals:
                 forget_locals(results[load.failed[-1]])
         # What does so does so whenever it does not fail; to look at each result takes
         # a third longer.
@@ -230,6 +232,8 @@ class BatchCall:
             is_over = variables.run(
                 self._note_some, load, rest, call, noted or [0], variables, due
             )
+            if load.failed:
+                forget_locals(load.results[load.failed[-1]])
             if clock() > due and not is_over:
                 line.report(load.pack(self.keeps))
                 due = clock() + silence

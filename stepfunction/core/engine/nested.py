@@ -24,6 +24,7 @@ from stepfunction.core.outcomes import STOPPED, UNDER_WAY, Status
 from stepfunction.core.probes import probed, skipping
 from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import guard, this_process
+from stepfunction.core.tracebacks import forget_locals
 from stepfunction.core.watching.telling import Reach
 from stepfunction.core.wording import TOO_DEEP, error_text
 from stepfunction.core.workers.workshop import Workshop
@@ -207,10 +208,14 @@ def _run_elsewhere(
     call = NestedCall(graph, run, *named, has_no_input=has_no_input)
     try:
         if skips is None or skips.process == this_process():
-            return call(value, context)
-        return _call_skipping(call, skips, value, context)
+            journal = call(value, context)
+        else:
+            journal = _call_skipping(call, skips, value, context)
     finally:
         workshop.close()
+    if journal.error is not None:
+        forget_locals(journal.error)  # which cannot be sent
+    return journal
 
 
 def _call_skipping(

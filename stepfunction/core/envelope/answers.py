@@ -17,7 +17,7 @@ from stepfunction.core.errors import (
 )
 from stepfunction.core.raised import is_a
 from stepfunction.core.surroundings import Taken, within
-from stepfunction.core.tracebacks import without_our_frames
+from stepfunction.core.tracebacks import forget_locals, without_our_frames
 from stepfunction.core.wording import error_text
 
 _Answer = TypeVar("_Answer", bound=Parcel)
@@ -45,10 +45,14 @@ def perform(
             arrival.end()
         began = perf_counter()
         output = call()
-    except BaseException as error:
-        without_our_frames(error)
-        return pack_answer((False, error, perf_counter() - began))
+    except BaseException as raised:
+        failure: BaseException | None = without_our_frames(raised)
+    else:
+        failure = None
     seconds = perf_counter() - began
+    if failure is not None:
+        forget_locals(failure)  # which cannot be sent
+        return pack_answer((False, failure, seconds))
     try:
         return pack_answer((True, output, seconds))
     except Exception as error:

@@ -7,8 +7,8 @@ them as it would have.
 
 from __future__ import annotations
 
-import heapq
 import threading
+from bisect import bisect, insort
 from functools import partial
 from math import inf
 from typing import Any
@@ -120,10 +120,17 @@ class SkippingLoop(Loop):
         elif letter.attempt in self.under_way:
             is_own, skipped = letter.part
             tell_skipped(skipped)
-            if is_own:
-                self.end_time_of(letter.attempt)
-            else:
-                self.parked.add(letter.attempt)
+            self.stand_still(letter.attempt, is_own)
+
+    def stand_still(self, attempt: LiveAttempt, is_own: bool) -> None:
+        """Let an attempt wait for a limit, and come to its own if that is the first."""
+        limit, timeout = self.track.first_limit(self.cancellation), attempt.task.timeout
+        if is_own and timeout is not None:
+            moment = self.beside.begin_of(attempt) + timeout
+            if limit is None or moment < limit.moment:
+                self.end_time_of(attempt)
+                return
+        self.parked.add(attempt)
 
     def end_time_of(self, attempt: LiveAttempt) -> None:
         """Give up an attempt whose own limit has come."""
@@ -213,6 +220,7 @@ class _Beside:
         self._cancellation = cancellation
         self._moments: dict[Task, float] = {}
         self._tracks: dict[LiveAttempt, tuple[float, Track]] = {}
+        self._begun: dict[LiveAttempt, float] = {}  # in another process
         self._free: list[float] = []  # when each worker was that has made an attempt
         self._taken = 0  # how many workers have made one
         self._turns: list[LiveAttempt] = []  # that are to begin, in their order
@@ -241,14 +249,16 @@ class _Beside:
         return max(now, self._free[0])
 
     def begin(self, task: Task) -> float:
-        """Give when an attempt begins, with the worker that is the first to be free."""
+        """Give when an attempt begins, with a worker that is free as soon as any."""
         with self._lock:
             workers, free = self.workers, self._begin
+            earliest = max(self._track.now(), self._moments.get(task, 0.0))
             if workers is None or self._taken < workers:
                 self._taken += 1
             elif self._free:
-                free = heapq.heappop(self._free)
-            return max(self._track.now(), free, self._moments.get(task, 0.0))
+                # The latest that is free then, for others may begin before.
+                free = self._free.pop(max(0, bisect(self._free, earliest) - 1))
+            return max(earliest, free)
 
     def part(self, attempt: LiveAttempt) -> Track:
         """Give the track of an attempt that begins in this thread."""
@@ -287,6 +297,9 @@ class _Beside:
                 latch.wait(_BETWEEN_LOOKS)  # for nobody tells of each pause
 
     def _is_next(self, attempt: LiveAttempt) -> bool:
+        workers = self.workers
+        if workers is not None and self._taken >= workers and not self._free:
+            return False  # one has just been let go of
         moment = self.next_begin()
         tracks = (track for _, track in self._tracks.values())
         return (
@@ -300,15 +313,25 @@ class _Beside:
             latch.open()
         self._latches.clear()
 
+    def begin_of(self, attempt: LiveAttempt) -> float:
+        """Give when an attempt has begun, which for another process is decided now."""
+        if attempt in self._tracks:
+            return self._tracks[attempt][0]
+        if attempt not in self._begun:
+            self._begun[attempt] = self.begin(attempt.task)
+        return self._begun[attempt]
+
     def rejoin(self, track: Track) -> None:
         """Take note that the attempt of a track has ended in this thread."""
-        track.ended = track.now()
-        self._let_go(track.ended)
+        with self._lock:
+            if not track.ended:  # else it was given up
+                track.ended = track.now()
+                self._let_go(track.ended)
 
     def _let_go(self, moment: float) -> None:
         """Let a worker be free from a moment on."""
         with self._lock:
-            heapq.heappush(self._free, moment)
+            insort(self._free, moment)
             self._look_again()
 
     def end(
@@ -318,15 +341,18 @@ class _Beside:
         task, took = attempt.task, max(0.0, report.ended - report.began)
         parted = self._tracks.pop(attempt, None)
         if parted is not None:
-            begin, end = parted[0], max(parted[0], parted[1].ended)
+            begin, track = parted
+            self.rejoin(track)
+            end = track.ended
         elif self._place.is_inline:
             begin = end = self._track.now()
         else:
-            begin = self.begin(task)
+            begin = self.begin_of(attempt)
+            self._begun.pop(attempt, None)
             end = begin + took + lapsed
-        if attempt.overdue is not None and task.timeout is not None:
-            end = max(end, begin + task.timeout)
         if parted is None:
+            if attempt.overdue is not None and task.timeout is not None:
+                end = max(end, begin + task.timeout)
             self._let_go(end)
         self._moments[task] = end
         return begin, end

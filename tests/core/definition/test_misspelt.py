@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import enum
 import inspect
 import pickle
 from datetime import timedelta
@@ -17,6 +18,22 @@ from stepfunction import (
     StepFunction,
 )
 from stepfunction.stores import SQLiteStore
+
+
+class State(enum.Enum):
+    PAID = "paid"
+
+
+class Number(enum.IntEnum):
+    ONE = 1
+
+
+class Unnamed(enum.Enum):
+    ONE = 1
+
+    @property
+    def name(self):
+        raise ValueError("no name")
 
 
 def same(value):
@@ -181,6 +198,19 @@ def test_a_number_of_attempts_is_told_as_a_policy():
         (1, "1", "'1' is a text, which 1 is not"),
         (None, "none", "'none' is a text, which None is not"),
         ("True", True, "'True' is a text, which True is not"),
+        (True, "yes", "'yes'; return one of these"),
+        (2.5, "2.5", "'2.5' is a text, which 2.5 is not"),
+        (True, 1, "1 is a number, which True does not stand for"),
+        (0, False, "0 is a number, which False does not stand for"),
+        (b"paid", "paid", "'paid' is a text, which b'paid' is not"),
+        (State.PAID, "paid", "'paid' is a text, which <State.PAID: 'paid'> is not"),
+        (State.PAID, "PAID", "'PAID' is a text, which <State.PAID: 'paid'> is not"),
+        (State.PAID, "State.PAID", "'State.PAID' is a text, which <State.PAID: "),
+        ("paid", State.PAID, "'paid' is a text, which <State.PAID: 'paid'> is not"),
+        (Number.ONE, "1", "'1' is a text, which <Number.ONE: 1> is not"),
+        ("payed", "paid", "(did you mean 'paid'?)"),
+        ("Paid", "paid", "(did you mean 'paid'?)"),
+        (Unnamed.ONE, "one", "'one'; return one of these"),
     ],
 )
 def test_a_key_of_another_type_is_said_when_nothing_matches(output, key, text):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from stepfunction import (
+    ProcessLanes,
     RetryPolicy,
     StepExecutionError,
     StepFunction,
@@ -641,3 +642,43 @@ def test_what_is_raised_is_kept_whatever_led_to_it(seed: int) -> None:
         flow.execute(1)
     assert failing.kept == 1
     assert failing.markers[-1]() is not None
+
+
+# --- worker processes ---------------------------------------------------------------
+
+_IN_WORKER: list[weakref.ref[Marker]] = []
+
+
+def fail_in_worker(value: Any) -> None:
+    gc.disable()
+    marker = Marker()
+    _IN_WORKER.append(weakref.ref(marker))
+    try:
+        raise KeyError("first")
+    except KeyError as error:
+        last = error  # in a cycle with this frame
+    raise ValueError(f"after {last!r}")
+
+
+def kept_in_worker(value: Any) -> tuple[int, int]:
+    return sum(it() is not None for it in _IN_WORKER), len(_IN_WORKER)
+
+
+@pytest.mark.parametrize(
+    ("work", "options"),
+    [
+        (fail_in_worker, {}),
+        (fail_in_worker, {"batch_size": 4}),
+        (of("B", fail_in_worker), {}),
+        (handled(fail_in_worker), {}),
+    ],
+    ids=["alone", "in batches", "nested", "nested and handled"],
+)
+def test_a_worker_that_goes_on_keeps_nothing(work: Any, options: Any) -> None:
+    flow = StepFunction("W").set_start_step("Each")
+    flow.add_map_step(
+        "Each", work, tolerated_failures="100%", next_step="Count", **options
+    )
+    flow.add_step("Count", kept_in_worker, executor="process")
+    with ProcessLanes(1) as lanes:
+        assert flow.execute(range(8), executor=lanes).output == (0, 8)
