@@ -140,7 +140,7 @@ def with_docstrings(text: str, apart: frozenset[str]) -> str:
 
 
 # Names of public classes that only the library calls.
-ENGINE = "of"
+ENGINE = ("of",)
 FOR_THE_ENGINE = ("stepfunction.Graph", "stepfunction.Step")
 BASES = "object BaseException Exception dict list tuple str Mapping Enum StrEnum Signal"
 
@@ -150,7 +150,9 @@ def directive(name: Name, apart: frozenset[str]) -> str:
     found = inspect.getattr_static(home, name.name, None) or getattr(home, name.name)
     if isinstance(found, type):
         inherited = f"   :inherited-members: {BASES.replace(' ', ', ')}\n"
-        members = f"   :members:\n{inherited}   :exclude-members: {ENGINE}\n"
+        # Fields are described by the docstring of their class.
+        left_out = ", ".join([*ENGINE, *getattr(found, "_fields", ())])
+        members = f"   :members:\n{inherited}   :exclude-members: {left_out}\n"
         if name.path in apart or name.path in FOR_THE_ENGINE:
             members = "   :no-members:\n"
         kind = "exception" if issubclass(found, BaseException) else "class"

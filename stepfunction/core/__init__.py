@@ -15,8 +15,8 @@
     losses          the errors that are such of concurrent.futures too
     tracebacks      the way that an error took, without what was there
     errors          every exception
-    cancellation  durations  frozen  keys  logger  members  misspelling  namesake
-    outcomes  probes  raised  variables  waiting  wording
+    cancellation  durations  frozen  keys  lapse  logger  members  misspelling
+    namesake  outcomes  probes  raised  variables  waiting  wording
                     the ground that all of them stand on
 
 What stands further down is imported by what stands above it, never the other way.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,7 +12,13 @@ from stepfunction.core.errors import StepFunctionError, add_note
 from stepfunction.core.logger import logger
 from stepfunction.core.probes import looked_on
 from stepfunction.core.wording import listed, subject
-from stepfunction.testing.snapshots import Change, Snapshot, changes, dark_parts, take
+from stepfunction.testing.snapshots import (
+    Change,
+    Snapshot,
+    changes,
+    dark_parts,
+    take_all,
+)
 
 __tracebackhide__ = True  # pytest shows the test and what is called, not us
 
@@ -125,6 +131,7 @@ def detect_shared_mutation(*, steps: bool = True) -> Iterator[Watch]:
     one task changes the others see, or not, as it happens. What a step changes is
     changed in the history and in the ``context`` too, where it is what the step before
     gave; what an attempt changes is so for the next; and items may share an object.
+    Of a call that is given the ``context``, what that has is looked at too.
 
     While the block lasts, the tasks of each parallel step, and the items of each map
     step, run one at a time, and the input of each call is looked at before and after.
@@ -215,22 +222,30 @@ class _Watched:
         if not where.is_retried and _is_used_up_by_reading(value):
             return self._call(value, context)
         root = "item" if type(where.task) is int else "input"
-        before, has_failed = self._take(value, root), True
+        values = {root: value}
+        for name, result in () if context is None else context.items():
+            values[f"context[{name!r}]"] = result
+        before, has_failed = self._take(values, root), True
         try:
             output = self._call(value, context)
             has_failed = False
             return output
         finally:
             if self._sees_all or (has_failed and where.is_retried):
-                found = tuple(changes(before, take(value, root), root))
+                after = take_all(values)
+                found = tuple(
+                    change
+                    for way, snapshot in after.items()
+                    for change in changes(before[way], snapshot, way)
+                )
                 if found:
                     place = where.workflow, where.step, where.task
                     mutation = Mutation(*place, found, attempt, where.is_retried)
                     self._watch.mutations.append(mutation)
 
-    def _take(self, value: Any, root: str) -> Snapshot:
-        before, (workflow, step, *_) = take(value, root), self._where
-        for way, reason in dark_parts(before, root):
+    def _take(self, values: Mapping[str, Any], root: str) -> dict[str, Snapshot]:
+        before, (workflow, step, *_) = take_all(values), self._where
+        for way, reason in dark_parts(before[root], root):
             unwatched = Unwatched(workflow, step, way, reason)
             if unwatched not in self._watch.unwatched:
                 self._watch.unwatched.append(unwatched)

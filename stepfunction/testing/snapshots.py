@@ -8,7 +8,7 @@ class says is equal is not asked, and NaN has not changed.
 from __future__ import annotations
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import copy
 from reprlib import Repr
 from typing import Any, NamedTuple
@@ -84,7 +84,13 @@ def take(value: Any, root: str) -> Snapshot:
         value: The value.
         root: What to call it.
     """
-    return _look(value, root, 0, {})
+    return take_all({root: value})[root]
+
+
+def take_all(values: Mapping[str, Any]) -> dict[str, Snapshot]:
+    """Take snapshots of values by what to call each; what is shared is in the first."""
+    seen: dict[int, Any] = {}
+    return {root: _look(value, root, 0, seen) for root, value in values.items()}
 
 
 def _look(value: Any, way: str, depth: int, seen: dict[int, Any]) -> Snapshot:

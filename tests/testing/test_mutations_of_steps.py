@@ -462,3 +462,22 @@ class MappedRow:
 
 def test_a_relation_that_is_loaded_when_it_is_read_is_no_change() -> None:
     assert found(chain(lambda row: row.data), MappedRow()) == []
+
+
+def test_what_a_step_changes_by_way_of_its_context_is_found() -> None:
+    def price(value: Any, context: Context) -> Any:
+        context["load"]["prices"].sort()
+
+    workflow = chain(load, best, price)
+    (mutation,) = found(workflow)
+    ways = [change.way for change in mutation.changes]
+    assert ways[0] == "context['load']['prices'][0]" and len(ways) == 3
+
+
+def test_an_input_that_the_context_has_too_is_told_of_once() -> None:
+    def price(value: Any, context: Context) -> Any:
+        context["load"]["new"] = 1
+        return context["load"]
+
+    (mutation,) = found(chain(load, price))
+    assert str(mutation).endswith("input['new'] was added: 1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import count
 from math import inf
 from queue import Empty, SimpleQueue
@@ -29,6 +29,7 @@ from stepfunction.core.workers.attempts import (
     Report,
 )
 from stepfunction.core.workers.places import Place
+from stepfunction.core.workers.sources import Source
 from stepfunction.core.workers.tasks import Kept, Task
 
 __tracebackhide__ = True  # pytest shows the test and what is called, not us
@@ -41,54 +42,9 @@ _LONGEST_WAIT = 0.5
 _SOON = 0.001
 # So many are read before others begin, for which there may be room.
 _MOST_LETTERS = 8
-# A source that takes longer for a task is not waited for before others begin.
-_LONGEST_ASKING = 0.001
 # Of tasks that are taken one by one, so that failures do not pile up in memory.
 _MOST_PAUSING = 1000
 _numbers = count()  # for what is due at the same time
-
-
-class _Source:
-    """Where tasks come from that are taken one by one.
-
-    Attributes:
-        has_more: Whether it may give another.
-        is_slow: Whether the next may be long in coming.
-        error: What it has raised.
-    """
-
-    def __init__(self, tasks: Iterable[Task], at_once: bool) -> None:
-        self.has_more = isinstance(tasks, Iterator)
-        self.is_slow = False
-        self.error: Exception | None = None
-        self._tasks: Iterator[Task] = iter(tasks)
-        self._at_once = at_once
-
-    @property
-    def may_wait(self) -> bool:
-        """Whether others are not to wait until it has given the next."""
-        return self.is_slow or not self._at_once
-
-    def next(self, is_first: bool) -> Task | None:
-        """Take the next task; None if there is none.
-
-        Args:
-            is_first: Whether nothing is under way: more may come from what becomes
-                of this one.
-        """
-        asked = perf_counter()
-        try:
-            task = next(self._tasks, None)
-        except Exception as error:
-            self.error, task = error, None
-        self.is_slow = is_first or perf_counter() - asked > _LONGEST_ASKING
-        if task is None:
-            self.dry_up()
-        return task
-
-    def dry_up(self) -> None:
-        """Give no more."""
-        self.has_more, self._tasks = False, iter(())
 
 
 class Agenda(list[tuple[float, int, Any]]):
@@ -138,7 +94,7 @@ class Loop:
         self.cancellation = cancellation
         self.is_enough = is_enough
         self.ended = ended
-        self.source = _Source(tasks, at_once)
+        self.source = Source(tasks, at_once)
         self.waiting: deque[Task] = deque()
         self.due: deque[Task] = deque()  # after a pause, before all that waits
         self.under_way: set[LiveAttempt] = set()
