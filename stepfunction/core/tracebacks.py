@@ -79,9 +79,16 @@ def forget_locals(error: BaseException, is_from_here: bool = False) -> None:
             # As below, but with fewer calls: each handled failure waits for this.
             frame = way.tb_frame
             stand_in = _stand_ins.get(id(frame.f_code)) or _made_for(frame)
-            if stand_in.is_real:  # else that has been done
-                _clear(frame, stand_in)
-                way = TracebackType(None, stand_in.frame, way.tb_lasti, -1)
+            bare, is_real, may_wait, _, _ = stand_in
+            if is_real:  # else that has been done
+                if may_wait:
+                    _clear(frame, stand_in)
+                else:
+                    try:
+                        frame.clear()
+                    except RuntimeError:
+                        pass
+                way = TracebackType(None, bare, way.tb_lasti, -1)
             _put(error, way)
         else:
             _put(error, _bare(way))
