@@ -118,7 +118,12 @@ def show_signature(
 def skip_fields(
     app: Sphinx, what: str, name: str, found: Any, skip: bool, options: Any
 ) -> bool | None:
-    """Leave out fields of values, which the docstrings of their classes describe."""
+    """Leave out fields of values, which the docstrings of their classes describe.
+
+    What Python's own classes have, as an ``errno``, is left out too.
+    """
+    if getattr(getattr(found, "__objclass__", None), "__module__", "") == "builtins":
+        return True
     text = getattr(found, "__doc__", None) or ""
     return True if text.startswith(("See the class.", "Alias for field ")) else None
 

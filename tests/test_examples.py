@@ -458,9 +458,9 @@ def test_yaml_workflow(run):
         COMPLETED: a clerk will call
         FAILED: sorry: KeyError('Ulysses')
         the same: True
-        document: line 13, column 24: steps.Price.params.discount: no is false to some \
+        document: line 14, column 24: steps.Price.params.discount: no is false to some \
 and a text to others; write false, or "no" in quotes
-        document: line 45, column 9: workflows.Parcel.steps.Pack.func: unknown \
+        document: line 46, column 9: workflows.Parcel.steps.Pack.func: unknown \
 function 'pakc' (did you mean 'pack'?)
         """)
 

@@ -79,9 +79,18 @@ def forget_locals(error: BaseException, is_from_here: bool = False) -> None:
             # As below, but with fewer calls: each handled failure waits for this.
             frame = way.tb_frame
             stand_in = _stand_ins.get(id(frame.f_code)) or _made_for(frame)
-            if stand_in.is_real:  # else that has been done
-                _clear(frame, stand_in)
-                way = TracebackType(None, stand_in.frame, way.tb_lasti, -1)
+            bare, is_real, may_wait, _, _ = stand_in
+            if is_real:  # else that has been done
+                if may_wait:
+                    _clear(frame, stand_in)
+                else:
+                    try:
+                        frame.clear()
+                    except RuntimeError:
+                        pass
+                line = way.tb_lineno  # which may be another than that of the code
+                line = -1 if line is None else line
+                way = TracebackType(None, bare, way.tb_lasti, line)
             _put(error, way)
         else:
             _put(error, _bare(way))
@@ -156,8 +165,8 @@ def _bare(traceback: TracebackType | None) -> TracebackType | None:
         stand_in = _stand_ins.get(id(frame.f_code)) or _made_for(frame)
         if stand_in.is_real:
             _clear(frame, stand_in)
-        # The line is found when somebody asks.
-        traceback = TracebackType(traceback, stand_in.frame, one.tb_lasti, -1)
+        line = -1 if one.tb_lineno is None else one.tb_lineno
+        traceback = TracebackType(traceback, stand_in.frame, one.tb_lasti, line)
     return traceback
 
 

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 import traceback
+from types import TracebackType
 from typing import Any
 
 import pytest
@@ -140,6 +141,27 @@ def test_lines_that_a_loader_has_are_found() -> None:
     exec(compile(source, "<of a loader>/virtual.py", "exec"), space)
     kept, forgotten = both_ways(space["fail"])
     assert "raise ValueError('of a loader')\n" in text_of(forgotten)
+    assert text_of(kept) == text_of(forgotten)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_lines_that_somebody_has_set_stay(depth: int) -> None:
+    def of_a_template(value: int) -> None:
+        try:
+            one(value)
+        except ValueError as error:
+            found = error
+        way = found.__traceback__
+        assert way is not None and way.tb_next is not None
+        way, told = way.tb_next, None
+        for line in range(depth):  # as of the template that this was made of
+            told = TracebackType(told, way.tb_frame, way.tb_lasti, 7000 + line)
+        found.__traceback__ = told
+        raise found
+
+    kept, forgotten = both_ways(of_a_template)
+    lines = [line for _, line in traceback.walk_tb(forgotten.__traceback__)]
+    assert lines[1:] == list(reversed(range(7000, 7000 + depth)))
     assert text_of(kept) == text_of(forgotten)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
 import re
 import sys
 from pathlib import Path
@@ -103,7 +104,7 @@ def is_bound(found):
 
 
 def test_every_error_says_what_to_do():
-    text = page("errors").text
+    text = page("errors").text.partition(BESIDES)[0]
     rows = {row["name"]: row["rest"] for row in tables.ROW.finditer(text)}
     assert rows.pop(BASE) == ""
     assert set(rows) == set(filter(is_error, stepfunction.__all__)) - {BASE}
@@ -111,6 +112,7 @@ def test_every_error_says_what_to_do():
 
 
 BASE = "StepFunctionError"
+BESIDES = "\n## What they are besides\n"
 
 
 def is_error(name):
@@ -125,6 +127,19 @@ LAST: set[str] = set()
 for kind, _, has in rows_below("kinds of events", page("events").text):
     LAST = LAST if has == "the same" else {*re.findall(r"`(\w+)`", has)}
     EVENTS[kind.strip("`")] = LAST
+
+
+def test_the_errors_that_a_class_takes_are_in_the_reference():
+    table = page("errors").text.partition(BESIDES)[2]
+    rows = re.findall(r"^\| `.*", table, re.M)
+    names = filter(is_error, stepfunction.__all__)
+    errors = {it: getattr(stepfunction, it) for it in names}
+    assert rows
+    for row in rows:
+        path, *names = re.findall(r"`([\w.]+)`", row)
+        found = errors.get(path) or pydoc.locate(path)
+        kinds = {it for it in errors if issubclass(errors[it], found)} - {path}
+        assert set(names) == kinds, path
 
 
 def test_every_kind_of_event_is_in_the_reference():

@@ -342,8 +342,11 @@ def _after_error(
         and not run.cancellation.requested
         and not run.keeps_locals
     ):  # then what follows comes to no more than this
-        failed = journal.failed((entry, None), error)
+        noted, entries = (entry, None), journal.entries
+        began, ended = entries[-2] if entries else journal.began, perf_counter()
+        entries.extend((noted, ended, error))
         forget_locals(error, is_from_here=True)
+        failed = noted, value, began, ended, error
         if failing is None:
             return target, error, (failed, failed)
         remember(failing[0][-1], error)

@@ -605,9 +605,12 @@ def any_workflow(chance: random.Random, failing: Failing, depth: int) -> StepFun
             tasks = {f"t{at}": work() for at in range(chance.randint(1, 3))}
             flow.add_step(name, tasks, parallel=True, executor=executor, **options)
         else:
+            called = work()
+            if called is failing:
+                options["batch_size"] = chance.choice([1, 2, 3])
             flow.add_map_step(
                 name,
-                work(),
+                called,
                 items=lambda it: [1, 2, 3],
                 tolerated_failures="100%",
                 executor=executor,
