@@ -89,9 +89,11 @@ class _WayBack:
         self._run = run
         # What was undone before another process took it over is not undone again.
         self._undone: list[Visit] = list(journal.undone)
-        self._before = len(self._undone)
+        self._places: Iterable[int] = range(len(self._undone))
+        self._place = -1
         if journal.saving is not None:
             journal.saving.is_undoing = True
+            self._places = journal.saving.undone_places
         journal.undone = self._undone
 
     def _duties(self, graph: Graph) -> Iterator[_Duty | _WayBack]:
@@ -162,8 +164,8 @@ class _WayBack:
         self, call: Call, output: Any, step: str, part: PartKey | None = None
     ) -> BaseException | None:
         """Call what undoes a step or task, note what came of it, and give its error."""
-        if self._before:
-            self._before -= 1
+        self._place += 1
+        if self._place in self._places:
             return None
         journal = self.journal
         context = Context(
@@ -174,7 +176,7 @@ class _WayBack:
             cancellation=Cancellation(),  # what is half undone serves nobody
             results=journal.results_so_far(),
             execution_key=self._key,
-            visit=len(self._undone),
+            visit=self._place,
         )
         error: BaseException | None = None
         outcome, returned = Outcome.SUCCEEDED, None
@@ -196,7 +198,7 @@ class _WayBack:
             is_failure = is_a(raised, Exception)
             if journal.saving is not None and not is_failure:
                 if self._run.cancellation.root.thread == get_ident():
-                    raise  # it is undone when this goes on
+                    return raised  # it is undone when this goes on
             outcome = Outcome.FAILED if is_failure else Outcome.CANCELLED
             error = without_our_frames(raised)
             add_note(error, f"raised while {subject(step, part)} was undone")
@@ -206,7 +208,7 @@ class _WayBack:
             visit = Visit(step, outcome, tasks=(visit._replace(name=part),))
         self._undone.append(visit)
         if journal.saving is not None:
-            journal.saving.note_undone(visit)
+            journal.saving.note_undone(visit, self._place)
         if self._run.audience is not None:
             record = undone_record(journal, visit)
             tell_record(self._run.audience, journal, "compensation", record)

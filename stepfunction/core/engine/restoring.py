@@ -79,6 +79,7 @@ class Restored:
         self.run = run
         self.begun = Begun()
         self.undone: list[Visit] = []
+        self.undone_places: set[int] = set()
         self._has_undone_itself = False  # which what is around it does after its end
         self.deadline: float | None = None
         self.starts: list[tuple[int, Failing | None]] = []
@@ -312,6 +313,7 @@ class Restored:
             saving = Saving(self.session, *named, turn=turn)
             saving.is_decided = True
             saving.has_undone_itself = restored._has_undone_itself
+            saving.undone_places = restored.undone_places
             found.saving = saving
         return found
 
@@ -405,13 +407,15 @@ class Restored:
         return found._replace(attempts=_blamed(attempts, found.error))
 
     def _undo(self, row: list[Any]) -> None:
-        _, name, part, attempt, given, returned = row
+        _, name, part, attempt, given, returned, *place = row
         ended = self._attempt(attempt, None)
         outcome, *_, error = ended
         facts = (ended,), self._reader.value(returned), error
         visit = Visit(name, outcome, *facts, given=(self._reader.value(given),))
         if part is not None:
             visit = Visit(name, outcome, tasks=(visit._replace(name=part),))
+        # One that an interrupt has ended has no row, and those after it have.
+        self.undone_places.update(place or [len(self.undone)])
         self.undone.append(visit)
 
     def _resume(self, facts: Mapping[str, Any], number: int) -> None:
@@ -453,6 +457,7 @@ class Restored:
         saving.resumed = perf_counter()
         saving.begun = self.begun
         saving.has_undone_itself = self._has_undone_itself
+        saving.undone_places = self.undone_places
         if self.journal.keeps is not None:
             saving.remember([*self.starts, (self._at, self._before)])
         saving.ways_back, saving.results = self._ways_back, self._lost

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from time import time
 from types import MappingProxyType
@@ -67,6 +67,7 @@ class Saving:
         deadline: When it is to end, in seconds since the epoch; None without a limit.
         is_decided: Whether the store has its end.
         is_undoing: Whether this process has begun to undo it.
+        undone_places: Which of its compensations another process has called.
         has_undone_itself: Whether it had, before its end; None where it has not been
             read back.
         count: How many tasks or items the present step has had; None of any other.
@@ -98,6 +99,7 @@ class Saving:
         self.is_decided = False
         self.is_undoing = False
         self.has_undone_itself: bool | None = None
+        self.undone_places: Set[int] = frozenset()
         self.count: int | None = None
         self.results: dict[str, Any] = {}  # those of forgotten steps, and of no others
         # Where it went back to, if it ever did; see ``Restored.since``.
@@ -156,10 +158,10 @@ class Saving:
         """Note that it goes on, and who has it now."""
         self._turn(self.texts.resumption(facts, answer), Status.RUNNING, None)
 
-    def note_undone(self, visit: Visit) -> None:
-        """Note what a compensation did."""
+    def note_undone(self, visit: Visit, place: int) -> None:
+        """Note what the compensation did that has this place among all."""
         if self.session.may_note():
-            self._append(self.texts.undone(visit))
+            self._append(self.texts.undone(visit, place))
 
     def note_forgotten(self, journal: Journal, lost: list[Any]) -> None:
         """Note all that forgotten steps have left, and have the store lose them.

@@ -158,8 +158,8 @@ class Texts:
         """Give the row of the moment that a wait step waits for."""
         return f'["{rows.WAIT}",{seconds!r},{time() + seconds!r}]'
 
-    def undone(self, visit: Visit) -> str:
-        """Give the row of what a compensation did."""
+    def undone(self, visit: Visit, place: int) -> str:
+        """Give the row of what a compensation did, of which a number is the place."""
         one, part = visit, "null"
         if visit.tasks:
             one = visit.tasks[0]
@@ -167,7 +167,8 @@ class Texts:
         given: Any = one.given and one.given[0]
         values = f"{self.lenient(given)},{self.lenient(one.output)}"
         where = f"{self.name(visit.name)},{part}"
-        return f'["{rows.UNDO}",{where},{self._attempt(one.attempts[0])},{values}]'
+        attempt = self._attempt(one.attempts[0])
+        return f'["{rows.UNDO}",{where},{attempt},{values},{place}]'
 
     def end(self, status: Status, ended: float, error: BaseException | None) -> str:
         """Give the row of the end; of one that failed its steps say the error."""

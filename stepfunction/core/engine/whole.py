@@ -53,8 +53,8 @@ def keep_whole(
         if visit.error is None and count is None:
             output = texts.lenient(visit.output)
         saving.buffer(texts.step(visit, ended, follower, output, count))
-    for visit in child.undone:
-        saving.buffer(texts.undone(visit))
+    for place, visit in enumerate(child.undone):
+        saving.buffer(texts.undone(visit, place))
     saving.note_end(child, child.status, child.ended)
 
 

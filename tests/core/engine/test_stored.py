@@ -780,3 +780,38 @@ def test_to_store_an_execution_is_no_part_of_its_first_step(steps):
     for here, there in ((execution, again), (execution.history[0], again.history[0])):
         assert here.started == there.started
         assert here.duration == pytest.approx(there.duration, abs=1e-4)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_what_ends_a_compensation_keeps_no_other_from_being_tried(store, steps, error):
+    undone = []
+
+    def undo_b(output, context):
+        undone.append(("B", context.idempotency_key))
+        if len(undone) == 2:
+            raise error
+
+    def undo(output, context):
+        undone.append((output, context.idempotency_key))
+
+    workflow = StepFunction("W").set_start_step("A")
+    workflow.add_step("A", lambda it: "A", "B", compensate=undo)
+    workflow.add_step("B", lambda it: "B", "C", compensate=undo_b)
+    workflow.add_step("C", lambda it: "C", "D", compensate=undo)
+    workflow.add_step("D", steps.step("D"))
+    steps.trouble["D"] = ValueError("no")
+    with pytest.raises(error):
+        workflow.execute(1, store=store, execution_id="one")
+    assert [name for name, _ in undone] == ["C", "B", "A"]
+    with pytest.raises(StepExecutionError) as failed:
+        workflow.execute(1, store=store, execution_id="one")
+    assert [name for name, _ in undone] == ["C", "B", "A", "B"]
+    assert undone[1] == undone[3]  # the same key: it is the same call
+    assert len({key for _, key in undone}) == 3
+    records = failed.value.execution.compensations
+    assert [(it.step, str(it.outcome)) for it in records] == [
+        ("C", "SUCCEEDED"),
+        ("A", "SUCCEEDED"),
+        ("B", "SUCCEEDED"),
+    ]
+    assert len(store.load("one").compensations) == 3
