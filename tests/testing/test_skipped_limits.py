@@ -483,3 +483,11 @@ def test_a_task_that_is_due_sooner_begins_sooner() -> None:
         found = ends(overdue(workflow, 1, 250))
     assert found["late"] is Outcome.FAILED
     assert found["poll"] is not Outcome.FAILED
+
+
+def test_items_that_have_not_begun_go_before_those_that_pause() -> None:
+    retry = RetryPolicy(2, interval=40, jitter=None)
+    workflow = one("add_map_step", fail_once, retry=retry, max_workers=1)
+    with skip_waits():
+        for _ in range(30):  # some of them wait with the threads, or do not
+            assert workflow.execute([1, 2, 3], timeout=60).output == [1, 2, 3]
