@@ -13,8 +13,8 @@ slow := $(slow_core) contrib
 wings := cli crash declarative drawing executors stores testing
 with_django := contrib test_django_page.py
 not_core := cli contrib crash django docs drawing executors test_django_demo.py test_django_page.py \
-	test_examples.py test_map_properties.py test_progress.py test_properties.py \
-	test_soak.py test_tracing.py
+	test_examples.py test_map_properties.py test_progress.py \
+	test_progress_in_notebooks.py test_properties.py test_soak.py test_tracing.py
 
 .PHONY: help demo django-demo pictures docs docs-open test test-core test-slow test-django test-all \
 	stress soak lint check bench cover build clean

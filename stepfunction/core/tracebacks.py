@@ -46,7 +46,7 @@ def without_our_frames(error: Error) -> Error:
     What is raised by this library itself keeps the traceback that it has.
     """
     traceback = rest = traceback_of(error)
-    while rest is not None and rest.tb_frame.f_globals.get("__package__") in _ROOMS:
+    while rest is not None and _is_ours(rest.tb_frame):
         rest = rest.tb_next
     _put(error, rest or traceback)
     return error
@@ -120,8 +120,14 @@ def forget_our_locals(error: BaseException) -> None:
 _put = BaseException.with_traceback
 
 
+# The variables of a module may be a dict of a class with ways of its own.
+_has: Any = dict.__contains__
+_get: Any = dict.get
+
+
 def _is_ours(frame: FrameType) -> bool:
-    return frame.f_globals.get("__package__") in _ROOMS
+    package = _get(frame.f_globals, "__package__")
+    return type(package) is str and package in _ROOMS
 
 
 def _with_all_hidden(error: BaseException) -> list[BaseException]:
@@ -233,7 +239,7 @@ def _made_for(frame: FrameType) -> _StandIn:
         co_name=code.co_name,
         co_qualname=code.co_qualname,
     )
-    names = {it: known[it] for it in _ASKED if dict.__contains__(known, it)}
+    names = {it: _get(known, it) for it in _ASKED if _has(known, it)}
     generator: Any = FunctionType(like, names)()
     stand_in, may_wait = generator.gi_frame, bool(code.co_flags & _SUSPENDABLE)
     made = _StandIn(stand_in, True, may_wait, code, generator)

@@ -240,3 +240,36 @@ def test_an_audit_that_refuses_leaves_the_failure_as_it_is() -> None:
     """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
+
+
+class Odd(dict[str, Any]):
+    """The variables of a module, of a class whose ways all fail."""
+
+    def get(self, *asked: Any) -> Any:
+        raise RuntimeError("get")
+
+    def __getitem__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __contains__(self, name: object) -> bool:
+        raise RuntimeError("in")
+
+
+@pytest.mark.parametrize("executor", (None, "inline", "thread"))
+@pytest.mark.parametrize(
+    "variables", (Odd(), {"__package__": []}, {"__package__": Odd()})
+)
+def test_a_function_fails_whatever_the_variables_of_its_module_are(
+    variables: dict[str, Any], executor: Any
+) -> None:
+    exec("def bad(value):\n    return value // 0", variables)
+    flow = StepFunction("W")
+    bad = dict.__getitem__(variables, "bad")
+    flow.add_step("A", bad, executor=executor, on_failure="Caught")
+    flow.add_step("Caught", str, ends="completed").set_start_step("A")
+
+    (failed,) = flow.execute(3).failures
+
+    assert failed.error is not None and failed.error.__traceback__ is not None
+    assert type(failed.error) is ZeroDivisionError
+    assert not failed.error.__traceback__.tb_frame.f_locals

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import (
     Executor,
     Future,
@@ -77,6 +79,14 @@ def overdue(workflow: StepFunction, value: Any = 1, seconds: float = 60) -> Exec
 
 def ends(execution: Execution) -> dict[Any, Outcome | None]:
     return {it.part: it.outcome for it in execution.history if it.part is not None}
+
+
+@pytest.fixture
+def quick_switches() -> Iterator[None]:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 # --- of an execution ----------------------------------------------------------------
@@ -483,3 +493,13 @@ def test_a_task_that_is_due_sooner_begins_sooner() -> None:
         found = ends(overdue(workflow, 1, 250))
     assert found["late"] is Outcome.FAILED
     assert found["poll"] is not Outcome.FAILED
+
+
+def test_items_that_have_not_begun_go_before_those_that_pause(
+    quick_switches: None,
+) -> None:
+    retry, items = RetryPolicy(2, interval=40, jitter=None), list(range(9))
+    workflow = one("add_map_step", fail_once, retry=retry, max_workers=1)
+    with skip_waits():
+        for _ in range(300):  # some of them wait with the thread, if it is slow
+            assert workflow.execute(items, timeout=60).output == items

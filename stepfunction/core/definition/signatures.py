@@ -238,10 +238,10 @@ def _is_async(function: Any) -> bool:
     # A mock of an async function is no function, but says that it is awaited.
     while isinstance(function, partial):
         function = function.func
-    asyncio = sys.modules.get("asyncio")
     tell = inspect.iscoroutinefunction
-    if asyncio is not None and sys.version_info < (3, 13):
-        tell = asyncio.iscoroutinefunction
+    if sys.version_info < (3, 13):
+        # Who has such a mock has imported it; another thread may just be doing so.
+        tell = getattr(sys.modules.get("asyncio"), "iscoroutinefunction", tell)
     try:
         return tell(function) or tell(_innermost(function))
     except TypeError:  # a mock that imitates a function badly

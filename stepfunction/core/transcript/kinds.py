@@ -151,11 +151,14 @@ def _add(
 def _add_loaded() -> bool:
     """Add the kinds of the modules that have been imported meanwhile, if any."""
     new = [name for name in _waiting if name in sys.modules]
-    for name in new:
-        add = _waiting.get(name)
-        if add is not None:
-            add(sys.modules[name])
-            _waiting.pop(name, None)
+    if new:
+        from importlib import import_module
+
+        for name in new:
+            add = _waiting.get(name)
+            if add is not None:
+                add(import_module(name))  # another thread may just be doing so
+                _waiting.pop(name, None)
     return bool(new)
 
 

@@ -20,7 +20,13 @@ from stepfunction.core.lapse import AtLimit, Limit, Track, on, track_here
 from stepfunction.core.outcomes import Outcome
 from stepfunction.core.probes import tell_skipped
 from stepfunction.core.waiting import LONGEST_WAIT, Latch
-from stepfunction.core.workers.attempts import Letter, LiveAttempt, Part, Report
+from stepfunction.core.workers.attempts import (
+    WAITING,
+    Letter,
+    LiveAttempt,
+    Part,
+    Report,
+)
 from stepfunction.core.workers.loop import Agenda, Loop
 from stepfunction.core.workers.places import Place
 from stepfunction.core.workers.tasks import Task
@@ -73,12 +79,20 @@ class SkippingLoop(Loop):
         """
         if self.due or self.pauses.first == inf:
             return
-        has_others = bool(self.waiting) or self.source.has_more
-        if has_others and self.pauses.first > self.beside.next_begin():
+        if self.has_others() and self.pauses.first > self.beside.next_begin():
             return
         if self.place.is_inline:
             self.track.move_to(self.pauses.first)
         self.due.append(self.pauses.take())
+
+    def has_others(self) -> bool:
+        """Whether there is what has not been attempted, here or with its place."""
+        if self.waiting or self.source.has_more:
+            return True
+        # Where it is not known how many are made at once those may never be.
+        return self.beside.workers is not None and any(
+            it.state is WAITING and it.number == 1 for it in self.under_way
+        )
 
     # --- limits ----------------------------------------------------------------------
 

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from functools import partial
+from types import ModuleType
 from unittest.mock import AsyncMock, create_autospec
 
 import pytest
@@ -176,3 +178,9 @@ def test_a_task_that_returns_a_coroutine_fails(function, name, recwarn, unraisab
     )
     gc.collect()
     assert not recwarn.list and not unraisable
+
+
+def test_a_step_is_added_while_another_thread_imports_asyncio(monkeypatch):
+    monkeypatch.setitem(sys.modules, "asyncio", ModuleType("asyncio"))
+
+    assert workflow_of(str).execute(3).output == "3"

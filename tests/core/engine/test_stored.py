@@ -796,9 +796,9 @@ def test_to_store_an_execution_is_no_part_of_its_first_step(steps):
     execution = chain(steps, "A").execute(1, store=store, execution_id="one")
     assert execution.history[0].duration < 0.2
     again = chain(steps, "A").execute(1, store=store, execution_id="one")
-    for here, there in ((execution, again), (execution.history[0], again.history[0])):
-        assert here.started == there.started
-        assert here.duration == pytest.approx(there.duration, abs=1e-4)
+    assert again.started == pytest.approx(execution.started, abs=1e-5)
+    (here,), (there,) = execution.history, again.history
+    assert here.duration == pytest.approx(there.duration, abs=1e-5)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from datetime import datetime, timezone
 from fractions import Fraction
 
@@ -263,3 +265,30 @@ def test_an_index_that_is_none_is_refused_by_place():
     error["outcomes"]["first"] = "FAILED"
     with pytest.raises(TranscriptError, match="an item 'first'"):
         Execution.from_json(json.dumps(document))
+
+
+def test_a_value_is_written_while_another_thread_imports_its_module(tmp_path):
+    (tmp_path / "zoneinfo.py").write_text(
+        "import __main__\n"
+        "__main__.begun.set()\n"
+        "__main__.go.wait()\n"
+        "class ZoneInfo: ...\n"
+    )
+    program = """
+import sys, threading
+sys.path.insert(0, sys.argv[1])
+begun, go = threading.Event(), threading.Event()
+from stepfunction import StepFunction
+class Own: ...
+thread = threading.Thread(target=__import__, args=("zoneinfo",))
+thread.start()
+begun.wait()
+threading.Timer(0.2, go.set).start()
+flow = StepFunction("W").add_step("A", lambda it: Own()).set_start_step("A")
+print(flow.execute().to_json().count("Own") > 0)
+thread.join()
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+    assert ran.stdout == "True\n", ran.stderr
