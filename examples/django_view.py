@@ -3,8 +3,9 @@
     python examples/django_view.py runserver
     curl -d car=Roadster -d card=4242 http://127.0.0.1:8000/
 
-The steps run on the thread of the request, in its transaction. With the app installed,
-tasks of parallel steps may use the ORM too: see docs/guides/django.md.
+The steps run on the thread of the request, in its transaction. Tasks of parallel steps
+may use the ORM too: with executor="inline" in that transaction, else outside of any, and
+a test's TestCase hides the difference: see docs/guides/django.md.
 """
 
 from __future__ import annotations

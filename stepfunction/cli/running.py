@@ -43,7 +43,7 @@ from stepfunction.core.history.journal import NOTHING
 from stepfunction.core.outcomes import Outcome, Status
 from stepfunction.core.raised import is_a
 from stepfunction.core.transcript.values import ValueWriter
-from stepfunction.core.wording import counted, duration_text, error_text
+from stepfunction.core.wording import GIVEN_BACK, counted, duration_text, error_text
 
 if TYPE_CHECKING:
     from stepfunction.core.watching.events import Event, Listener
@@ -84,6 +84,8 @@ def _carried_out(
         return FAILED, ""
     if not args.progress:  # which has told it
         _tell_the_end(execution)
+    if journal_of(execution).is_given_back:
+        say(f"it had ended before: {GIVEN_BACK}")
     if args.store is not None and args.id is None:
         say(f"stored as {execution.id}")
     if failure is not None:

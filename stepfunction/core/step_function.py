@@ -414,10 +414,10 @@ class StepFunction(Builder):
             listeners: Callables of one ``Event``, called by this thread with all that
                 happens from now on, after those of the workflow; they are not told of
                 what is recorded.
-
             keep_locals: Whether failures that a step takes, or that are tolerated, keep
                 the local variables of the functions that they came through, for a
                 debugger or a reporter of errors. What is raised does in any case.
+
         Returns:
             What happened, also before. It is COMPLETED, or FAILED where it ended on a
             failure step.

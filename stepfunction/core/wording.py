@@ -15,6 +15,8 @@ TOO_DEEP = (
     "nested too deep in one another for this interpreter, whose limit "
     "sys.setrecursionlimit() sets"
 )
+# Of an execution that is executed again after it FAILED or was stopped.
+GIVEN_BACK = "nothing is called again; resume it to go on from where it failed"
 
 
 def plain_text(name: str) -> str:

@@ -88,6 +88,7 @@ def claimed(id: str, host: str | None, pid: int | None) -> ExecutionClaimedError
     else:
         who = f"process {pid} on {host}" if pid else f"a process on {host}"
         text = f"execution {id!r} is run by {who}, and by no other meanwhile"
+    text += "; wait until it has ended, and call again"
     return ExecutionClaimedError(text, id, host, pid or None)
 
 

@@ -125,6 +125,7 @@ def test_the_same_run_again_fails_again_without_a_call(failed):
     code, out, err = failed.run()
     assert (code, out) == (1, "")
     assert "no money" in err
+    assert "it had ended before: nothing is called again; resume it" in err
     assert failed.calls == ["first", "pay"]
 
 

@@ -25,6 +25,10 @@ def test_what_is_begun_is_claimed(any_store, begin):
         any_store.claim(key)
     assert (caught.value.id, caught.value.pid) == ("order-17", os.getpid())
     assert caught.value.host == os.uname().nodename
+    assert str(caught.value) == (
+        f"execution 'order-17' runs already, in this process ({os.getpid()}); "
+        "wait until it has ended, and call again"
+    )
 
 
 def test_what_is_released_can_be_claimed(any_store, begin):

@@ -22,11 +22,12 @@ from stepfunction.core.history.execution import Execution
 from stepfunction.core.history.journal import NOTHING, Journal, name_of
 from stepfunction.core.history.records import Visit
 from stepfunction.core.keys import quoted
+from stepfunction.core.logger import logger
 from stepfunction.core.outcomes import Status
 from stepfunction.core.store import Head, Store
 from stepfunction.core.transcript.graphs import differences, read_graph, text_of_graph
 from stepfunction.core.transcript.storing import Fragments, digest_of
-from stepfunction.core.wording import did_you_mean
+from stepfunction.core.wording import GIVEN_BACK, did_you_mean
 
 
 def begin_stored(
@@ -79,9 +80,14 @@ def begin_stored(
             "another execution_id"
         )
         raise ResumeError(text, head.id, ("the input is another",))
-    if head.status != Status.RUNNING:
-        return load_journal(store, head, run)
-    return _go_on(graph, run, store, head, _Wish(timeout=None))
+    if head.status == Status.RUNNING:
+        return _go_on(graph, run, store, head, _Wish(timeout=None))
+    journal = load_journal(store, head, run)
+    if head.status != Status.COMPLETED:  # and who has mended something wonders
+        journal.is_given_back = True
+        text = "execution %r of %r had ended %s and is given back; %s"
+        logger().warning(text, head.id, graph.name, head.status, GIVEN_BACK)
+    return journal
 
 
 class _Wish:

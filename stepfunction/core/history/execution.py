@@ -21,6 +21,7 @@ from stepfunction.core.errors import (
     StepExecutionError,
     StepFunctionError,
     WorkerStartError,
+    add_note,
     refusal_behind,
     stop_behind,
 )
@@ -33,6 +34,7 @@ from stepfunction.core.outcomes import UNDER_WAY, Outcome, Status
 from stepfunction.core.raised import is_a, repr_of
 from stepfunction.core.tracebacks import forget_our_locals
 from stepfunction.core.wording import (
+    GIVEN_BACK,
     counted,
     duration_text,
     error_text,
@@ -358,12 +360,24 @@ class Execution(Shown):
         elif blame.names_step:
             failure = error.with_traceback(None)
         else:
-            failure = StepExecutionError(
-                f"step {step!r} of {self.workflow!r} failed: {error_text(error)}", step
-            )
+            text = f"step {step!r} of {self.workflow!r} failed: {error_text(error)}"
+            failure = StepExecutionError(text + self._what_came_before(error), step)
             failure.__cause__ = error
         failure.execution = self
+        if self._journal.is_given_back and not hasattr(failure, "__notes__"):
+            add_note(failure, GIVEN_BACK)
         return failure
+
+    def _what_came_before(self, error: BaseException) -> str:
+        """Say which failure a failure step had been given that has failed itself."""
+        first: Any = self.error
+        if first is None or first is error or error_text(first) == error_text(error):
+            return ""
+        named = (it.step for it in self.failures if it.error is first)
+        step = next(named, None)
+        if step is None:  # it is forgotten
+            return ""
+        return f", after step {step!r} had failed: {error_text(first)}"
 
     def __repr__(self) -> str:
         text = f"<Execution of {self.workflow!r}: {self.status}"

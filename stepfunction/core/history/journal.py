@@ -108,6 +108,8 @@ class Journal:
         results: Step name to output, of the first ``_results_end`` entries.
         present: What was under way when a transcript of it was written.
         is_live: Whether it is no transcript, which stays as it is.
+        is_given_back: Whether it had not COMPLETED, and was executed again: then it is
+            given back as it is stored, and nothing is called.
         saving: What notes it in a store too; None for nothing.
         lineage: What the idempotency keys of its calls begin with, where it is nested
             in a task; None for its ``id``.
@@ -127,6 +129,7 @@ class Journal:
     forgotten = 0
     timeout = inf
     is_live = True
+    is_given_back = False
     saving: Saving | None = None
     lineage: str | None = None
     has_no_input = False

@@ -315,9 +315,32 @@ def test_a_failure_in_a_failure_step_has_the_first_one_as_its_context():
     workflow.add_step("Pay", fail_with(first), on_failure="Tell")
     workflow.add_step("Tell", fail_with(second))
     error = failure_of(workflow)
-    assert str(error) == "step 'Tell' of 'Shop' failed: ValueError: no mail"
+    assert str(error) == (
+        "step 'Tell' of 'Shop' failed: ValueError: no mail, "
+        "after step 'Pay' had failed: DeclinedError: no money"
+    )
     assert error.__cause__ is second
     assert second.__context__ is first
+
+
+def test_a_failure_step_that_raises_what_it_was_given_is_named_alone():
+    first = DeclinedError("no money")
+    workflow = StepFunction("Shop").set_start_step("Pay")
+    workflow.add_step("Pay", fail_with(first), on_failure="Tell")
+    workflow.add_step("Tell", fail_with(first))
+    error = failure_of(workflow)
+    assert str(error) == "step 'Tell' of 'Shop' failed: DeclinedError: no money"
+
+
+def test_a_first_failure_that_is_forgotten_is_not_named():
+    workflow = StepFunction("Shop", keep_history=1).set_start_step("Pay")
+    workflow.add_step("Pay", fail_with(DeclinedError("no money")), on_failure="Note")
+    workflow.add_step("Note", say("noted"), next_step="More")
+    workflow.add_step("More", say("more"), next_step="Tell")
+    workflow.add_step("Tell", fail_with(ValueError("no mail")))
+    error = failure_of(workflow)
+    assert error.execution.forgotten
+    assert str(error) == "step 'Tell' of 'Shop' failed: ValueError: no mail"
 
 
 def test_both_failures_are_in_the_printed_traceback():

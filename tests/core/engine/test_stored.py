@@ -102,6 +102,25 @@ def test_a_failed_one_raises_again_what_it_raised(store, steps):
     assert steps.calls == ["A", "B"]
 
 
+def test_one_that_is_given_back_failed_says_that_nothing_is_called(
+    store, steps, caplog
+):
+    workflow = chain(steps, "A", "B")
+    steps.trouble["B"] = ValueError("no")
+    for _ in range(2):
+        with pytest.raises(StepExecutionError) as caught:
+            workflow.execute(1, store=store, execution_id="one")
+    [note] = caught.value.__notes__
+    assert "nothing is called again; resume it" in note
+    [warning] = (it for it in caplog.records if it.levelname == "WARNING")
+    text = "execution 'one' of 'Chain' had ended FAILED and is given back; "
+    assert warning.getMessage() == text + note
+    caplog.clear()
+    workflow.resume("one", store=store)
+    workflow.execute(1, store=store, execution_id="one")
+    assert not [it for it in caplog.records if it.levelname == "WARNING"]
+
+
 def test_one_without_an_id_has_its_own(store, steps):
     execution = chain(steps, "A").execute(1, store=store)
     assert store.load(execution.id).output == 1
