@@ -506,16 +506,17 @@ def test_items_that_have_not_begun_go_before_those_that_pause(
 
 
 def works(value: Any) -> Any:
-    time.sleep(1)
+    time.sleep(0.6)
     return value
 
 
 @pytest.mark.parametrize("executor", ["thread", "process"])
 def test_what_tasks_really_take_counts_once(executor: Any) -> None:
-    workflow = one("add_parallel_step", {"a": works, "b": works}, executor=executor)
+    settings: Any = {"executor": executor, "max_workers": 6}
+    workflow = one("add_parallel_step", dict.fromkeys("abcdef", works), **settings)
     with skip_waits():
         workflow.execute(1)  # which starts what starts the processes
-        assert workflow.execute(1, timeout=1.9).status is Status.COMPLETED
+        assert workflow.execute(1, timeout=3.4).status is Status.COMPLETED
 
 
 def test_an_attempt_after_a_pause_takes_a_worker_that_has_made_one() -> None:
