@@ -115,7 +115,11 @@ class Places:
         is_json = path.suffix.lower() == ".json"
         read = StepFunction.from_json if is_json else StepFunction.from_yaml
         try:
-            return read(path.read_bytes(), registry, self.allow_imports)
+            data = path.read_bytes()
+        except OSError as error:
+            raise TargetError(f"{place} cannot be read: {error_text(error)}") from error
+        try:
+            return read(data, registry, self.allow_imports)
         except DefinitionError as error:
             raise TargetError(f"{place}: {error}") from error
         except ModuleNotFoundError as error:  # which says what to install
@@ -210,7 +214,8 @@ def _near(path: Path) -> str:
     """Say which file may be meant by the name of none."""
     # By their stems, for many of them end in the same.
     endings = (*_DOCUMENTS, ".py", path.suffix)  # the latter before all others
-    files = [file for it in endings for file in path.parent.glob(f"*{it}") if it]
+    here = [it for it in path.parent.glob("*") if it.is_file()]
+    files = [it for end in endings if end for it in here if it.name.endswith(end)]
     near = {it.stem: it for it in files}
     meant = closest(path.stem, near)
     return "" if meant is None else f" (did you mean '{near[meant]}'?)"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from contextlib import suppress
 from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Literal
 
 from stepfunction.core.raised import traceback_of
@@ -131,6 +132,21 @@ def _ours() -> logging.Logger:
     return logging.getLogger("stepfunction")
 
 
+_own_call: Any = None  # of handlers, by a logger that nobody listens in to
+
+
+def _is_listened_to() -> bool:
+    """Tell whether somebody has put a call of theirs there, as Sentry does."""
+    global _own_call
+    import logging
+
+    call: Any = logging.Logger.callHandlers
+    # One that wraps it may give itself its name and module, and may be any object.
+    if type(call) is FunctionType and call.__globals__ is vars(logging):
+        _own_call = call
+    return call is not _own_call
+
+
 def hears(level: int) -> bool:
     """Tell whether any handler is told of what is logged at a level."""
     logging: Any = sys.modules.get("logging")  # asked at every execution
@@ -139,8 +155,10 @@ def hears(level: int) -> bool:
     ours: Any = _ours()
     if not ours.isEnabledFor(level):
         return False
-    if logging.Logger.callHandlers.__module__ != "logging":
-        return True  # somebody listens in, as Sentry does
+    if ours.filters:
+        return True  # of which one may only look on
+    if logging.Logger.callHandlers is not _own_call and _is_listened_to():
+        return True
     while ours is not None:
         for handler in ours.handlers:
             if type(handler) is not logging.NullHandler:

@@ -54,8 +54,9 @@ def skip_waits() -> Iterator[SkippedWaits]:
 
     What is skipped counts for the limits that would have met it: for ``timeout`` of an
     execution, and of a step that runs a workflow. A pause that would go on after such
-    a limit ends at it. Tasks beside each other pause at the same time. Records have
-    the time that really passed.
+    a limit ends at it. Tasks beside each other pause at the same time; but where
+    ``stop_on_failure`` stops them, it is not as far as they would have come by then.
+    Records have the time that really passed.
 
     Yields:
         What was skipped. Of a workflow in another process it is known once that has

@@ -143,6 +143,7 @@ WRONG = [
     (["flow.json"], "there is no file 'flow.json' (did you mean 'flow.yaml'?)"),
     (["nothing/flow.yaml"], "there is no file 'nothing/flow.yaml'"),
     (["flow.yaml:Pay"], "flow.yaml is one workflow; leave ':Pay' out"),
+    (["a_folder.yaml"], "there is no file 'a_folder.yaml'\n"),
     (["flow.txt"], "without another dot; a document is name.yaml or name.json"),
     (["flow.yaml", "--registry", "{}:registri"], "has no 'registri' (did you mean"),
     (["flow.yaml", "--registry", "{}:nothing"], "is no registry but a value"),
@@ -163,6 +164,7 @@ def test_what_cannot_be_read_is_refused(run, shop, tmp_path, command, arguments,
     two = "from stepfunction import FunctionRegistry as Names\na, b = Names(), Names()"
     (tmp_path / "two.py").write_text(two)
     (tmp_path / "empty.py").write_text("")
+    (tmp_path / "a_folder.yaml").mkdir()
     code, out, err = run(command, *(it.format(shop) for it in arguments))
     for name in ("two", "empty"):
         sys.modules.pop(name, None)

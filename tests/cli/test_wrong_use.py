@@ -45,6 +45,7 @@ def test_wrong_arguments_are_explained(misuse, arguments, text):
         ("./car_purchase_verbatim.txt", "there is no file"),
         (".", "there is no file '.'"),
         ("order.json", "there is no file 'order.json'"),
+        ("./order.**", "there is no file './order.**'"),
         ("orders.py:os.environ", "is no workflow but a value of type '_Environ'"),
     ],
 )

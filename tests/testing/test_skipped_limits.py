@@ -503,3 +503,27 @@ def test_items_that_have_not_begun_go_before_those_that_pause(
     with skip_waits():
         for _ in range(300):  # some of them wait with the thread, if it is slow
             assert workflow.execute(items, timeout=60).output == items
+
+
+def works(value: Any) -> Any:
+    time.sleep(1)
+    return value
+
+
+def test_what_tasks_really_take_counts_once() -> None:
+    workflow = one("add_parallel_step", {"a": works, "b": works})
+    with skip_waits():
+        assert workflow.execute(1, timeout=1.9).status is Status.COMPLETED
+
+
+def test_an_attempt_after_a_pause_takes_a_worker_that_has_made_one() -> None:
+    retry = RetryPolicy(5, interval=30, backoff_rate=1, jitter=None)
+    nested = one("add_step", away, retry=retry)  # of two workers each has 0 to 120
+    settings: Any = {"retry": RetryPolicy(2, interval=100, jitter=None)}
+    tasks = {"a": nested, "b": nested}  # and again 220 to 340
+    workflow = one("add_parallel_step", tasks, executor="process", **settings)
+    with skip_waits():
+        for _ in range(3):
+            with pytest.raises(StepExecutionError):
+                workflow.execute(1, timeout=350)
+            overdue(workflow, 1, 330)

@@ -51,6 +51,7 @@ class LiveAttempt:
         parts: How many parts of what comes of it have been reported.
         parts_in_time: How many had been when its limit passed.
         has_reported: Whether its end has been reported.
+        is_left_behind: Whether nobody is to hear of its end any more.
     """
 
     __slots__ = (
@@ -68,6 +69,7 @@ class LiveAttempt:
         "parts",
         "parts_in_time",
         "has_reported",
+        "is_left_behind",
         "_inbox",
     )
 
@@ -90,7 +92,7 @@ class LiveAttempt:
         self.overdue: StepTimeoutError | None = None
         self.noted: int | None = None
         self.parts = self.parts_in_time = 0
-        self.has_reported = False
+        self.has_reported = self.is_left_behind = False
         self._inbox = inbox
 
     def prepare(self) -> None:
@@ -154,7 +156,8 @@ class LiveAttempt:
         """Report how it ended. Any thread may."""
         assert self._inbox is not None
         self.has_reported = True
-        self._inbox.put(report)
+        if not self.is_left_behind:  # else the report would be kept, with its error
+            self._inbox.put(report)
 
     def limits(self) -> Iterator[tuple[float, type[StepTimeoutError], str, float]]:
         """Give when each limit passes, and the error that says so: class and facts."""

@@ -294,6 +294,7 @@ class Loop:
         self.place.give_up(attempt)
         outcome = self.place.left_behind
         if outcome is Outcome.ABANDONED:
+            attempt.is_left_behind = True
             now = perf_counter()
             self.settle(Report(attempt, outcome, attempt.overdue, attempt.began, now))
 
@@ -416,6 +417,7 @@ class Loop:
                 self.read(letter)
         now, outcome = perf_counter(), self.place.left_behind
         for attempt in self.under_way:
+            attempt.is_left_behind = True
             attempt.cancellation.request(is_overdue=True)
             self.place.give_up(attempt)
             # It may only be about to begin.

@@ -262,16 +262,23 @@ class _Beside:
             return now
         return max(now, self._free[0])
 
-    def begin(self, task: Task) -> float:
+    def begin(self, attempt: LiveAttempt) -> float:
         """Give when an attempt begins, with a worker that is free as soon as any."""
+        task = attempt.task
+        began = task.began if attempt.number == 1 else attempt.began
         with self._lock:
             workers, free = self.workers, self._begin
-            earliest = max(self._track.now(), self._moments.get(task, 0.0))
-            if workers is None or self._taken < workers:
+            # It may have been asked for long after that, which is no time of its own.
+            earliest = (began or perf_counter()) + self._track.seconds
+            earliest = max(earliest, self._moments.get(task, 0.0))
+            # The latest that is free then, for others may begin before.
+            at = bisect(self._free, earliest)
+            if workers is not None and at:
+                free = self._free.pop(at - 1)
+            elif workers is None or self._taken < workers:
                 self._taken += 1
             elif self._free:
-                # The latest that is free then, for others may begin before.
-                free = self._free.pop(max(0, bisect(self._free, earliest) - 1))
+                free = self._free.pop(0)
             return max(earliest, free)
 
     def part(self, attempt: LiveAttempt) -> Track:
@@ -302,7 +309,7 @@ class _Beside:
                 if self._is_next(attempt) or perf_counter() > until:
                     self._turns.remove(attempt)
                     self._starting += 1
-                    return self.begin(attempt.task)
+                    return self.begin(attempt)
                 latch = Latch()
                 self._latches.append(latch)
             if attempt.cancellation.requested:
@@ -332,7 +339,7 @@ class _Beside:
         if attempt in self._tracks:
             return self._tracks[attempt][0]
         if attempt not in self._begun:
-            self._begun[attempt] = self.begin(attempt.task)
+            self._begun[attempt] = self.begin(attempt)
         return self._begun[attempt]
 
     def rejoin(self, track: Track) -> None:

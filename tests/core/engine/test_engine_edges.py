@@ -11,6 +11,7 @@ import threading
 import weakref
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial, update_wrapper
 
 import pytest
 from shared.calls import make_lock, same
@@ -162,14 +163,48 @@ def test_nested_executions_keep_their_history_where_a_result_cannot_be_pickled()
     assert outcomes(again) == [("Lock", "SUCCEEDED"), ("End", "SUCCEEDED")]
 
 
-def test_a_patched_logging_hears_of_failures(monkeypatch):
-    heard = []
+class Wrapped:
+    """What some wrap functions in, which passes for the function."""
+
+    def __init__(self, function, call):
+        update_wrapper(self, function)
+        self.function = function
+        self.call = call
+
+    def __get__(self, logger, kind=None):
+        return self if logger is None else partial(self.call, logger)
+
+    def __getattr__(self, name):
+        return getattr(self.function, name)
+
+
+def known_as(function, call):
+    return update_wrapper(call, function)
+
+
+@pytest.mark.parametrize("wrap", [lambda _, call: call, known_as, Wrapped])
+def test_a_patched_logging_hears_of_failures(monkeypatch, wrap):
+    heard, true_call = [], logging.Logger.callHandlers
 
     def call_handlers(logger, record):
         heard.append(record.getMessage())
 
     monkeypatch.setattr(logging.root, "handlers", [])
-    monkeypatch.setattr(logging.Logger, "callHandlers", call_handlers)
+    handled(bad).execute(1)
+    patched = wrap(true_call, call_handlers)
+    monkeypatch.setattr(logging.Logger, "callHandlers", patched)
+    handled(bad).execute(1)
+    assert len(heard) == 1
+
+    monkeypatch.setattr(logging.Logger, "callHandlers", true_call)
+    handled(bad).execute(1)
+    assert len(heard) == 1
+
+
+def test_a_filter_hears_of_failures(monkeypatch):
+    heard = []
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.getLogger("stepfunction"), "filters", [heard.append])
     handled(bad).execute(1)
     assert len(heard) == 1
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import random
+import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
@@ -569,6 +570,26 @@ def test_one_error_that_many_tasks_raise_is_forgotten_once() -> None:
 
     mapped(fail).execute(1)
     assert [marker() for marker in markers] == 6 * [None]
+
+
+@pytest.mark.parametrize("where", ["step", "execution"])
+def test_what_is_left_behind_and_fails_later_is_forgotten(where: str) -> None:
+    go, gone = threading.Event(), threading.Event()
+
+    def fail_late(value: Any) -> None:
+        marker = Marker()
+        weakref.finalize(marker, gone.set)
+        go.wait()
+        raise ValueError(value)
+
+    limit: Any = {"timeout": 0.05}
+    of_step = limit if where == "step" else {}
+    workflow = of("A", fail_late, executor="thread", **of_step)
+    with pytest.raises(StepFunctionError):
+        workflow.execute(1, **({} if of_step else limit))
+    go.set()
+
+    assert gone.wait(10)
 
 
 def test_somebody_elses_threads_keep_nothing() -> None:
