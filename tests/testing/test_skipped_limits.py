@@ -526,7 +526,7 @@ def test_an_attempt_after_a_pause_takes_a_worker_that_has_made_one() -> None:
     tasks = {"a": nested, "b": nested}  # and again 220 to 340
     workflow = one("add_parallel_step", tasks, executor="process", **settings)
     with skip_waits():
-        for _ in range(5):
+        for _ in range(3):
             with pytest.raises(StepExecutionError):
                 workflow.execute(1, timeout=350)
             overdue(workflow, 1, 330)

@@ -8,6 +8,7 @@ Each compensation is called once, in the thread that runs the workflow.
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Mapping
 from threading import get_ident
 from typing import Any, TypeAlias
@@ -89,11 +90,12 @@ class _WayBack:
         self._run = run
         # What was undone before another process took it over is not undone again.
         self._undone: list[Visit] = list(journal.undone)
-        self._places: Iterable[int] = range(len(self._undone))
+        # Of each which of all it was: one that an interrupt has ended is none of them.
+        self._places = list(range(len(self._undone)))
         self._place = -1
         if journal.saving is not None:
             journal.saving.is_undoing = True
-            self._places = journal.saving.undone_places
+            self._places = list(journal.saving.undone_places)
         journal.undone = self._undone
 
     def _duties(self, graph: Graph) -> Iterator[_Duty | _WayBack]:
@@ -165,7 +167,8 @@ class _WayBack:
     ) -> BaseException | None:
         """Call what undoes a step or task, note what came of it, and give its error."""
         self._place += 1
-        if self._place in self._places:
+        index = bisect(self._places, self._place)
+        if index and self._places[index - 1] == self._place:
             return None
         journal = self.journal
         context = Context(
@@ -206,7 +209,8 @@ class _WayBack:
         visit = Visit(step, outcome, attempts, returned, error, given=(output,))
         if part is not None:
             visit = Visit(step, outcome, tasks=(visit._replace(name=part),))
-        self._undone.append(visit)
+        self._places.insert(index, self._place)
+        self._undone.insert(index, visit)
         if journal.saving is not None:
             journal.saving.note_undone(visit, self._place)
         if self._run.audience is not None:

@@ -8,6 +8,7 @@ rest of it.
 from __future__ import annotations
 
 import json
+from bisect import bisect
 from collections.abc import Mapping
 from functools import partial
 from math import inf
@@ -79,7 +80,7 @@ class Restored:
         self.run = run
         self.begun = Begun()
         self.undone: list[Visit] = []
-        self.undone_places: set[int] = set()
+        self.undone_places: list[int] = []
         self._has_undone_itself = False  # which what is around it does after its end
         self.deadline: float | None = None
         self.starts: list[tuple[int, Failing | None]] = []
@@ -414,9 +415,11 @@ class Restored:
         visit = Visit(name, outcome, *facts, given=(self._reader.value(given),))
         if part is not None:
             visit = Visit(name, outcome, tasks=(visit._replace(name=part),))
-        # One that an interrupt has ended has no row, and those after it have.
-        self.undone_places.update(place or [len(self.undone)])
-        self.undone.append(visit)
+        # One that an interrupt has ended has no row yet, and those after it have.
+        (found,) = place or (len(self.undone),)
+        index = bisect(self.undone_places, found)
+        self.undone_places.insert(index, found)
+        self.undone.insert(index, visit)
 
     def _resume(self, facts: Mapping[str, Any], number: int) -> None:
         """Take note that it went on, perhaps from elsewhere."""

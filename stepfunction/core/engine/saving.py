@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from time import time
 from types import MappingProxyType
@@ -99,7 +99,7 @@ class Saving:
         self.is_decided = False
         self.is_undoing = False
         self.has_undone_itself: bool | None = None
-        self.undone_places: Set[int] = frozenset()
+        self.undone_places: Sequence[int] = ()
         self.count: int | None = None
         self.results: dict[str, Any] = {}  # those of forgotten steps, and of no others
         # Where it went back to, if it ever did; see ``Restored.since``.
