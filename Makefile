@@ -51,14 +51,14 @@ test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests, in four parts bes
 		"$(python) -m pytest $(slow_core:%=--ignore=tests/%) $(wings:%=tests/%)"
 
 test-core: $(VENV)/.has-test-core ## run the tests that need no extra
-	$(python) -m pytest --session-timeout=420 \
+	$(python) -m pytest --session-timeout=600 \
 		$(not_core:%=--ignore=tests/%) $(slow_core:%=--ignore=tests/%)
 
 test-slow: $(VENV)/.has-test-core ## run the core tests that take longer
-	$(python) -m pytest --session-timeout=540 $(slow_core:%=tests/%)
+	$(python) -m pytest --session-timeout=600 $(slow_core:%=tests/%)
 
 test-django: $(VENV)/.has-test-django ## run the tests of Django; DJANGO='Django~=6.0.0' names one
-	.ci/postgres $(python) -m pytest --session-timeout=420 $(with_django:%=tests/%)
+	.ci/postgres $(python) -m pytest --session-timeout=600 $(with_django:%=tests/%)
 
 test-all: ## run these three on every CPython from 3.11 up that is here
 	.ci/test-all
