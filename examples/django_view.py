@@ -4,8 +4,8 @@
     curl -d car=Roadster -d card=4242 http://127.0.0.1:8000/
 
 The steps run on the thread of the request, in its transaction. Tasks of parallel steps
-may use the ORM too: with executor="inline" in that transaction, else outside of any, and
-a test's TestCase hides the difference: see docs/guides/django.md.
+may use the ORM too: with executor="inline" in that transaction, else outside of any,
+which a TestCase hides: see docs/guides/django.md.
 """
 
 from __future__ import annotations
