@@ -9,10 +9,12 @@ slow_core := core/engine/test_cancelled_anywhere.py core/engine/test_interrupts.
 	core/watching/test_events_of_random_workflows.py core/workers/test_heartbeat.py \
 	stores/test_sqlite_interrupts.py
 # A part of all tests each, by the time they take, most of which they wait; the rest is
-# the fourth.
+# the fifth.
+engine := core/engine core/workers
 pages := contrib docs
 wings := cli crash declarative drawing executors stores testing
-apart := $(slow_core) $(pages) $(wings)
+apart := $(slow_core) $(engine) $(pages) $(wings)
+without_slow := $(slow_core:%=--ignore=tests/%)
 with_django := contrib test_django_page.py
 not_core := cli contrib crash django docs drawing executors test_django_demo.py test_django_page.py \
 	test_examples.py test_map_properties.py test_progress.py \
@@ -43,12 +45,13 @@ docs: $(VENV)/.has-docs ## build the site into build/docs; what is wrong with it
 docs-open: docs ## build the site and open it
 	$(python) -m webbrowser build/docs/index.html
 
-test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests, in four parts beside each other
+test: $(VENV)/.has-test $(VENV)/.has-browser ## run all tests, in five parts beside each other
 	.ci/postgres .ci/side-by-side \
 		"$(python) -m pytest $(apart:%=--ignore=tests/%)" \
 		"$(python) -m pytest $(slow_core:%=tests/%)" \
+		"$(python) -m pytest $(without_slow) $(engine:%=tests/%)" \
 		"$(python) -m pytest $(pages:%=tests/%)" \
-		"$(python) -m pytest $(slow_core:%=--ignore=tests/%) $(wings:%=tests/%)"
+		"$(python) -m pytest $(without_slow) $(wings:%=tests/%)"
 
 test-core: $(VENV)/.has-test-core ## run the tests that need no extra
 	$(python) -m pytest --session-timeout=600 \

@@ -346,11 +346,14 @@ class Check:
         self.wrong: list[str] = []
         self.tasks = 0
         self.end = plan.end
-        self.has_no_worker = journal_of(execution).blame is not None and bool(
-            find_start_error(journal_of(execution).blame.error)
-        )
+        blame = journal_of(execution).blame
+        errors = [record.error for record in execution.history]
+        errors += [] if blame is None else [blame.error]
+        self.has_no_worker = any(map(find_start_error, errors))
         if self.has_no_worker:  # where it stood then is as good as any other moment
-            self.see(execution, execution.status, {Status.FAILED})
+            cut = {Status.CANCELLED, Status.TIMED_OUT}
+            cut = set() if plan.end == "itself" else cut
+            self.see(execution, execution.status, {Status.FAILED} | cut)
             self.end = "cancelled"
         elif self.end == "cancelled" and execution.status is not Status.CANCELLED:
             self.end = "itself"  # before anybody cancelled it

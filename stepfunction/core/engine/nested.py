@@ -16,6 +16,7 @@ from stepfunction.core.errors import (
     StepExecutionError,
     StepTimeoutError,
     TransferError,
+    refusal_behind,
 )
 from stepfunction.core.history.journal import NOTHING, Journal
 from stepfunction.core.keys import PartKey
@@ -267,7 +268,8 @@ def _error_of_child(step: str, title: str, child: Journal) -> Exception | None:
             step,
         )
         failure.execution = child.execution
-        failure.__cause__ = child.error
+        # A worker that cannot be had is no failure, also after one that a step took.
+        failure.__cause__ = refusal_behind(error) or child.error
         return failure
     if is_a(child.output, Omitted):
         return TransferError(

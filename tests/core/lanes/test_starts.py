@@ -115,6 +115,29 @@ def test_no_memory_for_a_worker_is_no_failure_of_a_step(kind, monkeypatch):
         assert workflow.execute(1, executor=lanes).status == "COMPLETED"
 
 
+def fail(value):
+    raise LookupError(value)
+
+
+@pytest.mark.parametrize("place", ["thread", "inline"])
+def test_no_worker_for_a_failure_step_inside_is_no_failure_that_is_tolerated(
+    monkeypatch, place
+):
+    monkeypatch.setattr("multiprocessing.util.spawnv_passfds", refuse_memory)
+    with ProcessLanes(1, start_method="spawn") as lanes:
+        inner = StepFunction("N").add_step("Fail", fail, on_failure="Repair")
+        inner.add_step("Repair", repr, executor=lanes).set_start_step("Fail")
+        workflow = StepFunction("W", on_failure="H")
+        workflow.add_parallel_step(
+            "A", {"n": inner}, tolerated_failures="100%", executor=place
+        )
+        workflow.add_step("H", str).set_start_step("A")
+        with pytest.raises(WorkerStartError, match="memory") as raised:
+            workflow.execute(1)
+    assert raised.value.execution.status == "FAILED"
+    assert "H" not in raised.value.execution.context
+
+
 def test_tasks_beside_one_that_has_no_worker_are_told_to_stop_and_waited_for(
     monkeypatch,
 ):
